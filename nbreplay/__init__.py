@@ -1,0 +1,111 @@
+"""Record what a notebook's cells exchange with models, and replay it: no key, no network, the same output.
+
+In a notebook::
+
+    %load_ext nbreplay
+    %replay on
+
+In Python::
+
+    import nbreplay as nr
+
+    with nr.session("recordings", mode="auto") as s:
+        ...
+
+Nothing heavy is imported before it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Chunk": "nbreplay.core.stream",
+    "Interaction": "nbreplay.core.log",
+    "NbreplayError": "nbreplay.errors",
+    "NetworkBlocked": "nbreplay.errors",
+    "NotebookMismatch": "nbreplay.errors",
+    "OptionError": "nbreplay.errors",
+    "Recording": "nbreplay.core.recording",
+    "RecordingFormatError": "nbreplay.errors",
+    "RecordingIncomplete": "nbreplay.errors",
+    "RecordingMissing": "nbreplay.errors",
+    "Session": "nbreplay.core.session",
+    "Store": "nbreplay.core.store",
+    "StoreError": "nbreplay.errors",
+    "Take": "nbreplay.core.recording",
+    "UnsafeRecordingError": "nbreplay.errors",
+    "session": "nbreplay.intercept.switch",
+    "transport": "nbreplay.intercept.httpx",
+}
+__all__ = [
+    "Chunk",
+    "Interaction",
+    "NbreplayError",
+    "NetworkBlocked",
+    "NotebookMismatch",
+    "OptionError",
+    "Recording",
+    "RecordingFormatError",
+    "RecordingIncomplete",
+    "RecordingMissing",
+    "Session",
+    "Store",
+    "StoreError",
+    "Take",
+    "UnsafeRecordingError",
+    "__version__",
+    "load_ipython_extension",
+    "session",
+    "transport",
+    "unload_ipython_extension",
+]
+
+if TYPE_CHECKING:
+    from nbreplay.core.log import Interaction
+    from nbreplay.core.recording import Recording, Take
+    from nbreplay.core.session import Session
+    from nbreplay.core.store import Store
+    from nbreplay.core.stream import Chunk
+    from nbreplay.errors import (
+        NbreplayError,
+        NetworkBlocked,
+        NotebookMismatch,
+        OptionError,
+        RecordingFormatError,
+        RecordingIncomplete,
+        RecordingMissing,
+        StoreError,
+        UnsafeRecordingError,
+    )
+    from nbreplay.intercept.httpx import transport
+    from nbreplay.intercept.switch import session
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'nbreplay' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%replay`` and ``%%replay`` to an IPython shell; for ``%load_ext nbreplay``."""
+    from nbreplay.notebook.magics import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Undo `load_ipython_extension`, and switch off what was on."""
+    from nbreplay.notebook.magics import unload
+
+    unload(shell)

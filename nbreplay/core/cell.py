@@ -1,0 +1,101 @@
+"""A cell, and one run of it: what decides which takes are a caller's own and which come next.
+
+Outside any cell a session counts as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from nbreplay.core.recording import CellRef, Recording, Take
+
+__all__ = ["Cell", "Run", "utc"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A notebook's cell.
+
+    Attributes
+    ----------
+    id : str or None
+        The cell's id, where the front end tells it.
+    number : int or None
+        Its execution count.
+    source : str
+        Its text, without its ``%%replay`` line, stripped.
+    """
+
+    id: str | None
+    number: int | None
+    source: str
+
+    @property
+    def ref(self) -> CellRef:
+        """What a take keeps of the cell: never its text."""
+        return CellRef(self.id, hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:8])
+
+    def __str__(self) -> str:
+        first = next((line for line in self.source.splitlines() if line.strip()), "")
+        number = "[ ]" if self.number is None else f"[{self.number}]"
+        return f"{number} {first[:60]}" + (f"  (id {self.id})" if self.id else "")
+
+
+def utc(seconds: float) -> str:
+    """Return a time as ISO 8601 in UTC, to the millisecond."""
+    whole, millis = divmod(int(seconds * 1000), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{millis:03}Z"
+
+
+Slot = tuple[str, str]
+"""A store's identity and a key."""
+
+
+class Run:
+    """One run of a cell, or of a session outside any: its cursors, and what it has recorded so far.
+
+    Parameters
+    ----------
+    cell : Cell or None
+    started : float, optional
+        Seconds since the epoch; now, if not given. A take recorded before is an older run's.
+    """
+
+    def __init__(self, cell: Cell | None = None, started: float | None = None) -> None:
+        self.cell = cell
+        self.ref = cell.ref if cell else None
+        self.started = utc(time.time() if started is None else started)
+        self.lock = threading.Lock()
+        self._order: dict[Slot, int] = defaultdict(int)
+        self._used: dict[tuple[bool, Slot], list[Take]] = defaultdict(list)
+        self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
+        self.held: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
+
+    def place(self, slot: Slot) -> int:
+        """Reserve the place of one more take of `slot`: takes are kept in the order in which their requests started."""
+        self._order[slot] += 1
+        return self._order[slot]
+
+    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> list[Take]:
+        """Return the takes of a recording that this run has not been given yet.
+
+        What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
+        then show that it replays.
+        """
+        left = list(recording.takes)
+        for take in self._used.get((replaying, slot), ()):
+            # By identity, else (when another process has written the file since) one that is equal.
+            index = next((i for i, other in enumerate(left) if other is take), -1)
+            if index < 0:
+                index = next((i for i, other in enumerate(left) if other == take), -1)
+            if index >= 0:
+                del left[index]
+        return left
+
+    def use(self, slot: Slot, take: Take, replaying: bool) -> None:
+        """Note that `take` has been given."""
+        self._used[replaying, slot].append(take)

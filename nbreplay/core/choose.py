@@ -1,0 +1,140 @@
+"""Which take answers a request, and where a new take goes among those that are there. Pure."""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+from collections.abc import Sequence
+
+from nbreplay.core.recording import CellRef, Take
+
+__all__ = ["choose", "is_private", "owns", "placed", "replaces"]
+
+
+@functools.lru_cache(maxsize=1024)
+def is_private(host: str) -> bool:
+    """Tell whether a host is this machine or one of a private network: a local model, a gateway."""
+    name = _bare(host).lower()
+    if name in ("", "localhost") or name.endswith((".localhost", ".local", ".internal", ".lan")):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def _bare(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host if host.count(":") > 1 else host.partition(":")[0]
+
+
+def _same_host(one: str, other: str) -> bool:
+    return one == other or (is_private(one) and is_private(other))
+
+
+def owns(cell: CellRef | None, take: Take) -> bool:
+    """Tell whether `take` was recorded by `cell`: the same id where both have one, else the same source."""
+    other = take.cell
+    if cell is None or other is None:
+        return cell is other
+    return cell.id == other.id if cell.id and other.id else cell.source == other.source
+
+
+def replaces(take: Take) -> bool:
+    """Tell whether a take is one that ``auto`` treats as missing, and replaces: cut short, and not by its caller."""
+    return not take.complete and take.reason != "closed"
+
+
+def choose(
+    takes: Sequence[Take], host: str, ids: tuple[str, ...], cell: CellRef | None, *, replaying: bool
+) -> tuple[Take | None, bool]:
+    """Return the take that answers next, and whether it came from another public host.
+
+    Parameters
+    ----------
+    takes : sequence of Take
+        Those that the run has not been given yet, in file order.
+    host : str
+        The host asked.
+    ids : tuple of str
+        The ids in the request, verbatim.
+    cell : CellRef or None
+    replaying : bool
+        Under ``replay``, not ``auto``.
+    """
+    if len(takes) == 1 and takes[0].host == host and (replaying or not replaces(takes[0])):
+        return takes[0], False
+    usable = takes if replaying else [take for take in takes if not replaces(take)]
+    candidates = [take for take in usable if _same_host(take.host, host)]
+    foreign = False
+    if not candidates:
+        candidates = [take for take in usable if is_private(host) or is_private(take.host)]
+    if not candidates and replaying:
+        candidates, foreign = list(usable), True
+    if not candidates:
+        return None, False
+    return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take))), foreign
+
+
+def placed(
+    takes: Sequence[Take],
+    new: Take,
+    order: int,
+    written: Sequence[tuple[int, Take]],
+    started: str,
+    *,
+    recording: bool,
+    earlier: Sequence[Take] = (),
+) -> list[Take] | None:
+    """Return the takes of a file with a new one put in, or None where it must not be, yet.
+
+    Parameters
+    ----------
+    takes : sequence of Take
+        Those in the file.
+    new : Take
+    order : int
+        The place that was reserved for it when its request started.
+    written : sequence of (int, Take)
+        What the same run has written before, each with its place.
+    started : str
+        When the run started.
+    recording : bool
+        Under ``record``, which replaces the cell's own takes; ``auto`` adds.
+    earlier : sequence of Take
+        Failures of this run that waited for a good take; they go in front of it.
+    """
+    mine = {id(take) for _, take in written}
+    old = [
+        take
+        for take in takes
+        if id(take) not in mine and owns(new.cell, take) and _same_host(take.host, new.host) and take.recorded_at <= started
+    ]
+    if recording:
+        if not new.good and any(take.good for take in old):
+            return None
+        # As much as a caller wanted is no reason to throw the whole away: the new one is put in front of it.
+        gone = [take for take in old if not (new.good and not new.complete and take.good and take.complete)]
+    else:
+        if new.transient:
+            return None
+        gone = [take for take in takes if id(take) not in mine and replaces(take) and _same_host(take.host, new.host)][:1]
+    dropped = {id(take) for take in gone}
+    left = [take for take in takes if id(take) not in dropped]
+    places = {id(take): place for place, take in written}
+    after = [index for index, take in enumerate(left) if places.get(id(take), 0) > order]
+    before = [index for index, take in enumerate(left) if 0 < places.get(id(take), 0) < order]
+    kept = [index for index, take in enumerate(left) if any(take is other for other in old)] if recording else []
+    if after:
+        index = after[0]
+    elif before:
+        index = before[-1] + 1
+    elif kept:
+        index = kept[0]
+    elif gone:
+        index = next(i for i, take in enumerate(takes) if id(take) in dropped)
+    else:
+        index = len(left)
+    return [*left[:index], *earlier, new, *left[index:]]

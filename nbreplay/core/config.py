@@ -1,0 +1,206 @@
+"""What a project and its environment say: ``[tool.nbreplay]``, ``NBREPLAY_MODE``, ``NBREPLAY_STORE``, and Mode."""
+
+from __future__ import annotations
+
+import enum
+import os
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nbreplay.errors import OptionError
+
+__all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "project"]
+
+
+class Mode(enum.Enum):
+    """What a session does with a request."""
+
+    OFF = "off"
+    RECORD = "record"
+    REPLAY = "replay"
+    AUTO = "auto"
+
+    @classmethod
+    def of(cls, name: str | Mode) -> Mode:
+        """Return the mode called `name`.
+
+        Raises
+        ------
+        OptionError
+        """
+        if isinstance(name, Mode):
+            return name
+        try:
+            return cls(_OTHER_NAMES.get(str(name), name))
+        except ValueError:
+            names = ", ".join([mode.value for mode in cls] + sorted(_OTHER_NAMES))
+            raise OptionError(f"there is no mode {name!r}; the modes are {names}") from None
+
+
+_OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
+
+
+def forced_mode() -> Mode | None:
+    """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None.
+
+    Raises
+    ------
+    OptionError
+    """
+    name = os.environ.get("NBREPLAY_MODE")
+    if not name:
+        return None
+    try:
+        return Mode.of(name)
+    except OptionError as error:
+        raise OptionError(f"NBREPLAY_MODE: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a session treats requests.
+
+    Attributes
+    ----------
+    mode : Mode
+    speed : float or None
+        Replays keep the recorded pace, divided by this; None replays at once.
+    ignore, mask : tuple of str
+        See `nbreplay.core.normalise.Normaliser`.
+    only : tuple of str
+        Hosts to record and replay; empty for all.
+    allow : tuple of str
+        ``HOST`` or ``HOST:PORT`` that replay lets through, live.
+    """
+
+    mode: Mode = Mode.AUTO
+    speed: float | None = None
+    ignore: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, **given: Any) -> Options:
+        """Return options from what a user gave, checked; None stands for what was not given.
+
+        Raises
+        ------
+        OptionError
+        """
+        return Options().with_(**given)
+
+    def with_(self, **given: Any) -> Options:
+        """Return these options with others, checked; None leaves one as it is.
+
+        Raises
+        ------
+        OptionError
+        """
+        changes: dict[str, Any] = {}
+        for name, value in given.items():
+            if name not in _NAMES:
+                raise OptionError(f"there is no option {name!r}; the options are {', '.join(sorted(_NAMES))}")
+            if value is None:
+                continue
+            if name == "mode":
+                changes[name] = Mode.of(value)
+            elif name == "speed":
+                changes[name] = _speed(value)
+            else:
+                changes[name] = _names(name, value)
+        return replace(self, **changes)
+
+
+_NAMES = frozenset(item.name for item in fields(Options))
+
+
+def _speed(value: Any) -> float | None:
+    try:
+        speed = float(value)
+    except (TypeError, ValueError):
+        speed = -1.0
+    if not speed >= 0:
+        raise OptionError(f"speed is a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}")
+    # 0 and infinity both mean: do not wait.
+    return speed if 0 < speed < float("inf") else None
+
+
+def _names(name: str, value: Any) -> tuple[str, ...]:
+    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    if not all(isinstance(item, str) and item for item in names):
+        raise OptionError(f"{name} takes a text or a list of texts, not {value!r}")
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The defaults of ``[tool.nbreplay]``.
+
+    Attributes
+    ----------
+    options : Options
+    store : Path or None
+    durable : bool
+    view : str or None
+        The default of ``--view``.
+    """
+
+    options: Options = Options()
+    store: Path | None = None
+    durable: bool = False
+    view: str | None = None
+
+
+def project(folder: str | os.PathLike[str] = ".") -> Project:
+    """Return the defaults of the project that `folder` is in.
+
+    Raises
+    ------
+    OptionError
+        Where its pyproject.toml says something that nbreplay does not know; the message names the file.
+    """
+    for parent in _upwards(Path(folder)):
+        path = parent / "pyproject.toml"
+        if path.is_file():
+            return _read_project(path)
+    return Project()
+
+
+def _read_project(path: Path) -> Project:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("nbreplay", {})
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} cannot be read: {error}") from None
+    given = dict(table)
+    store, durable, view = given.pop("store", None), given.pop("durable", False), given.pop("view", None)
+    try:
+        if store is not None and not isinstance(store, str):
+            raise OptionError(f"store is a path, not {store!r}")
+        return Project(Options.of(**given), path.parent / store if store else None, bool(durable), view)
+    except OptionError as error:
+        raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
+
+
+def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = None) -> Path:
+    """Return the store where none is named: the environment's, the project's, the nearest, or a new one."""
+    named = os.environ.get("NBREPLAY_STORE")
+    if named:
+        return Path(named)
+    known = known or project(folder)
+    if known.store is not None:
+        return known.store
+    for parent in _upwards(Path(folder)):
+        if (parent / "recordings").is_dir():
+            return parent / "recordings"
+        if (parent / "pyproject.toml").is_file() or (parent / ".git").exists():
+            break
+    return Path(folder) / "recordings"
+
+
+def _upwards(folder: Path) -> list[Path]:
+    folder = folder.resolve()
+    return [folder, *folder.parents]

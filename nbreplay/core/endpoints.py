@@ -1,0 +1,64 @@
+"""Which calls are inference calls: the endpoints that providers share, and the kind each is.
+
+A recognised call is identified by the path from its endpoint on, whatever host or gateway stands
+before it. Anything else is plain HTTP, identified by its host too.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+
+__all__ = ["KINDS", "recognise"]
+
+# (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
+# service may use ("messages", "responses") count only with a model in the body.
+_TABLE: tuple[tuple[str, str, bool], ...] = (
+    ("chat", r"chat/completions(?:/[^/]+)?", False),
+    ("completion", r"completions", True),
+    ("embedding", r"embeddings", True),
+    ("response", r"responses", True),
+    ("response", r"responses/[^/]+(?:/(?:cancel|input_items|compact))?", False),
+    ("message", r"messages(?:/count_tokens)?", True),
+    ("message", r"messages/batches(?:/[^/]+){0,2}", False),
+    ("image", r"images/(?:generations|edits|variations)", False),
+    ("audio", r"audio/(?:speech|transcriptions|translations)", False),
+    ("moderation", r"moderations", False),
+    ("rerank", r"rerank", True),
+    ("generate", r"models/[^/]+:(?:streamG|g)enerateContent", False),
+    ("embedding", r"models/[^/]+:(?:embedContent|batchEmbedContents)", False),
+    ("count", r"models/[^/]+:countTokens", False),
+    ("converse", r"model/[^/]+/(?:converse|converse-stream|invoke|invoke-with-response-stream)", False),
+    ("chat", r"api/chat", True),
+    ("completion", r"api/generate", True),
+    ("embedding", r"api/(?:embed|embeddings)", True),
+    ("model", r"api/(?:tags|ps|version)", False),
+    ("chat", r"v[12]/chat", True),
+    ("embedding", r"v[12]/embed", True),
+    ("model", r"(?<=v1/|v2/|v3/|v4/|ta/|ai/)models(?:/[^/:]+)*", False),
+    ("file", r"(?<=v1/|v2/|v3/|v4/|ta/|ai/)(?:files|uploads|batches|vector_stores|conversations)(?:/[^/]+)*", False),
+)
+KINDS: tuple[str, ...] = tuple(sorted({kind for kind, _, _ in _TABLE} | {"http", "tool"}))
+"""Every kind of recording there is."""
+
+_PATTERNS = [(kind, re.compile(rf"(?:^|/)({pattern})/?$"), model) for kind, pattern, model in _TABLE]
+
+
+@functools.lru_cache(maxsize=1024)
+def recognise(path: str, with_model: bool) -> tuple[str, str] | None:
+    """Return the kind and the endpoint of `path`, or None where it is no inference call.
+
+    Parameters
+    ----------
+    path : str
+        The path of the URL, with its leading slash and without its query.
+    with_model : bool
+        Whether the body is a JSON object that names a model.
+    """
+    for kind, pattern, needs_model in _PATTERNS:
+        if needs_model and not with_model:
+            continue
+        match = pattern.search(path)
+        if match:
+            return kind, match.group(1)
+    return None

@@ -1,0 +1,97 @@
+"""What happened: the interactions of sessions, in the order in which they started."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from nbreplay.core.cell import Cell
+from nbreplay.core.recording import Take
+from nbreplay.core.request import Request
+
+__all__ = ["OUTCOMES", "Interaction", "Log", "summary"]
+
+OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
+"""What may become of a call: ``unsaved`` was answered and could not be written, ``blocked`` was refused by the guard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """One call as it happened.
+
+    Attributes
+    ----------
+    request : Request or None
+        None where the call was not looked at: live, or refused.
+    take : Take or None
+        The answer.
+    outcome : str
+        One of `OUTCOMES`.
+    cell : Cell or None
+    served_s : float or None
+        Seconds from the request to the end of the answer, as served now.
+    note : str
+        What else there is to say: why it is missing, where it comes from.
+    store : str
+        The store's path.
+    host : str
+    """
+
+    request: Request | None
+    take: Take | None
+    outcome: str
+    cell: Cell | None = None
+    served_s: float | None = None
+    note: str = ""
+    store: str = ""
+    host: str = ""
+
+    @property
+    def key(self) -> str:
+        """The request's key, or ``""``."""
+        return self.request.key if self.request else ""
+
+
+class Log:
+    """The interactions of one or more sessions."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._slots: list[Interaction | None] = []
+
+    def start(self) -> int:
+        """Reserve a place for a call that has just started."""
+        with self._lock:
+            self._slots.append(None)
+            return len(self._slots) - 1
+
+    def finish(self, place: int, interaction: Interaction) -> None:
+        """Put what became of the call into its place."""
+        self._slots[place] = interaction
+
+    def at(self, place: int) -> Interaction | None:
+        """What became of the call that has `place`, so far."""
+        return self._slots[place]
+
+    @property
+    def interactions(self) -> list[Interaction]:
+        """What has ended so far, in the order of starting."""
+        return [item for item in self._slots if item is not None]
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def since(self, place: int) -> list[Interaction]:
+        """What has ended among the calls that started at `place` or after."""
+        return [item for item in self._slots[place:] if item is not None]
+
+
+def summary(interactions: Iterable[Interaction]) -> str:
+    """Return the counts as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
+    counts = Counter(item.outcome for item in interactions)
+    always = ("replayed", "recorded", "missing")
+    parts = [f"{counts[outcome]} {outcome}" for outcome in always]
+    parts += [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome not in always and counts[outcome]]
+    return ", ".join(parts)

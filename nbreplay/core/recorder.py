@@ -1,0 +1,165 @@
+"""One call while it is recorded: what arrives is noted, and becomes a take at the end.
+
+The bytes go on to the caller at once; until the answer is over, all that happens here is that they
+are noted with their time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from nbreplay.core.cell import Run, utc
+from nbreplay.core.cutting import events_of
+from nbreplay.core.recording import Body, Take
+from nbreplay.core.redact import Redactor
+from nbreplay.core.request import Call, Request
+from nbreplay.core.stream import Chunk, Events, framing_of, has_ended
+from nbreplay.core.wire import is_textual, plain_body
+
+if TYPE_CHECKING:
+    from nbreplay.core.config import Mode
+    from nbreplay.core.session import Session
+
+__all__ = ["Pieces", "Recorder"]
+
+Pieces = list[tuple[float, bytes]]
+"""Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
+
+_KEPT = frozenset(
+    "content-type content-disposition location x-request-id request-id retry-after retry-after-ms "
+    "openai-processing-ms mcp-session-id".split()
+)
+
+
+class Recorder:
+    """Takes down one answer.
+
+    Attributes
+    ----------
+    feed : callable
+        Notes bytes that have just arrived.
+    decode : callable
+        Undoes the content encoding of all that was noted; set by the interceptor where there is one.
+    """
+
+    def __init__(self, session: Session, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int) -> None:
+        self.session, self.request, self.call = session, request, call
+        self.run, self.order, self.mode, self.place = run, order, mode, place
+        self.status: int | None = None
+        self.headers: list[tuple[str, str]] = []
+        self.content_type = ""
+        self.decode: Callable[[Pieces], Pieces] | None = None
+        self.saved: Take | None = None
+        self.started = time.perf_counter()
+        self._pieces: Pieces = []
+        self._done = False
+        self._lock = threading.Lock()
+
+    def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+        """The answer has begun."""
+        self.status = status
+        self.headers = [(name.lower(), value) for name, value in headers]
+        self.content_type = dict(self.headers).get("content-type", "")
+
+    def feed(self, data: bytes) -> None:
+        """Note bytes that have just arrived."""
+        self._pieces.append((time.perf_counter(), data))
+
+    def end(self) -> None:
+        """The answer is over, and whole."""
+        self._finish(None)
+
+    def close(self) -> None:
+        """The caller reads no further; whole all the same, if what ends such streams has come."""
+        self._finish(None if self._has_ended() else "closed")
+
+    def interrupt(self) -> None:
+        """The caller was interrupted or cancelled."""
+        self._finish("interrupted")
+
+    def fail(self, error: str, message: str) -> None:
+        """The connection failed, before the answer or in the middle of it.
+
+        Parameters
+        ----------
+        error : str
+            The name of the library's exception class.
+        message : str
+        """
+        self._finish("dropped", {"type": error, "message": message})
+
+    def flush(self, interrupted: bool) -> None:
+        """The cell or session ends while the answer still comes: write what there is. It may go on."""
+        with self._lock:
+            if self._done or self.status is None:
+                return
+            whole = self._has_ended()
+            if self.saved is not None and len(self._pieces) == self._flushed:
+                return
+            self._flushed = len(self._pieces)
+            self.session.keep(self, self._take(None if whole else "interrupted" if interrupted else "open", None))
+
+    _flushed = -1
+
+    def _has_ended(self) -> bool:
+        pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
+        return bool(framing_of(self.content_type)) and has_ended(b"".join(data for _, data in pieces[-8:])[-4096:])
+
+    def _finish(self, reason: str | None, error: dict[str, str] | None = None) -> None:
+        with self._lock:
+            if self._done:
+                return
+            self._done = True
+            self.session.keep(self, self._take(reason, error))
+
+    def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:
+        now = time.perf_counter()
+        redactor = Redactor(self.call.tokens(), fresh=True)
+        body = self._body(redactor)
+        kept = {n: redactor.url(v) for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
+        if error:
+            error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
+        return Take(
+            recorded_at=utc(time.time()),
+            host=self.call.host,
+            url=Redactor(self.call.tokens()).url(self.call.target),
+            sdk=redactor.text(self.call.sdk),
+            body=body,
+            status=self.status,
+            headers=kept,
+            cell=self.run.ref,
+            ids=self.request.ids,
+            complete=reason is None,
+            reason=reason,
+            redacted=redactor.count,
+            elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
+            error=error,
+        )
+
+    def _body(self, redactor: Redactor) -> Body:
+        pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+        data = b"".join([piece for _, piece in pieces])
+        framing = framing_of(self.content_type)
+        if framing is None:
+            if is_textual(self.content_type):
+                text = data.decode("utf-8", "surrogateescape")
+                clean = redactor.text(text)
+                return plain_body(data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type)
+            return plain_body(redactor.data(data), self.content_type)
+        events = events_of(pieces, framing, self.started)
+        if not redactor.finds(data.decode("utf-8", "surrogateescape")):
+            return events
+        clean_pieces, at = [], 0
+        for chunk, part in zip(events.chunks, events.parts(), strict=True):
+            at += chunk.gap_ms
+            clean = redactor.text(part.decode("utf-8", "surrogateescape"))
+            clean_pieces.append((self.started + at / 1000, clean.encode("utf-8", "surrogateescape")))
+        again = events_of(clean_pieces, framing, self.started)
+        # A secret that is spread over several events is caught by none of them; the whole text is then kept as one.
+        if redactor.finds(again.data().decode("utf-8", "surrogateescape")):
+            whole = redactor.text(again.data().decode("utf-8", "surrogateescape"))
+            return Events((Chunk(events.duration_ms, None, None, whole),), framing)
+        return again

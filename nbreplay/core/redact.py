@@ -1,0 +1,176 @@
+"""Secrets: what they look like, and taking them out of text. Knows nothing of requests or files.
+
+A secret becomes ``[secret:N]``, N counting the distinct secrets of one document in order of
+appearance, so that the key of a request does not depend on whose key was in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["PLACEHOLDER", "Redactor", "environment_secrets", "redact_url"]
+
+PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
+"""What stands in for an API key that is not set. Never sent; redacted like a real one."""
+
+# A run that starts in the middle of a longer word is not a key: "risk-...", base64, hashes.
+_START = r"(?<![A-Za-z0-9_\-+/])"
+_END = r"(?![A-Za-z0-9_\-])"
+_PATTERNS = (
+    # OpenAI, Anthropic, OpenRouter, DeepSeek, Stripe: a run of letters and digits, or one with a digit
+    _START + r"[sr]k[-_](?:(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}|[A-Za-z0-9_\-]*[A-Za-z0-9]{20,}[A-Za-z0-9_\-]*)",
+    _START + r"AIza[A-Za-z0-9_\-]{30,}",
+    _START + r"ya29\.[A-Za-z0-9_\-]{20,}",
+    _START + r"gh[pousr]_[A-Za-z0-9]{16,}",
+    _START + r"github_pat_[A-Za-z0-9_]{20,}",
+    _START + r"glpat-[A-Za-z0-9_\-]{16,}",
+    _START + r"(?:AKIA|ASIA|AROA|ABIA|ACCA)[A-Z0-9]{12,20}" + _END,
+    r"(?i:secret_?access_?key|secret_?key)[\"'\\]{0,4}\s*[:=]\s*[\"'\\]{0,4}(?P<aws>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
+    _START + r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
+    _START + r"(?:hf_|gsk_|tvly-|pplx-|r8_|xai-|nvapi-|co_|fw_|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
+    r"(?i:\bbearer\s+)(?P<bearer>[A-Za-z0-9_\-.=+/]{16,})",
+    _START + r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?-----END [A-Z ]{0,30}PRIVATE KEY-----",
+)
+_NAMED = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)
+# Every pattern needs one of these: texts without any, nearly all, are not searched further. Slow patterns stay affordable.
+_HINTS = (
+    *("sk-", "sk_", "rk-", "rk_", "AIza", "ya29.", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
+    *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
+    *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_", "csk-"),
+)
+_DUMMIES = frozenset({"not-needed", "changeme", "password", "disabled", "placeholder", "required", "optional"})
+_HARMLESS = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
+_QUERY = re.compile(
+    r"(?i)([?&;](?:key|api[-_]?key|apikey|access[-_]?token|auth|token|sig|signature|password|secret|"
+    r"client[-_]secret|x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential))=)([^&;#\s]+)"
+)
+
+_compiled: dict[tuple[str, ...], tuple[tuple[str, ...], re.Pattern[str]]] = {}
+_environment: tuple[str, ...] | None = None
+_lock = threading.Lock()
+
+
+def environment_secrets(*, fresh: bool = False) -> tuple[str, ...]:
+    """Return the values of the environment variables whose names say that they are secret.
+
+    Reading the environment costs more than a replayed call may, so it is read anew only when
+    `fresh` is asked for: at the start of a cell or session, and before anything is written.
+    """
+    global _environment
+    if fresh or _environment is None:
+        _environment = tuple(
+            sorted(
+                {
+                    value.strip()
+                    for name, value in os.environ.items()
+                    if _NAMED.search(name) and not _HARMLESS.search(name) and _telling(value.strip())
+                },
+                key=lambda value: (-len(value), value),
+            )
+        )
+    return _environment
+
+
+def _telling(value: str) -> bool:
+    # Ordinary words and paths are no secrets, and taking them out of texts would only spoil these.
+    return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
+
+
+def _compile(values: tuple[str, ...]) -> tuple[tuple[str, ...], re.Pattern[str]]:
+    """Return every form in which `values` may stand in a text, and the pattern of all secrets."""
+    made = _compiled.get(values)
+    if made is None:
+        literals = (*(form for value in values for form in _forms(value)), PLACEHOLDER)
+        pattern = re.compile("|".join([*map(re.escape, literals), *_PATTERNS]), re.S)
+        with _lock:
+            if len(_compiled) > 64:
+                _compiled.clear()
+            made = _compiled[values] = literals, pattern
+    return made
+
+
+def _forms(value: str) -> list[str]:
+    """Return `value` as it is, and as it stands inside JSON text."""
+    return list(dict.fromkeys([value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]))
+
+
+class Redactor:
+    """Takes the secrets out of the texts of one document.
+
+    Parameters
+    ----------
+    extra : iterable of str
+        Values known to be secret here, such as the token of this very request.
+    fresh : bool
+        Read the environment anew.
+    """
+
+    __slots__ = ("_literals", "_pattern", "_seen", "count")
+
+    def __init__(self, extra: Iterable[str] = (), *, fresh: bool = False) -> None:
+        literals = environment_secrets(fresh=fresh)
+        more = tuple(value for value in extra if len(value) >= 6 and value not in literals)
+        self._literals, self._pattern = _compile(literals + more if more else literals)
+        self._seen: dict[str, int] = {}
+        self.count = 0
+
+    def finds(self, text: str) -> bool:
+        """Tell whether there is a secret in `text`."""
+        for hint in _HINTS:
+            if hint in text:
+                return self._pattern.search(text) is not None
+        for literal in self._literals:
+            if literal in text:
+                return True
+        return False
+
+    def text(self, text: str) -> str:
+        """Return `text` without its secrets."""
+        return self._pattern.sub(self._replace, text) if self.finds(text) else text
+
+    def data(self, data: bytes) -> bytes:
+        """Return `data` without its secrets; bytes that are no text stay as they are."""
+        text = data.decode("latin-1")
+        found = self.text(text)
+        return data if found is text else found.encode("latin-1")
+
+    def url(self, url: str) -> str:
+        """Return `url` without secrets, keys in its query included."""
+        return self.text(_QUERY.sub(self._replace_query, url))
+
+    def value(self, node: Any) -> Any:
+        """Return JSON data with the secrets taken out of every string and every name."""
+        if isinstance(node, str):
+            return self.text(node)
+        if isinstance(node, list):
+            return [self.value(item) for item in node]
+        if isinstance(node, dict):
+            return {self.text(name): self.value(item) for name, item in node.items()}
+        return node
+
+    def _number(self, secret: str) -> str:
+        self.count += 1
+        return f"[secret:{self._seen.setdefault(secret, len(self._seen) + 1)}]"
+
+    def _replace(self, match: re.Match[str]) -> str:
+        whole = match.group()
+        for name in ("aws", "bearer"):
+            part = match.group(name)
+            if part is not None:
+                start = match.start(name) - match.start()
+                return whole[:start] + self._number(part) + whole[start + len(part) :]
+        return self._number(whole)
+
+    def _replace_query(self, match: re.Match[str]) -> str:
+        return match.group(1) + self._number(match.group(2))
+
+
+def redact_url(url: str) -> str:
+    """Return `url` without the secrets in it."""
+    return Redactor().url(url)

@@ -1,0 +1,242 @@
+"""A request, reduced to what identifies it, and the key made of that.
+
+Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of who sends them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from nbreplay.core.endpoints import recognise
+from nbreplay.core.normalise import Normaliser, replace_ids
+from nbreplay.core.redact import Redactor
+
+__all__ = ["Call", "Request", "canonical", "key_of", "request_of"]
+
+ALGORITHM = "k1"
+_TEXT_PART = 4096  # bytes; a longer part of a form is keyed and stored by its digest
+_encode_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One outgoing HTTP call, in the neutral terms that every interceptor can give.
+
+    Attributes
+    ----------
+    method : str
+    host : str
+        The host, with its port where that is not the scheme's own.
+    target : str
+        Path and query, as they go over the wire.
+    content_type : str
+    body : bytes
+    headers : sequence of (bytes, bytes)
+        The request's headers. Only looked at for secrets and for the name of the SDK; never stored.
+    library : str
+        The HTTP library that makes the call, with its version.
+    """
+
+    method: str
+    host: str
+    target: str
+    content_type: str
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
+    library: str = ""
+
+    def header(self, name: bytes) -> str:
+        """Return the value of a header, or ``""``; `name` in lower case."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value.decode("latin-1")
+        return ""
+
+    def tokens(self) -> list[str]:
+        """Return the credentials that this call carries in its headers."""
+        found = []
+        for key, value in self.headers:
+            if key.lower() in _CREDENTIALS:
+                text = value.decode("latin-1")
+                found.append(text.rpartition(" ")[2])
+        return found
+
+    @property
+    def sdk(self) -> str:
+        """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
+        agent = self.header(b"user-agent")
+        match = _AGENT.match(agent)
+        if match:
+            return f"{match.group(1).lower()} {match.group(2)}"
+        return self.library or agent
+
+
+_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"proxy-authorization"})
+_AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/Python (\d[\w.]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What identifies one call.
+
+    Attributes
+    ----------
+    kind : str
+        ``chat``, ``response``, ``embedding``, ``http``, ``tool``, …
+    fields : mapping
+        The canonical request, as a recording stores it under ``request``.
+    key : str
+        ``k1:`` and the SHA-256 of kind and fields.
+    ids : tuple of str
+        The ids that were replaced, verbatim, in the order of their replacements.
+    """
+
+    kind: str
+    fields: Mapping[str, Any]
+    key: str
+    ids: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> Any:
+        """The JSON body or the tool's arguments; None where there is neither."""
+        return self.fields.get("body", self.fields.get("arguments"))
+
+    @property
+    def model(self) -> str:
+        """The model asked, or ``""``."""
+        body = self.body
+        if isinstance(body, dict) and isinstance(body.get("model"), str):
+            return str(body["model"])
+        match = re.match(r"models?/([^/:]+)", str(self.fields.get("endpoint", "")))
+        return match.group(1) if match else ""
+
+
+def canonical(kind: str, fields: Mapping[str, Any]) -> str:
+    """Return the text whose hash is the key: sorted names, no white space, ASCII."""
+    return _encode_canonical([kind, fields])
+
+
+def key_of(kind: str, fields: Mapping[str, Any]) -> str:
+    """Return the key of a canonical request."""
+    return f"{ALGORITHM}:{hashlib.sha256(canonical(kind, fields).encode('ascii')).hexdigest()}"
+
+
+def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *, fresh: bool = False) -> Request:
+    """Reduce `call` to what identifies it.
+
+    Parameters
+    ----------
+    call : Call
+    normaliser : Normaliser
+        The session's ``--ignore`` and ``--mask``.
+    issued : mapping of str to str
+        Ids that answers of this session brought, each with the key of the request that issued it.
+    fresh : bool
+        Read the environment's secrets anew; wanted where something may be written.
+    """
+    redactor = Redactor(call.tokens() if fresh else (), fresh=fresh)
+    path, _, query = call.target.partition("?")
+    name, body = _body(call, redactor)
+    known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
+    fields: dict[str, Any] = {"method": call.method}
+    if known:
+        kind, fields["endpoint"] = known
+        if call.method == "GET" and query:
+            fields["query"] = _query(redactor.url("?" + query)[1:])
+    else:
+        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(path)
+        if query:
+            fields["query"] = _query(redactor.url("?" + query)[1:])
+    ids: list[str] = []
+    for place in ("endpoint", "path"):
+        if issued and place in fields:
+            fields[place] = _issued_in_path(fields[place], issued, ids)
+    if name:
+        if isinstance(body, dict | list):
+            body = normaliser.apply(body)
+            if name == "body":
+                body = replace_ids(body, call.body, issued, ids)
+        elif isinstance(body, str):
+            body = normaliser.mask_text(body)
+        fields[name] = body
+    return Request(kind, fields, key_of(kind, fields), tuple(ids))
+
+
+def _issued_in_path(path: str, issued: Mapping[str, str], ids: list[str]) -> str:
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if part in issued:
+            ids.append(part)
+            parts[index] = "@" + issued[part]
+    return "/".join(parts)
+
+
+def _query(query: str) -> list[list[str]]:
+    return [[name, value] for name, value in parse_qsl(query, keep_blank_values=True)]
+
+
+def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
+    """Return the name under which a body is stored, and the body without its secrets."""
+    data = call.body
+    if not data:
+        return "", None
+    if call.content_type.startswith("multipart/"):
+        return "parts", redactor.value(_parts(data, call.content_type))
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "digest", _digest(data)
+    if call.content_type.startswith("application/x-www-form-urlencoded"):
+        return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
+    if "json" in call.content_type or text[0] in "{[":
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            return "body", redactor.value(value) if redactor.finds(text) else value
+    return "text", redactor.text(text)
+
+
+def _refuse(constant: str) -> Any:
+    # NaN and Infinity are no JSON: such a body is keyed as the text that it is.
+    raise ValueError(constant)
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()} {len(data)} bytes"
+
+
+def _parts(data: bytes, content_type: str) -> list[dict[str, Any]]:
+    """Return the parts of a form, without the boundary that was made up to separate them."""
+    match = re.search(r'boundary="?([^";,]+)"?', content_type)
+    if not match:
+        return [{"digest": _digest(data)}]
+    parts = []
+    for block in (b"\r\n" + data).split(b"\r\n--" + match.group(1).encode("latin-1"))[1:]:
+        if block.startswith(b"--"):
+            break
+        head, _, content = block.partition(b"\r\n\r\n")
+        part: dict[str, Any] = {}
+        for line in head.decode("utf-8", "replace").split("\r\n"):
+            header, _, value = line.partition(":")
+            if header.lower() == "content-disposition":
+                for name, quoted, bare in re.findall(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))', value):
+                    part[name] = quoted or bare
+            elif header.lower() == "content-type":
+                part["content_type"] = value.strip()
+        try:
+            text = content.decode("utf-8") if len(content) <= _TEXT_PART else None
+        except UnicodeDecodeError:
+            text = None
+        part["digest" if text is None else "text"] = _digest(content) if text is None else text
+        parts.append(part)
+    return parts
+
+

@@ -1,0 +1,352 @@
+"""Session: the only place that decides whether a request is replayed, recorded or passed through."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn, Self
+
+from nbreplay.core import active
+from nbreplay.core.cell import Run
+from nbreplay.core.choose import choose, placed
+from nbreplay.core.config import Mode, Options, forced_mode
+from nbreplay.core.explain import Miss, explain
+from nbreplay.core.log import Interaction, Log
+from nbreplay.core.normalise import Normaliser
+from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording import Recording, Take
+from nbreplay.core.redact import PLACEHOLDER, environment_secrets
+from nbreplay.core.request import Call, Request, key_of, request_of
+from nbreplay.core.store import Store
+from nbreplay.core.stream import Events
+from nbreplay.core.wire import Json
+from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingIncomplete, RecordingMissing
+
+__all__ = ["Replay", "Session", "host_matches"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The answer to a request, out of a recording.
+
+    Attributes
+    ----------
+    take : Take
+    speed : float or None
+        None: at once.
+    """
+
+    take: Take
+    speed: float | None
+    session: Session
+    place: int
+    started: float
+
+    def parts(self) -> Sequence[tuple[float, bytes]]:
+        """Return the bytes of the body, each piece with the seconds to wait before it."""
+        body = self.take.body
+        if self.speed is None:
+            data = body.data()
+            return [(0.0, data)] if data else []
+        if isinstance(body, Events):
+            return [(chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)]
+        return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
+
+    @property
+    def incomplete(self) -> RecordingIncomplete | None:
+        """What reading past the end raises, unless that is the library's own error; None where the take is whole."""
+        take = self.take
+        if take.complete or take.reason == "dropped":
+            return None
+        why = {
+            "closed": "the caller that was recorded closed it there",
+            "interrupted": "its recording was interrupted there",
+            "open": "its cell ended before it did",
+        }[take.reason or "open"]
+        return RecordingIncomplete(
+            f"the recorded stream ends here: {why} ({take.recorded_at}, {take.host}). "
+            "To record it to its end, put %%replay record first in this cell and run it"
+        )
+
+    def fail(self, error: RecordingIncomplete) -> NoReturn:
+        """Log that the caller wanted more than there is, and raise `error`."""
+        known = self.session.log.at(self.place)
+        if known is not None:
+            self.session.log.finish(self.place, replace(known, outcome="missing", note=str(error)))
+        raise error
+
+    def served(self) -> None:
+        """Note that the caller has got it all."""
+        known = self.session.log.at(self.place)
+        if known is not None and known.served_s is None:
+            self.session.log.finish(self.place, replace(known, served_s=time.perf_counter() - self.started))
+
+
+class Session:
+    """A store, a mode, and what has happened under them.
+
+    Parameters
+    ----------
+    store : Store
+    options : Options
+    log : Log, optional
+        Shared with other sessions of the same notebook.
+
+    Use as a context manager, ``with`` or ``async with``: it is on from entry to exit.
+    """
+
+    def __init__(self, store: Store, options: Options | None = None, *, log: Log | None = None) -> None:
+        self.store = store
+        self.options = options or Options()
+        self.log = log or Log()
+        self.normaliser = Normaliser(self.options.ignore, self.options.mask)
+        self.last_miss: Miss | None = None
+        self._issued: dict[str, str] = {}
+        self._run = Run()
+        self._open: set[Recorder] = set()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Session({str(self.store.path)!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
+
+    @property
+    def mode(self) -> Mode:
+        """The mode in force: ``NBREPLAY_MODE``'s, where that is set."""
+        return forced_mode() or self.options.mode
+
+    @property
+    def interactions(self) -> list[Interaction]:
+        """What has happened so far, in the order of starting."""
+        return self.log.interactions
+
+    def show(self) -> None:
+        """Display the interactions: as cards in a notebook, as text elsewhere."""
+        from nbreplay._show import show
+
+        show(self.interactions)
+
+    def start(self) -> None:
+        """Switch the session on; what cannot work is said now, before the first request."""
+        forced_mode()
+        if self.mode is Mode.RECORD:
+            self.store.prepare()
+        environment_secrets(fresh=True)
+        active.enter(self)
+
+    def stop(self) -> None:
+        """Switch the session off. Streams that are still open are written as far as they came."""
+        active.leave(self)
+        self.flush()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop()
+
+    def ask(self, call: Call) -> Replay | Recorder | None:
+        """Decide what becomes of `call`, once and for all.
+
+        Returns
+        -------
+        Replay
+            Serve this; send nothing.
+        Recorder
+            Send the call, and tell the recorder what comes back.
+        None
+            Send the call; it is none of ours.
+
+        Raises
+        ------
+        RecordingMissing
+            There is no answer, and the call must not be sent.
+        """
+        mode = self.mode
+        run = active.current_run() or self._run
+        if mode is Mode.OFF or not self._ours(call.host, mode, run):
+            self._refuse_placeholder(call, run, mode, None)
+            self._add(run, None, None, "live", host=call.host)
+            return None
+        started = time.perf_counter()
+        try:
+            request = request_of(call, self.normaliser, self._issued)
+            replay = None if mode is Mode.RECORD else self._replayed(call, request, run, mode, started)
+            if replay is None:
+                request = request_of(call, self.normaliser, self._issued, fresh=True)
+                self.store.find(request.kind, request.key)
+                self.store.prepare()
+        except NbreplayError as error:
+            self._miss(call, None, run, mode, str(error), error)
+        if replay is not None:
+            return replay
+        self._refuse_placeholder(call, run, mode, request)
+        slot = (self.store.identity, request.key)
+        recorder = Recorder(self, request, call, run, run.place(slot), mode, self.log.start())
+        with self._lock:
+            self._open.add(recorder)
+        return recorder
+
+    def _ours(self, host: str, mode: Mode, run: Run) -> bool:
+        if mode is Mode.REPLAY and host_matches(host, self.options.allow):
+            return False
+        if not self.options.only or host_matches(host, self.options.only):
+            return True
+        if mode is Mode.REPLAY:
+            text = f"{host} is not among the hosts that are replayed (--only {' '.join(self.options.only)}); allow it with --allow {host}"
+            self.blocked(host, text)
+            raise RecordingMissing(text) from NetworkBlocked(text)
+        return False
+
+    def _replayed(self, call: Call, request: Request, run: Run, mode: Mode, started: float) -> Replay | None:
+        recording = self._find(request)
+        replaying = mode is Mode.REPLAY
+        slot = (self.store.identity, request.key)
+        if recording is None:
+            if replaying:
+                self._miss(call, request, run, mode, "")
+            return None
+        with run.lock:
+            left = run.unused(slot, recording, replaying)
+            take, foreign = choose(left, call.host, request.ids, run.ref, replaying=replaying)
+            if take is not None:
+                run.use(slot, take, replaying)
+        if take is None:
+            if replaying:
+                times = len(recording.takes)
+                self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(times + 1)} time")
+            return None
+        self._note_issued(request, take)
+        note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
+        place = self._add(run, request, take, "replayed", note=note, host=call.host)
+        return Replay(take, self.options.speed, self, place, started)
+
+    def _find(self, request: Request) -> Recording | None:
+        recording = self.store.find(request.kind, request.key)
+        if recording is not None or not self.normaliser:
+            return recording
+        # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
+        rule = (self.normaliser.ignore, self.normaliser.mask)
+        names = self.store.healed(request.kind, rule, lambda fields: key_of(request.kind, self._normalised(fields)))
+        found = [recording for name in names.get(request.key, ()) if (recording := self.store.read(name)) is not None]
+        if not found:
+            return None
+        return Recording(request.key, request.kind, request.fields, tuple(take for item in found for take in item.takes))
+
+    def _normalised(self, fields: Any) -> dict[str, Any]:
+        return {name: self.normaliser.apply(value) if name in ("body", "arguments") else value for name, value in fields.items()}
+
+    def keep(self, recorder: Recorder, take: Take) -> None:
+        """Write what a recorder has taken down, and log it. Never raises: the caller has its answer."""
+        request, run = recorder.request, recorder.run
+        slot = (self.store.identity, request.key)
+        outcome, note = "recorded", ""
+        try:
+            with run.lock:
+                held = sorted(run.held.get(slot, []), key=lambda item: item[0]) if take.good else []
+                kept = False
+
+                def change(takes: list[Take]) -> list[Take]:
+                    nonlocal kept
+                    rest = [item for item in takes if item is not recorder.saved]
+                    made = placed(
+                        rest, take, recorder.order, [item for item in run.written[slot] if item[1] is not recorder.saved],
+                        run.started, recording=recorder.mode is Mode.RECORD, earlier=[item for _, item in held],
+                    )  # fmt: skip
+                    kept = made is not None
+                    return takes if made is None else made
+
+                self.store.write(request.kind, request.key, request.fields, change)
+                if kept:
+                    run.written[slot] = [item for item in run.written[slot] if item[1] is not recorder.saved]
+                    run.written[slot] += [*held, (recorder.order, take)]
+                    run.held.pop(slot, None) if held else None
+                    recorder.saved = take
+                    if recorder.mode is Mode.AUTO:
+                        run.use(slot, take, False)
+                elif recorder.mode is Mode.RECORD:
+                    run.held[slot] = [*run.held.get(slot, []), (recorder.order, take)]
+                    note = "not kept: a good answer is recorded, and a failure that may pass does not displace it"
+                else:
+                    outcome, note = "live", "not kept: a failure that may pass"
+            self._note_issued(request, take)
+        except Exception as error:
+            outcome, note = "unsaved", f"{type(error).__name__}: {error}"
+            warnings.warn(f"nbreplay could not record this call, which has its answer all the same. {error}", stacklevel=2)
+        served = time.perf_counter() - recorder.started
+        self.log.finish(
+            recorder.place, Interaction(request, take, outcome, run.cell, served, note, str(self.store.path), recorder.call.host)
+        )
+        if take.reason != "open":
+            with self._lock:
+                self._open.discard(recorder)
+
+    def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
+        """Write the streams that are still open, of one run or of all."""
+        with self._lock:
+            recorders = [recorder for recorder in self._open if run is None or recorder.run is run]
+        for recorder in recorders:
+            recorder.flush(interrupted)
+
+    def blocked(self, host: str, text: str) -> None:
+        """Log that something was refused to leave."""
+        run = active.current_run() or self._run
+        self._add(run, None, None, "blocked", note=text, host=host)
+
+    def _miss(
+        self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, cause: BaseException | None = None
+    ) -> NoReturn:
+        miss = explain(request, call, self.store, run.cell, mode, why)
+        self.last_miss = miss
+        self._add(run, request, None, "missing", note=miss.text, host=call.host)
+        raise RecordingMissing(miss.text) from cause
+
+    def _refuse_placeholder(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
+        if PLACEHOLDER in call.target or any(PLACEHOLDER.encode() in value for _, value in call.headers):
+            self._miss(
+                call, request, run, mode,
+                "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, which is never "
+                "sent. Set the key (in the environment or in .env), and build the client anew",
+            )  # fmt: skip
+
+    def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, *, note: str = "", host: str = "") -> int:
+        place = self.log.start()
+        self.log.finish(place, Interaction(request, take, outcome, run.cell, None, note, str(self.store.path), host))
+        return place
+
+    def _note_issued(self, request: Request, take: Take) -> None:
+        body = take.body
+        value: Any = None
+        if isinstance(body, Json):
+            value = body.value
+        elif isinstance(body, Events):
+            value = body.common if body.common else next((chunk.data for chunk in body.chunks if isinstance(chunk.data, dict)), None)
+        if isinstance(value, dict):
+            inner = value.get("response")
+            own = value.get("id", inner.get("id") if isinstance(inner, dict) else None)
+            if isinstance(own, str) and len(own) > 5:
+                self._issued[own] = request.key
+
+
+def host_matches(host: str, given: Iterable[str]) -> bool:
+    """Tell whether ``HOST`` or ``HOST:PORT`` is among those given; a name without a port stands for all of its ports."""
+    bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and host.count(":") == 1 else host
+    return any(item in (host, bare) for item in given)
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"a {number}{ending}"

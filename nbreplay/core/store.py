@@ -1,0 +1,320 @@
+"""A folder of recordings: find one by its key, put a take into it, whoever else does so at once.
+
+A file is replaced as a whole or not at all, under a lock that other processes heed. What is not a
+recording is never written over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nbreplay.core.recording import Recording, Take, file_name, parse, parse_head
+from nbreplay.core.wire import Blob
+from nbreplay.errors import RecordingFormatError, StoreError
+
+__all__ = ["Store"]
+
+PRIVATE = ".nbreplay"
+"""Folder in a store for locks and half-written files; ignored by git."""
+_CACHE_BYTES = 64 << 20
+_NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
+
+
+class Store:
+    """A folder of recordings.
+
+    Parameters
+    ----------
+    path : path
+        Need not exist until something is written.
+    durable : bool
+        Have the disk confirm every write before going on (fsync).
+
+    Raises
+    ------
+    StoreError
+        Where `path` is no folder.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
+        self.path = Path(path).expanduser()
+        self.durable = durable
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path} is a file, and a store is a folder: name another store, or move the file away")
+        self._root = os.path.join(os.path.abspath(self.path), "")
+        self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
+        self._cached = 0
+        self._lock = threading.RLock()
+        self._between: Any = None
+        self._healed: dict[tuple[Any, ...], tuple[tuple[int, int], dict[str, list[str]]]] = {}
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    @property
+    def identity(self) -> str:
+        """The absolute path; two stores of one folder share it."""
+        return self._root
+
+    def find(self, kind: str, key: str) -> Recording | None:
+        """Return the recording with `key`, or None.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where its file cannot be read; the message names it.
+        """
+        recording = self._read(self._root + file_name(kind, key))
+        return recording if recording is not None and recording.key == key else None
+
+    def write(self, kind: str, key: str, request: Mapping[str, Any], change: Callable[[list[Take]], list[Take]]) -> None:
+        """Change the takes of a recording, in one step for every other reader and writer.
+
+        Parameters
+        ----------
+        kind, key : str
+        request : mapping
+            Stored where the recording is new.
+        change : callable
+            Given the takes that the file holds now, returns those that it is to hold.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where the file that stands there is no recording; it is left as it is.
+        StoreError
+            Where it cannot be written.
+        """
+        path = self._root + file_name(kind, key)
+        try:
+            self.prepare()
+            with self._lock, self._exclusive():
+                recording = self._read(path)
+                if recording is not None and recording.key != key:
+                    raise RecordingFormatError(f"{path} holds another request, {recording.key}: move it away")
+                if recording is None:
+                    recording = Recording(key, kind, request)
+                takes = change(list(recording.takes))
+                if not takes or (len(takes) == len(recording.takes) and all(map(_is, takes, recording.takes))):
+                    return
+                for take in takes:
+                    self._write_blob(take)
+                recording = recording.with_takes(takes)
+                self._replace(path, recording.text().encode("utf-8"), recording)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be written: {error.strerror or error}. Free the disk or name another store") from error
+
+    def prepare(self) -> None:
+        """Make the folder, and see that it can be written.
+
+        Raises
+        ------
+        StoreError
+        """
+        if self._between is not None:
+            return
+        private = os.path.join(self._root, PRIVATE)
+        try:
+            os.makedirs(private, exist_ok=True)
+            ignore = os.path.join(private, ".gitignore")
+            if not os.path.exists(ignore):
+                with open(ignore, "w", encoding="utf-8", newline="\n") as file:
+                    file.write("*\n")
+            if not os.access(private, os.W_OK):
+                raise PermissionError(13, "permission denied")
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there: "
+                "make it writable, or name another store"
+            ) from error
+        self._between = _lock_of(os.path.join(private, "lock"))
+        self._clean(private)
+
+    def recordings(self) -> Iterator[tuple[str, Recording | RecordingFormatError]]:
+        """Yield name and content of every recording, by name; an error in place of one that cannot be read."""
+        for name in sorted(self.names()):
+            try:
+                recording = self._read(self._root + name)
+            except RecordingFormatError as error:
+                yield name, error
+            else:
+                if recording is not None:
+                    yield name, recording
+
+    def names(self, kind: str | None = None) -> list[str]:
+        """Return the names of the files that hold recordings, of one kind or of all."""
+        try:
+            with os.scandir(self._root) as entries:
+                return [entry.name for entry in entries if _NAME.fullmatch(entry.name) and (not kind or entry.name.startswith(kind + "-"))]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
+
+    def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
+        """Return name and request of the newest recordings of a kind, newest first; what cannot be read is left out."""
+        dated = []
+        for name in self.names(kind):
+            with contextlib.suppress(OSError):
+                dated.append((os.stat(self._root + name).st_mtime_ns, name))
+        found = []
+        for _, name in heapq.nlargest(most, dated):
+            with contextlib.suppress(OSError, RecordingFormatError, UnicodeDecodeError):
+                with open(self._root + name, encoding="utf-8") as file:
+                    text = file.read(1 << 16)
+                    if '\n  "takes": [' not in text:
+                        text += file.read()
+                found.append((name, parse_head(text)[2]))
+        return found
+
+    def healed(self, kind: str, rule: tuple[Any, ...], rekey: Callable[[Mapping[str, Any]], str]) -> dict[str, list[str]]:
+        """Return, for the keys that a new ``--ignore`` or ``--mask`` gives the recordings of a kind, their files.
+
+        Parameters
+        ----------
+        kind : str
+        rule : tuple
+            What identifies the rule, so that an unchanged store is looked through once.
+        rekey : callable
+            From a canonical request to its key under the rule.
+        """
+        names = sorted(self.names(kind))
+        state = (len(names), max((os.stat(self._root).st_mtime_ns, 0)) if names else 0)
+        known = self._healed.get((kind, *rule))
+        if known and known[0] == state:
+            return known[1]
+        index: dict[str, list[str]] = {}
+        for name, request in reversed(self.newest(kind, len(names))):
+            index.setdefault(rekey(request), []).append(name)
+        self._healed[kind, *rule] = state, index
+        return index
+
+    def read(self, name: str) -> Recording | None:
+        """Return the recording in the file `name`, or None."""
+        return self._read(self._root + name)
+
+    def _read(self, path: str) -> Recording | None:
+        try:
+            stat = os.stat(path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+        # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
+        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        with self._lock:
+            known = self._cache.get(path)
+            if known is not None and known[0] == state:
+                return known[1]
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            try:
+                data = os.read(descriptor, stat.st_size + 1)
+                while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
+                    data += more
+            finally:
+                os.close(descriptor)
+            recording = self._filled(parse(data.decode("utf-8")))
+        except RecordingFormatError as error:
+            raise type(error)(f"{path} cannot be read: {error}. Restore it from version control, or remove it and record anew") from None
+        except UnicodeDecodeError as error:
+            raise RecordingFormatError(f"{path} cannot be read: it is no UTF-8 ({error}). Restore it, or remove it") from None
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+        self._remember(path, state, recording, len(data))
+        return recording
+
+    def _remember(self, path: str, state: tuple[int, int, int], recording: Recording, size: int) -> None:
+        with self._lock:
+            old = self._cache.pop(path, None)
+            self._cached += size - (old[2] if old else 0)
+            self._cache[path] = state, recording, size
+            while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+                self._cached -= self._cache.popitem(last=False)[1][2]
+
+    def _filled(self, recording: Recording) -> Recording:
+        """Return the recording with the bytes that lie in files beside it."""
+        if not any(isinstance(take.body, Blob) for take in recording.takes):
+            return recording
+        takes = []
+        for take in recording.takes:
+            body = take.body
+            if isinstance(body, Blob) and body.content is None:
+                try:
+                    with open(self._root + body.name, "rb") as file:
+                        content = file.read(body.size + 1)
+                except FileNotFoundError:
+                    raise RecordingFormatError(f"{body.name}, which holds an answer of it, is gone") from None
+                take = replace(take, body=body.filled(content))
+            takes.append(take)
+        return replace(recording, takes=tuple(takes), texts=())
+
+    def _write_blob(self, take: Take) -> None:
+        body = take.body
+        if isinstance(body, Blob) and body.content is not None and not os.path.exists(self._root + body.name):
+            self._replace(self._root + body.name, body.content)
+
+    def _replace(self, path: str, data: bytes, recording: Recording | None = None) -> None:
+        temporary = os.path.join(self._root, PRIVATE, f"{os.path.basename(path)}.{os.getpid()}.{threading.get_ident()}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                if self.durable:
+                    os.fsync(descriptor)
+                stat = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if self.durable and os.name == "posix":
+            folder = os.open(self._root, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        if recording is not None:
+            self._remember(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), recording, len(data))
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._between or contextlib.nullcontext():
+            yield
+
+    def _clean(self, private: str) -> None:
+        """Remove what a killed process left half-written an hour ago or more."""
+        import time
+
+        old = time.time() - 3600
+        with contextlib.suppress(OSError), os.scandir(private) as entries:
+            for entry in entries:
+                if entry.name not in ("lock", ".gitignore") and entry.is_file() and entry.stat().st_mtime < old:
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _lock_of(path: str) -> Any:
+    try:
+        from filelock import FileLock
+    except ImportError:  # Pyodide, where there is no other process
+        return contextlib.nullcontext()
+    # One lock a folder and process; filelock counts how often a thread holds it.
+    return FileLock(path, thread_local=False, is_singleton=True)

@@ -1,0 +1,230 @@
+"""Streams of events (SSE, NDJSON) as a recording stores them, and the bytes that they came as.
+
+`nbreplay.core.cutting` makes them from what was received.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nbreplay.core.wire import STYLES, encode_json
+from nbreplay.errors import RecordingFormatError
+
+__all__ = ["Chunk", "Events", "encode_all", "events_from", "framing_of", "has_ended"]
+
+_MARK = "\0nbreplay\0"
+# What a stream ends with where it is whole, whether or not its connection was read to the end.
+_END = re.compile(
+    rb"data: ?\[DONE\]|message_stop|response\.(?:completed|failed|incomplete)\b|"
+    rb'"done"\s*:\s*true|"finishReason"\s*:\s*"\w|"type"\s*:\s*"message-end"'
+)
+
+
+def framing_of(content_type: str) -> str | None:
+    """Return ``sse`` or ``ndjson`` for the content types of event streams, else None."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return "sse"
+    if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"):
+        return "ndjson"
+    return None
+
+
+def has_ended(tail: bytes) -> bool:
+    """Tell whether the last bytes of a stream hold the mark that it is whole."""
+    return _END.search(tail) is not None
+
+
+class Chunk(NamedTuple):
+    """One streamed event. A tuple, since a stream has thousands and a replay makes them all at once.
+
+    Attributes
+    ----------
+    gap_ms : int
+        Milliseconds since the chunk before it; of the first, since the request was sent.
+    data : dict, str or None
+        JSON data, the raw text of a ``data:`` line, or None where `raw` holds the whole block.
+    event : str or None
+        The event's name.
+    raw : str or None
+        The block as it came, where it has another shape.
+    """
+
+    gap_ms: int
+    data: Any
+    event: str | None = None
+    raw: str | None = None
+
+    def stored(self) -> list[Any]:
+        """Return the chunk as a recording stores it."""
+        if self.raw is not None:
+            return [self.gap_ms, None, None, self.raw]
+        return [self.gap_ms, self.data] if self.event is None else [self.gap_ms, self.data, self.event]
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The body of a stream.
+
+    Attributes
+    ----------
+    chunks : tuple of Chunk
+        As they are stored: without the values of `common`.
+    framing : str
+        ``sse`` or ``ndjson``.
+    fields : tuple of str
+        The order of the top-level names, where `common` is used.
+    common : mapping
+        The values that most chunks share.
+    style : str
+        How the chunks' JSON was written, one of `nbreplay.core.wire.STYLES`.
+    """
+
+    chunks: tuple[Chunk, ...]
+    framing: str = "sse"
+    fields: tuple[str, ...] = ()
+    common: Mapping[str, Any] | None = None
+    style: str = "compact"
+
+    @property
+    def duration_ms(self) -> int:
+        """From sending the request to the last chunk."""
+        return sum(chunk.gap_ms for chunk in self.chunks)
+
+    def parts(self) -> list[bytes]:
+        """Return the bytes of each chunk, as they were received."""
+        return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
+
+    def data(self) -> bytes:
+        """Return the bytes of the whole body."""
+        return "".join(self._blocks()).encode("utf-8", "surrogateescape")
+
+    def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the time in milliseconds and the JSON of every chunk that holds JSON."""
+        at = 0
+        for chunk in self.chunks:
+            at += chunk.gap_ms
+            if isinstance(chunk.data, dict):
+                yield at, self._whole(chunk.data)
+            else:
+                value = _json_of(chunk.data if chunk.raw is None else _data_of(chunk.raw))
+                if value is not None:
+                    yield at, value
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields of a take that hold this body, `chunks` last."""
+        fields: dict[str, Any] = {}
+        if self.framing != "sse":
+            fields["framing"] = self.framing
+        if self.style != "compact":
+            fields["style"] = self.style
+        if self.common:
+            fields["fields"], fields["common"] = list(self.fields), dict(self.common)
+        return {**fields, "chunks": [chunk.stored() for chunk in self.chunks]}
+
+    def texts(self, values: Sequence[dict[str, Any]]) -> list[str]:
+        """Return the JSON text of chunks, given as they are stored, as it was received."""
+        if not self.common:
+            return encode_all(values, self.style)
+        # What all chunks start with is encoded once, and the rest of all of them in one call.
+        lead = lead_of(self.fields, self.common)
+        start = encode_json(lead, self.style)[:-1] if lead else ""
+        rest = {name: self.common.get(name) for name in self.fields if name not in lead}
+        own = rest.keys() - self.common.keys()
+        short = [bool(rest) and own <= value.keys() and lead.keys().isdisjoint(value) for value in values]
+        texts = encode_all([{**rest, **v} if s else self._whole(v) for v, s in zip(values, short, strict=True)], self.style)
+        if not start:
+            return texts
+        start += ", " if self.style.startswith("spaced") else ","
+        return [start + text[1:] if s else text for text, s in zip(texts, short, strict=True)]
+
+    def _blocks(self) -> list[str]:
+        texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
+        head, tail = ("", "\n") if self.framing == "ndjson" else ("data: ", "\n\n")
+        blocks = []
+        for _, data, event, raw in self.chunks:
+            if raw is not None:
+                blocks.append(raw)
+                continue
+            text = next(texts) if type(data) is dict else data
+            blocks.append(f"{head}{text}{tail}" if event is None else f"event: {event}\n{head}{text}{tail}")
+        return blocks
+
+    def _whole(self, value: dict[str, Any]) -> dict[str, Any]:
+        common = self.common
+        if not common:
+            return value
+        return {name: value.get(name, common.get(name)) for name in self.fields if name in value or name in common}
+
+
+def lead_of(fields: Sequence[str], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the shared values that stand before any other."""
+    lead = {}
+    for name in fields:
+        if name not in common:
+            break
+        lead[name] = common[name]
+    return lead
+
+
+def encode_all(values: Sequence[Any], style: str = "compact") -> list[str]:
+    """Return the JSON texts of `values`, by one call to the encoder: a call each costs ten times as much."""
+    if not values:
+        return []
+    marked = [_MARK] * (2 * len(values) - 1)
+    marked[::2] = values
+    # The mark cannot stand inside a value: there its quotes would be escaped.
+    comma = ", " if style.startswith("spaced") else ","
+    texts = encode_json(marked, style)[1:-1].split(f"{comma}{encode_json(_MARK)}{comma}")
+    return texts if len(texts) == len(values) else [encode_json(value, style) for value in values]
+
+
+def _data_of(raw: str) -> str | None:
+    lines = [line[5:].lstrip(" ") for line in raw.splitlines() if line.startswith("data:")]
+    return "\n".join(lines) if lines else None
+
+
+def _json_of(text: Any) -> dict[str, Any] | None:
+    if isinstance(text, str) and text[:1] == "{":
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+    return None
+
+
+def events_from(fields: Mapping[str, Any]) -> Events:
+    """Read a stream back from the fields of a take.
+
+    Raises
+    ------
+    RecordingFormatError
+    """
+    framing, style = fields.get("framing", "sse"), fields.get("style", "compact")
+    names, common = fields.get("fields", []), fields.get("common", {})
+    if framing not in ("sse", "ndjson") or style not in STYLES or style.startswith("indent"):
+        raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
+    if not isinstance(names, list) or not isinstance(common, dict) or not all(isinstance(name, str) for name in names):
+        raise RecordingFormatError("its 'fields' or 'common' are not what they should be")
+    chunks = fields["chunks"]
+    if not isinstance(chunks, list):
+        raise RecordingFormatError("its 'chunks' are no list")
+    return Events(tuple([_chunk(chunk) for chunk in chunks]), framing, tuple(names), common, style)
+
+
+def _chunk(stored: Any) -> Chunk:
+    try:
+        chunk = Chunk(*stored)
+        gap, data, event, raw = chunk
+    except TypeError:
+        gap = None
+    else:
+        shape = (type(data) is dict or type(data) is str) if raw is None else type(raw) is str and data is None
+        if type(gap) is int and shape and (event is None or type(event) is str):
+            return chunk
+    raise RecordingFormatError(f"a chunk of it is not [ms, data], [ms, data, event] or [ms, null, null, text]: {str(stored)[:80]}")

@@ -1,0 +1,212 @@
+"""Bodies of answers: from bytes to what a recording stores, and back to the very same bytes.
+
+A body is JSON (kept as data where re-encoding gives the same bytes), text, or a blob that lies in a
+file of its own. Streams of events are in `nbreplay.core.stream`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
+
+__all__ = ["STYLES", "Blob", "Json", "Text", "encode_json", "is_textual", "json_style", "plain_body"]
+
+LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
+
+
+def _encoder(separators: tuple[str, str], ascii_only: bool, indent: int | None = None) -> json.JSONEncoder:
+    return json.JSONEncoder(separators=separators, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
+
+
+# The ways in which servers write JSON; most write the first. A body in none of them is kept as text.
+STYLES: Mapping[str, json.JSONEncoder] = {
+    "compact": _encoder((",", ":"), False),
+    "spaced": _encoder((", ", ": "), False),
+    "compact-ascii": _encoder((",", ":"), True),
+    "spaced-ascii": _encoder((", ", ": "), True),
+    "indent": _encoder((",", ": "), False, 2),
+    "indent-ascii": _encoder((",", ": "), True, 2),
+}
+
+
+def encode_json(value: Any, style: str = "compact") -> str:
+    """Return `value` as JSON text in one of the `STYLES`."""
+    return STYLES[style].encode(value)
+
+
+def json_style(value: Any, text: str) -> str | None:
+    """Return the style in which encoding `value` gives `text`, or None where there is none."""
+    for name, encoder in STYLES.items():
+        try:
+            if encoder.encode(value) == text:
+                return name
+        except ValueError:
+            return None
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Json:
+    """A JSON body.
+
+    Attributes
+    ----------
+    value : JSON value
+    style : str
+        One of `STYLES`.
+    end : str
+        White space after the value, such as a line end.
+    """
+
+    value: Any
+    style: str = "compact"
+    end: str = ""
+
+    def data(self) -> bytes:
+        """Return the bytes of the body, as they were received."""
+        return (encode_json(self.value, self.style) + self.end).encode("utf-8")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields of a take that hold this body."""
+        fields: dict[str, Any] = {}
+        if self.style != "compact":
+            fields["style"] = self.style
+        if self.end:
+            fields["end"] = self.end
+        return {**fields, "json": self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A body kept as text. Bytes that are no UTF-8 are surrogate escapes in it."""
+
+    text: str
+
+    def data(self) -> bytes:
+        """Return the bytes of the body."""
+        return self.text.encode("utf-8", "surrogateescape")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields of a take that hold this body."""
+        return {"text": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A binary or large body, in a file beside the recording that is named by its digest.
+
+    Attributes
+    ----------
+    name : str
+        ``blob-`` and the first half of the SHA-256.
+    size : int
+        Bytes.
+    content : bytes or None
+        The bytes, where they were just received or have been read.
+    """
+
+    name: str
+    size: int
+    content: bytes | None = None
+
+    def data(self) -> bytes:
+        """Return the bytes of the body. The store has filled them in before anyone asks."""
+        if self.content is None:
+            raise RecordingFormatError(f"{self.name} has not been read")
+        return self.content
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields of a take that hold this body."""
+        return {"blob": self.name, "size": self.size}
+
+    def filled(self, content: bytes) -> Blob:
+        """Return this blob with its bytes, which must be those of its name."""
+        if blob_name(content) != self.name or len(content) != self.size:
+            raise RecordingFormatError("its bytes are not those that its name tells")
+        return Blob(self.name, self.size, content)
+
+
+_BLOB_NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
+
+
+def blob_name(content: bytes) -> str:
+    """Return the name of the file for `content`."""
+    return f"blob-{hashlib.sha256(content).hexdigest()[:32]}.bin"
+
+
+@functools.lru_cache(maxsize=256)
+def is_textual(content_type: str) -> bool:
+    """Tell whether a content type is one of text, JSON and events included."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind.startswith("text/") or "json" in kind or "xml" in kind or "javascript" in kind or "urlencoded" in kind
+
+
+def plain_body(data: bytes, content_type: str) -> Json | Text | Blob:
+    """Return how a received body is stored, such that its `data()` is `data` again."""
+    textual = not content_type or is_textual(content_type)
+    if data and len(data) <= LARGE and (textual or data[:1] in b"{["):
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            text = None
+        if text is not None:
+            body = _json_body(text) if text[0] in '{["' or text.lstrip()[:1] in ("{", "[") else None
+            if body is not None and body.data() == data:
+                return body
+            if textual:
+                return Text(text)
+    if not data:
+        return Text("")
+    return Blob(blob_name(data), len(data), data)
+
+
+def _json_body(text: str) -> Json | None:
+    bare = text.rstrip(" \t\r\n")
+    try:
+        value = json.loads(bare, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    style = json_style(value, bare)
+    if style is None or _has_surrogate(text):
+        return None
+    return Json(value, style, text[len(bare) :])
+
+
+def _has_surrogate(text: str) -> bool:
+    return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+def body_of(fields: Mapping[str, Any]) -> Json | Text | Blob:
+    """Read a body back from the fields of a take.
+
+    Raises
+    ------
+    RecordingFormatError, UnsafeRecordingError
+    """
+    if "json" in fields:
+        style, end = fields.get("style", "compact"), fields.get("end", "")
+        if style not in STYLES or not isinstance(end, str) or end.strip():
+            raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known")
+        return Json(fields["json"], style, end)
+    if "blob" in fields:
+        name, size = fields["blob"], fields.get("size")
+        if not isinstance(name, str) or not _BLOB_NAME.fullmatch(name):
+            raise UnsafeRecordingError(f"it names the file {name!r}, which is not one beside it")
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            raise RecordingFormatError(f"it gives {name} a size of {size!r}")
+        return Blob(name, size)
+    text = fields.get("text", "")
+    if not isinstance(text, str):
+        raise RecordingFormatError("its text is no text")
+    return Text(text)

@@ -1,0 +1,71 @@
+"""Every error that nbreplay raises. Imports nothing of nbreplay.
+
+::
+
+    Exception
+    └── NbreplayError
+        ├── OptionError (also ValueError)       a mode, option or argument that does not exist
+        ├── StoreError                          a folder that cannot be read or written
+        ├── RecordingFormatError                a file that is no recording, or a newer one
+        │   └── UnsafeRecordingError            a file that asks for something a recording never may
+        ├── NotebookMismatch                    a notebook whose outputs are not the stored ones
+        └── NetworkBlocked (also OSError)       replay was on, and something wanted out
+    BaseException
+    └── RecordingMissing                        replay was on, and there is no answer to give
+        └── RecordingIncomplete                 the recorded stream ends before the caller does
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "NbreplayError",
+    "NetworkBlocked",
+    "NotebookMismatch",
+    "OptionError",
+    "RecordingFormatError",
+    "RecordingIncomplete",
+    "RecordingMissing",
+    "StoreError",
+    "UnsafeRecordingError",
+]
+
+
+class NbreplayError(Exception):
+    """Root of nbreplay's ordinary errors."""
+
+
+class OptionError(NbreplayError, ValueError):
+    """A mode, option or argument that nbreplay does not know."""
+
+
+class StoreError(NbreplayError):
+    """A store that cannot be opened, read or written."""
+
+
+class RecordingFormatError(NbreplayError):
+    """A file in a store that cannot be read as a recording. It is left as it is."""
+
+
+class UnsafeRecordingError(RecordingFormatError):
+    """A recording that asks for what no recording may: a path, a class, a size out of bounds."""
+
+
+class NotebookMismatch(NbreplayError):
+    """What a notebook displayed differs from what it has stored."""
+
+
+class NetworkBlocked(NbreplayError, OSError):
+    """Under replay something tried to reach the network. The message names the host."""
+
+
+class RecordingMissing(BaseException):
+    """Under replay a request has no recorded answer.
+
+    Derives from `BaseException` alone: it is the verdict of a test, not an error that a retry or
+    an agent's ``except Exception`` may eat. Where something else stopped the replay (a corrupt
+    file, say), that error is its ``__cause__``.
+    """
+
+
+class RecordingIncomplete(RecordingMissing):
+    """The caller read past the end of a stream whose recording was cut short."""

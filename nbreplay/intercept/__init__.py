@@ -1,0 +1,1 @@
+"""One small module a library; each only translates between that library and `nbreplay.core`."""

@@ -1,0 +1,141 @@
+"""The network guard: under replay nothing goes out, whatever library tries.
+
+One audit hook, which Python cannot take back; it does nothing unless the innermost session replays.
+It does not see compiled stacks that open their own sockets (pycurl, grpc, ZeroMQ), nor child processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import gc
+import ipaddress
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from nbreplay.core import active
+from nbreplay.core.config import Mode
+from nbreplay.core.session import Session, host_matches
+from nbreplay.errors import NetworkBlocked
+
+__all__ = ["install", "permitted", "unseen"]
+
+_installed = False
+_permitted: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
+_permitted_hosts: dict[str, int] = {}
+_UNSEEN = ("pycurl", "grpc", "curl_cffi", "primp")
+
+
+def install() -> None:
+    """Set the guard up, once a process."""
+    global _installed
+    if not _installed:
+        _installed = True
+        sys.addaudithook(_hook)
+
+
+def unseen() -> list[str]:
+    """Return imported libraries whose network traffic the guard cannot see."""
+    return [name for name in _UNSEEN if name in sys.modules]
+
+
+@contextlib.contextmanager
+def permitted(host: str) -> Iterator[None]:
+    """Let one call through that was decided to go out, by an inner transport or by ``--allow``."""
+    bare = host.rpartition(":")[0] or host
+    token = _permitted.set(True)
+    _permitted_hosts[bare] = _permitted_hosts.get(bare, 0) + 1
+    try:
+        yield
+    finally:
+        _permitted_hosts[bare] -= 1
+        # A generator may be finished in another context than it was started in.
+        with contextlib.suppress(ValueError):
+            _permitted.reset(token)
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if not event.startswith("socket."):
+        return
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+        # Unix sockets have a path for an address; connected datagram sockets give None.
+        if not isinstance(address, tuple) or len(address) < 2:
+            return
+        _check(str(address[0]), address[1])
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        host = arguments[0]
+        name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        # Looking up a literal or this machine itself asks nobody.
+        if name and not _is_local_name(name):
+            _check(name, arguments[1] if len(arguments) > 1 else None)
+
+
+def _check(host: str, port: Any) -> None:
+    session = active.current()
+    if session is None or session.mode is not Mode.REPLAY or _permitted.get() or _permitted_hosts.get(host):
+        return
+    if host_matches(host, session.options.allow) or host_matches(f"{host}:{port}", session.options.allow):
+        return
+    if _resolves_to_allowed(session, host, port) or (_is_loopback(host) and _listens_here(port)):
+        return
+    _refuse(session, host, port)
+
+
+def _refuse(session: Session, host: str, port: Any) -> None:
+    where = host if port in (None, 0) else f"{host}:{port}"
+    text = (
+        f"nbreplay is replaying, and something tried to reach {where}, which is not recorded: nothing was sent. "
+        f"To let it through, say %replay replay --allow {where}"
+    )
+    session.blocked(where, text)
+    raise NetworkBlocked(text)
+
+
+def _resolves_to_allowed(session: Session, host: str, port: Any) -> bool:
+    """Tell whether an address is one of an allowed name: `connect` sees addresses only."""
+    for item in session.options.allow:
+        name, _, given = item.rpartition(":") if item.rpartition(":")[2].isdigit() else (item, "", "")
+        if given and str(port) != given:
+            continue
+        if _is_loopback(host):
+            if name == "localhost":
+                return True
+            continue
+        with contextlib.suppress(OSError):
+            # The name is allowed, so that this lookup is let through itself.
+            if any(found[4][0] == host for found in socket.getaddrinfo(name, None)):
+                return True
+    return False
+
+
+def _is_local_name(name: str) -> bool:
+    if name in ("localhost", "localhost.localdomain"):
+        return True
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _listens_here(port: Any) -> bool:
+    """Tell whether this very process listens on a port, as a test's server or an event loop's own pair does."""
+    for item in gc.get_objects():
+        # By type, not isinstance: proxies among all objects would run code for being asked.
+        if issubclass(type(item), socket.socket):
+            with contextlib.suppress(OSError, AttributeError):
+                if item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and item.getsockname()[1] == port:
+                    return True
+    return False

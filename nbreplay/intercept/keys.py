@@ -1,0 +1,78 @@
+"""Placeholder API keys, so that a client can be built where no key is set. They are never sent."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+
+from nbreplay.core.redact import PLACEHOLDER
+
+__all__ = ["ever_placed", "place", "placed", "withdraw"]
+
+# (the SDK, the variables that it takes its key from; the first stands in for all)
+_SDKS = (
+    ("openai", ("OPENAI_API_KEY",)),
+    ("openai", ("AZURE_OPENAI_API_KEY",)),
+    ("anthropic", ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")),
+    ("google.genai", ("GEMINI_API_KEY", "GOOGLE_API_KEY")),
+    ("mistralai", ("MISTRAL_API_KEY",)),
+    ("cohere", ("CO_API_KEY", "COHERE_API_KEY")),
+    ("groq", ("GROQ_API_KEY",)),
+    ("tavily", ("TAVILY_API_KEY",)),
+)
+_placed: set[str] = set()
+_ever = False
+
+
+def place() -> None:
+    """Set a placeholder for every installed SDK whose key is neither in the environment nor in the nearest ``.env``."""
+    global _ever
+    named: set[str] | None = None
+    for sdk, names in _SDKS:
+        if any(os.environ.get(name) for name in names) or not _installed(sdk):
+            continue
+        if named is None:
+            named = _named_in_dotenv()
+        if not named.intersection(names):
+            os.environ[names[0]] = PLACEHOLDER
+            _placed.add(names[0])
+            _ever = True
+
+
+def withdraw() -> None:
+    """Take the placeholders away again."""
+    for name in list(_placed):
+        _placed.discard(name)
+        if os.environ.get(name) == PLACEHOLDER:
+            del os.environ[name]
+
+
+def placed() -> list[str]:
+    """Return the variables that hold a placeholder."""
+    return sorted(_placed)
+
+
+def ever_placed() -> bool:
+    """Tell whether a client may be around that holds a placeholder."""
+    return _ever
+
+
+def _installed(sdk: str) -> bool:
+    try:
+        return importlib.util.find_spec(sdk) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _named_in_dotenv() -> set[str]:
+    folder = Path.cwd()
+    for parent in (folder, *folder.parents):
+        path = parent / ".env"
+        try:
+            if path.is_file():
+                return set(re.findall(r"(?m)^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S", path.read_text("utf-8", "replace")))
+        except OSError:
+            continue
+    return set()

@@ -1,0 +1,100 @@
+"""Switching interception on and off: hooks into HTTP libraries, the network guard, placeholder keys.
+
+They are there while a session is. A hook stays while a client may be around that was built with a
+placeholder key, which must never be sent.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from nbreplay.core import active
+from nbreplay.core.config import Mode, Options, default_store, project
+from nbreplay.core.session import Session
+from nbreplay.core.store import Store
+from nbreplay.intercept import guard, hooks, httpx, keys
+
+__all__ = ["opened", "session", "undo"]
+
+_LIBRARIES = {"httpx": httpx.install, "httpx2": httpx.install}
+
+
+def session(
+    store: str | os.PathLike[str] | None = None,
+    mode: str | None = None,
+    *,
+    speed: float | None = None,
+    ignore: Iterable[str] = (),
+    mask: Iterable[str] = (),
+    only: Iterable[str] | None = None,
+    allow: Iterable[str] = (),
+) -> Session:
+    """Return a session, to be used with ``with`` or ``async with``.
+
+    Parameters
+    ----------
+    store : path, optional
+        The folder of recordings. Where none is named: ``NBREPLAY_STORE``, else the project's, else the nearest
+        folder ``recordings``, else a new one.
+    mode : {"auto", "replay", "record", "off"}, optional
+        ``auto`` (the default) replays what is recorded and records what is missing. ``NBREPLAY_MODE`` overrides it.
+    speed : float, optional
+        Replays at the recorded pace times `speed`; at once, if not given.
+    ignore : iterable of str
+        Fields of the request's body to leave out of its key, such as ``metadata.run_id``.
+    mask : iterable of str
+        Regular expressions; what they match in the request does not count.
+    only : iterable of str, optional
+        The hosts to record and replay; all, if not given.
+    allow : iterable of str
+        ``HOST`` or ``HOST:PORT`` that ``replay`` lets through, live.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    OptionError
+        For an unknown mode or an option of the wrong type.
+    StoreError
+        Where the store is no folder.
+    """
+    return opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only, allow=allow)
+
+
+def opened(store: str | os.PathLike[str] | None, *, log: Any = None, **given: Any) -> Session:
+    """Return a session as `session` does, on top of what the project says."""
+    known = project()
+    options = known.options
+    for name in ("ignore", "mask", "allow"):
+        extra = Options.of(**{name: given.get(name)})
+        given[name] = tuple(dict.fromkeys([*getattr(options, name), *getattr(extra, name)]))
+    where = Store(store if store is not None else default_store(known=known), durable=known.durable)
+    return Session(where, options.with_(**given), log=log)
+
+
+def _changed() -> None:
+    sessions = active.sessions()
+    if sessions or keys.ever_placed():
+        hooks.install(_LIBRARIES)
+    else:
+        hooks.remove()
+    modes = [one.mode for one in sessions]
+    if any(mode in (Mode.REPLAY, Mode.AUTO) for mode in modes):
+        keys.place()
+    else:
+        keys.withdraw()
+    if Mode.REPLAY in modes:
+        guard.install()
+
+
+def undo() -> None:
+    """Take every hook back, placeholders or not."""
+    keys.withdraw()
+    hooks.remove()
+
+
+active.on_change(_changed)

@@ -1,0 +1,1 @@
+"""Running notebooks as tests."""
