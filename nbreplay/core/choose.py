@@ -110,7 +110,10 @@ def placed(
     old = [
         take
         for take in takes
-        if id(take) not in mine and owns(new.cell, take) and _same_host(take.host, new.host) and take.recorded_at <= started
+        if id(take) not in mine
+        and owns(new.cell, take)
+        and _same_host(take.host, new.host)
+        and take.recorded_at <= started
     ]
     if recording:
         if not new.good and any(take.good for take in old):
@@ -120,7 +123,9 @@ def placed(
     else:
         if new.transient:
             return None
-        gone = [take for take in takes if id(take) not in mine and replaces(take) and _same_host(take.host, new.host)][:1]
+        gone = [take for take in takes if id(take) not in mine and replaces(take) and _same_host(take.host, new.host)][
+            :1
+        ]
     dropped = {id(take) for take in gone}
     left = [take for take in takes if id(take) not in dropped]
     places = {id(take): place for place, take in written}

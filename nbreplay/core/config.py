@@ -124,7 +124,9 @@ def _speed(value: Any) -> float | None:
     except (TypeError, ValueError):
         speed = -1.0
     if not speed >= 0:
-        raise OptionError(f"speed is a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}")
+        raise OptionError(
+            f"speed is a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}"
+        )
     # 0 and infinity both mean: do not wait.
     return speed if 0 < speed < float("inf") else None
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from nbreplay.core.stream import Chunk, Events, encode_all, lead_of
+from nbreplay.core.stream import Chunk, Events, lead_of
 from nbreplay.core.wire import encode_json
 
 __all__ = ["events_of"]

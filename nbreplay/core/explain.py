@@ -76,7 +76,15 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
     rows = [("cell", str(cell))] if cell else []
     if request:
         said = last_user_text(request)
-        rows.append(("asked", what + (f" · {_short(said, 80)}" if said else f" · {call.method} {call.host}{call.target.partition('?')[0]}")))
+        rows.append(
+            (
+                "asked",
+                what
+                + (
+                    f" · {_short(said, 80)}" if said else f" · {call.method} {call.host}{call.target.partition('?')[0]}"
+                ),
+            )
+        )
         rows.append(("key", request.key))
     rows.append(("store", f"{store.path} ({mode.value})"))
     nearest, found = None, ()
@@ -86,7 +94,13 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
     elif request:
         nearest, found = _nearest(request, store)
         if nearest is None:
-            rows.append(("why", f"there is no {request.kind} recording in this store" + ("" if store.path.exists() else ", which does not exist")))
+            rows.append(
+                (
+                    "why",
+                    f"there is no {request.kind} recording in this store"
+                    + ("" if store.path.exists() else ", which does not exist"),
+                )
+            )
         else:
             rows.append(("nearest", nearest))
             rows += [("differs" if i == 0 else "", line) for i, line in enumerate(_lines(found))]
@@ -95,7 +109,9 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
     if heal:
         rows.append(("or", heal))
     width = max(len(name) for name, _ in rows)
-    text = f"no recorded answer for this {what} call\n" + "\n".join(f"  {name:<{width}}  {value}".rstrip() for name, value in rows)
+    text = f"no recorded answer for this {what} call\n" + "\n".join(
+        f"  {name:<{width}}  {value}".rstrip() for name, value in rows
+    )
     return Miss(text, nearest, found)
 
 
@@ -116,7 +132,11 @@ def _nearest(request: Request, store: Store) -> tuple[str | None, tuple[Differen
     asked = dict(_leaves(request.fields))
     for name, fields in recordings:
         recorded = dict(_leaves(fields))
-        paths = [path for path in dict.fromkeys([*asked, *recorded]) if _differ(asked.get(path, _GONE), recorded.get(path, _GONE))]
+        paths = [
+            path
+            for path in dict.fromkeys([*asked, *recorded])
+            if _differ(asked.get(path, _GONE), recorded.get(path, _GONE))
+        ]
         # Another model or another question is farther away than many changed settings.
         weight = sum(20 if path in _HEAVY or path.endswith(("content", "text")) else 1 for path in paths)
         if best is None or weight < best[0]:
@@ -198,5 +218,7 @@ def _heal(found: tuple[Difference, ...]) -> str:
             if all(re.sub(pattern, "", one or "") == re.sub(pattern, "", other or "") for one, other in texts):
                 return f"only {name} differs: %replay replay --mask '{pattern}' makes that recording answer"
     if len(found) == 1 and found[0].path not in ("endpoint", "host", "path", "method"):
-        return f"if {found[0].path} does not matter: %replay replay --ignore {found[0].path} makes that recording answer"
+        return (
+            f"if {found[0].path} does not matter: %replay replay --ignore {found[0].path} makes that recording answer"
+        )
     return ""

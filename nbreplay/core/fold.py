@@ -112,7 +112,11 @@ class _Fold:
                 (self.reasoning if part.get("thought") else self.text).append(_text(part.get("text")))
                 call = part.get("functionCall")
                 if isinstance(call, dict):
-                    self.calls[len(self.calls)] = [_text(call.get("id")), _text(call.get("name")), str(call.get("args"))]
+                    self.calls[len(self.calls)] = [
+                        _text(call.get("id")),
+                        _text(call.get("name")),
+                        str(call.get("args")),
+                    ]
             self.finish = _text(candidate.get("finishReason")) or self.finish
 
     def message(self, message: Any) -> None:
@@ -150,7 +154,11 @@ class _Fold:
             if item.get("type") == "message":
                 self.text.append(text_of(item.get("content")))
             elif item.get("type") == "function_call":
-                self.calls[len(self.calls)] = [_text(item.get("call_id")), _text(item.get("name")), _text(item.get("arguments"))]
+                self.calls[len(self.calls)] = [
+                    _text(item.get("call_id")),
+                    _text(item.get("name")),
+                    _text(item.get("arguments")),
+                ]
             elif item.get("type") == "reasoning":
                 self.reasoning.append(text_of(item.get("summary")))
 

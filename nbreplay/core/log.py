@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from nbreplay.core.cell import Cell
 from nbreplay.core.recording import Take
 from nbreplay.core.request import Request
 
-__all__ = ["OUTCOMES", "Interaction", "Log", "summary"]
+__all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary"]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """What may become of a call: ``unsaved`` was answered and could not be written, ``blocked`` was refused by the guard."""
@@ -54,10 +56,32 @@ class Interaction:
         return self.request.key if self.request else ""
 
 
+_logs: weakref.WeakSet[Log] = weakref.WeakSet()
+_kept: set[Log] | None = None
+
+
+def every() -> list[Log]:
+    """Return the logs of this process, the oldest first; of a session that is gone only where `keep_all` was said."""
+    return sorted(_logs, key=lambda log: log.number)
+
+
+def keep_all() -> None:
+    """Forget no log from now on: a run of a notebook reports on every session in it."""
+    global _kept
+    if _kept is None:
+        _kept = set(_logs)
+
+
 class Log:
     """The interactions of one or more sessions."""
 
+    _numbers = itertools.count()
+
     def __init__(self) -> None:
+        self.number = next(Log._numbers)
+        _logs.add(self)
+        if _kept is not None:
+            _kept.add(self)
         self._lock = threading.Lock()
         self._slots: list[Interaction | None] = []
 

@@ -95,7 +95,9 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(node, list):
         if isinstance(step, str) and step != "*" and not step.isdigit():
             return node
-        chosen = range(len(node)) if step == "*" else range(int(step) % len(node), int(step) % len(node) + 1) if node else ()
+        chosen = (
+            range(len(node)) if step == "*" else range(int(step) % len(node), int(step) % len(node) + 1) if node else ()
+        )
         if rest:
             return [_without(item, rest) if index in chosen else item for index, item in enumerate(node)]
         return [item for index, item in enumerate(node) if index not in chosen]
@@ -141,8 +143,10 @@ def _collect(node: Any, defined: set[str]) -> None:
     elif isinstance(node, dict):
         kind = node.get("type")
         own = node.get("id")
-        if isinstance(own, str) and kind != "item_reference" and (
-            isinstance(kind, str) or "function" in node or "role" in node or ("name" in node and "args" in node)
+        if (
+            isinstance(own, str)
+            and kind != "item_reference"
+            and (isinstance(kind, str) or "function" in node or "role" in node or ("name" in node and "args" in node))
         ):
             defined.add(own)
         call = node.get("call_id")

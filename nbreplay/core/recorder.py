@@ -29,8 +29,7 @@ Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
 _KEPT = frozenset(
-    "content-type content-disposition location x-request-id request-id retry-after retry-after-ms "
-    "openai-processing-ms mcp-session-id".split()
+    ["content-type", "content-disposition", "location", "x-request-id", "request-id", "retry-after", "retry-after-ms", "openai-processing-ms", "mcp-session-id"]
 )
 
 
@@ -45,7 +44,9 @@ class Recorder:
         Undoes the content encoding of all that was noted; set by the interceptor where there is one.
     """
 
-    def __init__(self, session: Session, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int) -> None:
+    def __init__(
+        self, session: Session, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int
+    ) -> None:
         self.session, self.request, self.call = session, request, call
         self.run, self.order, self.mode, self.place = run, order, mode, place
         self.status: int | None = None
@@ -147,7 +148,9 @@ class Recorder:
             if is_textual(self.content_type):
                 text = data.decode("utf-8", "surrogateescape")
                 clean = redactor.text(text)
-                return plain_body(data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type)
+                return plain_body(
+                    data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
+                )
             return plain_body(redactor.data(data), self.content_type)
         events = events_of(pieces, framing, self.started)
         if not redactor.finds(data.decode("utf-8", "surrogateescape")):

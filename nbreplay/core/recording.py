@@ -244,8 +244,7 @@ def parse(text: str | bytes) -> Recording:
 
 _TOP = frozenset({"nbreplay", "key", "kind", "request", "takes"})
 _TAKE = frozenset(
-    "recorded_at host url sdk cell ids status headers complete reason redacted elapsed_ms error "
-    "json text blob size style end framing fields common chunks".split()
+    ["recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted", "elapsed_ms", "error", "json", "text", "blob", "size", "style", "end", "framing", "fields", "common", "chunks"]
 )
 
 
@@ -256,7 +255,9 @@ def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
     if type(version) is not int or version < 1:
         raise RecordingFormatError(f"its format {version!r} is none that there ever was")
     if version > FORMAT:
-        raise RecordingFormatError(f"it has format {version} and this nbreplay reads up to {FORMAT}: install a newer nbreplay")
+        raise RecordingFormatError(
+            f"it has format {version} and this nbreplay reads up to {FORMAT}: install a newer nbreplay"
+        )
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
     if not isinstance(kind, str) or not isinstance(key, str) or not isinstance(request, dict):
         raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")

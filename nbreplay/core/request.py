@@ -77,7 +77,9 @@ class Call:
         return self.library or agent
 
 
-_CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"proxy-authorization"})
+_CREDENTIALS = frozenset(
+    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"proxy-authorization"}
+)
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/Python (\d[\w.]*)")
 
 
@@ -238,5 +240,3 @@ def _parts(data: bytes, content_type: str) -> list[dict[str, Any]]:
         part["digest" if text is None else "text"] = _digest(content) if text is None else text
         parts.append(part)
     return parts
-
-

@@ -52,7 +52,9 @@ class Replay:
             data = body.data()
             return [(0.0, data)] if data else []
         if isinstance(body, Events):
-            return [(chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)]
+            return [
+                (chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)
+            ]
         return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
 
     @property
@@ -240,10 +242,15 @@ class Session:
         found = [recording for name in names.get(request.key, ()) if (recording := self.store.read(name)) is not None]
         if not found:
             return None
-        return Recording(request.key, request.kind, request.fields, tuple(take for item in found for take in item.takes))
+        return Recording(
+            request.key, request.kind, request.fields, tuple(take for item in found for take in item.takes)
+        )
 
     def _normalised(self, fields: Any) -> dict[str, Any]:
-        return {name: self.normaliser.apply(value) if name in ("body", "arguments") else value for name, value in fields.items()}
+        return {
+            name: self.normaliser.apply(value) if name in ("body", "arguments") else value
+            for name, value in fields.items()
+        }
 
     def keep(self, recorder: Recorder, take: Take) -> None:
         """Write what a recorder has taken down, and log it. Never raises: the caller has its answer."""
@@ -281,10 +288,13 @@ class Session:
             self._note_issued(request, take)
         except Exception as error:
             outcome, note = "unsaved", f"{type(error).__name__}: {error}"
-            warnings.warn(f"nbreplay could not record this call, which has its answer all the same. {error}", stacklevel=2)
+            warnings.warn(
+                f"nbreplay could not record this call, which has its answer all the same. {error}", stacklevel=2
+            )
         served = time.perf_counter() - recorder.started
         self.log.finish(
-            recorder.place, Interaction(request, take, outcome, run.cell, served, note, str(self.store.path), recorder.call.host)
+            recorder.place,
+            Interaction(request, take, outcome, run.cell, served, note, str(self.store.path), recorder.call.host),
         )
         if take.reason != "open":
             with self._lock:
@@ -318,7 +328,9 @@ class Session:
                 "sent. Set the key (in the environment or in .env), and build the client anew",
             )  # fmt: skip
 
-    def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, *, note: str = "", host: str = "") -> int:
+    def _add(
+        self, run: Run, request: Request | None, take: Take | None, outcome: str, *, note: str = "", host: str = ""
+    ) -> int:
         place = self.log.start()
         self.log.finish(place, Interaction(request, take, outcome, run.cell, None, note, str(self.store.path), host))
         return place
@@ -329,7 +341,11 @@ class Session:
         if isinstance(body, Json):
             value = body.value
         elif isinstance(body, Events):
-            value = body.common if body.common else next((chunk.data for chunk in body.chunks if isinstance(chunk.data, dict)), None)
+            value = (
+                body.common
+                if body.common
+                else next((chunk.data for chunk in body.chunks if isinstance(chunk.data, dict)), None)
+            )
         if isinstance(value, dict):
             inner = value.get("response")
             own = value.get("id", inner.get("id") if isinstance(inner, dict) else None)

@@ -49,7 +49,9 @@ class Store:
         self.path = Path(path).expanduser()
         self.durable = durable
         if self.path.exists() and not self.path.is_dir():
-            raise StoreError(f"{self.path} is a file, and a store is a folder: name another store, or move the file away")
+            raise StoreError(
+                f"{self.path} is a file, and a store is a folder: name another store, or move the file away"
+            )
         self._root = os.path.join(os.path.abspath(self.path), "")
         self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
         self._cached = 0
@@ -76,7 +78,9 @@ class Store:
         recording = self._read(self._root + file_name(kind, key))
         return recording if recording is not None and recording.key == key else None
 
-    def write(self, kind: str, key: str, request: Mapping[str, Any], change: Callable[[list[Take]], list[Take]]) -> None:
+    def write(
+        self, kind: str, key: str, request: Mapping[str, Any], change: Callable[[list[Take]], list[Take]]
+    ) -> None:
         """Change the takes of a recording, in one step for every other reader and writer.
 
         Parameters
@@ -111,7 +115,9 @@ class Store:
                 recording = recording.with_takes(takes)
                 self._replace(path, recording.text().encode("utf-8"), recording)
         except OSError as error:
-            raise StoreError(f"{path} cannot be written: {error.strerror or error}. Free the disk or name another store") from error
+            raise StoreError(
+                f"{path} cannot be written: {error.strerror or error}. Free the disk or name another store"
+            ) from error
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written.
@@ -154,7 +160,11 @@ class Store:
         """Return the names of the files that hold recordings, of one kind or of all."""
         try:
             with os.scandir(self._root) as entries:
-                return [entry.name for entry in entries if _NAME.fullmatch(entry.name) and (not kind or entry.name.startswith(kind + "-"))]
+                return [
+                    entry.name
+                    for entry in entries
+                    if _NAME.fullmatch(entry.name) and (not kind or entry.name.startswith(kind + "-"))
+                ]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -176,7 +186,9 @@ class Store:
                 found.append((name, parse_head(text)[2]))
         return found
 
-    def healed(self, kind: str, rule: tuple[Any, ...], rekey: Callable[[Mapping[str, Any]], str]) -> dict[str, list[str]]:
+    def healed(
+        self, kind: str, rule: tuple[Any, ...], rekey: Callable[[Mapping[str, Any]], str]
+    ) -> dict[str, list[str]]:
         """Return, for the keys that a new ``--ignore`` or ``--mask`` gives the recordings of a kind, their files.
 
         Parameters
@@ -225,9 +237,13 @@ class Store:
                 os.close(descriptor)
             recording = self._filled(parse(data.decode("utf-8")))
         except RecordingFormatError as error:
-            raise type(error)(f"{path} cannot be read: {error}. Restore it from version control, or remove it and record anew") from None
+            raise type(error)(
+                f"{path} cannot be read: {error}. Restore it from version control, or remove it and record anew"
+            ) from None
         except UnicodeDecodeError as error:
-            raise RecordingFormatError(f"{path} cannot be read: it is no UTF-8 ({error}). Restore it, or remove it") from None
+            raise RecordingFormatError(
+                f"{path} cannot be read: it is no UTF-8 ({error}). Restore it, or remove it"
+            ) from None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
         self._remember(path, state, recording, len(data))

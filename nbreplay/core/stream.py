@@ -136,7 +136,9 @@ class Events:
         rest = {name: self.common.get(name) for name in self.fields if name not in lead}
         own = rest.keys() - self.common.keys()
         short = [bool(rest) and own <= value.keys() and lead.keys().isdisjoint(value) for value in values]
-        texts = encode_all([{**rest, **v} if s else self._whole(v) for v, s in zip(values, short, strict=True)], self.style)
+        texts = encode_all(
+            [{**rest, **v} if s else self._whole(v) for v, s in zip(values, short, strict=True)], self.style
+        )
         if not start:
             return texts
         start += ", " if self.style.startswith("spaced") else ","
@@ -227,4 +229,6 @@ def _chunk(stored: Any) -> Chunk:
         shape = (type(data) is dict or type(data) is str) if raw is None else type(raw) is str and data is None
         if type(gap) is int and shape and (event is None or type(event) is str):
             return chunk
-    raise RecordingFormatError(f"a chunk of it is not [ms, data], [ms, data, event] or [ms, null, null, text]: {str(stored)[:80]}")
+    raise RecordingFormatError(
+        f"a chunk of it is not [ms, data], [ms, data, event] or [ms, null, null, text]: {str(stored)[:80]}"
+    )

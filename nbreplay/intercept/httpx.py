@@ -28,8 +28,7 @@ Ask = Callable[[], Session | None]
 
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
-    "ConnectError ConnectTimeout ReadError ReadTimeout WriteError WriteTimeout PoolTimeout CloseError "
-    "RemoteProtocolError LocalProtocolError ProxyError UnsupportedProtocol DecodingError TooManyRedirects".split()
+    ["ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "PoolTimeout", "CloseError", "RemoteProtocolError", "LocalProtocolError", "ProxyError", "UnsupportedProtocol", "DecodingError", "TooManyRedirects"]
 )
 
 
@@ -242,7 +241,9 @@ def _stream_of(library: ModuleType) -> Any:
     """Return the class of replayed streams, which the library wants to be one of its own."""
     made = _streams.get(library.__name__)
     if made is None:
-        made = _streams[library.__name__] = type("ReplayStream", (_Replayed, library.SyncByteStream, library.AsyncByteStream), {})
+        made = _streams[library.__name__] = type(
+            "ReplayStream", (_Replayed, library.SyncByteStream, library.AsyncByteStream), {}
+        )
     return made
 
 
@@ -365,7 +366,9 @@ def _decoder(library: ModuleType, status: int, headers: Any) -> Callable[[Pieces
 
         body = type("Body", (library.SyncByteStream,), {"__iter__": lambda self: raw()})()
         encoding = {"content-encoding": headers["content-encoding"]}
-        response = library.Response(status, headers=encoding, stream=body, request=library.Request("GET", "http://localhost"))
+        response = library.Response(
+            status, headers=encoding, stream=body, request=library.Request("GET", "http://localhost")
+        )
         decoded: Pieces = []
         try:
             for data in response.iter_bytes():

@@ -72,7 +72,9 @@ def _named_in_dotenv() -> set[str]:
         path = parent / ".env"
         try:
             if path.is_file():
-                return set(re.findall(r"(?m)^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S", path.read_text("utf-8", "replace")))
+                return set(
+                    re.findall(r"(?m)^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S", path.read_text("utf-8", "replace"))
+                )
         except OSError:
             continue
     return set()

@@ -1,0 +1,226 @@
+"""The command line: ``nbreplay run``, ``ls``, ``show`` and ``diff``.
+
+Exit status: 0 fine, 1 something failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nbreplay.core.config import Mode, default_store, forced_mode
+from nbreplay.core.explain import differences
+from nbreplay.core.fold import fold, last_user_text
+from nbreplay.core.recording import Recording, parse
+from nbreplay.core.store import Store
+from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        status: int = given.do(given)
+    except OptionError as error:
+        print(f"nbreplay: {error}", file=sys.stderr)
+        return 2
+    except NbreplayError as error:
+        print(f"nbreplay: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # nbreplay ls | head
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("nbreplay: interrupted", file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="nbreplay", description="Record the model calls of notebooks once, and replay them anywhere."
+    )
+    parser.add_argument("--version", action="version", version=f"nbreplay {__import__('nbreplay').__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="execute notebooks and say what they exchanged")
+    run.add_argument("notebooks", nargs="+", metavar="NOTEBOOK|FOLDER")
+    run.add_argument("--mode", choices=("replay", "auto", "record"), help="replay (the default) sends nothing")
+    run.add_argument("--update", action="store_true", help="store the new outputs in the notebooks")
+    run.add_argument("-n", type=_positive, default=1, metavar="N", help="how many at a time")
+    run.add_argument("--timeout", type=_positive, default=600, metavar="S", help="seconds that one cell may take (600)")
+    run.add_argument("--json", action="store_true", help="print what happened as JSON")
+    run.set_defaults(do=_run)
+
+    ls = commands.add_parser("ls", help="list the recordings of a store")
+    ls.add_argument("store", nargs="?", metavar="STORE")
+    ls.add_argument("--json", action="store_true")
+    ls.set_defaults(do=_ls)
+
+    show = commands.add_parser("show", help="show one recording: what was asked, and every take")
+    show.add_argument("key", metavar="KEY", help="a key, the beginning of one, or a file")
+    show.add_argument("--store", metavar="STORE")
+    show.add_argument("--json", action="store_true")
+    show.set_defaults(do=_show)
+
+    diff = commands.add_parser("diff", help="show in what two recordings differ")
+    diff.add_argument("a", metavar="A", help="a key, the beginning of one, a file, or a store")
+    diff.add_argument("b", metavar="B")
+    diff.add_argument("--store", metavar="STORE")
+    diff.add_argument("--json", action="store_true")
+    diff.set_defaults(do=_diff)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+def _run(given: argparse.Namespace) -> int:
+    from nbreplay.testing.report import print_results
+    from nbreplay.testing.runner import find_notebooks, run_all, save
+
+    forced = forced_mode()
+    if forced is not None and given.mode is not None and forced is not Mode.of(given.mode):
+        raise OptionError(f"NBREPLAY_MODE is {forced.value}, and --mode says {given.mode}: take one of them away")
+    mode = forced or Mode.of(given.mode or "replay")
+    results = run_all(find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json)
+    updated = [result.path for result in results if given.update and result.passed and save(result)]
+    print_results(results, updated, as_json=given.json)
+    return 0 if all(result.passed for result in results) else 1
+
+
+def _store(given: str | None) -> Store:
+    path = Path(given) if given else default_store()
+    if not path.exists():
+        raise OptionError(f"there is no store {path}; name one, or record something first")
+    return Store(path)
+
+
+def _ls(given: argparse.Namespace) -> int:
+    rows: list[dict[str, Any]] = []
+    bad: list[RecordingFormatError] = []
+    for name, recording in _store(given.store).recordings():
+        if isinstance(recording, RecordingFormatError):
+            bad.append(recording)
+            continue
+        takes = recording.takes
+        rows.append(
+            {
+                "file": name,
+                "key": recording.key,
+                "kind": recording.kind,
+                "model": _model(recording),
+                "takes": len(takes),
+                "recorded_at": takes[-1].recorded_at if takes else "",
+                "asked": last_user_text(recording.request),
+            }
+        )
+    if given.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+    elif not rows and not bad:
+        print("no recordings")
+    else:
+        from nbreplay.notebook.render import plain
+
+        widths = [max([len(str(row[name])) for row in rows] or [0]) for name in ("file", "model", "takes")]
+        for row in rows:
+            asked = plain(str(row["asked"]).replace("\n", " "))[:60]
+            print(
+                f"{row['file']:<{widths[0]}}  {plain(str(row['model'])):<{widths[1]}}  "
+                f"{row['takes']:>{widths[2]}} take{'s' if row['takes'] != 1 else ' '}  {row['recorded_at'][:10]}  {asked}"
+            )
+    for error in bad:
+        print(f"nbreplay: {error}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _model(recording: Recording) -> str:
+    body = recording.request.get("body")
+    return str(body.get("model", "")) if isinstance(body, dict) else str(recording.request.get("host", ""))
+
+
+def _found(key: str, store: str | None) -> tuple[str, Recording]:
+    """Return name and content of the recording that a key, the beginning of one, or a file means."""
+    path = Path(key)
+    if path.suffix == ".json" and path.is_file():
+        try:
+            return key, parse(path.read_text(encoding="utf-8"))
+        except RecordingFormatError as error:
+            raise RecordingFormatError(f"{path} cannot be read: {error}") from None
+    where = _store(store)
+    wanted = key.removeprefix("k1:").removesuffix(".json")
+    names = [name for name in where.names() if name.startswith(wanted) or name.partition("-")[2].startswith(wanted[:16])]
+    if not names:
+        raise OptionError(f"there is no recording {key} in {where.path}; nbreplay ls lists what there is")
+    if len(names) > 1:
+        raise OptionError(f"{key} may be any of {', '.join(sorted(names)[:5])}; write more of it")
+    recording = where.read(names[0])
+    if recording is None:
+        raise OptionError(f"{names[0]} has just gone")
+    return names[0], recording
+
+
+def _show(given: argparse.Namespace) -> int:
+    from nbreplay.core.log import Interaction
+    from nbreplay.core.request import Request
+    from nbreplay.notebook.render import cards, plain
+
+    name, recording = _found(given.key, given.store)
+    if given.json:
+        print(recording.text(), end="")
+        return 0
+    request = Request(recording.kind, recording.request, recording.key)
+    print(f"{name}\n{recording.key}\n")
+    print(plain(json.dumps(recording.request, ensure_ascii=False, indent=2).replace("\n", "\0")).replace("\\u0000", "\n"))
+    for number, take in enumerate(recording.takes, 1):
+        print(f"\ntake {number} of {len(recording.takes)}")
+        print(cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"].replace("REPLAY  ", "  ", 1))
+    return 0
+
+
+def _diff(given: argparse.Namespace) -> int:
+    from nbreplay.notebook.render import plain
+
+    if Path(given.a).is_dir() and Path(given.b).is_dir():
+        return _diff_stores(Store(given.a), Store(given.b), given.json)
+    (_, one), (_, other) = _found(given.a, given.store), _found(given.b, given.store)
+    found = differences(one.request, other.request)
+    answers = [[fold(take).text for take in recording.takes] for recording in (one, other)]
+    if given.json:
+        rows = [{"path": item.path, "a": item.recorded, "b": item.asked} for item in found]
+        print(json.dumps({"request": rows, "same_answers": answers[0] == answers[1]}, ensure_ascii=False, indent=2))
+    else:
+        for item in found:
+            print(f"{plain(item.path)}\n  a  {plain(str(item.recorded or '(absent)'))}\n  b  {plain(str(item.asked or '(absent)'))}")
+        print("the requests are the same" if not found else "", end="\n" if not found else "")
+        print("the answers are the same" if answers[0] == answers[1] else "the answers differ")
+    return 1 if found or answers[0] != answers[1] else 0
+
+
+def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
+    a, b = ({name: item for name, item in store.recordings() if isinstance(item, Recording)} for store in (one, other))
+    rows = {
+        "only_a": sorted(a.keys() - b.keys()),
+        "only_b": sorted(b.keys() - a.keys()),
+        "changed": sorted(name for name in a.keys() & b.keys() if a[name].takes != b[name].takes),
+        "same": sorted(name for name in a.keys() & b.keys() if a[name].takes == b[name].takes),
+    }
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for label, names in (("only in a", rows["only_a"]), ("only in b", rows["only_b"]), ("changed", rows["changed"])):
+            for name in names:
+                print(f"{label:<9}  {name}")
+        print(f"{len(rows['same'])} same, {len(rows['changed'])} changed, {len(rows['only_a'])} only in a, {len(rows['only_b'])} only in b")
+    return 1 if rows["only_a"] or rows["only_b"] or rows["changed"] else 0

@@ -1,0 +1,106 @@
+"""What ``%replay`` says: what is on, what has happened, why the last miss missed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from nbreplay.core.config import Mode, forced_mode
+from nbreplay.core.log import Log
+from nbreplay.core.session import Session
+from nbreplay.intercept import guard, hooks, keys
+from nbreplay.notebook import render
+
+__all__ = ["last_miss", "overview", "short", "switched"]
+
+
+def short(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is shortest to read: from the working directory, from home, or whole."""
+    given = Path(path)
+    try:
+        relative = os.path.relpath(given)
+    except ValueError:  # another drive
+        return str(given)
+    home = os.path.expanduser("~")
+    whole = os.path.abspath(given)
+    candidates = [relative, whole] + ([f"~{whole[len(home) :]}"] if whole.startswith(home + os.sep) else [])
+    return min(candidates, key=len)
+
+
+def warnings_() -> list[str]:
+    """Return what limits what nbreplay can see."""
+    found = hooks.problems()
+    unseen = guard.unseen()
+    if unseen:
+        found.append(f"{', '.join(unseen)} open their own connections: what they send is neither recorded nor refused")
+    return found
+
+
+def switched(session: Session | None) -> str:
+    """Return what to say after ``%replay MODE``."""
+    if session is None:
+        return "nbreplay is off: calls go out, and nothing is recorded"
+    mode = session.mode
+    does = {
+        Mode.AUTO: "replays what is recorded, records what is missing",
+        Mode.REPLAY: "replays; nothing goes out",
+        Mode.RECORD: "records",
+        Mode.OFF: "is off: calls go out, and nothing is recorded",
+    }[mode]
+    lines = [f"nbreplay {does} · {short(session.store.path)}"]
+    if forced_mode() is not None and forced_mode() is not session.options.mode:
+        lines.append(f"(NBREPLAY_MODE={mode.value} goes before the mode asked for, {session.options.mode.value})")
+    if mode is Mode.REPLAY and not session.store.path.exists():
+        lines.append(f"⚠ {session.store.path} does not exist, so every call will be missing")
+    lines += [f"⚠ {text}" for text in warnings_()]
+    return render.plain("\n".join(lines).replace("\n", "\0")).replace("\\u0000", "\n")
+
+
+def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
+    """Return the display of ``%replay``."""
+    interactions = [item for log in every for item in log.interactions]
+    sums = render.totals(interactions)
+    rows = []
+    if session is None:
+        rows.append(("mode", "off"))
+    else:
+        mode = session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else "")
+        rows += [("mode", mode), ("store", f"{short(session.store.path)}, {len(session.store.names())} recordings")]
+        options = session.options
+        if options.speed:
+            rows.append(("speed", f"{options.speed:g} × recorded"))
+        rows += [
+            (name, ", ".join(getattr(options, name)))
+            for name in ("ignore", "mask", "only", "allow")
+            if getattr(options, name)
+        ]
+    rows.append(("calls", sums.counts))
+    if sums.tokens is not None:
+        rows.append(("tokens", f"{sums.tokens:,}"))
+    if sums.saved_s is not None:
+        rows.append(("saved", f"{sums.saved_s:,.1f} s of waiting"))
+    foreign = [item.note for item in interactions if item.outcome == "replayed" and item.note]
+    if foreign:
+        rows.append(("note", f"{len(foreign)} answers come from another host: {foreign[-1]}"))
+    blocked = [item.host for item in interactions if item.outcome == "blocked"]
+    if blocked:
+        rows.append(("blocked", ", ".join(dict.fromkeys(blocked))))
+    if keys.placed():
+        rows.append(("no key", ", ".join(keys.placed()) + " not set; a placeholder stands in, and is never sent"))
+    rows += [("warning", text) for text in warnings_()]
+    width = max(len(name) for name, _ in rows)
+    text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {render.plain(value)}" for name, value in rows)
+    cells = "".join(
+        f'<tr><th style="text-align:left">{render._escape(name)}</th><td style="text-align:left">{render._escape(value)}</td></tr>'
+        for name, value in rows
+    )
+    return render.bundle(text, f"<table>{cells}</table>")
+
+
+def last_miss(sessions: Sequence[Session]) -> str:
+    """Return the explanation of the last miss."""
+    for session in sessions:
+        if session.last_miss is not None:
+            return session.last_miss.text
+    return "nbreplay: nothing has been missing"

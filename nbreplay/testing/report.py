@@ -1,0 +1,50 @@
+"""What a run of notebooks says on a terminal, or to a program."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from nbreplay.core.log import OUTCOMES
+from nbreplay.notebook.render import plain
+from nbreplay.testing.runner import Result
+
+__all__ = ["last_line", "print_results"]
+
+
+def last_line(results: Sequence[Result]) -> str:
+    """Return the one line that a run ends with: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
+    counts = Counter(call.outcome for result in results for call in result.calls)
+    shown = [outcome for outcome in OUTCOMES if outcome in ("replayed", "recorded", "missing") or counts[outcome]]
+    order = ["replayed", "recorded", "missing", *[outcome for outcome in shown if outcome not in ("replayed", "recorded", "missing")]]
+    return "nbreplay: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in order)
+
+
+def print_results(results: Sequence[Result], updated: Sequence[Path], *, as_json: bool) -> None:
+    """Print what became of each notebook, why it failed, and the last line."""
+    if as_json:
+        print(json.dumps([_row(result, result.path in updated) for result in results], ensure_ascii=False, indent=2))
+        return
+    for result in results:
+        note = " · outputs stored" if result.path in updated else ""
+        print(f"{'ok  ' if result.passed else 'FAIL'}  {result.path}{note}")
+        for error in result.errors:
+            lines = error.rstrip().split("\n")
+            print("\n".join(f"      {plain(line)}" for line in lines))
+    failed = sum(not result.passed for result in results)
+    if failed:
+        print(f"{failed} of {len(results)} notebook{'s' if len(results) != 1 else ''} failed")
+    print(last_line(results))
+
+
+def _row(result: Result, updated: bool) -> dict[str, object]:
+    return {
+        "notebook": str(result.path),
+        "passed": result.passed,
+        "updated": updated,
+        "errors": result.errors,
+        "counts": dict(Counter(call.outcome for call in result.calls)),
+        "calls": [{name: getattr(call, name) for name in call.__slots__} for call in result.calls],
+    }
