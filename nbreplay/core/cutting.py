@@ -5,25 +5,22 @@ Runs once, at the end of a stream that is being recorded; meanwhile only bytes a
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from nbreplay.core.stream import Chunk, Events, lead_of
+from nbreplay.core.stream import Chunk, Events, Frame
 from nbreplay.core.wire import encode_json
 
 __all__ = ["events_of"]
 
 _SAMPLE = 64
-_EMPTY: Mapping[str, Any] = {}
 
 
-class _Block(NamedTuple):
-    at_ms: int
-    text: str
-    data: str | None  # None where the block has another shape than "data: …"
-    event: str | None
+_Block = tuple[int, str, str | None, str | None]
+"""Time in ms, the whole text where it has another shape than ``data: …``, else its data, and the event's name."""
 
 
 def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> Events:
@@ -39,11 +36,14 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         When the request was sent, in seconds of the same clock.
     """
     blocks = _blocks(pieces, framing, started)
-    texts = [block.data for block in blocks if block.data is not None and block.data[:1] == "{"]
+    texts = [data for _, _, data, _ in blocks if data is not None and data[:1] == "{"]
     sample = [(text, value) for text in texts[:: max(1, len(texts) // _SAMPLE)] if (value := _parsed(text)) is not None]
     style = _style(sample)
     fields, common = _shared([value for _, value in sample])
-    values = _values(texts, fields, common, style)
+    frame = Frame.of(fields, common, style)
+    if frame is None:
+        fields, common = (), {}
+    values, inner = _values(texts, frame, fields, common)
 
     # What does not come back exactly as it was is kept as text; there is no other way to be sure.
     events = Events((), framing, fields, common, style)
@@ -53,74 +53,73 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         if text != texts[index]:
             values[index] = None
 
-    chunks, before, found = [], 0, iter(zip(texts, values, strict=True))
+    chunks: list[Chunk] = []
+    lines: list[str] = []
+    before, found = 0, iter(zip(texts, values, inner, strict=True))
     for at, whole, data, event in blocks:
         # Rounding the times and not the differences keeps errors from adding up.
         gap, before = at - before, at
+        text, value, between = next(found) if data is not None and data[:1] == "{" else ("", None, "")
         if data is None:
-            chunks.append(Chunk(gap, None, None, whole))
-        elif data[:1] == "{":
-            text, value = next(found)
-            chunks.append(Chunk(gap, text if value is None else value, event))
+            chunk = Chunk(gap, None, None, whole)
         else:
-            chunks.append(Chunk(gap, data, event))
-    if common and sum(value is not None for value in values) * 2 < len(values):
-        return events_of_plain(chunks, texts, framing, style)
-    return Events(tuple(chunks), framing, fields, common, style)
-
-
-def events_of_plain(chunks: list[Chunk], texts: list[str], framing: str, style: str) -> Events:
-    """Return the stream without shared values, where most chunks do not have them."""
-    values = [_parsed(text) for text in texts]
-    exact = iter([v if v is not None and encode_json(v, style) == t else t for v, t in zip(values, texts, strict=True)])
-    whole = [
-        chunk._replace(data=next(exact)) if isinstance(chunk.data, dict) or str(chunk.data)[:1] == "{" else chunk
-        for chunk in chunks
-    ]
-    return Events(tuple(whole), framing, (), {}, style)
+            chunk = Chunk(gap, data if value is None else value, event)
+        chunks.append(chunk)
+        # A chunk that was written compactly stands in the file as it came: encoding it again would take as long.
+        if value is not None and style == "compact":
+            lines.append(
+                f"[{gap},{between or text}]" if event is None else f"[{gap},{between or text},{encode_json(event)}]"
+            )
+        else:
+            lines.append(encode_json(chunk.stored()))
+    return Events(tuple(chunks), framing, fields, common, style, lines)
 
 
 def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> list[_Block]:
     """Cut what was received into events; an event arrives with the piece that holds its end."""
     data = b"".join([piece for _, piece in pieces])
-    if framing == "ndjson":
-        cut = data.splitlines(keepends=True) if b"\r" not in data else re.findall(rb"[^\n]*\n|[^\n]+", data)
-    elif b"\r" in data:
-        cut = re.findall(rb".*?(?:\r\n\r\n|\n\n|\r\r)|.+", data, re.S)
-    else:
-        cut = [part + b"\n\n" for part in data.split(b"\n\n")]
-        last = cut.pop()[:-2]
-        if last:
-            cut.append(last)
-    blocks, start, arrivals = [], 0, iter(pieces)
-    end, at = 0, 0
+    usual = framing == "sse" and b"\r" not in data
     parse = _parse_line if framing == "ndjson" else _parse_event
+    if usual:
+        cut = data.split(b"\n\n")
+        over = 2
+    else:
+        cut = re.findall(rb"[^\n]*\n|[^\n]+" if framing == "ndjson" else rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
+        cut.append(b"")
+        over = 0
+    last = cut.pop()
+    blocks: list[_Block] = []
+    arrivals = iter(pieces)
+    start = end = at = 0
     for part in cut:
-        start += len(part)
+        start += len(part) + over
         while end < start:
             time, piece = next(arrivals)
             end += len(piece)
             at = max(0, round((time - started) * 1000))
         text = part.decode("utf-8", "surrogateescape")
-        blocks.append(_Block(at, text, *parse(text)))
+        if usual and text[:6] == "data: " and "\n" not in text:
+            blocks.append((at, "", text[6:], None))
+        else:
+            blocks.append((at, *parse(text + "\n\n" if usual else text)))
+    if last:
+        at = max(0, round((pieces[-1][0] - started) * 1000))
+        blocks.append((at, last.decode("utf-8", "surrogateescape"), None, None))
     return blocks
 
 
-def _parse_line(text: str) -> tuple[str | None, str | None]:
+def _parse_line(text: str) -> tuple[str, str | None, str | None]:
     data = text[:-1]
-    return (data, None) if text[-1:] == "\n" and "\r" not in data else (None, None)
+    return text, data if text[-1:] == "\n" and "\r" not in data else None, None
 
 
-def _parse_event(text: str) -> tuple[str | None, str | None]:
+def _parse_event(text: str) -> tuple[str, str | None, str | None]:
     event, rest = None, text
     if text.startswith("event: "):
         event, _, rest = text[7:].partition("\n")
-    if not rest.startswith("data: ") or rest[-2:] != "\n\n":
-        return None, None
-    data = rest[6:-2]
-    if "\n" in data or "\r" in text:
-        return None, None
-    return data, event
+    if not rest.startswith("data: ") or rest[-2:] != "\n\n" or "\r" in text or "\n" in rest[6:-2]:
+        return text, None, None
+    return "", rest[6:-2], event
 
 
 def _refuse(constant: str) -> Any:
@@ -139,15 +138,15 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _values(
-    texts: Sequence[str], fields: tuple[str, ...], common: Mapping[str, Any], style: str
-) -> list[dict[str, Any] | None]:
-    """Return the JSON of every text without the values of `common`, None where that cannot be."""
-    lead = lead_of(fields, common)
-    separator = ", " if style.startswith("spaced") else ","
-    start = encode_json(lead, style)[:-1] + separator if lead else "{"
-    cut = len(start)
-    short = [text.startswith(start) for text in texts]
-    bodies = ["{" + text[cut:] if s else text for text, s in zip(texts, short, strict=True)]
+    texts: Sequence[str], frame: Frame | None, fields: tuple[str, ...], common: Mapping[str, Any]
+) -> tuple[list[dict[str, Any] | None], list[str]]:
+    """Return what is stored of every text, None where that cannot be, and the text between its frame, if it has it."""
+    if frame is None:
+        inner, bodies = [""] * len(texts), list(texts)
+    else:
+        start, end, cut, rest = frame.start, frame.end, len(frame.start), len(frame.end)
+        inner = ["{" + t[cut:-rest] + "}" if t.startswith(start) and t.endswith(end) else "" for t in texts]
+        bodies = [body or text for body, text in zip(inner, texts, strict=True)]
     try:
         # All in one call; where something in it is no JSON, each for itself.
         values: list[Any] = _decode("[" + ",".join(bodies) + "]")
@@ -155,28 +154,24 @@ def _values(
         values = []
     if len(values) != len(bodies):
         values = [_parsed(body) for body in bodies]
-    rest = {name: common[name] for name in common if name not in lead}
-    own = tuple(name for name in fields if name not in lead)
-    names = lead.keys()
     for index, value in enumerate(values):
         if not isinstance(value, dict):
             values[index] = None
-        elif not common:
+        elif frame is None:
             continue
-        elif short[index] and (tuple(value) == own or (_ordered(value, own) and rest.keys() <= value.keys())):
+        elif inner[index]:
+            if not frame.fits(value):
+                values[index] = None
+        elif _ordered(value, fields) and common.keys() <= value.keys():
             # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
-            for name, item in rest.items():
-                if value[name] == item and type(value[name]) is type(item):
-                    del value[name]
-        elif not short[index] and _ordered(value, fields) and common.keys() <= value.keys():
-            for name, item in common.items():
-                if value[name] == item and type(value[name]) is type(item):
-                    del value[name]
+            values[index] = {
+                name: item
+                for name, item in value.items()
+                if name not in common or common[name] != item or type(common[name]) is not type(item)
+            }
         else:
             values[index] = None
-        if common and short[index] and values[index] is not None and not names.isdisjoint(value):
-            values[index] = None
-    return values
+    return values, inner
 
 
 def _ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
@@ -191,20 +186,23 @@ def _style(samples: Sequence[tuple[str, dict[str, Any]]]) -> str:
     return max(styles, key=lambda style: sum(encode_json(value, style) == text for text, value in telling))
 
 
-def _shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
-    """Return the order of the first chunk's names, and the plain values that most chunks have."""
+def _shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the order of the first chunk's names, and what most chunks begin and end with."""
     if len(values) < 3:
-        return (), _EMPTY
+        return (), {}
     fields = tuple(values[0])
-    common: dict[str, Any] = {}
+    usual: dict[str, Any] = {}
     for name in fields:
         items = [value.get(name, _ABSENT) for value in values]
         for item in (items[len(items) // 2], items[-1]):
             if isinstance(item, str | int | float | None) and 2 * items.count(item) > len(items):
-                common[name] = item
+                usual[name] = item
                 break
+    lead = list(itertools.takewhile(usual.__contains__, fields))
+    tail = list(itertools.takewhile(usual.__contains__, reversed(fields[len(lead) :])))
+    common = {name: usual[name] for name in fields if name in lead or name in tail}
     fitting = sum(common.keys() <= value.keys() and _ordered(value, fields) for value in values)
-    return (fields, common) if common and 2 * fitting > len(values) else ((), _EMPTY)
+    return (fields, common) if common and 2 * fitting > len(values) else ((), {})
 
 
 _ABSENT = object()

@@ -6,12 +6,13 @@ Knows the format and no folder; `nbreplay.core.store` reads and writes the files
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nbreplay.core.request import key_of
-from nbreplay.core.stream import Events, encode_all, events_from
+from nbreplay.core.stream import Events, events_from
 from nbreplay.core.wire import Blob, Json, Text, body_of
 from nbreplay.errors import RecordingFormatError
 
@@ -92,7 +93,9 @@ class Take:
 
     def text(self) -> str:
         """Return the take as it stands in a file."""
-        lines = [{"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}]
+        lines: list[dict[str, Any]] = [
+            {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}
+        ]
         cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
         lines.append({"cell": cell, "ids": list(self.ids)})
         state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
@@ -106,12 +109,11 @@ class Take:
             state["elapsed_ms"] = self.elapsed_ms
         lines.append({**state, **self.extra})
         stored = self.body.stored()
-        chunks = stored.pop("chunks", None)
         lines += [{name: value} for name, value in stored.items()]
         text = ",\n     ".join(_dumps(line)[1:-1] for line in lines)
-        if chunks is not None:
-            inner = ",".join([f"\n      {line}" for line in _lines(chunks)])
-            text += f',\n     "chunks": [{inner}\n     ]' if chunks else ',\n     "chunks": []'
+        if isinstance(self.body, Events):
+            chunks = ",\n      ".join(_safe(self.body.stored_lines()))
+            text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
         return f"    {{{text}}}"
 
 
@@ -161,25 +163,21 @@ def file_name(kind: str, key: str) -> str:
 
 
 _readable = json.JSONEncoder(ensure_ascii=False).encode
-_escaped = json.JSONEncoder(ensure_ascii=True).encode
 
 
 def _dumps(value: Any) -> str:
-    text = _readable(value)
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError:  # half of a surrogate pair: only an escape can hold it
-            return _escaped(value)
-        # Line separators that editors and diffs would break a line at.
-        text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").replace("\x85", "\\u0085")
-    return text
+    return _safe([_readable(value)])[0]
 
 
-def _lines(chunks: list[Any]) -> list[str]:
-    lines = encode_all(chunks)
+def _safe(lines: Sequence[str]) -> Sequence[str]:
+    """Escape in JSON texts what UTF-8 cannot hold (half of a surrogate pair) and what editors would break a line at."""
     text = "".join(lines)
-    return lines if text.isascii() or _dumps(text) == _readable(text) else [_dumps(chunk) for chunk in chunks]
+    if text.isascii() or not _UNSAFE.search(text):
+        return lines
+    return [_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
+
+
+_UNSAFE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
 
 
 def _request_text(request: Mapping[str, Any]) -> str:
@@ -244,7 +242,31 @@ def parse(text: str | bytes) -> Recording:
 
 _TOP = frozenset({"nbreplay", "key", "kind", "request", "takes"})
 _TAKE = frozenset(
-    ["recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted", "elapsed_ms", "error", "json", "text", "blob", "size", "style", "end", "framing", "fields", "common", "chunks"]
+    [
+        "recorded_at",
+        "host",
+        "url",
+        "sdk",
+        "cell",
+        "ids",
+        "status",
+        "headers",
+        "complete",
+        "reason",
+        "redacted",
+        "elapsed_ms",
+        "error",
+        "json",
+        "text",
+        "blob",
+        "size",
+        "style",
+        "end",
+        "framing",
+        "fields",
+        "common",
+        "chunks",
+    ]
 )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nbreplay.core.wire import STYLES, encode_json
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["Chunk", "Events", "encode_all", "events_from", "framing_of", "has_ended"]
+__all__ = ["Chunk", "Events", "Frame", "encode_all", "events_from", "framing_of", "has_ended"]
 
 _MARK = "\0nbreplay\0"
 # What a stream ends with where it is whole, whether or not its connection was read to the end.
@@ -82,6 +82,8 @@ class Events:
         The values that most chunks share.
     style : str
         How the chunks' JSON was written, one of `nbreplay.core.wire.STYLES`.
+    lines : sequence of str or None
+        What `stored` gives for each chunk, as JSON text, where that is known already.
     """
 
     chunks: tuple[Chunk, ...]
@@ -89,6 +91,7 @@ class Events:
     fields: tuple[str, ...] = ()
     common: Mapping[str, Any] | None = None
     style: str = "compact"
+    lines: Sequence[str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def duration_ms(self) -> int:
@@ -116,7 +119,7 @@ class Events:
                     yield at, value
 
     def stored(self) -> dict[str, Any]:
-        """Return the fields of a take that hold this body, `chunks` last."""
+        """Return the fields of a take that hold this body, without the chunks."""
         fields: dict[str, Any] = {}
         if self.framing != "sse":
             fields["framing"] = self.framing
@@ -124,25 +127,22 @@ class Events:
             fields["style"] = self.style
         if self.common:
             fields["fields"], fields["common"] = list(self.fields), dict(self.common)
-        return {**fields, "chunks": [chunk.stored() for chunk in self.chunks]}
+        return fields
+
+    def stored_lines(self) -> Sequence[str]:
+        """Return each chunk as JSON text, as a recording stores it."""
+        return encode_all([chunk.stored() for chunk in self.chunks]) if self.lines is None else self.lines
 
     def texts(self, values: Sequence[dict[str, Any]]) -> list[str]:
         """Return the JSON text of chunks, given as they are stored, as it was received."""
-        if not self.common:
-            return encode_all(values, self.style)
-        # What all chunks start with is encoded once, and the rest of all of them in one call.
-        lead = lead_of(self.fields, self.common)
-        start = encode_json(lead, self.style)[:-1] if lead else ""
-        rest = {name: self.common.get(name) for name in self.fields if name not in lead}
-        own = rest.keys() - self.common.keys()
-        short = [bool(rest) and own <= value.keys() and lead.keys().isdisjoint(value) for value in values]
-        texts = encode_all(
-            [{**rest, **v} if s else self._whole(v) for v, s in zip(values, short, strict=True)], self.style
-        )
-        if not start:
-            return texts
-        start += ", " if self.style.startswith("spaced") else ","
-        return [start + text[1:] if s else text for text, s in zip(texts, short, strict=True)]
+        frame = Frame.of(self.fields, self.common or {}, self.style)
+        if frame is None:
+            return encode_all([self._whole(value) for value in values], self.style)
+        # What all chunks begin and end with is encoded once, and what is between by one call for all of them.
+        inner = [frame.fits(value) for value in values]
+        texts = encode_all([v if i else self._whole(v) for v, i in zip(values, inner, strict=True)], self.style)
+        start, end = frame.start, frame.end
+        return [start + text[1:-1] + end if i else text for text, i in zip(texts, inner, strict=True)]
 
     def _blocks(self) -> list[str]:
         texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
@@ -163,14 +163,38 @@ class Events:
         return {name: value.get(name, common.get(name)) for name in self.fields if name in value or name in common}
 
 
-def lead_of(fields: Sequence[str], common: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the shared values that stand before any other."""
-    lead = {}
-    for name in fields:
-        if name not in common:
-            break
-        lead[name] = common[name]
-    return lead
+class Frame(NamedTuple):
+    """What the JSON text of most chunks begins and ends with.
+
+    Attributes
+    ----------
+    start, end : str
+        With the braces and the commas towards what is between.
+    between : frozenset of str
+        The names that may stand there.
+    """
+
+    start: str
+    end: str
+    between: frozenset[str]
+
+    @classmethod
+    def of(cls, fields: Sequence[str], common: Mapping[str, Any], style: str) -> Frame | None:
+        """Return the frame of a stream, or None where its shared values are not all at the two ends."""
+        names = list(fields)
+        first = next((i for i, name in enumerate(names) if name not in common), len(names))
+        last = next((i for i in range(len(names), first, -1) if names[i - 1] not in common), first)
+        between = frozenset(names[first:last])
+        if not common or not between or not between.isdisjoint(common) or len(common) + len(between) != len(names):
+            return None
+        comma = ", " if style.startswith("spaced") else ","
+        lead, tail = ({name: common[name] for name in part} for part in (names[:first], names[last:]))
+        start = encode_json(lead, style)[:-1] + comma if lead else "{"
+        return cls(start, comma + encode_json(tail, style)[1:] if tail else "}", between)
+
+    def fits(self, value: Mapping[str, Any]) -> bool:
+        """Tell whether a stored chunk is what stands between."""
+        return bool(value) and value.keys() <= self.between
 
 
 def encode_all(values: Sequence[Any], style: str = "compact") -> list[str]:
