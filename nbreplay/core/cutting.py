@@ -44,14 +44,7 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
     if frame is None:
         fields, common = (), {}
     values, inner = _values(texts, frame, fields, common)
-
-    # What does not come back exactly as it was is kept as text; there is no other way to be sure.
-    events = Events((), framing, fields, common, style)
-    good = [index for index, value in enumerate(values) if value is not None]
-    again = events.texts([values[index] or {} for index in good])
-    for index, text in zip(good, again, strict=True):
-        if text != texts[index]:
-            values[index] = None
+    _keep_exact(values, texts, inner, Events((), framing, fields, common, style))
 
     chunks: list[Chunk] = []
     lines: list[str] = []
@@ -141,28 +134,27 @@ def _values(
     texts: Sequence[str], frame: Frame | None, fields: tuple[str, ...], common: Mapping[str, Any]
 ) -> tuple[list[dict[str, Any] | None], list[str]]:
     """Return what is stored of every text, None where that cannot be, and the text between its frame, if it has it."""
-    if frame is None:
-        inner, bodies = [""] * len(texts), list(texts)
-    else:
+    bodies: Sequence[str] = texts
+    inner = [""] * len(texts)
+    if frame is not None:
         start, end, cut, rest = frame.start, frame.end, len(frame.start), len(frame.end)
-        inner = ["{" + t[cut:-rest] + "}" if t.startswith(start) and t.endswith(end) else "" for t in texts]
+        inner = [f"{{{t[cut:-rest]}}}" if t.startswith(start) and t.endswith(end) else "" for t in texts]
         bodies = [body or text for body, text in zip(inner, texts, strict=True)]
     try:
         # All in one call; where something in it is no JSON, each for itself.
-        values: list[Any] = _decode("[" + ",".join(bodies) + "]")
+        values: list[Any] = _decode(f"[{','.join(bodies)}]")
     except (ValueError, RecursionError):
         values = []
     if len(values) != len(bodies):
         values = [_parsed(body) for body in bodies]
+    if frame is None:
+        return [value if isinstance(value, dict) else None for value in values], inner
+    usual = tuple(name for name in fields if name in frame.between)
     for index, value in enumerate(values):
-        if not isinstance(value, dict):
-            values[index] = None
-        elif frame is None:
-            continue
-        elif inner[index]:
-            if not frame.fits(value):
+        if inner[index]:
+            if type(value) is not dict or (tuple(value) != usual and not frame.fits(value)):
                 values[index] = None
-        elif _ordered(value, fields) and common.keys() <= value.keys():
+        elif isinstance(value, dict) and _ordered(value, fields) and common.keys() <= value.keys():
             # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
             values[index] = {
                 name: item
@@ -172,6 +164,20 @@ def _values(
         else:
             values[index] = None
     return values, inner
+
+
+def _keep_exact(
+    values: list[dict[str, Any] | None], texts: Sequence[str], inner: Sequence[str], events: Events
+) -> None:
+    """Give up, in `values`, what does not come back exactly as it was; there is no other way to be sure."""
+    framed = [index for index, value in enumerate(values) if value is not None and inner[index]]
+    # One comparison for all of them is nearly always enough.
+    between = f"[{','.join([inner[index] for index in framed])}]"
+    exact = set(framed) if encode_json([values[index] for index in framed]) == between else set()
+    left = [index for index, value in enumerate(values) if value is not None and index not in exact]
+    for index, text in zip(left, events.texts([values[index] or {} for index in left]), strict=True):
+        if text != texts[index]:
+            values[index] = None
 
 
 def _ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:

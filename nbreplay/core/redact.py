@@ -18,12 +18,16 @@ __all__ = ["PLACEHOLDER", "Redactor", "environment_secrets", "redact_url"]
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """What stands in for an API key that is not set. Never sent; redacted like a real one."""
 
-# A run that starts in the middle of a longer word is not a key: "risk-...", base64, hashes.
-_START = r"(?<![A-Za-z0-9_\-+/])"
+# A run that starts in the middle of a longer word is not a key: "risk-...", base64, hashes. The "n" of a line end
+# that JSON has escaped is no part of the word.
+_START = r"(?:(?<![A-Za-z0-9_\-+/])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
 _END = r"(?![A-Za-z0-9_\-])"
 _PATTERNS = (
-    # OpenAI, Anthropic, OpenRouter, DeepSeek, Stripe: a run of letters and digits, or one with a digit
-    _START + r"[sr]k[-_](?:(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}|[A-Za-z0-9_\-]*[A-Za-z0-9]{20,}[A-Za-z0-9_\-]*)",
+    # OpenAI, Anthropic, OpenRouter, DeepSeek: a run of letters and digits, or one with a digit. Not scikit-learn's HTML
+    _START + r"[sr]k-(?!(?:container|estimator)-id-)"
+    r"(?:(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}|[A-Za-z0-9_\-]*[A-Za-z0-9]{20,}[A-Za-z0-9_\-]*)",
+    # Stripe and others. With underscores between words it is a variable's name
+    _START + r"[sr]k_(?:(?:live|test|prod)_[A-Za-z0-9_\-]{8,}|[A-Za-z0-9]{20,})",
     _START + r"AIza[A-Za-z0-9_\-]{30,}",
     _START + r"ya29\.[A-Za-z0-9_\-]{20,}",
     _START + r"gh[pousr]_[A-Za-z0-9]{16,}",
@@ -32,8 +36,9 @@ _PATTERNS = (
     _START + r"(?:AKIA|ASIA|AROA|ABIA|ACCA)[A-Z0-9]{12,20}" + _END,
     r"(?i:secret_?access_?key|secret_?key)[\"'\\]{0,4}\s*[:=]\s*[\"'\\]{0,4}(?P<aws>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
     _START + r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
-    _START + r"(?:hf_|gsk_|tvly-|pplx-|r8_|xai-|nvapi-|co_|fw_|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
-    r"(?i:\bbearer\s+)(?P<bearer>[A-Za-z0-9_\-.=+/]{16,})",
+    _START + r"(?:tvly-|pplx-|xai-|nvapi-|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
+    _START + r"(?:hf_|gsk_|r8_|co_|fw_)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,}",
+    r"(?i:(?:\b|(?<=\\[bfnrt]))bearer\s+)(?P<bearer>[A-Za-z0-9_\-.=+/]{16,})",
     _START + r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?-----END [A-Z ]{0,30}PRIVATE KEY-----",
 )
@@ -44,7 +49,10 @@ _HINTS = (
     *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
     *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_", "csk-"),
 )
-_DUMMIES = frozenset({"not-needed", "changeme", "password", "disabled", "placeholder", "required", "optional"})
+_DUMMIES = frozenset(
+    "not-needed changeme password disabled placeholder required optional lm-studio no-key-required not-required "
+    "no-api-key localhost anonymous undefined".split()
+)
 _HARMLESS = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
 _QUERY = re.compile(
     r"(?i)([?&;](?:key|api[-_]?key|apikey|access[-_]?token|auth|token|sig|signature|password|secret|"
@@ -69,7 +77,10 @@ def environment_secrets(*, fresh: bool = False) -> tuple[str, ...]:
                 {
                     value.strip()
                     for name, value in os.environ.items()
-                    if _NAMED.search(name) and not _HARMLESS.search(name) and _telling(value.strip())
+                    if _NAMED.search(name)
+                    and not _HARMLESS.search(name)
+                    and _telling(value.strip())
+                    and not os.path.exists(value.strip())
                 },
                 key=lambda value: (-len(value), value),
             )
@@ -78,8 +89,8 @@ def environment_secrets(*, fresh: bool = False) -> tuple[str, ...]:
 
 
 def _telling(value: str) -> bool:
-    # Ordinary words and paths are no secrets, and taking them out of texts would only spoil these.
-    return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
+    # Ordinary words, such as what stands for the key of a local model, are no secrets: taking them out would spoil texts.
+    return len(value) >= 8 and value.lower() not in _DUMMIES
 
 
 def _compile(values: tuple[str, ...]) -> tuple[tuple[str, ...], re.Pattern[str]]:
@@ -115,7 +126,7 @@ class Redactor:
 
     def __init__(self, extra: Iterable[str] = (), *, fresh: bool = False) -> None:
         literals = environment_secrets(fresh=fresh)
-        more = tuple(value for value in extra if len(value) >= 6 and value not in literals)
+        more = tuple(value for value in extra if value not in literals and _telling(value))
         self._literals, self._pattern = _compile(literals + more if more else literals)
         self._seen: dict[str, int] = {}
         self.count = 0
@@ -151,7 +162,9 @@ class Redactor:
         if isinstance(node, list):
             return [self.value(item) for item in node]
         if isinstance(node, dict):
-            return {self.text(name): self.value(item) for name, item in node.items()}
+            # Numbered in the order of the names, so that fields sent in another order give the same request.
+            done = {name: (self.text(name), self.value(node[name])) for name in sorted(node)}
+            return dict(done[name] for name in node)
         return node
 
     def _number(self, secret: str) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor
+from nbreplay.core.wire import is_deep
 
 __all__ = ["Call", "Request", "canonical", "key_of", "request_of"]
 
@@ -142,7 +143,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
     fresh : bool
         Read the environment's secrets anew; wanted where something may be written.
     """
-    redactor = Redactor(call.tokens() if fresh else (), fresh=fresh)
+    redactor = Redactor(call.tokens(), fresh=fresh)
     path, _, query = call.target.partition("?")
     name, body = _body(call, redactor)
     known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
@@ -200,8 +201,8 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         try:
             value = json.loads(text, parse_constant=_refuse)
         except (ValueError, RecursionError):
-            pass
-        else:
+            return "text", redactor.text(text)
+        if not is_deep(value):
             return "body", redactor.value(value) if redactor.finds(text) else value
     return "text", redactor.text(text)
 

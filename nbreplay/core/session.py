@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 from typing import Any, NoReturn, Self
 
 from nbreplay.core import active
@@ -19,72 +18,14 @@ from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, Take
 from nbreplay.core.redact import PLACEHOLDER, environment_secrets
+from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, key_of, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
-from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingIncomplete, RecordingMissing
+from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
-__all__ = ["Replay", "Session", "host_matches"]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The answer to a request, out of a recording.
-
-    Attributes
-    ----------
-    take : Take
-    speed : float or None
-        None: at once.
-    """
-
-    take: Take
-    speed: float | None
-    session: Session
-    place: int
-    started: float
-
-    def parts(self) -> Sequence[tuple[float, bytes]]:
-        """Return the bytes of the body, each piece with the seconds to wait before it."""
-        body = self.take.body
-        if self.speed is None:
-            data = body.data()
-            return [(0.0, data)] if data else []
-        if isinstance(body, Events):
-            return [
-                (chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)
-            ]
-        return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
-
-    @property
-    def incomplete(self) -> RecordingIncomplete | None:
-        """What reading past the end raises, unless that is the library's own error; None where the take is whole."""
-        take = self.take
-        if take.complete or take.reason == "dropped":
-            return None
-        why = {
-            "closed": "the caller that was recorded closed it there",
-            "interrupted": "its recording was interrupted there",
-            "open": "its cell ended before it did",
-        }[take.reason or "open"]
-        return RecordingIncomplete(
-            f"the recorded stream ends here: {why} ({take.recorded_at}, {take.host}). "
-            "To record it to its end, put %%replay record first in this cell and run it"
-        )
-
-    def fail(self, error: RecordingIncomplete) -> NoReturn:
-        """Log that the caller wanted more than there is, and raise `error`."""
-        known = self.session.log.at(self.place)
-        if known is not None:
-            self.session.log.finish(self.place, replace(known, outcome="missing", note=str(error)))
-        raise error
-
-    def served(self) -> None:
-        """Note that the caller has got it all."""
-        known = self.session.log.at(self.place)
-        if known is not None and known.served_s is None:
-            self.session.log.finish(self.place, replace(known, served_s=time.perf_counter() - self.started))
+__all__ = ["Session", "host_matches"]
 
 
 class Session:
@@ -230,7 +171,7 @@ class Session:
         self._note_issued(request, take)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
         place = self._add(run, request, take, "replayed", note=note, host=call.host)
-        return Replay(take, self.options.speed, self, place, started)
+        return Replay(take, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
         recording = self.store.find(request.kind, request.key)

@@ -10,21 +10,19 @@ import contextlib
 import heapq
 import os
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.files import Writer, thread_lock
 from nbreplay.core.recording import Recording, Take, file_name, parse, parse_head
 from nbreplay.core.wire import Blob
 from nbreplay.errors import RecordingFormatError, StoreError
 
 __all__ = ["Store"]
 
-PRIVATE = ".nbreplay"
-"""Folder in a store for locks and half-written files; ignored by git."""
 _CACHE_BYTES = 64 << 20
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
 
@@ -55,8 +53,8 @@ class Store:
         self._root = os.path.join(os.path.abspath(self.path), "")
         self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
         self._cached = 0
-        self._lock = threading.RLock()
-        self._between: Any = None
+        self._lock = thread_lock(self._root)
+        self._writer: Writer | None = None
         self._healed: dict[tuple[Any, ...], tuple[tuple[int, int], dict[str, list[str]]]] = {}
 
     def __repr__(self) -> str:
@@ -100,8 +98,8 @@ class Store:
         """
         path = self._root + file_name(kind, key)
         try:
-            self.prepare()
-            with self._lock, self._exclusive():
+            writer = self._writing()
+            with writer.exclusive():
                 recording = self._read(path)
                 if recording is not None and recording.key != key:
                     raise RecordingFormatError(f"{path} holds another request, {recording.key}: move it away")
@@ -111,9 +109,10 @@ class Store:
                 if not takes or (len(takes) == len(recording.takes) and all(map(_is, takes, recording.takes))):
                     return
                 for take in takes:
-                    self._write_blob(take)
+                    self._write_blob(writer, take)
                 recording = recording.with_takes(takes)
-                self._replace(path, recording.text().encode("utf-8"), recording)
+                data = recording.text().encode("utf-8")
+                self._remember(path, writer.replace(file_name(kind, key), data), recording, len(data))
         except OSError as error:
             raise StoreError(
                 f"{path} cannot be written: {error.strerror or error}. Free the disk or name another store"
@@ -126,24 +125,18 @@ class Store:
         ------
         StoreError
         """
-        if self._between is not None:
-            return
-        private = os.path.join(self._root, PRIVATE)
-        try:
-            os.makedirs(private, exist_ok=True)
-            ignore = os.path.join(private, ".gitignore")
-            if not os.path.exists(ignore):
-                with open(ignore, "w", encoding="utf-8", newline="\n") as file:
-                    file.write("*\n")
-            if not os.access(private, os.W_OK):
-                raise PermissionError(13, "permission denied")
-        except OSError as error:
-            raise StoreError(
-                f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there: "
-                "make it writable, or name another store"
-            ) from error
-        self._between = _lock_of(os.path.join(private, "lock"))
-        self._clean(private)
+        self._writing()
+
+    def _writing(self) -> Writer:
+        if self._writer is None:
+            try:
+                self._writer = Writer(self._root, durable=self.durable)
+            except OSError as error:
+                raise StoreError(
+                    f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there: "
+                    "make it writable, or name another store"
+                ) from error
+        return self._writer
 
     def recordings(self) -> Iterator[tuple[str, Recording | RecordingFormatError]]:
         """Yield name and content of every recording, by name; an error in place of one that cannot be read."""
@@ -274,63 +267,11 @@ class Store:
             takes.append(take)
         return replace(recording, takes=tuple(takes), texts=())
 
-    def _write_blob(self, take: Take) -> None:
+    def _write_blob(self, writer: Writer, take: Take) -> None:
         body = take.body
         if isinstance(body, Blob) and body.content is not None and not os.path.exists(self._root + body.name):
-            self._replace(self._root + body.name, body.content)
-
-    def _replace(self, path: str, data: bytes, recording: Recording | None = None) -> None:
-        temporary = os.path.join(self._root, PRIVATE, f"{os.path.basename(path)}.{os.getpid()}.{threading.get_ident()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                if self.durable:
-                    os.fsync(descriptor)
-                stat = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        if self.durable and os.name == "posix":
-            folder = os.open(self._root, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        if recording is not None:
-            self._remember(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), recording, len(data))
-
-    @contextlib.contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        with self._between or contextlib.nullcontext():
-            yield
-
-    def _clean(self, private: str) -> None:
-        """Remove what a killed process left half-written an hour ago or more."""
-        import time
-
-        old = time.time() - 3600
-        with contextlib.suppress(OSError), os.scandir(private) as entries:
-            for entry in entries:
-                if entry.name not in ("lock", ".gitignore") and entry.is_file() and entry.stat().st_mtime < old:
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
+            writer.replace(body.name, body.content)
 
 
 def _is(one: object, other: object) -> bool:
     return one is other
-
-
-def _lock_of(path: str) -> Any:
-    try:
-        from filelock import FileLock
-    except ImportError:  # Pyodide, where there is no other process
-        return contextlib.nullcontext()
-    # One lock a folder and process; filelock counts how often a thread holds it.
-    return FileLock(path, thread_local=False, is_singleton=True)

@@ -16,9 +16,10 @@ from typing import Any
 
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["STYLES", "Blob", "Json", "Text", "encode_json", "is_textual", "json_style", "plain_body"]
+__all__ = ["STYLES", "Blob", "Json", "Text", "encode_json", "is_deep", "is_textual", "json_style", "plain_body"]
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
+_DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
 
 
 def _encoder(separators: tuple[str, str], ascii_only: bool, indent: int | None = None) -> json.JSONEncoder:
@@ -50,6 +51,15 @@ def json_style(value: Any, text: str) -> str | None:
         except ValueError:
             return None
     return None
+
+
+def is_deep(value: Any, levels: int = _DEEPEST) -> bool:
+    """Tell whether JSON data is nested so deeply that it is better kept as text."""
+    if isinstance(value, dict):
+        return levels == 0 or any(is_deep(item, levels - 1) for item in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(is_deep(item, levels - 1) for item in value)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +183,8 @@ def _json_body(text: str) -> Json | None:
         value = json.loads(bare, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
+    if bare.count("[") + bare.count("{") > _DEEPEST and is_deep(value):
+        return None
     style = json_style(value, bare)
     if style is None or _has_surrogate(text):
         return None
@@ -196,7 +208,7 @@ def body_of(fields: Mapping[str, Any]) -> Json | Text | Blob:
     """
     if "json" in fields:
         style, end = fields.get("style", "compact"), fields.get("end", "")
-        if style not in STYLES or not isinstance(end, str) or end.strip():
+        if not isinstance(style, str) or style not in STYLES or not isinstance(end, str) or end.strip():
             raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known")
         return Json(fields["json"], style, end)
     if "blob" in fields:

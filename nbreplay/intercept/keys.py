@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.errors import RecordingMissing
 
-__all__ = ["ever_placed", "place", "placed", "withdraw"]
+__all__ = ["ever_placed", "place", "placed", "refuse", "withdraw"]
 
 # (the SDK, the variables that it takes its key from; the first stands in for all)
 _SDKS = (
@@ -22,6 +24,7 @@ _SDKS = (
     ("groq", ("GROQ_API_KEY",)),
     ("tavily", ("TAVILY_API_KEY",)),
 )
+_MARK = PLACEHOLDER.encode()
 _placed: set[str] = set()
 _ever = False
 
@@ -57,6 +60,20 @@ def placed() -> list[str]:
 def ever_placed() -> bool:
     """Tell whether a client may be around that holds a placeholder."""
     return _ever
+
+
+def refuse(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """See that a call outside any session carries no placeholder.
+
+    Raises
+    ------
+    RecordingMissing
+    """
+    if _ever and any(_MARK in value for _, value in headers):
+        raise RecordingMissing(
+            "this client was built under replay, where no API key was set: it holds nbreplay's placeholder, which is never "
+            "sent. Set the key, in the environment or in .env, and build the client anew"
+        )
 
 
 def _installed(sdk: str) -> bool:

@@ -1,0 +1,79 @@
+"""The answer to a request, out of a recording: its bytes with their pace, and what reading past their end raises."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from nbreplay.core.log import Log
+from nbreplay.core.recording import Take
+from nbreplay.core.stream import Events
+from nbreplay.errors import RecordingIncomplete
+
+__all__ = ["Replay"]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The answer to a request, out of a recording.
+
+    Attributes
+    ----------
+    take : Take
+    speed : float or None
+        None: at once.
+    log : Log
+    place : int
+        The place of the call in `log`.
+    started : float
+        When it was asked, in seconds of `time.perf_counter`.
+    """
+
+    take: Take
+    speed: float | None
+    log: Log
+    place: int
+    started: float
+
+    def parts(self) -> Sequence[tuple[float, bytes]]:
+        """Return the bytes of the body, each piece with the seconds to wait before it."""
+        body = self.take.body
+        if self.speed is None:
+            data = body.data()
+            return [(0.0, data)] if data else []
+        if isinstance(body, Events):
+            return [
+                (chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)
+            ]
+        return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
+
+    @property
+    def incomplete(self) -> RecordingIncomplete | None:
+        """What reading past the end raises, unless that is the library's own error; None where the take is whole."""
+        take = self.take
+        if take.complete or take.reason == "dropped":
+            return None
+        why = {
+            "closed": "the caller that was recorded closed it there",
+            "interrupted": "its recording was interrupted there",
+            "open": "its cell ended before it did",
+        }[take.reason or "open"]
+        return RecordingIncomplete(
+            f"the recorded stream ends here: {why} ({take.recorded_at}, {take.host}). "
+            "To record it to its end, put %%replay record first in this cell and run it"
+        )
+
+    def fail(self, error: RecordingIncomplete) -> NoReturn:
+        """Log that the caller wanted more than there is, and raise `error`."""
+        known = self.log.at(self.place)
+        if known is not None:
+            self.log.finish(self.place, replace(known, outcome="missing", note=str(error)))
+        raise error
+
+    def served(self) -> None:
+        """Note that the caller has got it all."""
+        known = self.log.at(self.place)
+        if known is not None and known.served_s is None:
+            self.log.finish(self.place, replace(known, served_s=time.perf_counter() - self.started))

@@ -1,0 +1,212 @@
+"""Bodies of httpx's and httpx2's responses: replayed out of a take, or passed on and taken down."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from nbreplay.core.recorder import Pieces, Recorder
+from nbreplay.core.recording import Take
+from nbreplay.core.replay import Replay
+from nbreplay.errors import RecordingMissing
+
+__all__ = ["failed", "library_of", "response_of", "tee"]
+
+# Errors that a take may name. Nothing else from a file is looked up in a library.
+_ERRORS = frozenset(
+    ["ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "PoolTimeout", "CloseError", "RemoteProtocolError", "LocalProtocolError", "ProxyError", "UnsupportedProtocol", "DecodingError", "TooManyRedirects"]
+)
+
+
+def library_of(request: Any) -> ModuleType:
+    """Return the library, httpx or httpx2, that a request is one of."""
+    for kind in type(request).__mro__:
+        name = kind.__module__.partition(".")[0]
+        if name in ("httpx", "httpx2"):
+            return sys.modules[name]
+    raise TypeError(f"{request!r} is no request of httpx or httpx2")
+
+
+def failed(recorder: Recorder, error: BaseException) -> None:
+    """Tell a recorder that its call ended in `error`."""
+    if isinstance(error, RecordingMissing):
+        return
+    if type(error).__name__ in _ERRORS:
+        recorder.fail(type(error).__name__, str(error))
+    elif isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        recorder.interrupt()
+    else:
+        recorder.fail("ReadError", f"{type(error).__name__}: {error}")
+
+
+def _error_of(request: Any, take: Take) -> Exception:
+    given = take.error or {}
+    name = given.get("type", "ReadError")
+    kind = getattr(library_of(request), name if name in _ERRORS else "ReadError")
+    made: Exception = kind(given.get("message") or "the connection broke here when this was recorded", request=request)
+    return made
+
+
+def response_of(request: Any, replay: Replay) -> Any:
+    """Return a response of the library's own type; raise its own error, where that is what was recorded."""
+    take = replay.take
+    if take.status is None:
+        replay.served()
+        raise _error_of(request, take)
+    headers = [(name, value) for name, value in take.headers.items()]
+    if take.transient and "retry-after-ms" not in take.headers:
+        # Nobody sleeps through the back-off of a failure that was recorded.
+        headers.append(("retry-after-ms", "1"))
+    library = library_of(request)
+    return library.Response(take.status, headers=headers, stream=_stream_class(library)(request, replay))
+
+
+_streams: dict[str, Any] = {}
+
+
+def _stream_class(library: ModuleType) -> Any:
+    """Return the class of replayed streams, which the library wants to be one of its own."""
+    made = _streams.get(library.__name__)
+    if made is None:
+        made = _streams[library.__name__] = type(
+            "ReplayStream", (_Replayed, library.SyncByteStream, library.AsyncByteStream), {}
+        )
+    return made
+
+
+class _Replayed:
+    """The body of a replayed response, at once or at its recorded pace."""
+
+    def __init__(self, request: Any, replay: Replay) -> None:
+        self._request, self._replay = request, replay
+
+    def __iter__(self) -> Iterator[bytes]:
+        for delay, data in self._replay.parts():
+            if delay > 0:
+                time.sleep(delay)
+            yield data
+        self._over()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for delay, data in self._replay.parts():
+            if delay > 0:
+                await asyncio.sleep(delay)
+            yield data
+        self._over()
+
+    def _over(self) -> None:
+        take = self._replay.take
+        incomplete = self._replay.incomplete
+        if incomplete is not None:
+            self._replay.fail(incomplete)
+        self._replay.served()
+        if not take.complete:
+            raise _error_of(self._request, take)
+
+    def close(self) -> None:
+        self._replay.served()
+
+    async def aclose(self) -> None:
+        self._replay.served()
+
+
+def tee(request: Any, response: Any, recorder: Recorder, *, asynchronous: bool) -> Any:
+    """Have what comes of a response noted by a recorder, as it is passed on; return the response."""
+    library = library_of(request)
+    recorder.answered(response.status_code, response.headers.multi_items())
+    if response.headers.get("content-encoding", "identity") != "identity":
+        recorder.decode = _decoder(library, response.status_code, response.headers)
+    if hasattr(response, "_content"):
+        # A transport that answers out of memory: nobody will iterate the stream.
+        recorder.decode = None
+        recorder.feed(response.content)
+        recorder.end()
+        return response
+    kind, base = (_AsyncTee, library.AsyncByteStream) if asynchronous else (_SyncTee, library.SyncByteStream)
+    name = f"{library.__name__}.{kind.__name__}"
+    made = _streams.get(name)
+    if made is None:
+        made = _streams[name] = type(kind.__name__.strip("_"), (kind, base), {})
+    response.stream = made(response.stream, recorder)
+    return response
+
+
+class _SyncTee:
+    """Passes a body on as it comes, and notes it."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        self._inner, self._recorder = inner, recorder
+
+    def __iter__(self) -> Iterator[bytes]:
+        feed = self._recorder.feed
+        try:
+            for data in self._inner:
+                feed(data)
+                yield data
+        except GeneratorExit:
+            self._recorder.close()
+            raise
+        except BaseException as error:
+            failed(self._recorder, error)
+            raise
+        self._recorder.end()
+
+    def close(self) -> None:
+        self._recorder.close()
+        self._inner.close()
+
+
+class _AsyncTee:
+    """Passes a body on as it comes, and notes it."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        self._inner, self._recorder = inner, recorder
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        feed = self._recorder.feed
+        try:
+            async for data in self._inner:
+                feed(data)
+                yield data
+        except GeneratorExit:
+            self._recorder.close()
+            raise
+        except BaseException as error:
+            failed(self._recorder, error)
+            raise
+        self._recorder.end()
+
+    async def aclose(self) -> None:
+        self._recorder.close()
+        await self._inner.aclose()
+
+
+def _decoder(library: ModuleType, status: int, headers: Any) -> Callable[[Pieces], Pieces]:
+    """Return what undoes the content encoding, by the library's own code and piece by piece, so that times stay true."""
+
+    def decode(pieces: Pieces) -> Pieces:
+        at = 0.0
+
+        def raw() -> Iterator[bytes]:
+            nonlocal at
+            for at, data in pieces:  # noqa: B007
+                yield data
+
+        body = type("Body", (library.SyncByteStream,), {"__iter__": lambda self: raw()})()
+        encoding = {"content-encoding": headers["content-encoding"]}
+        response = library.Response(
+            status, headers=encoding, stream=body, request=library.Request("GET", "http://localhost")
+        )
+        decoded: Pieces = []
+        try:
+            for data in response.iter_bytes():
+                decoded.append((at, data))
+        except library.DecodingError:  # cut short
+            pass
+        return decoded
+
+    return decode
