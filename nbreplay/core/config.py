@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -173,6 +172,8 @@ def project(folder: str | os.PathLike[str] = ".") -> Project:
 
 
 def _read_project(path: Path) -> Project:
+    import tomllib
+
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("nbreplay", {})
     except (OSError, ValueError) as error:

@@ -41,8 +41,6 @@ _TABLE: tuple[tuple[str, str, bool], ...] = (
 KINDS: tuple[str, ...] = tuple(sorted({kind for kind, _, _ in _TABLE} | {"http", "tool"}))
 """Every kind of recording there is."""
 
-_PATTERNS = [(kind, re.compile(rf"(?:^|/)({pattern})/?$"), model) for kind, pattern, model in _TABLE]
-
 
 @functools.lru_cache(maxsize=1024)
 def recognise(path: str, with_model: bool) -> tuple[str, str] | None:
@@ -55,10 +53,11 @@ def recognise(path: str, with_model: bool) -> tuple[str, str] | None:
     with_model : bool
         Whether the body is a JSON object that names a model.
     """
-    for kind, pattern, needs_model in _PATTERNS:
+    for kind, pattern, needs_model in _TABLE:
         if needs_model and not with_model:
             continue
-        match = pattern.search(path)
+        # Compiled when first needed: most are never, and all of them would slow every import down.
+        match = re.search(rf"(?:^|/)({pattern})/?$", path)
         if match:
             return kind, match.group(1)
     return None

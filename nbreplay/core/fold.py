@@ -1,7 +1,8 @@
-"""An answer folded to what every provider's has: text, tool calls, tokens. For showing and counting, never for replaying."""
+"""An answer folded to what every provider's has: text, tool calls, tokens. To be shown and counted, never replayed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -115,7 +116,7 @@ class _Fold:
                     self.calls[len(self.calls)] = [
                         _text(call.get("id")),
                         _text(call.get("name")),
-                        str(call.get("args")),
+                        _arguments(call.get("args")),
                     ]
             self.finish = _text(candidate.get("finishReason")) or self.finish
 
@@ -131,7 +132,7 @@ class _Fold:
                 known[0] = known[0] or _text(call.get("id"))
                 known[1] += _text(function.get("name"))
                 arguments = function.get("arguments")
-                known[2] += arguments if isinstance(arguments, str) else "" if arguments is None else str(arguments)
+                known[2] += _arguments(arguments)
 
     def responses(self, value: dict[str, Any]) -> None:
         response = value.get("response")
@@ -189,7 +190,7 @@ class _Fold:
             self.reasoning.append(_text(block.get("thinking")))
         elif block.get("type") == "tool_use":
             given = block.get("input")
-            self.calls[index] = [_text(block.get("id")), _text(block.get("name")), "" if given is None else str(given)]
+            self.calls[index] = [_text(block.get("id")), _text(block.get("name")), _arguments(given)]
 
     def usage(self, usage: Any) -> None:
         if isinstance(usage, dict):
@@ -205,6 +206,11 @@ _OUT = ("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_coun
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _arguments(value: Any) -> str:
+    """Return a tool call's arguments as text: some providers send them as data."""
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _dicts(value: Any) -> list[dict[str, Any]]:

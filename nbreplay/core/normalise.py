@@ -29,31 +29,28 @@ class Normaliser:
         For a pattern that does not compile or a path that is none.
     """
 
-    __slots__ = ("_mask", "_paths", "ignore", "mask")
+    __slots__ = ("_masks", "_paths", "ignore", "mask")
 
     def __init__(self, ignore: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
         self.ignore = _texts(ignore, "ignore")
         self.mask = _texts(mask, "mask")
         self._paths = [_path(text) for text in self.ignore]
-        try:
-            self._mask = re.compile("|".join(f"(?:{text})" for text in self.mask)) if self.mask else None
-            for text in self.mask:
-                re.compile(text)
-        except re.error as error:
-            raise OptionError(f"--mask {' '.join(self.mask)!r} is no regular expression: {error}") from None
+        self._masks = [_pattern(text) for text in self.mask]
 
     def __bool__(self) -> bool:
-        return bool(self._paths or self._mask)
+        return bool(self._paths or self._masks)
 
     def apply(self, body: Any) -> Any:
         """Return `body` without what is ignored and masked; `body` itself is left alone where nothing is."""
         for path in self._paths:
             body = _without(body, path)
-        return self._masked(body) if self._mask else body
+        return self._masked(body) if self._masks else body
 
     def mask_text(self, text: str) -> str:
         """Return `text` with what the patterns match masked."""
-        return self._mask.sub(MASKED, text) if self._mask else text
+        for pattern in self._masks:
+            text = pattern.sub(MASKED, text)
+        return text
 
     def _masked(self, node: Any) -> Any:
         if isinstance(node, str):
@@ -71,6 +68,13 @@ def _texts(given: Iterable[str] | str, option: str) -> tuple[str, ...]:
         if not isinstance(text, str) or not text:
             raise OptionError(f"{option} takes texts such as 'metadata.run_id', not {text!r}")
     return texts
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise OptionError(f"--mask {text!r} is no regular expression: {error}") from None
 
 
 def _path(text: str) -> tuple[str | int, ...]:
@@ -95,9 +99,9 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(node, list):
         if isinstance(step, str) and step != "*" and not step.isdigit():
             return node
-        chosen = (
-            range(len(node)) if step == "*" else range(int(step) % len(node), int(step) % len(node) + 1) if node else ()
-        )
+        size = len(node)
+        wanted = range(size) if step == "*" else (int(step) + size * (int(step) < 0),)
+        chosen = [index for index in wanted if 0 <= index < size]
         if rest:
             return [_without(item, rest) if index in chosen else item for index, item in enumerate(node)]
         return [item for index, item in enumerate(node) if index not in chosen]

@@ -29,7 +29,17 @@ Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
 _KEPT = frozenset(
-    ["content-type", "content-disposition", "location", "x-request-id", "request-id", "retry-after", "retry-after-ms", "openai-processing-ms", "mcp-session-id"]
+    [
+        "content-type",
+        "content-disposition",
+        "location",
+        "x-request-id",
+        "request-id",
+        "retry-after",
+        "retry-after-ms",
+        "openai-processing-ms",
+        "mcp-session-id",
+    ]
 )
 
 
@@ -118,7 +128,7 @@ class Recorder:
 
     def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:
         now = time.perf_counter()
-        redactor = Redactor(self.call.tokens(), fresh=True)
+        redactor = Redactor(self.call.tokens())  # the environment was read anew when the call started
         body = self._body(redactor)
         kept = {n: redactor.url(v) for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
         if error:

@@ -298,6 +298,11 @@ def _take(data: dict[str, Any]) -> Take:
     reason = data.get("reason")
     if reason is not None and reason not in REASONS:
         raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
+    if not isinstance(ids, list) or not all(isinstance(value, str) for value in ids):
+        raise RecordingFormatError(f"its ids are {ids!r}")
+    error = data.get("error")
+    if error is not None and not all(isinstance(value, str) for value in error.values()):
+        raise RecordingFormatError(f"its error is {error!r}")
     elapsed = data.get("elapsed_ms")
     if elapsed is not None and type(elapsed) not in (int, float):
         raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
@@ -315,7 +320,7 @@ def _take(data: dict[str, Any]) -> Take:
         reason,
         data.get("redacted", 0),
         elapsed,
-        data.get("error"),
+        error,
         {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
     )
 

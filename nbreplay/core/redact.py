@@ -6,6 +6,7 @@ appearance, so that the key of a request does not depend on whose key was in it.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -43,15 +44,17 @@ _PATTERNS = (
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?-----END [A-Z ]{0,30}PRIVATE KEY-----",
 )
 _NAMED = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)
-# Every pattern needs one of these: texts without any, nearly all, are not searched further. Slow patterns stay affordable.
+# Every pattern needs one of these: texts without any, nearly all, are not searched further.
 _HINTS = (
     *("sk-", "sk_", "rk-", "rk_", "AIza", "ya29.", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
     *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
     *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_", "csk-"),
 )
 _DUMMIES = frozenset(
-    "not-needed changeme password disabled placeholder required optional lm-studio no-key-required not-required "
-    "no-api-key localhost anonymous undefined".split()
+    (
+        *("not-needed", "not-required", "no-key-required", "no-api-key", "required", "optional", "placeholder"),
+        *("changeme", "password", "disabled", "undefined", "anonymous", "localhost", "lm-studio"),
+    )
 )
 _HARMLESS = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
 _QUERY = re.compile(
@@ -72,25 +75,20 @@ def environment_secrets(*, fresh: bool = False) -> tuple[str, ...]:
     """
     global _environment
     if fresh or _environment is None:
-        _environment = tuple(
-            sorted(
-                {
-                    value.strip()
-                    for name, value in os.environ.items()
-                    if _NAMED.search(name)
-                    and not _HARMLESS.search(name)
-                    and _telling(value.strip())
-                    and not os.path.exists(value.strip())
-                },
-                key=lambda value: (-len(value), value),
-            )
-        )
+        values = {os.environ.get(name, "").strip() for name in os.environ if _names_secret(name)}
+        _environment = tuple(sorted(filter(_telling, values), key=lambda value: (-len(value), value)))
     return _environment
 
 
+@functools.lru_cache(maxsize=1024)
+def _names_secret(name: str) -> bool:
+    return _NAMED.search(name) is not None and _HARMLESS.search(name) is None
+
+
+@functools.lru_cache(maxsize=256)
 def _telling(value: str) -> bool:
-    # Ordinary words, such as what stands for the key of a local model, are no secrets: taking them out would spoil texts.
-    return len(value) >= 8 and value.lower() not in _DUMMIES
+    # Ordinary words and paths are no secrets: taking them out would only spoil texts.
+    return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
 
 
 def _compile(values: tuple[str, ...]) -> tuple[tuple[str, ...], re.Pattern[str]]:
@@ -136,10 +134,7 @@ class Redactor:
         for hint in _HINTS:
             if hint in text:
                 return self._pattern.search(text) is not None
-        for literal in self._literals:
-            if literal in text:
-                return True
-        return False
+        return any(literal in text for literal in self._literals)
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""

@@ -6,13 +6,12 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable
-from typing import Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from nbreplay.core import active
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import choose, placed
 from nbreplay.core.config import Mode, Options, forced_mode
-from nbreplay.core.explain import Miss, explain
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
@@ -24,6 +23,9 @@ from nbreplay.core.store import Store
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
+
+if TYPE_CHECKING:
+    from nbreplay.core.explain import Miss
 
 __all__ = ["Session", "host_matches"]
 
@@ -256,6 +258,8 @@ class Session:
     def _miss(
         self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, cause: BaseException | None = None
     ) -> NoReturn:
+        from nbreplay.core.explain import explain  # only a miss needs it
+
         miss = explain(request, call, self.store, run.cell, mode, why)
         self.last_miss = miss
         self._add(run, request, None, "missing", note=miss.text, host=call.host)
