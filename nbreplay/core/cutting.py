@@ -173,11 +173,30 @@ def _keep_exact(
     framed = [index for index, value in enumerate(values) if value is not None and inner[index]]
     # One comparison for all of them is nearly always enough.
     between = f"[{','.join([inner[index] for index in framed])}]"
-    exact = set(framed) if encode_json([values[index] for index in framed]) == between else set()
+    exact = set(framed) if _written([values[index] for index in framed], "compact") == between else set()
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
-    for index, text in zip(left, events.texts([values[index] or {} for index in left]), strict=True):
+    try:
+        again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
+    except ValueError:
+        again = [_written_alone(values[index] or {}, events) for index in left]
+    for index, text in zip(left, again, strict=True):
         if text != texts[index]:
             values[index] = None
+
+
+def _written(value: Any, style: str) -> str | None:
+    """Return `value` as JSON text, None where it cannot be: a number too large for a float has become infinite."""
+    try:
+        return encode_json(value, style)
+    except ValueError:
+        return None
+
+
+def _written_alone(value: dict[str, Any], events: Events) -> str | None:
+    try:
+        return events.texts([value])[0]
+    except ValueError:
+        return None
 
 
 def _ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
@@ -189,7 +208,7 @@ def _style(samples: Sequence[tuple[str, dict[str, Any]]]) -> str:
     # Only a chunk with an escape in it tells whether the server escapes what is not ASCII.
     telling = [*samples[:8], *[sample for sample in samples if "\\u" in sample[0]][:8]]
     styles = ("compact", "spaced", "compact-ascii", "spaced-ascii")
-    return max(styles, key=lambda style: sum(encode_json(value, style) == text for text, value in telling))
+    return max(styles, key=lambda style: sum(_written(value, style) == text for text, value in telling))
 
 
 def _shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:

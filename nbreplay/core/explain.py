@@ -87,7 +87,8 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
         )
         rows.append(("key", request.key))
     rows.append(("store", f"{store.path} ({mode.value})"))
-    nearest, found = None, ()
+    nearest: str | None = None
+    found: tuple[Difference, ...] = ()
     heal = ""
     if why:
         rows.append(("why", why))
@@ -213,6 +214,8 @@ def _cut(text: str | None) -> str:
 def _heal(found: tuple[Difference, ...]) -> str:
     """Return the option that makes the nearest recording answer, where what differs changes by itself."""
     texts = [(item.recorded, item.asked) for item in found]
+    if any(side and side.startswith('"@') for pair in texts for side in pair):
+        return ""  # an id that stands for another request: no option is looked at before that is known
     if found and all(one and other and one[0] == other[0] == '"' for one, other in texts):
         for name, pattern in _CHANGING:
             if all(re.sub(pattern, "", one or "") == re.sub(pattern, "", other or "") for one, other in texts):

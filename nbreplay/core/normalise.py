@@ -79,7 +79,7 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 def _path(text: str) -> tuple[str | int, ...]:
     steps: list[str | int] = []
-    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", text):
+    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]+)\]", text):
         steps.append(name or ("*" if index == "*" else int(index) if index.lstrip("-").isdigit() else index))
     if not steps:
         raise OptionError(f"--ignore {text!r} is no path; write it like metadata.run_id or messages[0].name")

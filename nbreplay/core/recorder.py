@@ -117,13 +117,16 @@ class Recorder:
 
     def _has_ended(self) -> bool:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
-        return bool(framing_of(self.content_type)) and has_ended(b"".join(data for _, data in pieces[-8:])[-4096:])
+        return bool(framing_of(self.content_type)) and has_ended(b"".join([data for _, data in pieces]))
 
     def _finish(self, reason: str | None, error: dict[str, str] | None = None) -> None:
         with self._lock:
             if self._done:
                 return
             self._done = True
+            if reason == "interrupted" and self.status is None:
+                self.session.drop(self, "interrupted before there was an answer: nothing to keep")
+                return
             self.session.keep(self, self._take(reason, error))
 
     def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:

@@ -242,31 +242,23 @@ def parse(text: str | bytes) -> Recording:
 
 _TOP = frozenset({"nbreplay", "key", "kind", "request", "takes"})
 _TAKE = frozenset(
-    [
-        "recorded_at",
-        "host",
-        "url",
-        "sdk",
-        "cell",
-        "ids",
-        "status",
-        "headers",
-        "complete",
-        "reason",
-        "redacted",
-        "elapsed_ms",
-        "error",
-        "json",
-        "text",
-        "blob",
-        "size",
-        "style",
-        "end",
-        "framing",
-        "fields",
-        "common",
-        "chunks",
-    ]
+    (
+        *("recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted"),
+        *(
+            "elapsed_ms",
+            "error",
+            "json",
+            "text",
+            "blob",
+            "size",
+            "style",
+            "end",
+            "framing",
+            "fields",
+            "common",
+            "chunks",
+        ),
+    )
 )
 
 

@@ -20,27 +20,29 @@ PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """What stands in for an API key that is not set. Never sent; redacted like a real one."""
 
 # A run that starts in the middle of a longer word is not a key: "risk-...", base64, hashes. The "n" of a line end
-# that JSON has escaped is no part of the word.
-_START = r"(?:(?<![A-Za-z0-9_\-+/])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
-_END = r"(?![A-Za-z0-9_\-])"
-_PATTERNS = (
+# that JSON has escaped is no part of the word. The first letters are looked at before: this runs over long texts.
+_START = r"(?=[Acefghnprstxy])(?:(?<![A-Za-z0-9_\-+/])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
+_KEYS = (
     # OpenAI, Anthropic, OpenRouter, DeepSeek: a run of letters and digits, or one with a digit. Not scikit-learn's HTML
-    _START + r"[sr]k-(?!(?:container|estimator)-id-)"
+    r"[sr]k-(?!(?:container|estimator)-id-)"
     r"(?:(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}|[A-Za-z0-9_\-]*[A-Za-z0-9]{20,}[A-Za-z0-9_\-]*)",
     # Stripe and others. With underscores between words it is a variable's name
-    _START + r"[sr]k_(?:(?:live|test|prod)_[A-Za-z0-9_\-]{8,}|[A-Za-z0-9]{20,})",
-    _START + r"AIza[A-Za-z0-9_\-]{30,}",
-    _START + r"ya29\.[A-Za-z0-9_\-]{20,}",
-    _START + r"gh[pousr]_[A-Za-z0-9]{16,}",
-    _START + r"github_pat_[A-Za-z0-9_]{20,}",
-    _START + r"glpat-[A-Za-z0-9_\-]{16,}",
-    _START + r"(?:AKIA|ASIA|AROA|ABIA|ACCA)[A-Z0-9]{12,20}" + _END,
+    r"[sr]k_(?:(?:live|test|prod)_[A-Za-z0-9_\-]{8,}|[A-Za-z0-9]{20,})",
+    r"AIza[A-Za-z0-9_\-]{30,}",
+    r"ya29\.[A-Za-z0-9_\-]{20,}",
+    r"gh[pousr]_[A-Za-z0-9]{16,}",
+    r"github_pat_[A-Za-z0-9_]{20,}",
+    r"glpat-[A-Za-z0-9_\-]{16,}",
+    r"A(?:KIA|SIA|ROA|BIA|CCA)[A-Z0-9]{12,20}(?![A-Za-z0-9_\-])",
+    r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
+    r"(?:tvly-|pplx-|xai-|nvapi-|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
+    r"(?:hf_|gsk_|r8_|co_|fw_)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,}",
+    r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
+)
+_PATTERNS = (
+    _START + f"(?:{'|'.join(_KEYS)})",
     r"(?i:secret_?access_?key|secret_?key)[\"'\\]{0,4}\s*[:=]\s*[\"'\\]{0,4}(?P<aws>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
-    _START + r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
-    _START + r"(?:tvly-|pplx-|xai-|nvapi-|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
-    _START + r"(?:hf_|gsk_|r8_|co_|fw_)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,}",
     r"(?i:(?:\b|(?<=\\[bfnrt]))bearer\s+)(?P<bearer>[A-Za-z0-9_\-.=+/]{16,})",
-    _START + r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?-----END [A-Z ]{0,30}PRIVATE KEY-----",
 )
 _NAMED = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)

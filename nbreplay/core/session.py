@@ -234,14 +234,23 @@ class Session:
             warnings.warn(
                 f"nbreplay could not record this call, which has its answer all the same. {error}", stacklevel=2
             )
-        served = time.perf_counter() - recorder.started
-        self.log.finish(
-            recorder.place,
-            Interaction(request, take, outcome, run.cell, served, note, str(self.store.path), recorder.call.host),
-        )
+        self._log(recorder, take, outcome, note)
         if take.reason != "open":
             with self._lock:
                 self._open.discard(recorder)
+
+    def drop(self, recorder: Recorder, note: str) -> None:
+        """Log a call of which nothing is kept."""
+        self._log(recorder, None, "live", note)
+        with self._lock:
+            self._open.discard(recorder)
+
+    def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
+        served = time.perf_counter() - recorder.started
+        made = Interaction(
+            recorder.request, take, outcome, recorder.run.cell, served, note, str(self.store.path), recorder.call.host
+        )
+        self.log.finish(recorder.place, made)
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
@@ -294,8 +303,9 @@ class Session:
         if isinstance(value, dict):
             inner = value.get("response")
             own = value.get("id", inner.get("id") if isinstance(inner, dict) else None)
-            if isinstance(own, str) and len(own) > 5:
-                self._issued[own] = request.key
+            # The first answer that brings an id has issued it; later ones look it up.
+            if isinstance(own, str) and len(own) > 5 and own not in request.ids:
+                self._issued.setdefault(own, request.key)
 
 
 def host_matches(host: str, given: Iterable[str]) -> bool:

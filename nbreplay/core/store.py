@@ -158,7 +158,7 @@ class Store:
                     for entry in entries
                     if _NAME.fullmatch(entry.name) and (not kind or entry.name.startswith(kind + "-"))
                 ]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
@@ -210,7 +210,7 @@ class Store:
     def _read(self, path: str) -> Recording | None:
         try:
             stat = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error

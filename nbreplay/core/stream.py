@@ -18,9 +18,11 @@ __all__ = ["Chunk", "Events", "Frame", "encode_all", "events_from", "framing_of"
 
 _MARK = "\0nbreplay\0"
 # What a stream ends with where it is whole, whether or not its connection was read to the end.
+# At the start of a line, or between quotes that are not escaped: a model may well write about these marks.
 _END = re.compile(
-    rb"data: ?\[DONE\]|message_stop|response\.(?:completed|failed|incomplete)\b|"
-    rb'"done"\s*:\s*true|"finishReason"\s*:\s*"\w|"type"\s*:\s*"message-end"'
+    rb"^data: ?\[DONE\]|^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
+    rb'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")',
+    re.M,
 )
 
 
@@ -34,9 +36,9 @@ def framing_of(content_type: str) -> str | None:
     return None
 
 
-def has_ended(tail: bytes) -> bool:
-    """Tell whether the last bytes of a stream hold the mark that it is whole."""
-    return _END.search(tail) is not None
+def has_ended(data: bytes) -> bool:
+    """Tell whether what has come of a stream holds the mark that it is whole."""
+    return _END.search(data) is not None
 
 
 class Chunk(NamedTuple):
@@ -114,7 +116,8 @@ class Events:
             if isinstance(chunk.data, dict):
                 yield at, self._whole(chunk.data)
             else:
-                value = _json_of(chunk.data if chunk.raw is None else _data_of(chunk.raw))
+                raw = chunk.raw if chunk.raw is None or self.framing == "ndjson" else _data_of(chunk.raw)
+                value = _json_of(chunk.data if chunk.raw is None else raw)
                 if value is not None:
                     yield at, value
 
