@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from dataclasses import dataclass
 
+from nbreplay.core.choose import without
 from nbreplay.core.recording import CellRef, Recording, Take
 
 __all__ = ["Cell", "Run", "utc"]
@@ -86,16 +87,20 @@ class Run:
         What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
         then show that it replays.
         """
-        left = list(recording.takes)
-        for take in self._used.get((replaying, slot), ()):
-            # By identity, else (when another process has written the file since) one that is equal.
-            index = next((i for i, other in enumerate(left) if other is take), -1)
-            if index < 0:
-                index = next((i for i, other in enumerate(left) if other == take), -1)
-            if index >= 0:
-                del left[index]
+        used = self._used.get((replaying, slot), [])
+        same = {id(take) for take in used}
+        left = [take for take in recording.takes if id(take) not in same]
+        if len(left) + len(used) > len(recording.takes):
+            # Another process has written the file since, so that equal takes are other objects now.
+            left = list(recording.takes)
+            for take in used:
+                left = without(left, take)
         return left
 
     def use(self, slot: Slot, take: Take, replaying: bool) -> None:
         """Note that `take` has been given."""
         self._used[replaying, slot].append(take)
+
+    def swap(self, slot: Slot, old: Take | None, new: Take) -> None:
+        """Note that a take that was recorded in part is now recorded further."""
+        self._used[False, slot] = [new if take is old else take for take in self._used[False, slot]]

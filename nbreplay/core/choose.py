@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nbreplay.core.recording import CellRef, Take
 
-__all__ = ["choose", "is_private", "owns", "placed", "replaces"]
+__all__ = ["choose", "is_private", "owns", "placed", "replaces", "without"]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -40,6 +40,15 @@ def owns(cell: CellRef | None, take: Take) -> bool:
     if cell is None or other is None:
         return cell is other
     return cell.id == other.id if cell.id and other.id else cell.source == other.source
+
+
+def without(takes: Sequence[Take], gone: Take) -> list[Take]:
+    """Return `takes` less one: that very take, else (when another process has written the file since) one equal to it."""
+    for same in (lambda take: take is gone, lambda take: take == gone):
+        for index, take in enumerate(takes):
+            if same(take):
+                return [*takes[:index], *takes[index + 1 :]]
+    return list(takes)
 
 
 def replaces(take: Take) -> bool:

@@ -178,12 +178,14 @@ def _read_project(path: Path) -> Project:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("nbreplay", {})
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} cannot be read: {error}") from None
-    given = dict(table)
+    given = dict(table) if isinstance(table, dict) else {"nbreplay": table}
     store, durable, view = given.pop("store", None), given.pop("durable", False), given.pop("view", None)
     try:
         if store is not None and not isinstance(store, str):
             raise OptionError(f"store is a path, not {store!r}")
-        return Project(Options.of(**given), path.parent / store if store else None, bool(durable), view)
+        if not isinstance(durable, bool):
+            raise OptionError(f"durable is true or false, not {durable!r}")
+        return Project(Options.of(**given), path.parent / store if store else None, durable, view)
     except OptionError as error:
         raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
 

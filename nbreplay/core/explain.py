@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
 from nbreplay.core.fold import last_user_text
+from nbreplay.core.normalise import MASKED
+from nbreplay.core.redact import redact_url
 from nbreplay.core.request import Call, Request
 from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError
@@ -81,7 +85,9 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
                 "asked",
                 what
                 + (
-                    f" · {_short(said, 80)}" if said else f" · {call.method} {call.host}{call.target.partition('?')[0]}"
+                    f" · {_short(said, 80)}"
+                    if said
+                    else f" · {call.method} {call.host}{redact_url(call.target).partition('?')[0]}"
                 ),
             )
         )
@@ -105,8 +111,8 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
         else:
             rows.append(("nearest", nearest))
             rows += [("differs" if i == 0 else "", line) for i, line in enumerate(_lines(found))]
-            heal = _heal(found)
-    rows.append(("to fix", _fix(cell, mode, bool(request), why)))
+            heal = _heal(found, request, cell)
+    rows.append(("to fix", _fix(cell, why)))
     if heal:
         rows.append(("or", heal))
     width = max(len(name) for name, _ in rows)
@@ -116,12 +122,22 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
     return Miss(text, nearest, found)
 
 
-def _fix(cell: Cell | None, mode: Mode, looked_at: bool, why: str) -> str:
+def _fix(cell: Cell | None, why: str) -> str:
     if "API key" in why or "cannot be" in why:
         return "as said above, then run this again"
+    notebook = os.environ.get("NBREPLAY_NOTEBOOK")
+    if notebook:
+        return f"nbreplay run {shlex.quote(notebook)} --mode auto --update   (with an API key set)"
     if cell:
-        return "put %%replay auto as the first line of this cell and run it (with an API key set)"
-    return 'run this once with mode="auto" (or NBREPLAY_MODE=auto) and an API key set'
+        return "put %%replay auto as the first line of this cell and run it   (with an API key set)"
+    return 'run this once with mode="auto" (or NBREPLAY_MODE=auto), and an API key set'
+
+
+def _option(cell: Cell | None, name: str, value: str) -> str:
+    if cell:
+        return f"%replay replay --{name} {shlex.quote(value)}"
+    literal = f"r'{value}'" if "\\" in value and "'" not in value else repr(value)
+    return f"nbreplay.session(..., {name}=[{literal}])"
 
 
 def _nearest(request: Request, store: Store) -> tuple[str | None, tuple[Difference, ...]]:
@@ -211,17 +227,20 @@ def _cut(text: str | None) -> str:
     return text if len(text) <= 100 else text[:99] + "…"
 
 
-def _heal(found: tuple[Difference, ...]) -> str:
+def _heal(found: tuple[Difference, ...], request: Request, cell: Cell | None) -> str:
     """Return the option that makes the nearest recording answer, where what differs changes by itself."""
     texts = [(item.recorded, item.asked) for item in found]
+    outside = request.fields.keys() - {"body", "arguments"}
+    if any(re.split(r"[.\[]", item.path)[0] in outside for item in found):
+        return ""  # options reach bodies only
     if any(side and side.startswith('"@') for pair in texts for side in pair):
         return ""  # an id that stands for another request: no option is looked at before that is known
     if found and all(one and other and one[0] == other[0] == '"' for one, other in texts):
         for name, pattern in _CHANGING:
-            if all(re.sub(pattern, "", one or "") == re.sub(pattern, "", other or "") for one, other in texts):
-                return f"only {name} differs: %replay replay --mask '{pattern}' makes that recording answer"
-    if len(found) == 1 and found[0].path not in ("endpoint", "host", "path", "method"):
+            if all(re.sub(pattern, MASKED, one or "") == re.sub(pattern, MASKED, other or "") for one, other in texts):
+                return f"only {name} differs: {_option(cell, 'mask', pattern)} makes that recording answer"
+    if len(found) == 1:
         return (
-            f"if {found[0].path} does not matter: %replay replay --ignore {found[0].path} makes that recording answer"
+            f"if {found[0].path} does not matter: {_option(cell, 'ignore', found[0].path)} makes that recording answer"
         )
     return ""

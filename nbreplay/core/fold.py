@@ -105,6 +105,7 @@ class _Fold:
                 self.finish = _text(choice.get("finish_reason")) or self.finish
         if isinstance(value.get("message"), dict) and value.get("type") != "message_start":
             self.message(value["message"])
+        self.finish = _text(value.get("done_reason")) or self.finish
         self.responses(value)
         self.anthropic(value)
         for candidate in _dicts(value.get("candidates"))[:1]:
@@ -128,7 +129,11 @@ class _Fold:
         for number, call in enumerate(_dicts(message.get("tool_calls"))):
             function = call.get("function")
             if isinstance(function, dict):
-                known = self.calls.setdefault(call.get("index", number), ["", "", ""])
+                # Arguments that are data come whole: without an index, that is another call each time.
+                whole = "index" not in call and isinstance(function.get("arguments"), dict)
+                known = self.calls.setdefault(
+                    len(self.calls) if whole else str(call.get("index", number)), ["", "", ""]
+                )
                 known[0] = known[0] or _text(call.get("id"))
                 known[1] += _text(function.get("name"))
                 arguments = function.get("arguments")
@@ -168,22 +173,23 @@ class _Fold:
         if kind == "message" and "content" in value:
             blocks = _dicts(value["content"])
             for index, block in enumerate(blocks):
-                self.block(index, block)
+                self.block(str(index), block)
             self.finish = _text(value.get("stop_reason")) or self.finish
         elif kind == "message_start" and isinstance(value.get("message"), dict):
             self.model = _text(value["message"].get("model")) or self.model
             self.usage(value["message"].get("usage"))
         elif kind == "content_block_start" and isinstance(value.get("content_block"), dict):
-            self.block(value.get("index"), {**value["content_block"], "input": None})
+            self.block(str(value.get("index")), {**value["content_block"], "input": None})
         elif isinstance(value.get("delta"), dict):
             delta = value["delta"]
             self.text.append(_text(delta.get("text")))
             self.reasoning.append(_text(delta.get("thinking")))
-            if "partial_json" in delta and value.get("index") in self.calls:
-                self.calls[value.get("index")][2] += _text(delta["partial_json"])
+            known = self.calls.get(str(value.get("index")))
+            if "partial_json" in delta and known:
+                known[2] += _text(delta["partial_json"])
             self.finish = _text(delta.get("stop_reason")) or self.finish
 
-    def block(self, index: Any, block: dict[str, Any]) -> None:
+    def block(self, index: str, block: dict[str, Any]) -> None:
         if block.get("type") == "text":
             self.text.append(_text(block.get("text")))
         elif block.get("type") == "thinking":

@@ -73,7 +73,13 @@ def keep_all() -> None:
 
 
 class Log:
-    """The interactions of one or more sessions."""
+    """The interactions of one or more sessions.
+
+    Attributes
+    ----------
+    issued : dict of str to str
+        Ids that answers brought, each with the key of the request that issued it.
+    """
 
     _numbers = itertools.count()
 
@@ -84,6 +90,7 @@ class Log:
             _kept.add(self)
         self._lock = threading.Lock()
         self._slots: list[Interaction | None] = []
+        self.issued: dict[str, str] = {}
 
     def start(self) -> int:
         """Reserve a place for a call that has just started."""

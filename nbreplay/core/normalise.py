@@ -8,9 +8,10 @@ from typing import Any
 
 from nbreplay.errors import OptionError
 
-__all__ = ["Normaliser", "replace_ids"]
+__all__ = ["MASKED", "Normaliser", "replace_ids"]
 
 MASKED = "[masked]"
+"""What stands where a mask has matched."""
 
 
 class Normaliser:

@@ -6,9 +6,10 @@ are noted with their time.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from nbreplay.core.cell import Run, utc
@@ -16,7 +17,8 @@ from nbreplay.core.cutting import events_of
 from nbreplay.core.recording import Body, Take
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.stream import Chunk, Events, framing_of, has_ended
+from nbreplay.core.scrub import scrubbed, spreads
+from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.wire import is_textual, plain_body
 
 if TYPE_CHECKING:
@@ -166,16 +168,17 @@ class Recorder:
                 )
             return plain_body(redactor.data(data), self.content_type)
         events = events_of(pieces, framing, self.started)
-        if not redactor.finds(data.decode("utf-8", "surrogateescape")):
-            return events
-        clean_pieces, at = [], 0
-        for chunk, part in zip(events.chunks, events.parts(), strict=True):
-            at += chunk.gap_ms
-            clean = redactor.text(part.decode("utf-8", "surrogateescape"))
-            clean_pieces.append((self.started + at / 1000, clean.encode("utf-8", "surrogateescape")))
-        again = events_of(clean_pieces, framing, self.started)
-        # A secret that is spread over several events is caught by none of them; the whole text is then kept as one.
-        if redactor.finds(again.data().decode("utf-8", "surrogateescape")):
-            whole = redactor.text(again.data().decode("utf-8", "surrogateescape"))
-            return Events((Chunk(events.duration_ms, None, None, whole),), framing)
-        return again
+        text = data.decode("utf-8", "surrogateescape")
+        if spreads(text, redactor):
+            events = self._again(events, scrubbed(events, redactor), framing)
+            text = events.data().decode("utf-8", "surrogateescape")
+        if redactor.finds(text):
+            clean_parts = [redactor.data(part) for part in events.parts()]
+            events = self._again(events, clean_parts, framing)
+        return events
+
+    def _again(self, events: Events, parts: Sequence[bytes], framing: str) -> Events:
+        """Cut the events anew after something was taken out of them, each with its time."""
+        times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
+        pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
+        return events_of(pieces, framing, self.started)

@@ -13,8 +13,9 @@ import re
 import threading
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = ["PLACEHOLDER", "Redactor", "environment_secrets", "redact_url"]
+__all__ = ["PLACEHOLDER", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """What stands in for an API key that is not set. Never sent; redacted like a real one."""
@@ -64,6 +65,8 @@ _QUERY = re.compile(
     r"client[-_]secret|x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential))=)([^&;#\s]+)"
 )
 
+_SEGMENT = re.compile(r"[^/?&=#\[\]]+")
+
 _compiled: dict[tuple[str, ...], tuple[tuple[str, ...], re.Pattern[str]]] = {}
 _environment: tuple[str, ...] | None = None
 _lock = threading.Lock()
@@ -107,8 +110,18 @@ def _compile(values: tuple[str, ...]) -> tuple[tuple[str, ...], re.Pattern[str]]
 
 
 def _forms(value: str) -> list[str]:
-    """Return `value` as it is, and as it stands inside JSON text."""
-    return list(dict.fromkeys([value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]))
+    """Return `value` as it is, and as it stands inside JSON text and in URLs."""
+    forms = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
+    return list(dict.fromkeys([*forms, quote(value, safe=""), quote(value), quote_plus(value)]))
+
+
+def query_secrets(target: str) -> list[str]:
+    """Return what stands in a query under the name of a credential, as it stands there and as it is meant."""
+    return [
+        form
+        for match in _QUERY.finditer(target)
+        for form in dict.fromkeys([match.group(2), unquote_plus(match.group(2))])
+    ]
 
 
 class Redactor:
@@ -138,9 +151,22 @@ class Redactor:
                 return self._pattern.search(text) is not None
         return any(literal in text for literal in self._literals)
 
+    @property
+    def odd(self) -> bool:
+        """Whether a known secret has signs that JSON escapes: inside of JSON inside of JSON, `finds` does not see it."""
+        return any("\\" in literal for literal in self._literals)
+
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""
         return self._pattern.sub(self._replace, text) if self.finds(text) else text
+
+    def spans(self, text: str) -> list[tuple[int, int, str]]:
+        """Return where secrets begin and end in `text`, and what stands instead."""
+        return (
+            [(match.start(), match.end(), self._replace(match)) for match in self._pattern.finditer(text)]
+            if self.finds(text)
+            else []
+        )
 
     def data(self, data: bytes) -> bytes:
         """Return `data` without its secrets; bytes that are no text stay as they are."""
@@ -150,7 +176,9 @@ class Redactor:
 
     def url(self, url: str) -> str:
         """Return `url` without secrets, keys in its query included."""
-        return self.text(_QUERY.sub(self._replace_query, url))
+        whole = self.text(_QUERY.sub(self._replace_query, url))
+        # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
+        return _SEGMENT.sub(lambda match: self.text(match.group()), whole)
 
     def value(self, node: Any) -> Any:
         """Return JSON data with the secrets taken out of every string and every name."""

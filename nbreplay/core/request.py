@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.normalise import Normaliser, replace_ids
-from nbreplay.core.redact import Redactor
+from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.wire import is_deep
 
 __all__ = ["Call", "Request", "canonical", "key_of", "request_of"]
@@ -60,8 +60,8 @@ class Call:
         return ""
 
     def tokens(self) -> list[str]:
-        """Return the credentials that this call carries in its headers."""
-        found = []
+        """Return the credentials that this call carries in its headers and its query."""
+        found = query_secrets(self.target) if "?" in self.target else []
         for key, value in self.headers:
             if key.lower() in _CREDENTIALS:
                 text = value.decode("latin-1")
@@ -203,7 +203,7 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         except (ValueError, RecursionError):
             return "text", redactor.text(text)
         if not is_deep(value):
-            return "body", redactor.value(value) if redactor.finds(text) else value
+            return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value
     return "text", redactor.text(text)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import warnings
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from nbreplay.core import active
 from nbreplay.core.cell import Run
-from nbreplay.core.choose import choose, placed
+from nbreplay.core.choose import choose, placed, without
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
@@ -49,7 +50,6 @@ class Session:
         self.log = log or Log()
         self.normaliser = Normaliser(self.options.ignore, self.options.mask)
         self.last_miss: Miss | None = None
-        self._issued: dict[str, str] = {}
         self._run = Run()
         self._open: set[Recorder] = set()
         self._lock = threading.Lock()
@@ -124,10 +124,10 @@ class Session:
             return None
         started = time.perf_counter()
         try:
-            request = request_of(call, self.normaliser, self._issued)
+            request = request_of(call, self.normaliser, self.log.issued)
             replay = None if mode is Mode.RECORD else self._replayed(call, request, run, mode, started)
             if replay is None:
-                request = request_of(call, self.normaliser, self._issued, fresh=True)
+                request = request_of(call, self.normaliser, self.log.issued, fresh=True)
                 self.store.find(request.kind, request.key)
                 self.store.prepare()
         except NbreplayError as error:
@@ -197,47 +197,54 @@ class Session:
 
     def keep(self, recorder: Recorder, take: Take) -> None:
         """Write what a recorder has taken down, and log it. Never raises: the caller has its answer."""
-        request, run = recorder.request, recorder.run
-        slot = (self.store.identity, request.key)
         outcome, note = "recorded", ""
         try:
-            with run.lock:
-                held = sorted(run.held.get(slot, []), key=lambda item: item[0]) if take.good else []
-                kept = False
-
-                def change(takes: list[Take]) -> list[Take]:
-                    nonlocal kept
-                    rest = [item for item in takes if item is not recorder.saved]
-                    made = placed(
-                        rest, take, recorder.order, [item for item in run.written[slot] if item[1] is not recorder.saved],
-                        run.started, recording=recorder.mode is Mode.RECORD, earlier=[item for _, item in held],
-                    )  # fmt: skip
-                    kept = made is not None
-                    return takes if made is None else made
-
-                self.store.write(request.kind, request.key, request.fields, change)
-                if kept:
-                    run.written[slot] = [item for item in run.written[slot] if item[1] is not recorder.saved]
-                    run.written[slot] += [*held, (recorder.order, take)]
-                    run.held.pop(slot, None) if held else None
-                    recorder.saved = take
+            with recorder.run.lock:
+                if not self._write(recorder, take):
                     if recorder.mode is Mode.AUTO:
-                        run.use(slot, take, False)
-                elif recorder.mode is Mode.RECORD:
-                    run.held[slot] = [*run.held.get(slot, []), (recorder.order, take)]
-                    note = "not kept: a good answer is recorded, and a failure that may pass does not displace it"
-                else:
-                    outcome, note = "live", "not kept: a failure that may pass"
-            self._note_issued(request, take)
+                        outcome = "live"
+                    note = "not kept: a failure that may pass does not displace a good answer"
+            self._note_issued(recorder.request, take)
         except Exception as error:
             outcome, note = "unsaved", f"{type(error).__name__}: {error}"
-            warnings.warn(
-                f"nbreplay could not record this call, which has its answer all the same. {error}", stacklevel=2
-            )
+            with contextlib.suppress(Warning):  # where warnings are errors, this one is none: the caller has its answer
+                warnings.warn(
+                    f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
+                )
         self._log(recorder, take, outcome, note)
         if take.reason != "open":
             with self._lock:
                 self._open.discard(recorder)
+
+    def _write(self, recorder: Recorder, take: Take) -> bool:
+        """Put a take into the store, and return whether it is there; if not, it may come with a good one that follows."""
+        request, run, order = recorder.request, recorder.run, recorder.order
+        slot = (self.store.identity, request.key)
+        recording = recorder.mode is Mode.RECORD
+        held = sorted(item for item in run.held.get(slot, []) if item[0] != order) if take.good else []
+        written = [item for item in run.written[slot] if item[0] != order]
+        made: list[Take] | None = None
+
+        def change(takes: list[Take]) -> list[Take]:
+            nonlocal made
+            rest = takes if recorder.saved is None else without(takes, recorder.saved)
+            earlier = [item for _, item in held]
+            made = placed(rest, take, order, written, run.started, recording=recording, earlier=earlier)
+            return takes if made is None else made
+
+        self.store.write(request.kind, request.key, request.fields, change)
+        others = [item for item in run.held.get(slot, []) if item[0] != order]
+        if made is None:
+            run.held[slot] = [*others, (order, take)] if recording else others
+            return False
+        run.held[slot] = [] if take.good else others
+        run.written[slot] = [*written, *held, (order, take)]
+        if not recording and recorder.saved is None:
+            run.use(slot, take, False)
+        elif not recording:
+            run.swap(slot, recorder.saved, take)
+        recorder.saved = take
+        return True
 
     def drop(self, recorder: Recorder, note: str) -> None:
         """Log a call of which nothing is kept."""
@@ -305,7 +312,7 @@ class Session:
             own = value.get("id", inner.get("id") if isinstance(inner, dict) else None)
             # The first answer that brings an id has issued it; later ones look it up.
             if isinstance(own, str) and len(own) > 5 and own not in request.ids:
-                self._issued.setdefault(own, request.key)
+                self.log.issued.setdefault(own, request.key)
 
 
 def host_matches(host: str, given: Iterable[str]) -> bool:

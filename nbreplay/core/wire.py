@@ -139,7 +139,7 @@ class Blob:
     def filled(self, content: bytes) -> Blob:
         """Return this blob with its bytes, which must be those of its name."""
         if blob_name(content) != self.name or len(content) != self.size:
-            raise RecordingFormatError("its bytes are not those that its name tells")
+            raise RecordingFormatError(f"the bytes in {self.name} are not those that its name tells")
         return Blob(self.name, self.size, content)
 
 

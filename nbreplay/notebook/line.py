@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
+
+from IPython.core.inputtransformer2 import TransformerManager
 
 from nbreplay.core.config import Mode, Options
 from nbreplay.errors import OptionError
 
-__all__ = ["HELP", "VIEWS", "WORDS", "Directive", "parse_cell", "parse_line", "transform"]
+__all__ = [
+    "HELP",
+    "MODES",
+    "VIEWS",
+    "WORDS",
+    "Directive",
+    "cleaned",
+    "misplaced",
+    "parse_cell",
+    "parse_line",
+    "transform",
+]
 
 VIEWS = ("badge", "stream", "off")
 MODES = ("on", "auto", "record", "replay", "off")
@@ -128,13 +141,25 @@ def _is_directive(line: str) -> bool:
     return line.startswith("%%replay") and (len(line) == 8 or line[8].isspace())
 
 
-def _split(raw: str) -> tuple[str, str] | None:
-    """Return a cell's ``%%replay`` line and what follows it, or None; blank lines may come before, as IPython allows."""
+def cleaned(raw: str) -> list[str]:
+    """Return a cell's lines as IPython reads them: pasted prompts, leading blank lines and indentation taken off."""
     lines = raw.splitlines(keepends=True)
-    first = next((index for index, line in enumerate(lines) if line.strip()), None)
-    if first is None or not _is_directive(lines[first]):
+    for clean in _CLEANUP:
+        lines = clean(lines)
+    return lines
+
+
+_CLEANUP: list[Any] = TransformerManager().cleanup_transforms
+
+
+def _parse(lines: list[str]) -> Directive | None:
+    if not lines or not _is_directive(lines[0]):
         return None
-    return lines[first].strip()[len("%%replay") :], "".join(lines[first + 1 :])
+    directive = parse_line(lines[0].strip()[len("%%replay") :], cell=True)
+    source = "".join(lines[1:]).strip()
+    if not source:
+        raise OptionError("there is nothing below %%replay; for all cells from here on, say %replay")
+    return replace(directive, source=source)
 
 
 def parse_cell(raw: str) -> Directive | None:
@@ -144,37 +169,35 @@ def parse_cell(raw: str) -> Directive | None:
     ------
     OptionError
     """
-    found = _split(raw)
-    if found is None:
-        return None
-    line, rest = found
-    directive = parse_line(line, cell=True)
-    if not rest.strip():
-        raise OptionError("there is nothing below %%replay; for all cells from here on, say %replay")
-    return Directive(directive.word, directive.store, directive.view, directive.given, rest.strip())
+    return _parse(cleaned(raw))
 
 
-def misplaced(raw: str) -> bool:
+def misplaced(lines: list[str]) -> bool:
     """Tell whether a ``%%replay`` stands below other text of the cell, where it would do nothing.
 
     In the body of a magic that runs no Python here (``%%writefile``, ``%%bash``) or inside a string it is just text.
     """
-    lines = [line for line in raw.splitlines() if line.strip()]
-    if "%%replay" not in raw or not lines or _is_directive(lines[0]):
+    if not lines or _is_directive(lines[0]):
         return False
-    above = []
-    for line in lines:
+    for index, line in enumerate(lines):
         if _is_directive(line):
-            return all(text.startswith("%%") for text in above) or (
-                not above[0].startswith("%%") and not _inside_string("\n".join(above))
-            )
-        above.append(line)
+            above = [text for text in lines[:index] if text.strip()]
+            if all(text.startswith("%%") for text in above):
+                return not any(_TEXT_MAGICS.intersection(text[2:].split(maxsplit=1)[:1]) for text in above)
+            return not above[0].startswith("%%") and not _inside_string("".join(above))
     return False
 
 
+_TEXT_MAGICS = {
+    *("!", "bash", "cmd", "perl", "pypy", "python", "python2", "python3", "ruby", "script", "sh", "sx", "system"),
+    *("HTML", "SVG", "html", "javascript", "js", "latex", "markdown", "svg", "file", "writefile"),
+    *("R", "cython", "sql"),
+}
+"""Cell magics whose body is no Python that runs here. Any other may run it, and would pass a ``%%replay`` by."""
+
+
 def _inside_string(text: str) -> bool:
-    quotes = [text.count(mark) % 2 for mark in ('"""', "'''")]
-    return any(quotes)
+    return any(text.count(mark) % 2 for mark in ('"""', "'''"))
 
 
 def transform(lines: list[str]) -> list[str]:
@@ -183,26 +206,19 @@ def transform(lines: list[str]) -> list[str]:
     What the line asks for is done by a hook that reads the raw cell. A line that is wrong stays, so that the
     real cell magic meets it, and says what is wrong with it.
     """
-    raw = "".join(lines)
-    if "%%replay" not in raw:
+    if not any("%%replay" in line for line in lines):
         return lines
-    if misplaced(raw):
+    if misplaced(lines):
         return ["%%replay\n", *lines]
     try:
-        directive = parse_cell(raw)
+        if _parse(lines) is None:
+            return lines
     except OptionError:
         return lines
-    if directive is None:
-        return lines
-    first = next(index for index, line in enumerate(lines) if line.strip())
-    below = lines[first + 1 :]
-    following = next(line for line in below if line.strip())
+    below = lines[1:]
+    first = next(index for index, line in enumerate(below) if line.strip())
     # Another cell magic under it must come first to be one.
-    return (
-        below[next(i for i, line in enumerate(below) if line.strip()) :]
-        if following.startswith("%%")
-        else ["\n", *below]
-    )
+    return below[first:] if below[first].startswith("%%") else ["\n", *below]
 
 
 # Not a side effect of ours, but IPython's word for what a prompt leaves out when it asks whether a cell is complete.

@@ -6,61 +6,30 @@ session is on from ``pre_run_cell`` to ``post_run_cell``. Top-level await, displ
 
 from __future__ import annotations
 
-import ast
-import asyncio
+import os
 import weakref
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-from IPython.core.error import InputRejected, UsageError
+from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class
 from IPython.display import publish_display_data
 from traitlets import Enum, Float, List, Unicode
 
 from nbreplay.core import active
 from nbreplay.core import log as logs
-from nbreplay.core.cell import Cell, Run
 from nbreplay.core.config import Mode, forced_mode, project
-from nbreplay.core.redact import environment_secrets
 from nbreplay.core.session import Session
-from nbreplay.errors import NbreplayError, RecordingMissing
+from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import switch
-from nbreplay.notebook import render, status
+from nbreplay.notebook import comms, render, status
+from nbreplay.notebook.cells import TROUBLE, Cells, Running
 from nbreplay.notebook.line import HELP, MODES, VIEWS, WORDS, Directive, misplaced, parse_cell, parse_line, transform
 
 __all__ = ["ReplayMagics", "load", "unload"]
 
 STATUS = {"nbreplay": "status"}
 """Metadata of the displays that are nbreplay's own: neither compared nor stored by the runner."""
-
-
-@dataclass
-class _Running:
-    """A cell that runs."""
-
-    raw: str
-    run: Run
-    session: Session | None
-    marks: dict[logs.Log, int]
-    view: str | None = None
-
-
-class _Rejected(InputRejected):  # type: ignore[misc]
-    """Keeps a cell from running whose ``%%replay`` line cannot be done."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"UsageError: {self}"]
-
-
-class _Gate(ast.NodeTransformer):
-    def __init__(self, magics: ReplayMagics) -> None:
-        self._magics = magics
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        refused, self._magics.refused = self._magics.refused, None
-        if refused is not None:
-            raise _Rejected(refused)
-        return node
 
 
 @magics_class
@@ -79,9 +48,9 @@ class ReplayMagics(Magics):  # type: ignore[misc]
         super().__init__(shell)
         self.log = logs.Log()
         self.base: Session | None = None
-        self.refused: str | None = None
-        self._running: list[_Running] = []
-        self._gate = _Gate(self)
+        self.unguard: Callable[[], None] = lambda: None
+        self._said = Directive()
+        self.cells = Cells(shell, self._opened, self._tell)
 
     @line_cell_magic  # type: ignore[untyped-decorator]
     def replay(self, line: str, cell: str | None = None) -> None:
@@ -119,8 +88,6 @@ class ReplayMagics(Magics):  # type: ignore[misc]
             else:
                 self._say(status.overview(self.base, logs.every()))
         else:
-            if directive.word is None and self.base is None:
-                raise UsageError(f"%replay is off; say which mode is meant: {', '.join(MODES)}")
             self.switch(directive)
             self._say({"text/plain": status.switched(self.base)})
             if directive.view:
@@ -132,99 +99,52 @@ class ReplayMagics(Magics):  # type: ignore[misc]
 
     def switch(self, directive: Directive) -> None:
         """Do what ``%replay`` asks for, from here on."""
-        made = None if directive.mode is Mode.OFF else self._opened(directive, self.base)
-        above = [running.session for running in self._running if running.session is not None]
+        off = directive.mode is Mode.OFF and forced_mode() is None
+        made = None if off else self._opened(directive)
+        above = self.cells.sessions
         for session in above:
             active.leave(session)
         try:
-            if self.base is not None:
-                self.base.stop()
-            self.base = None
             if made is not None:
                 made.start()
-                self.base = made
+            if self.base is not None:
+                self.base.stop()
+            if made is None:
+                self.base, self._said = None, Directive()
+            else:
+                said = {**self._said.given, **directive.given}
+                self.base, self._said = made, Directive(store=directive.store or self._said.store, given=said)
         finally:
             for session in above:
                 active.enter(session)
 
-    def _opened(self, directive: Directive, under: Session | None) -> Session:
+    def _opened(self, directive: Directive) -> Session:
+        """Return the session that a line asks for: what it says, else what `%replay` has said, else the defaults."""
         given: dict[str, Any] = {
             name: getattr(self, name) or None for name in ("speed", "ignore", "mask", "only", "allow")
         }
-        given.update(directive.given)
-        store = directive.store or self.store or (under.store.path if under else None)
-        if under is not None:
-            options = under.options.with_(mode=directive.mode, **{k: v for k, v in given.items() if v is not None})
-            return switch.opened(
-                store, log=self.log, **{name: getattr(options, name) for name in type(options).__slots__}
-            )
-        return switch.opened(store, log=self.log, mode=directive.mode, **given)
+        given.update({**self._said.given, **directive.given})
+        if self.base is None and directive.mode is None:
+            raise OptionError(f"nothing is on; say which mode is meant: {', '.join(MODES)}")
+        mode = directive.mode or (self.base.options.mode if self.base else None)
+        here = None
+        if self.base is not None:
+            path, identity = self.base.store.path, self.base.store.identity
+            # A relative path means another folder once the working directory has changed.
+            here = str(path) if os.path.join(os.path.abspath(path), "") == identity else identity
+        store = directive.store or (here if self._said.store else None) or self.store or here
+        return switch.opened(store, log=self.log, mode=mode, **given)
 
-    def pre_run_cell(self, info: Any) -> None:
-        """A cell starts: note which, and switch on what its ``%%replay`` line asks for."""
-        self.begin(info.raw_cell, getattr(info, "cell_id", None))
-
-    def begin(self, raw: str, cell_id: str | None) -> None:
-        """Note that a cell starts."""
-        environment_secrets(fresh=True)
-        self.refused = None
-        try:
-            directive = parse_cell(raw)
-        except NbreplayError:
-            directive = None  # the real cell magic says so
-        source = directive.source if directive else raw.strip()
-        run = Run(Cell(cell_id, self.shell.execution_count, source))
-        running = _Running(
-            raw, run, None, {log: len(log) for log in logs.every()}, directive.view if directive else None
-        )
-        self._running.append(running)
-        active.enter_run(run)
-        if directive is not None:
-            try:
-                session = self._opened(directive, self.base)
-                session.start()
-                running.session = session
-            except NbreplayError as error:
-                self.refused = f"%%replay: {error}"
-
-    def post_run_cell(self, result: Any) -> None:
-        """A cell has ended, well or not: restore the mode, write open streams, tell what happened."""
-        running = self._ended(result)
-        if running is None:
-            return
-        self.refused = None
-        error = None if result is None else result.error_in_exec or result.error_before_exec
-        interrupted = isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-        session = running.session or active.current()
-        for one in active.sessions():
-            one.flush(running.run, interrupted=interrupted)
-        if running.session is not None:
-            running.session.stop()
-        active.leave_run(running.run)
-        made = [item for log in logs.every() for item in log.since(running.marks.get(log, 0))]
-        if made:
-            self._tell(made, session, running, error)
-
-    def _tell(self, made: list[logs.Interaction], session: Session | None, running: _Running, error: Any) -> None:
+    def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = running.view or self.view
+        if view == "off" and not any(item.outcome in TROUBLE for item in made):
+            return
         mode = session.mode.value if session else "off"
         store = str(session.store.path) if session else made[-1].store
-        trouble = any(item.outcome in ("missing", "blocked", "unsaved") for item in made)
-        if view == "off" and not trouble:
-            return
         if view == "stream":
             self._say(render.cards(made))
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
         self._say(render.badge(made, mode=mode, store=status.short(store), shown=shown))
-
-    def _ended(self, result: Any) -> _Running | None:
-        if not self._running:
-            return None
-        raw = None if result is None else result.info.raw_cell
-        for index in range(len(self._running) - 1, -1, -1):
-            if raw is None or self._running[index].raw == raw:
-                return self._running.pop(index)
-        return None
 
     def _last(self) -> list[logs.Interaction]:
         every = [item for log in logs.every() for item in log.interactions]
@@ -236,18 +156,14 @@ class ReplayMagics(Magics):  # type: ignore[misc]
 
     def stop(self) -> None:
         """Switch everything off."""
-        for running in self._running:
-            if running.session is not None:
-                running.session.stop()
-            active.leave_run(running.run)
-        self._running.clear()
+        self.cells.stop()
         if self.base is not None:
             self.base.stop()
             self.base = None
 
 
 def _complaint(line: str, cell: str) -> str:
-    if misplaced(cell):
+    if misplaced(cell.splitlines(keepends=True)):
         return "%%replay must be the first line of its cell; nothing was run"
     try:
         parse_cell(f"%%replay{line}\n{cell}" if line[:1].isspace() else f"%%replay {line}\n{cell}")
@@ -256,14 +172,14 @@ def _complaint(line: str, cell: str) -> str:
     return "%%replay must be the first line of its cell, and the cell must be run whole; nothing was run"
 
 
-def _complete(shell: Any, event: Any) -> list[str]:
+def _complete(_: Any, event: Any) -> list[str]:
     """Complete what follows ``%replay``."""
     before = event.line[: len(event.line) - len(event.symbol)].split()
     cell = event.line.startswith("%%")
     if before and before[-1] == "--view":
         return list(VIEWS)
-    words = [word for word in (MODES if cell else WORDS)] if len(before) == 1 else []
-    return words + ["--speed", "--view", "--ignore", "--mask", "--only", "--allow"]
+    words = (MODES if cell else WORDS) if len(before) == 1 else ()
+    return [*words, "--speed", "--view", "--ignore", "--mask", "--only", "--allow"]
 
 
 _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionary()
@@ -286,25 +202,18 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
             magics.view = known.view
         shell.register_magics(magics)
         shell.input_transformers_cleanup.append(transform)
-        shell.ast_transformers.append(magics._gate)
-        shell.events.register("pre_run_cell", magics.pre_run_cell)
-        shell.events.register("post_run_cell", magics.post_run_cell)
+        shell.ast_transformers.append(magics.cells.gate)
+        shell.events.register("pre_run_cell", magics.cells.pre_run_cell)
+        shell.events.register("post_run_cell", magics.cells.post_run_cell)
+        magics.unguard = comms.guard(shell)
         for key in ("%replay", "%%replay"):
             shell.set_hook("complete_command", _complete, str_key=key)
-        _begin_now(shell, magics)
+        logs.keep_all()
+        magics.cells.begin_now()
     if on and magics.base is None:
         mode = forced_mode() or project().options.mode
         magics.switch(Directive(mode.value))
     return magics
-
-
-def _begin_now(shell: Any, magics: ReplayMagics) -> None:
-    """Note the cell that runs right now, the one with ``%load_ext`` in it; its start has gone by."""
-    history = getattr(shell, "history_manager", None)
-    raw = history.input_hist_raw[-1] if history is not None and history.input_hist_raw else ""
-    if raw.strip() and "nbreplay" in raw:
-        parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
-        magics.begin(raw, (parent or {}).get("metadata", {}).get("cellId"))
 
 
 def unload(shell: Any) -> None:
@@ -313,12 +222,13 @@ def unload(shell: Any) -> None:
     if magics is None:
         return
     magics.stop()
-    shell.events.unregister("pre_run_cell", magics.pre_run_cell)
-    shell.events.unregister("post_run_cell", magics.post_run_cell)
+    magics.unguard()
+    shell.events.unregister("pre_run_cell", magics.cells.pre_run_cell)
+    shell.events.unregister("post_run_cell", magics.cells.post_run_cell)
     if transform in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(transform)
-    if magics._gate in shell.ast_transformers:
-        shell.ast_transformers.remove(magics._gate)
+    if magics.cells.gate in shell.ast_transformers:
+        shell.ast_transformers.remove(magics.cells.gate)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("replay", None)
     shell.magics_manager.registry.pop("ReplayMagics", None)

@@ -1,0 +1,88 @@
+"""Secrets in streams: a model writes a key a few letters a chunk, so that no chunk holds it and all of them do."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from nbreplay.core.redact import Redactor
+from nbreplay.core.stream import Events
+from nbreplay.core.wire import encode_json
+
+__all__ = ["scrubbed", "spreads"]
+
+# What models write piece by piece.
+_TEXTS = re.compile(
+    r'"(?:content|text|delta|arguments|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
+)
+_PLACES = ("index", "output_index", "content_index", "item_id")
+
+
+def spreads(text: str, redactor: Redactor) -> bool:
+    """Tell whether a secret is spread over the events of a stream, given as text."""
+    return redactor.finds("".join(_TEXTS.findall(text)))
+
+
+def scrubbed(events: Events, redactor: Redactor) -> list[bytes]:
+    """Return the bytes of each chunk without the secrets that are spread over several.
+
+    Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
+    """
+    parts = events.parts()
+    values: list[tuple[int, Any, str]] = []
+    for index, part in enumerate(parts):
+        text = part.decode("utf-8", "surrogateescape")
+        found = re.search(r"\{.*\}", text)
+        if found:
+            try:
+                values.append((index, json.loads(found.group()), found.group()))
+            except (ValueError, RecursionError):
+                continue
+    channels: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
+    for _, value, _ in values:
+        for channel, holder, name in _leaves(value, ()):
+            channels.setdefault(channel, []).append((holder, name))
+    for leaves in channels.values():
+        _scrub(leaves, redactor)
+    for index, value, before in values:
+        after = encode_json(value, events.style)
+        if after != before and json.loads(before) != value:
+            text = parts[index].decode("utf-8", "surrogateescape")
+            parts[index] = text.replace(before, after, 1).encode("utf-8", "surrogateescape")
+    return parts
+
+
+def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
+    """Yield each text of an event with what makes it one with those of other events: its path, and which item it is of."""
+    if isinstance(node, dict):
+        path = (*path, *(str(node[name]) for name in _PLACES if name in node))
+        for name, item in node.items():
+            if isinstance(item, str):
+                yield (*path, name), node, name
+            else:
+                yield from _leaves(item, (*path, name))
+    elif isinstance(node, list):
+        for index, item in enumerate(node):
+            if isinstance(item, str):
+                yield (*path, index), node, index
+            else:
+                yield from _leaves(item, path)
+
+
+def _scrub(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> None:
+    whole = "".join([holder[name] for holder, name in leaves])
+    found = redactor.spans(whole)
+    at = 0
+    for holder, name in leaves:
+        text = holder[name]
+        start, at = at, at + len(text)
+        made, done = "", start
+        for first, last, instead in found:
+            if last <= start or first >= at:
+                continue
+            made += whole[done : max(first, start)] + (instead if first >= start else "")
+            done = min(last, at)
+        if done > start or made:
+            holder[name] = made + whole[done:at]
