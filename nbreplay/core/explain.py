@@ -136,7 +136,7 @@ def _fix(cell: Cell | None, why: str) -> str:
 def _option(cell: Cell | None, name: str, value: str) -> str:
     if cell:
         return f"%replay replay --{name} {shlex.quote(value)}"
-    literal = f"r'{value}'" if "\\" in value and "'" not in value else repr(value)
+    literal = f"r'{value}'" if name == "mask" and "'" not in value else repr(value)
     return f"nbreplay.session(..., {name}=[{literal}])"
 
 

@@ -1,0 +1,138 @@
+"""Calls, takes and sessions, made in a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from nbreplay.core import active
+from nbreplay.core.cell import Cell, Run
+from nbreplay.core.config import Options
+from nbreplay.core.normalise import Normaliser
+from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording import Body, CellRef, Recording, Take, parse
+from nbreplay.core.request import Call, Request, key_of, request_of
+from nbreplay.core.session import Replay, Session
+from nbreplay.core.store import Store
+from nbreplay.core.wire import Blob, Json
+
+OPENAI, AZURE, LOCAL = "api.openai.com", "example.openai.azure.com", "127.0.0.1:8080"
+JSON, SSE = "application/json", "text/event-stream; charset=utf-8"
+
+_texts = st.text(max_size=8)
+_scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _texts
+json_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3), max_leaves=6
+)
+json_bodies = st.lists(json_values, max_size=3) | st.dictionaries(_texts, json_values, max_size=3)
+
+
+def call(
+    body: Any = None,
+    *,
+    host: str = OPENAI,
+    path: str = "/v1/chat/completions",
+    method: str = "POST",
+    kind: str = JSON,
+    raw: bytes | None = None,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Call:
+    """A call with a JSON body, or with the bytes `raw`."""
+    data = raw if raw is not None else b"" if body is None else json.dumps(body).encode()
+    return Call(method, host, path, kind if data else "", data, headers, "tests 1.0")
+
+
+def chat(text: str = "Weather in Tokyo?", **more: Any) -> Call:
+    """A chat call; `host` and `path` are the call's, anything else the body's."""
+    outer = {name: more.pop(name) for name in ("host", "path", "headers") if name in more}
+    return call({"model": "gpt-4o", "messages": [{"role": "user", "content": text}], **more}, **outer)
+
+
+def request(given: Call, *, ignore: Sequence[str] = (), mask: Sequence[str] = (), **issued: str) -> Request:
+    """The request that `given` is reduced to."""
+    return request_of(given, Normaliser(ignore, mask), issued)
+
+
+def take(body: Body | None = None, *, at: int = 0, host: str = OPENAI, cell: str | None = None, **more: Any) -> Take:
+    """A take, recorded in second `at` by the cell with the source digest `cell`."""
+    ref = None if cell is None else CellRef(None, cell)
+    stamp = f"2026-01-01T00:00:{at:02}.000Z"
+    return Take(stamp, host, "/v1/chat/completions", "tests 1.0", body or Json({"n": at}), cell=ref, **more)
+
+
+def recording(*takes: Take, body: Any = None) -> Recording:
+    """A recording of a chat, or of another request with `body`."""
+    fields = {"method": "POST", "endpoint": "chat/completions", "body": body or {"model": "m", "messages": []}}
+    return Recording(key_of("chat", fields), "chat", fields, takes)
+
+
+def through_file(body: Body) -> bytes:
+    """The bytes of a body that has been written to a file and read back."""
+    text = recording(take(body)).text()
+    again = parse(text.encode("utf-8"))
+    assert again.text() == text
+    read = again.takes[0].body
+    if isinstance(read, Blob):
+        assert isinstance(body, Blob)
+        read = read.filled(body.data())
+    return read.data()
+
+
+def session(folder: Path, mode: str = "auto", **options: Any) -> Session:
+    """A session with a store of its own, as another process would have."""
+    return Session(Store(folder), Options.of(mode=mode, **options))
+
+
+def record(
+    session: Session, given: Call, *pieces: bytes | dict[str, Any], status: int = 200, kind: str = JSON
+) -> Recorder:
+    """Have a call recorded to its end."""
+    recorder = begin(session, given, *pieces, status=status, kind=kind)
+    recorder.end()
+    return recorder
+
+
+def begin(
+    session: Session, given: Call, *pieces: bytes | dict[str, Any], status: int = 200, kind: str = JSON
+) -> Recorder:
+    """Have a call sent and answered, but not to its end."""
+    recorder = session.ask(given)
+    assert isinstance(recorder, Recorder), recorder
+    recorder.answered(status, [("Content-Type", kind), ("X-Request-Id", "req_1"), ("Set-Cookie", "a=b")])
+    for piece in pieces:
+        recorder.feed(piece if isinstance(piece, bytes) else json.dumps(piece, separators=(",", ":")).encode())
+    return recorder
+
+
+def replayed(session: Session, given: Call) -> Any:
+    """Ask; return the JSON that is replayed, or the bytes where it is none."""
+    answer = session.ask(given)
+    assert isinstance(answer, Replay), answer
+    data = b"".join(part for _, part in answer.parts())
+    return json.loads(data) if data[:1] == b"{" else data
+
+
+@contextmanager
+def cell(source: str, number: str | None = None) -> Iterator[Run]:
+    """Run a cell with an id, or (as under some runners) without."""
+    run = Run(Cell(number, 1, source))
+    active.enter_run(run)
+    try:
+        yield run
+    finally:
+        active.leave_run(run)
+
+
+def answers(folder: Path) -> list[Any]:
+    """What is recorded in a store of one recording: its answers' JSON, or their statuses where they failed."""
+    (name,) = Store(folder).names()
+    found = Store(folder).read(name)
+    assert found is not None
+    return [
+        each.body.value if isinstance(each.body, Json) and each.status == 200 else each.status for each in found.takes
+    ]

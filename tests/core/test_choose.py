@@ -1,0 +1,286 @@
+"""Which take answers, where a new one goes, and what a run of a cell remembers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nbreplay.core.cell import Cell, Run, utc
+from nbreplay.core.choose import choose, is_private, owns, placed, replaces
+from nbreplay.core.recording import CellRef, Take
+from nbreplay.core.wire import Json
+from tests.core.making import AZURE, LOCAL, OPENAI, recording, take
+
+LATER = "2026-01-02T00:00:00.000Z"
+
+
+def chosen(
+    *takes: Take, host: str = OPENAI, ids: tuple[str, ...] = (), cell: str | None = None, replaying: bool = True
+) -> Any:
+    """The number of the take that is chosen; with "!" where it comes from another public host."""
+    found, foreign = choose(takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying)
+    if found is None:
+        return None
+    assert isinstance(found.body, Json)
+    return f"{found.body.value['n']}!" if foreign else found.body.value["n"]
+
+
+# Choosing.
+
+
+def test_takes_are_given_in_file_order() -> None:
+    assert chosen(take(at=3), take(at=1), take(at=2)) == 3
+    assert chosen() is None
+
+
+def test_takes_of_the_same_host_go_before_others() -> None:
+    assert chosen(take(at=1, host=AZURE), take(at=2)) == 2
+    assert chosen(take(at=1, host=AZURE), take(at=2), replaying=False) == 2
+
+
+def test_a_take_of_another_public_host_is_for_replay_only_and_said() -> None:
+    assert chosen(take(at=1, host=AZURE)) == "1!"
+    assert chosen(take(at=1, host=AZURE), replaying=False) is None
+
+
+@pytest.mark.parametrize("replaying", [True, False])
+@pytest.mark.parametrize("host", [LOCAL, "localhost:11434", "192.168.0.4", "gateway", "llm.internal", "[::1]:8080"])
+def test_a_private_host_matches_any(host: str, replaying: bool) -> None:
+    assert chosen(take(at=1, host=host), replaying=replaying) == 1
+    assert chosen(take(at=1), host=host, replaying=replaying) == 1
+    assert chosen(take(at=1, host="127.0.0.1:1"), host=host, replaying=replaying) == 1
+
+
+def test_equal_ids_go_first_then_the_cells_own_then_the_rest() -> None:
+    takes = [
+        take(at=1),
+        take(at=2, cell="b"),
+        take(at=3, ids=("x",)),
+        take(at=4, cell="a"),
+        take(at=5, cell="a", ids=("x",)),
+    ]
+    assert chosen(*takes, cell="a") == 4
+    assert chosen(*takes, cell="b") == 2
+    assert chosen(*takes, cell="c") == 1
+    assert chosen(*takes) == 1
+    assert chosen(*takes, ids=("x",)) == 3
+    assert chosen(*takes, ids=("x",), cell="a") == 5
+    assert chosen(*takes, ids=("y",), cell="a") == 4
+
+
+def test_ids_do_not_bring_another_host() -> None:
+    assert chosen(take(at=1, host=AZURE, ids=("x",)), take(at=2), ids=("x",)) == 2
+
+
+@pytest.mark.parametrize(("reason", "auto"), [("closed", 1), ("interrupted", 2), ("dropped", 2), ("open", 2)])
+def test_auto_replays_what_its_caller_closed_and_asks_again_for_what_was_cut(reason: str, auto: int) -> None:
+    cut = take(at=1, complete=False, reason=reason)
+    assert chosen(cut, take(at=2)) == 1
+    assert chosen(cut, take(at=2), replaying=False) == auto
+    assert chosen(cut, replaying=False) == (1 if auto == 1 else None)
+    assert replaces(cut) is (auto == 2)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "own"),
+    [
+        (CellRef("1", "a"), CellRef("1", "b"), True),
+        (CellRef("1", "a"), CellRef("2", "a"), False),
+        (CellRef("1", "a"), CellRef(None, "a"), True),
+        (CellRef(None, "a"), CellRef("1", "a"), True),
+        (CellRef(None, "a"), CellRef(None, "a"), True),
+        (CellRef(None, "a"), CellRef(None, "b"), False),
+        (None, CellRef(None, "a"), False),
+        (CellRef(None, "a"), None, False),
+        (None, None, True),
+    ],
+)
+def test_own_is_the_same_id_where_both_have_one_else_the_same_source(
+    one: CellRef | None, other: CellRef | None, own: bool
+) -> None:
+    assert owns(one, replace(take(), cell=other)) is own
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:80",
+        "127.0.0.1",
+        "127.9.9.9:1",
+        "[::1]:80",
+        "::1",
+        "10.1.2.3",
+        "172.16.0.1:8000",
+        "192.168.1.1",
+        "169.254.0.1",
+        "my-model",
+        "my-model:8000",
+        "a.local",
+        "gateway.internal:443",
+        "x.localhost",
+        "[fd00::1]:80",
+        "nas.lan",
+    ],
+)
+def test_private_hosts(host: str) -> None:
+    assert is_private(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "api.openai.com",
+        "api.openai.com:443",
+        "8.8.8.8",
+        "172.32.0.1",
+        "[2001:4860:4860::8888]:443",
+        "localhost.com",
+        "1.2.3",
+    ],
+)
+def test_public_hosts(host: str) -> None:
+    assert not is_private(host)
+
+
+# Placing.
+
+
+def put(
+    takes: list[Take],
+    new: Take,
+    order: int = 1,
+    written: list[tuple[int, Take]] | None = None,
+    *,
+    recording: bool = True,
+    earlier: tuple[Take, ...] = (),
+) -> list[Any] | None:
+    """The numbers of the takes after a new one has been put in."""
+    made = placed(takes, new, order, written or [], LATER, recording=recording, earlier=earlier)
+    return None if made is None else [each.body.value["n"] for each in made if isinstance(each.body, Json)]
+
+
+def new(at: int = 9, **more: Any) -> Take:
+    return replace(take(at=at, **more), recorded_at="2026-01-02T00:00:01.000Z")
+
+
+def test_recording_replaces_the_cells_own_takes_in_one_step() -> None:
+    takes = [take(at=1, cell="a"), take(at=2, cell="b"), take(at=3, cell="a"), take(at=4)]
+    assert put(takes, new(cell="a")) in ([9, 2, 4], [2, 9, 4])
+    assert put(takes, new(cell="b")) == [1, 9, 3, 4]
+    assert put(takes, new()) == [1, 2, 3, 9]
+    assert put(takes, new(cell="c")) == [1, 2, 3, 4, 9]
+
+
+def test_recording_leaves_takes_of_other_hosts() -> None:
+    assert put([take(at=1), take(at=2, host=AZURE)], new()) == [9, 2]
+    assert put([take(at=1), take(at=2, host=AZURE)], new(host=AZURE)) == [1, 9]
+
+
+def test_later_takes_of_a_run_append_in_the_order_in_which_their_requests_started() -> None:
+    first, second, third = new(1), new(2), new(3)
+    assert put([first], second, 2, [(1, first)]) == [1, 2]
+    assert put([second], first, 1, [(2, second)]) == [1, 2]
+    assert put([first, third], second, 2, [(1, first), (3, third)]) == [1, 2, 3]
+    foreign = take(at=7, cell="z")
+    assert put([foreign, third], first, 1, [(3, third)]) == [7, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"status": 429},
+        {"status": 500},
+        {"status": 401},
+        {"status": None, "error": {"type": "ConnectError", "message": ""}},
+        {"complete": False, "reason": "dropped"},
+        {"complete": False, "reason": "interrupted"},
+        {"complete": False, "reason": "open"},
+    ],
+)
+def test_what_failed_never_displaces_a_good_take(bad: dict[str, Any]) -> None:
+    assert put([take(at=1)], new(**bad)) is None
+    assert put([take(at=1, **bad)], new(**bad)) == [9]
+    assert put([], new(**bad)) == [9]
+    assert put([take(at=1, cell="z")], new(cell="a", **bad)) == [1, 9], "another cell's good take is not lost"
+    good = new(8)
+    assert put([good], new(**bad), 2, [(1, good)]) == [8, 9], (
+        "after a good take of the same run there is nothing to lose"
+    )
+
+
+def test_failures_are_kept_in_front_of_the_good_take_that_follows() -> None:
+    failed = (new(7, status=429), new(8, status=503))
+    assert put([take(at=1)], new(), 3, earlier=failed) == [7, 8, 9]
+
+
+def test_as_much_as_a_caller_wanted_does_not_throw_the_whole_away() -> None:
+    closed = new(complete=False, reason="closed")
+    made = put([take(at=1)], closed)
+    assert made == [9, 1]
+    assert put([take(at=1, complete=False, reason="closed")], closed) == [9]
+
+
+def test_auto_adds_keeps_no_failure_that_may_pass_and_replaces_one_that_was_cut() -> None:
+    cut = take(at=1, complete=False, reason="dropped")
+    assert put([take(at=1)], new(), recording=False) == [1, 9]
+    assert put([], new(status=429), recording=False) is None
+    assert put([], new(status=404), recording=False) == [9]
+    assert put([cut, take(at=2)], new(), recording=False) == [9, 2]
+    assert put([take(at=2), cut, replace(cut, body=Json({"n": 3}))], new(), recording=False) == [2, 9, 3]
+    assert put([replace(cut, host=AZURE)], new(), recording=False) == [1, 9]
+    assert put([take(at=1, complete=False, reason="closed")], new(), recording=False) == [1, 9]
+
+
+# Cells and runs.
+
+
+def test_a_run_gives_each_take_once_and_another_run_starts_anew() -> None:
+    whole = recording(take(at=1), take(at=1), take(at=2))
+    run, slot = Run(), ("store", whole.key)
+    assert run.unused(slot, whole, True) == list(whole.takes)
+    run.use(slot, whole.takes[1], True)
+    left = run.unused(slot, whole, True)
+    assert left[0] is whole.takes[0]
+    assert len(left) == 2
+    # Another process has written the file meanwhile: equal takes, not the same objects.
+    again = recording(take(at=1), take(at=1), take(at=2), take(at=3))
+    assert [each.recorded_at[-6:-5] for each in run.unused(slot, again, True)] == ["1", "2", "3"]
+    assert run.unused(("other", whole.key), whole, True) == list(whole.takes)
+    assert Run().unused(slot, whole, True) == list(whole.takes)
+
+
+def test_what_auto_gave_does_not_count_for_replay() -> None:
+    whole = recording(take(at=1))
+    run, slot = Run(), ("store", whole.key)
+    run.use(slot, whole.takes[0], False)
+    assert run.unused(slot, whole, False) == []
+    assert run.unused(slot, whole, True) == list(whole.takes)
+
+
+def test_places_are_reserved_in_order_and_by_request() -> None:
+    run = Run()
+    assert [run.place(("s", "a")), run.place(("s", "a")), run.place(("s", "b")), run.place(("t", "a"))] == [1, 2, 1, 1]
+
+
+def test_a_take_keeps_no_text_of_its_cell() -> None:
+    one, two = Cell("id-1", 3, "secret_plan()"), Cell(None, None, "secret_plan()")
+    assert one.ref == CellRef("id-1", two.ref.source)
+    assert "secret" not in one.ref.source
+    assert len(one.ref.source) == 8
+    assert Cell(None, 1, "other()").ref != two.ref
+    assert Cell(None, 1, "lone \ud800").ref.source
+
+
+def test_a_cell_is_named_by_number_first_line_and_id() -> None:
+    assert str(Cell("9f2c", 3, "\n\nclient = OpenAI()\nmore")) == "[3] client = OpenAI()  (id 9f2c)"
+    assert str(Cell(None, None, "x = 1")) == "[ ] x = 1"
+    assert str(Cell(None, None, "")).strip() == "[ ]"
+
+
+def test_times_are_utc_to_the_millisecond() -> None:
+    assert utc(0) == "1970-01-01T00:00:00.000Z"
+    assert utc(1767225600.0625) == "2026-01-01T00:00:00.062Z"
+    assert Run(None, 1767225600.0).started == "2026-01-01T00:00:00.000Z"

@@ -1,0 +1,296 @@
+"""Streams: cut into chunks, written, read back, and the same bytes again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nbreplay.core.cutting import events_of
+from nbreplay.core.stream import Chunk, Events, events_from, framing_of, has_ended
+from nbreplay.errors import RecordingFormatError
+from tests.core.making import json_values, recording, take, through_file
+
+FRAMINGS = ("sse", "ndjson")
+HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1763841350, "model": "gpt-4o-2024-08-06"}
+
+
+def cut(data: bytes, framing: str = "sse") -> Events:
+    return events_of([(0.0, data)], framing, 0.0)
+
+
+def pieces_of(data: bytes, places: list[int]) -> list[tuple[float, bytes]]:
+    bounds = [0, *sorted(min(place, len(data)) for place in places), len(data)]
+    return [(n / 100, data[a:b]) for n, (a, b) in enumerate(itertools.pairwise(bounds))]
+
+
+def sse(*values: Any, style: tuple[str, str] = (",", ":"), ascii_only: bool = False, **around: str) -> bytes:
+    """The bytes that a server would send; the texts among `values` as they are."""
+    start, end = around.get("start", "data: "), around.get("end", "\n\n")
+    texts = [v if isinstance(v, str) else json.dumps(v, separators=style, ensure_ascii=ascii_only) for v in values]
+    return "".join(f"{start}{text}{end}" for text in texts).encode("utf-8", "surrogatepass")
+
+
+def chunks(*contents: str, **more: Any) -> list[dict[str, Any]]:
+    return [{**HEAD, "choices": [{"index": 0, "delta": {"content": text}}], **more} for text in contents]
+
+
+def stored_in_file(events: Events) -> dict[str, Any]:
+    """The fields of a take as they stand in the file."""
+    found: dict[str, Any] = json.loads(recording(take(events)).text())["takes"][0]
+    return found
+
+
+# What streams are made of, regular and not; any sequence of these must come back.
+FRAGMENTS = [
+    b'data: {"a":1,"b":"x"}\n\n', b'data: {"a":1,"b":"\\u00e9"}\n\n', b'data: {"a":1,"b":"\xc3\xa9"}\n\n',
+    b'data: {"a": 1, "b": 2}\n\n', b'data: {"b":1,"a":1}\n\n', b'data: {"a":1}\n\n', b'data: {"a":1.0,"b":true}\n\n',
+    b'data: {"a":true,"b":0}\n\n', b'data: {"a":1,"b":{"a":1}}\n\n', b'data: {"a":1,"a":1,"b":2}\n\n', b"data: {}\n\n",
+    b"data: [DONE]\n\n", b"data: \n\n", b"data:\n\n", b"data\n\n", b": ping\n\n", b"id: 7\ndata: {}\n\n", b"\n",
+    b"\r\n\r\n",
+    b'event: x\ndata: {"a":1,"b":2}\n\n', b"event: \ndata: {}\n\n", b"event: ping\n\n", b'data: {"a":\ndata: 1}\n\n',
+    b'data:{"a":1,"b":2}\n\n', b'data: {"a":1,"b":2}\r\n\r\n', b'data: {"a":1,"b":2}\r\r', b'data: {"a":\xff}\n\n',
+    b'data: {"a":"\xff"}\n\n', b'data: {"a":NaN}\n\n', b'data: {"a":1},{"b":2}\n\n',
+    b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":"\\ud800","b":"\xe2\x80\xa8\xc2\x85"}\n\n',
+    b"\xef\xbb\xbf",
+    b'data: {"a":"\\u0000nbreplay\\u0000","b":["\\u0000nbreplay\\u0000",1]}\n\n', b'{"a":1,"b":2}\n',
+    b'{"a":1,"b":2}\r\n',
+]  # fmt: skip
+
+
+@settings(max_examples=100)
+@given(
+    st.lists(st.sampled_from(FRAGMENTS) | st.binary(max_size=6), max_size=14),
+    st.lists(st.integers(0, 300)),
+    st.sampled_from(FRAMINGS),
+)
+@example([FRAGMENTS[0]] * 5 + [FRAGMENTS[4]] * 5, [], "sse")
+@example([b'data: {"a":"\xff"}\n\n'] * 4, [], "sse")
+@example([b'data: {"a":"\xe2\x80\xa8"}\n\n'] * 4, [], "sse")
+@example([b'data: {"a":"\\ud800"}\n\n'] * 4, [], "sse")
+def test_any_bytes_cut_anywhere_come_back(parts: list[bytes], places: list[int], framing: str) -> None:
+    data = b"".join(parts)
+    events = events_of(pieces_of(data, places), framing, 0.0)
+    assert events.data() == data
+    assert b"".join(events.parts()) == data
+    assert through_file(events) == data
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abcdef"), json_values, min_size=1, max_size=4), max_size=6),
+    st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]),
+    st.booleans(),
+    st.sampled_from(FRAMINGS),
+)
+def test_any_json_events_come_back_as_bytes_and_as_data(
+    values: list[dict[str, Any]], style: tuple[str, str], ascii_only: bool, framing: str
+) -> None:
+    around = {"start": "", "end": "\n"} if framing == "ndjson" else {}
+    data = sse(*values, style=style, ascii_only=ascii_only, **around)
+    events = cut(data, framing)
+    assert events.data() == data == through_file(events)
+    assert [value for _, value in events.objects()] == values
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.02), st.integers(0, 40)), max_size=40), st.integers(0, 1000))
+def test_gaps_are_whole_milliseconds_whose_sums_do_not_drift(arrivals: list[tuple[float, int]], started: int) -> None:
+    at, pieces, ends = float(started), [], []
+    for gap, size in arrivals:
+        at += gap
+        pieces.append((at, b"data: " + b"x" * size + b"\n\n"))
+        ends.append(round((at - started) * 1000))
+    events = events_of(pieces, "sse", float(started))
+    total, sums = 0, []
+    for chunk in events.chunks:
+        assert type(chunk.gap_ms) is int
+        total += chunk.gap_ms
+        sums.append(total)
+    assert sums == ends
+    assert events.duration_ms == (ends[-1] if ends else 0)
+
+
+def test_an_event_arrives_with_the_piece_that_holds_its_end() -> None:
+    pieces = [(10.1, b"data: a\n"), (10.2, b"\ndata: b\n\ndata: c"), (10.5, b"\n"), (10.9, b"\n: the rest")]
+    events = events_of(pieces, "sse", 10.0)
+    assert [(chunk.gap_ms, chunk.data, chunk.raw) for chunk in events.chunks] == [
+        (200, "a", None),
+        (0, "b", None),
+        (700, "c", None),
+        (0, None, ": the rest"),
+    ]
+
+
+def test_the_file_says_once_what_most_chunks_share() -> None:
+    sent = chunks("", "Tok", "yo")
+    events = cut(sse(*sent, "[DONE]"))
+    found = stored_in_file(events)
+    assert found["fields"] == [*HEAD, "choices"]
+    assert found["common"] == HEAD
+    assert found["chunks"] == [
+        [0, {"choices": [{"index": 0, "delta": {"content": ""}}]}],
+        [0, {"choices": [{"index": 0, "delta": {"content": "Tok"}}]}],
+        [0, {"choices": [{"index": 0, "delta": {"content": "yo"}}]}],
+        [0, "[DONE]"],
+    ]
+    assert [value for _, value in events.objects()] == sent
+
+
+def test_a_chunk_overrides_what_is_shared_by_naming_it() -> None:
+    sent = [*chunks("", "Tok", "yo"), {**HEAD, "model": "other", "choices": []}]
+    events = cut(sse(*sent))
+    found = stored_in_file(events)
+    assert found["common"] == HEAD
+    assert found["chunks"][-1][1]["model"] == "other"
+    found["chunks"][-1] = [0, {"model": "other", "choices": []}]
+    assert events_from(found).data() == events.data()
+
+
+def test_a_chunk_that_lacks_what_is_shared_or_has_another_order_keeps_its_text() -> None:
+    short = '{"choices":[]}'
+    other = json.dumps({"choices": [], **HEAD}, separators=(",", ":"))
+    events = cut(sse(*chunks("a", "b", "c", "d", "e"), short, other))
+    assert [each[1] for each in stored_in_file(events)["chunks"]][-2:] == [short, other]
+    assert [value for _, value in events.objects()][-2:] == [json.loads(short), json.loads(other)]
+
+
+def test_each_shape_of_a_block_is_stored_as_the_format_says() -> None:
+    blocks = ['data: {"a":1}\n\n', "data: [DONE]\n\n", 'event: ping\ndata: {"a":1}\n\n', "event: end\ndata: x\n\n",
+              ": comment\n\n", "id: 1\ndata: x\n\n", 'data: {"a":1}\r\n\r\n', "data: a\ndata: b\n\n",
+              ]  # fmt: skip
+    found = stored_in_file(cut("".join(blocks).encode()))
+    assert found["chunks"] == [
+        [0, {"a": 1}],
+        [0, "[DONE]"],
+        [0, {"a": 1}, "ping"],
+        [0, "x", "end"],
+        *([0, None, None, block] for block in blocks[4:]),
+    ]
+
+
+def test_ndjson_is_cut_by_line() -> None:
+    lines = [{"message": {"content": text}, "done": False} for text in "abc"]
+    data = sse(*lines, start="", end="\n") + b'{"done":true}'
+    events = cut(data, "ndjson")
+    found = stored_in_file(events)
+    assert found["framing"] == "ndjson"
+    assert len(found["chunks"]) == 4
+    assert found["chunks"][-1] == [0, None, None, '{"done":true}']
+    assert [value for _, value in events.objects()][:3] == lines
+
+
+def test_the_last_line_of_ndjson_counts_without_its_line_end() -> None:
+    assert list(cut(b'{"a":1}\n{"done":true}', "ndjson").objects()) == [(0, {"a": 1}), (0, {"done": True})]
+
+
+def test_a_stream_written_otherwise_is_still_kept_as_data() -> None:
+    values = chunks("Tokyo", "é", "\u2028", "x")
+    for style in ((",", ":"), (", ", ": ")):
+        for ascii_only in (True, False):
+            data = sse(*values, style=style, ascii_only=ascii_only)
+            events = cut(data)
+            assert through_file(events) == data
+            assert all(isinstance(chunk.data, dict) for chunk in events.chunks)
+
+
+def test_objects_tells_the_time_since_the_request_was_sent() -> None:
+    pieces = [(5.25, sse({"a": 1})), (5.5, b": ping\n\n"), (6.0, sse({"a": 2}, end="\r\n\r\n"))]
+    assert list(events_of(pieces, "sse", 5.0).objects()) == [(250, {"a": 1}), (1000, {"a": 2})]
+
+
+@pytest.mark.parametrize("depth", [400, 950, 100_000])
+def test_a_deeply_nested_event_comes_back(depth: int) -> None:
+    data = sse('{"a":' * depth + "1" + "}" * depth, {"a": 1}, {"a": 2})
+
+    def deeper(levels: int) -> bytes:
+        return deeper(levels - 1) if levels else through_file(cut(data))
+
+    assert deeper(300) == data
+
+
+def test_a_number_beyond_what_a_float_holds_comes_back() -> None:
+    data = sse(*['{"a":1e999}'] * 4, {"a": 1})
+    assert cut(data).data() == data == through_file(cut(data))
+
+
+def test_an_empty_stream_is_a_stream() -> None:
+    assert cut(b"").chunks == Events(()).chunks == ()
+    assert through_file(cut(b"")) == b""
+    assert isinstance(events_from({"chunks": []}), Events)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chunks": {}},
+        {"chunks": [[]]},
+        {"chunks": [[1]]},
+        {"chunks": [["1", {}]]},
+        {"chunks": [[True, {}]]},
+        {"chunks": [[1, 7]]},
+        {"chunks": [[1, None]]},
+        {"chunks": [[1, {}, 7]]},
+        {"chunks": [[1, None, None, 7]]},
+        {"chunks": [[1, {}, None, "text"]]},
+        {"chunks": [[1, {}, None, None, None]]},
+        {"chunks": ["ab"]},
+        {"chunks": [7]},
+        {"chunks": [], "framing": "websocket"},
+        {"chunks": [], "style": "indent"},
+        {"chunks": [], "style": ["compact"]},
+        {"chunks": [], "fields": "id"},
+        {"chunks": [], "fields": [1]},
+        {"chunks": [], "common": []},
+    ],
+)
+def test_a_stream_that_is_not_as_it_should_be_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises((RecordingFormatError, TypeError)):  # the reader of the file makes one of both
+        events_from(fields)
+
+
+def test_chunks_are_tuples_of_gap_data_event_and_text() -> None:
+    assert Chunk(3, "x") == (3, "x", None, None)
+
+
+def test_which_content_types_are_streams() -> None:
+    assert framing_of("text/event-stream") == framing_of("Text/Event-Stream; charset=utf-8") == "sse"
+    assert framing_of("application/x-ndjson") == framing_of("application/jsonl") == "ndjson"
+    assert framing_of("application/json") is framing_of("") is framing_of("text/plain") is None
+
+
+@pytest.mark.parametrize(
+    ("tail", "ended"),
+    [
+        (b'data: {"a":1}\n\ndata: [DONE]\n\n', True),
+        (b"data:[DONE]\n\n", True),
+        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', True),
+        (b'data: {"type":"response.failed"}\n\n', True),
+        (b'data: {"type":"response.incomplete"}\n\n', True),
+        (b'{"message":{},"done": true}\n', True),
+        (b'data: {"type":"response.in_progress"}\n\n', False),
+        (b'{"message":{},"done":false}\n', False),
+        (b'data: {"choices":[{"delta":{"content":"DONE"}}]}\n\n', False),
+        (b"", False),
+    ],
+)
+def test_streams_say_that_they_are_whole(tail: bytes, ended: bool) -> None:
+    assert has_ended(tail) is ended
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data: [DONE]",
+        "\n\ndata: [DONE]\n\n",
+        "message_stop",
+        "response.completed",
+        '"done": true',
+        '"finishReason": "STOP"',
+    ],
+)
+def test_a_model_that_writes_about_end_marks_has_not_ended(text: str) -> None:
+    assert not has_ended(sse(*chunks(f"The mark is {text}")))
