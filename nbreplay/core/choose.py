@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 from collections.abc import Sequence
 
+from nbreplay.core.hosts import is_private
 from nbreplay.core.recording import CellRef, Take
 
-__all__ = ["choose", "is_private", "owns", "placed", "replaces", "without"]
-
-
-@functools.lru_cache(maxsize=1024)
-def is_private(host: str) -> bool:
-    """Tell whether a host is this machine or one of a private network: a local model, a gateway."""
-    name = _bare(host).lower()
-    if name in ("", "localhost") or name.endswith((".localhost", ".local", ".internal", ".lan")):
-        return True
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return "." not in name
-    return address.is_private or address.is_loopback or address.is_link_local
-
-
-def _bare(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host if host.count(":") > 1 else host.partition(":")[0]
+__all__ = ["choose", "owns", "placed", "replaces", "without"]
 
 
 def _same_host(one: str, other: str) -> bool:

@@ -18,7 +18,7 @@ from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.wire import is_deep
 
-__all__ = ["Call", "Request", "canonical", "key_of", "request_of"]
+__all__ = ["Call", "Request", "canonical", "key_of", "normalised", "request_of"]
 
 ALGORITHM = "k1"
 _TEXT_PART = 4096  # bytes; a longer part of a form is keyed and stored by its digest
@@ -161,14 +161,22 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
         if issued and place in fields:
             fields[place] = _issued_in_path(fields[place], issued, ids)
     if name:
-        if isinstance(body, dict | list):
-            body = normaliser.apply(body)
-            if name == "body":
-                body = replace_ids(body, call.body, issued, ids)
-        elif isinstance(body, str):
-            body = normaliser.mask_text(body)
         fields[name] = body
+        fields = normalised(fields, normaliser)
+        if name == "body":
+            fields[name] = replace_ids(fields[name], call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids))
+
+
+def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
+    """Return a canonical request without what is ignored and masked in its body."""
+    made = dict(fields)
+    for name in ("body", "arguments", "form", "parts", "text") if normaliser else ():
+        if name in made:
+            made[name] = (
+                normaliser.mask_text(made[name]) if isinstance(made[name], str) else normaliser.apply(made[name])
+            )
+    return made
 
 
 def _issued_in_path(path: str, issued: Mapping[str, str], ids: list[str]) -> str:

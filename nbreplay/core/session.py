@@ -6,29 +6,28 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import choose, placed, without
 from nbreplay.core.config import Mode, Options, forced_mode
+from nbreplay.core.hosts import host_matches
+from nbreplay.core.ids import issued_by
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, Take
 from nbreplay.core.redact import PLACEHOLDER, environment_secrets
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call, Request, key_of, request_of
+from nbreplay.core.request import Call, Request, key_of, normalised, request_of
 from nbreplay.core.store import Store
-from nbreplay.core.stream import Events
-from nbreplay.core.wire import Json
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
 if TYPE_CHECKING:
     from nbreplay.core.explain import Miss
 
-__all__ = ["Session", "host_matches"]
+__all__ = ["Session"]
 
 
 class Session:
@@ -176,24 +175,20 @@ class Session:
         return Replay(take, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
-        recording = self.store.find(request.kind, request.key)
-        if recording is not None or not self.normaliser:
-            return recording
+        own = self.store.find(request.kind, request.key)
+        if not self.normaliser:
+            return own
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
         rule = (self.normaliser.ignore, self.normaliser.mask)
-        names = self.store.healed(request.kind, rule, lambda fields: key_of(request.kind, self._normalised(fields)))
-        found = [recording for name in names.get(request.key, ()) if (recording := self.store.read(name)) is not None]
-        if not found:
-            return None
-        return Recording(
-            request.key, request.kind, request.fields, tuple(take for item in found for take in item.takes)
+        names = self.store.healed(
+            request.kind, rule, lambda fields: key_of(request.kind, normalised(fields, self.normaliser))
         )
-
-    def _normalised(self, fields: Any) -> dict[str, Any]:
-        return {
-            name: self.normaliser.apply(value) if name in ("body", "arguments") else value
-            for name, value in fields.items()
-        }
+        found = [self.store.read(name) for name in names.get(request.key, ())]
+        takes = {id(take): take for recording in (*found, own) if recording for take in recording.takes}
+        if not takes:
+            return own
+        ordered = sorted(takes.values(), key=lambda take: take.recorded_at)
+        return Recording(request.key, request.kind, request.fields, tuple(ordered))
 
     def keep(self, recorder: Recorder, take: Take) -> None:
         """Write what a recorder has taken down, and log it. Never raises: the caller has its answer."""
@@ -297,28 +292,10 @@ class Session:
         return place
 
     def _note_issued(self, request: Request, take: Take) -> None:
-        body = take.body
-        value: Any = None
-        if isinstance(body, Json):
-            value = body.value
-        elif isinstance(body, Events):
-            value = (
-                body.common
-                if body.common
-                else next((chunk.data for chunk in body.chunks if isinstance(chunk.data, dict)), None)
-            )
-        if isinstance(value, dict):
-            inner = value.get("response")
-            own = value.get("id", inner.get("id") if isinstance(inner, dict) else None)
+        for own in issued_by(take.body):
             # The first answer that brings an id has issued it; later ones look it up.
-            if isinstance(own, str) and len(own) > 5 and own not in request.ids:
+            if own not in request.ids:
                 self.log.issued.setdefault(own, request.key)
-
-
-def host_matches(host: str, given: Iterable[str]) -> bool:
-    """Tell whether ``HOST`` or ``HOST:PORT`` is among those given; a name without a port stands for all of its ports."""
-    bare = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() and host.count(":") == 1 else host
-    return any(item in (host, bare) for item in given)
 
 
 def _times(number: int) -> str:

@@ -55,7 +55,7 @@ class Store:
         self._cached = 0
         self._lock = thread_lock(self._root)
         self._writer: Writer | None = None
-        self._healed: dict[tuple[Any, ...], tuple[tuple[int, int], dict[str, list[str]]]] = {}
+        self._healed: dict[tuple[Any, ...], tuple[int, dict[str, list[str]]]] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -192,11 +192,14 @@ class Store:
         rekey : callable
             From a canonical request to its key under the rule.
         """
-        names = sorted(self.names(kind))
-        state = (len(names), max((os.stat(self._root).st_mtime_ns, 0)) if names else 0)
+        try:
+            state = os.stat(self._root).st_mtime_ns
+        except OSError:
+            return {}
         known = self._healed.get((kind, *rule))
         if known and known[0] == state:
             return known[1]
+        names = self.names(kind)
         index: dict[str, list[str]] = {}
         for name, request in reversed(self.newest(kind, len(names))):
             index.setdefault(rekey(request), []).append(name)
@@ -223,9 +226,13 @@ class Store:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             try:
-                data = os.read(descriptor, stat.st_size + 1)
-                while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
-                    data += more
+                # Of the open file: another may have taken its place since the path was looked at.
+                stat = os.fstat(descriptor)
+                state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+                parts = [os.read(descriptor, stat.st_size + 1)]
+                while parts[-1]:
+                    parts.append(os.read(descriptor, 1 << 20))
+                data = b"".join(parts)
             finally:
                 os.close(descriptor)
             recording = self._filled(parse(data.decode("utf-8")))

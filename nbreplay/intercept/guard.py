@@ -17,7 +17,8 @@ from typing import Any
 
 from nbreplay.core import active
 from nbreplay.core.config import Mode
-from nbreplay.core.session import Session, host_matches
+from nbreplay.core.hosts import host_matches
+from nbreplay.core.session import Session
 from nbreplay.errors import NetworkBlocked
 
 __all__ = ["install", "permitted", "unseen"]

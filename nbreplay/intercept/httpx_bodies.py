@@ -18,7 +18,22 @@ __all__ = ["failed", "library_of", "response_of", "tee"]
 
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
-    ["ConnectError", "ConnectTimeout", "ReadError", "ReadTimeout", "WriteError", "WriteTimeout", "PoolTimeout", "CloseError", "RemoteProtocolError", "LocalProtocolError", "ProxyError", "UnsupportedProtocol", "DecodingError", "TooManyRedirects"]
+    [
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadError",
+        "ReadTimeout",
+        "WriteError",
+        "WriteTimeout",
+        "PoolTimeout",
+        "CloseError",
+        "RemoteProtocolError",
+        "LocalProtocolError",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "DecodingError",
+        "TooManyRedirects",
+    ]
 )
 
 

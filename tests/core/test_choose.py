@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from nbreplay.core.cell import Cell, Run, utc
-from nbreplay.core.choose import choose, is_private, owns, placed, replaces
+from nbreplay.core.choose import choose, owns, placed, replaces
+from nbreplay.core.hosts import is_private
 from nbreplay.core.recording import CellRef, Take
 from nbreplay.core.wire import Json
 from tests.core.making import AZURE, LOCAL, OPENAI, recording, take
