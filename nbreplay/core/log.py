@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nbreplay.core.cell import Cell
 from nbreplay.core.recording import Take
@@ -90,6 +90,8 @@ class Log:
             _kept.add(self)
         self._lock = threading.Lock()
         self._slots: list[Interaction | None] = []
+        # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
+        self._served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
 
     def start(self) -> int:
@@ -102,6 +104,10 @@ class Log:
         """Put what became of the call into its place."""
         self._slots[place] = interaction
 
+    def serve(self, place: int, seconds: float) -> None:
+        """Note that the call at `place` has been served to its end; the first time counts."""
+        self._served.setdefault(place, seconds)
+
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""
         return self._slots[place]
@@ -109,14 +115,19 @@ class Log:
     @property
     def interactions(self) -> list[Interaction]:
         """What has ended so far, in the order of starting."""
-        return [item for item in self._slots if item is not None]
+        return self.since(0)
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def since(self, place: int) -> list[Interaction]:
         """What has ended among the calls that started at `place` or after."""
-        return [item for item in self._slots[place:] if item is not None]
+        served = self._served
+        return [
+            replace(item, served_s=served[at]) if item.served_s is None and at in served else item
+            for at, item in enumerate(self._slots[place:], place)
+            if item is not None
+        ]
 
 
 def summary(interactions: Iterable[Interaction]) -> str:

@@ -162,6 +162,7 @@ def file_name(kind: str, key: str) -> str:
     return f"{kind}-{key.partition(':')[2][:16]}.json"
 
 
+_decode = json.JSONDecoder().decode
 _readable = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -219,7 +220,7 @@ def parse(text: str | bytes) -> Recording:
         Where it names what it may not.
     """
     try:
-        data = json.loads(text)
+        data = _decode(text) if isinstance(text, str) else json.loads(text)
     except RecursionError:
         raise RecordingFormatError("it is nested too deeply") from None
     except ValueError as error:

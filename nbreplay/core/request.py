@@ -207,7 +207,7 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
     if "json" in call.content_type or text[0] in "{[":
         try:
-            value = json.loads(text, parse_constant=_refuse)
+            value = _decode(text)
         except (ValueError, RecursionError):
             return "text", redactor.text(text)
         if not is_deep(value):
@@ -218,6 +218,9 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
 def _refuse(constant: str) -> Any:
     # NaN and Infinity are no JSON: such a body is keyed as the text that it is.
     raise ValueError(constant)
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def _digest(data: bytes) -> str:

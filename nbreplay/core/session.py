@@ -292,10 +292,18 @@ class Session:
         return place
 
     def _note_issued(self, request: Request, take: Take) -> None:
+        if request.kind in _STATELESS:
+            return
         for own in issued_by(take.body):
             # The first answer that brings an id has issued it; later ones look it up.
             if own not in request.ids:
                 self.log.issued.setdefault(own, request.key)
+
+
+# What such calls answer is never referred to by later ones.
+_STATELESS = frozenset(
+    {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
+)
 
 
 def _times(number: int) -> str:

@@ -24,6 +24,7 @@ from nbreplay.errors import RecordingFormatError, StoreError
 __all__ = ["Store"]
 
 _CACHE_BYTES = 64 << 20
+_BINARY = getattr(os, "O_BINARY", 0)
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
 
 
@@ -211,31 +212,30 @@ class Store:
         return self._read(self._root + name)
 
     def _read(self, path: str) -> Recording | None:
+        known = self._cache.get(path)
         try:
-            stat = os.stat(path)
+            if known is not None:
+                stat = os.stat(path)
+                # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
+                if known[0] == (stat.st_mtime_ns, stat.st_size, stat.st_ino):
+                    return known[1]
+            descriptor = os.open(path, os.O_RDONLY | _BINARY)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-        # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
-        state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-        with self._lock:
-            known = self._cache.get(path)
-            if known is not None and known[0] == state:
-                return known[1]
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             try:
                 # Of the open file: another may have taken its place since the path was looked at.
                 stat = os.fstat(descriptor)
-                state = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-                parts = [os.read(descriptor, stat.st_size + 1)]
-                while parts[-1]:
-                    parts.append(os.read(descriptor, 1 << 20))
-                data = b"".join(parts)
+                data = os.read(descriptor, stat.st_size + 1)
+                while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
+                    data += more
             finally:
                 os.close(descriptor)
-            recording = self._filled(parse(data.decode("utf-8")))
+            recording = parse(data.decode("utf-8"))
+            if b'"blob"' in data:
+                recording = self._filled(recording)
         except RecordingFormatError as error:
             raise type(error)(
                 f"{path} cannot be read: {error}. Restore it from version control, or remove it and record anew"
@@ -246,7 +246,7 @@ class Store:
             ) from None
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-        self._remember(path, state, recording, len(data))
+        self._remember(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), recording, len(data))
         return recording
 
     def _remember(self, path: str, state: tuple[int, int, int], recording: Recording, size: int) -> None:
@@ -259,8 +259,6 @@ class Store:
 
     def _filled(self, recording: Recording) -> Recording:
         """Return the recording with the bytes that lie in files beside it."""
-        if not any(isinstance(take.body, Blob) for take in recording.takes):
-            return recording
         takes = []
         for take in recording.takes:
             body = take.body

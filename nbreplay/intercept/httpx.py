@@ -16,7 +16,7 @@ from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
 from nbreplay.intercept import guard, keys
-from nbreplay.intercept.httpx_bodies import failed, library_of, response_of, tee
+from nbreplay.intercept.httpx_bodies import failed, library_of, named, response_of, tee
 
 __all__ = ["install", "transport"]
 
@@ -174,18 +174,15 @@ class _Transport:
 
 def _call(request: Any, body: bytes) -> Call:
     url, raw = request.url, request.headers.raw
-    content_type = ""
-    for name, value in raw:
-        if name.lower() == b"content-type":
-            content_type = value.decode("latin-1")
-            break
-    library = library_of(request)
+    content_type = next(
+        (value for name, value in raw if name == b"Content-Type" or name.lower() == b"content-type"), b""
+    )
     return Call(
         request.method,
         url.netloc.decode("ascii"),
         url.raw_path.decode("ascii"),
-        content_type,
+        content_type.decode("latin-1"),
         body,
         raw,
-        f"{library.__name__} {getattr(library, '__version__', '')}",
+        named(request),
     )

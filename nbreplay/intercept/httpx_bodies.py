@@ -14,7 +14,7 @@ from nbreplay.core.recording import Take
 from nbreplay.core.replay import Replay
 from nbreplay.errors import RecordingMissing
 
-__all__ = ["failed", "library_of", "response_of", "tee"]
+__all__ = ["failed", "library_of", "named", "response_of", "tee"]
 
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
@@ -37,13 +37,28 @@ _ERRORS = frozenset(
 )
 
 
+_names: dict[Any, tuple[str, str]] = {}
+
+
+def _names_of(request: Any) -> tuple[str, str]:
+    """Return the name of the library that a request is one of, alone and with its version."""
+    kind = type(request)
+    known = _names.get(kind)
+    if known is None:
+        roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
+        name = next(root for root in roots if root in ("httpx", "httpx2"))
+        known = _names[kind] = name, f"{name} {getattr(sys.modules[name], '__version__', '')}"
+    return known
+
+
 def library_of(request: Any) -> ModuleType:
     """Return the library, httpx or httpx2, that a request is one of."""
-    for kind in type(request).__mro__:
-        name = kind.__module__.partition(".")[0]
-        if name in ("httpx", "httpx2"):
-            return sys.modules[name]
-    raise TypeError(f"{request!r} is no request of httpx or httpx2")
+    return sys.modules[_names_of(request)[0]]
+
+
+def named(request: Any) -> str:
+    """Return the library that a request is one of, with its version, as a take names it."""
+    return _names_of(request)[1]
 
 
 def failed(recorder: Recorder, error: BaseException) -> None:
@@ -72,8 +87,8 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.served()
         raise _error_of(request, take)
-    headers = [(name, value) for name, value in take.headers.items()]
-    if take.transient and "retry-after-ms" not in take.headers:
+    headers = list(take.headers.items())
+    if take.status != 200 and take.transient and "retry-after-ms" not in take.headers:
         # Nobody sleeps through the back-off of a failure that was recorded.
         headers.append(("retry-after-ms", "1"))
     library = library_of(request)

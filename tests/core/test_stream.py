@@ -158,9 +158,10 @@ def test_a_chunk_that_lacks_what_is_shared_or_has_another_order_keeps_its_text()
 
 
 def test_each_shape_of_a_block_is_stored_as_the_format_says() -> None:
-    blocks = ['data: {"a":1}\n\n', "data: [DONE]\n\n", 'event: ping\ndata: {"a":1}\n\n', "event: end\ndata: x\n\n",
-              ": comment\n\n", "id: 1\ndata: x\n\n", 'data: {"a":1}\r\n\r\n', "data: a\ndata: b\n\n",
-              ]  # fmt: skip
+    blocks = [
+        *('data: {"a":1}\n\n', "data: [DONE]\n\n", 'event: ping\ndata: {"a":1}\n\n', "event: end\ndata: x\n\n"),
+        *(": comment\n\n", "id: 1\ndata: x\n\n", 'data: {"a":1}\r\n\r\n', "data: a\ndata: b\n\n", 'data:{"a":1}\n\n'),
+    ]
     found = stored_in_file(cut("".join(blocks).encode()))
     assert found["chunks"] == [
         [0, {"a": 1}],

@@ -304,6 +304,83 @@ def test_a_key_that_is_spread_over_many_chunks(flavour: str, provider: Provider,
     assert "[secret:" in replayed
 
 
+def joined(node: Any, into: dict[tuple[Any, ...], str], path: tuple[Any, ...] = ()) -> None:
+    """Join the texts of events, those of one place and one item with each other."""
+    if isinstance(node, dict):
+        index = node.get("index", node.get("output_index"))
+        for name, item in node.items():
+            joined(item, into, (*path, index, name))
+    elif isinstance(node, list):
+        for item in node:
+            joined(item, into, path)
+    elif isinstance(node, str):
+        into[path] = into.get(path, "") + node
+
+
+FORM = {"type": "object", "properties": {"key": {"const": OPENAI}, "other": {"const": GITHUB}}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "n", "schema": FORM}}
+FUNCTION = {"type": "function", "function": {"name": "login", "parameters": FORM}}
+SPREAD = {
+    "chat": ("/chat/completions", {"messages": said("hi"), "response_format": SCHEMA}),
+    "choices": ("/chat/completions", {"messages": said("hi"), "response_format": SCHEMA, "n": 2}),
+    "arguments": ("/chat/completions", {"messages": said("hi"), "tools": [FUNCTION], "tool_choice": "required"}),
+    "response": ("/responses", {"input": "hi", "text": {"format": {"type": "json_schema", "schema": FORM}}}),
+    "message": ("/messages", {"messages": said("hi"), "response_format": SCHEMA}),
+    "ollama": ("/api/chat", {"messages": said("hi"), "response_format": SCHEMA}),
+}
+
+
+@pytest.mark.parametrize("style", ["", "spaced", "ascii", "crlf"])
+@pytest.mark.parametrize("kind", SPREAD)
+def test_keys_that_are_spread_in_streams_of_every_kind(kind: str, style: str, provider: Provider, store: Path) -> None:
+    path, body = SPREAD[kind]
+
+    async def operation(client: Any) -> bytes:
+        answer = await wait(client.post(path, json={"model": f"test/{style}", "stream": True, **body}))
+        return bytes(answer.content)
+
+    def texts(data: bytes) -> str:
+        into: dict[tuple[Any, ...], str] = {}
+        for line in data.decode().splitlines():
+            text = line.removeprefix("data:").strip()
+            if text.startswith("{"):
+                joined(json.loads(text), into)
+        return "\n".join(into.values())
+
+    live = recorded(store, "sync", provider.url, operation, plain)
+    assert OPENAI in texts(live)
+    assert GITHUB in texts(live)
+    assert_clean(store, OPENAI, GITHUB)
+    with nr.session(store, mode="replay"):
+        replayed = texts(call("sync", provider.url, operation, plain))
+    assert OPENAI not in replayed
+    assert GITHUB not in replayed
+
+
+def test_values_of_the_environment_that_are_spread_over_two_choices(
+    provider: Provider, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their pieces come by turns, so that the value stands nowhere in the order of arrival."""
+    monkeypatch.setenv("MY_SERVICE_TOKEN", PLAIN)
+    form = {"type": "object", "properties": {"key": {"const": PLAIN}}}
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": form}}
+
+    async def operation(client: Any) -> list[str]:
+        messages, texts = said("hi"), ["", ""]
+        for chunk in client.chat.completions.create(
+            model="test", messages=messages, response_format=schema, stream=True, n=2
+        ):
+            for choice in chunk.choices:
+                texts[choice.index] += choice.delta.content or ""
+        return texts
+
+    live = recorded(store, "sync", provider.url, operation)
+    assert all(PLAIN in text for text in live)
+    with nr.session(store, mode="replay"):
+        replayed = call("sync", provider.url, operation)
+    assert not any(PLAIN in text for text in replayed)
+
+
 def test_a_form_with_a_file(flavour: str, provider: Provider, store: Path) -> None:
     """Small and large, text and not; in a field, and in the name of the file."""
     small, large = f"key: {OPENAI}\n".encode(), f"key: {OPENAI}\n".encode() * 500
