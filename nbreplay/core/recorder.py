@@ -17,7 +17,7 @@ from nbreplay.core.cutting import events_of
 from nbreplay.core.recording import Body, Take
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import scrubbed, spreads
+from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.wire import is_textual, plain_body
 
@@ -169,8 +169,9 @@ class Recorder:
             return plain_body(redactor.data(data), self.content_type)
         events = events_of(pieces, framing, self.started)
         text = data.decode("utf-8", "surrogateescape")
-        if spreads(text, redactor):
-            events = self._again(events, scrubbed(events, redactor), framing)
+        unspread = scrubbed(events, text, redactor)
+        if unspread is not None:
+            events = self._again(events, unspread, framing)
             text = events.data().decode("utf-8", "surrogateescape")
         if redactor.finds(text):
             clean_parts = [redactor.data(part) for part in events.parts()]

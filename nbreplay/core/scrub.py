@@ -11,26 +11,27 @@ from nbreplay.core.redact import Redactor
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import encode_json
 
-__all__ = ["scrubbed", "spreads"]
+__all__ = ["scrubbed"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
     r'"(?:content|text|delta|arguments|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
 )
+_NUMBERS = re.compile(r'"(?:index|output_index)":\s?(\d+)')
 _PLACES = ("index", "output_index", "content_index", "item_id")
 
 
-def spreads(text: str, redactor: Redactor) -> bool:
-    """Tell whether a secret is spread over the events of a stream, given as text."""
-    return redactor.finds("".join(_TEXTS.findall(text)))
-
-
-def scrubbed(events: Events, redactor: Redactor) -> list[bytes]:
-    """Return the bytes of each chunk without the secrets that are spread over several.
+def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | None:
+    """Return the bytes of each chunk without the secrets that are spread over several; None where there are none.
 
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
+    # Where several answers or calls come by turns, only each for itself shows what it says.
+    by_turns = len(set(_NUMBERS.findall(text))) > 1
+    if not by_turns and not redactor.finds("".join(_TEXTS.findall(text))):
+        return None
     parts = events.parts()
+    before_all = list(parts)
     values: list[tuple[int, Any, str]] = []
     for index, part in enumerate(parts):
         text = part.decode("utf-8", "surrogateescape")
@@ -51,7 +52,7 @@ def scrubbed(events: Events, redactor: Redactor) -> list[bytes]:
         if after != before and json.loads(before) != value:
             text = parts[index].decode("utf-8", "surrogateescape")
             parts[index] = text.replace(before, after, 1).encode("utf-8", "surrogateescape")
-    return parts
+    return parts if parts != before_all else None
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
