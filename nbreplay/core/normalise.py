@@ -100,9 +100,7 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
     if isinstance(node, list):
         if isinstance(step, str) and step != "*" and not step.isdigit():
             return node
-        size = len(node)
-        wanted = range(size) if step == "*" else (int(step) + size * (int(step) < 0),)
-        chosen = [index for index in wanted if 0 <= index < size]
+        chosen = range(len(node)) if step == "*" else (int(step) + len(node) * (int(step) < 0),)
         if rest:
             return [_without(item, rest) if index in chosen else item for index, item in enumerate(node)]
         return [item for index, item in enumerate(node) if index not in chosen]

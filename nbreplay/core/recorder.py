@@ -87,7 +87,8 @@ class Recorder:
 
     def close(self) -> None:
         """The caller reads no further; whole all the same, if what ends such streams has come."""
-        self._finish(None if self._has_ended() else "closed")
+        if not self._done:
+            self._finish(None if self._has_ended() else "closed")
 
     def interrupt(self) -> None:
         """The caller was interrupted or cancelled."""

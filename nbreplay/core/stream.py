@@ -37,8 +37,11 @@ def framing_of(content_type: str) -> str | None:
 
 
 def has_ended(data: bytes) -> bool:
-    """Tell whether what has come of a stream holds the mark that it is whole."""
-    return _END.search(data) is not None
+    """Tell whether what has come of a stream ends with the mark that it is whole."""
+    # The mark is in one of the last events; looking through all of them takes longer than keeping them.
+    separator = b"\n\n" if b"\n\n" in data[-(1 << 16) :] else b"\n"
+    parts = data.rsplit(separator, 6)
+    return any(_END.search(part) for part in (parts[1:] if len(parts) > 6 else parts))
 
 
 class Chunk(NamedTuple):
