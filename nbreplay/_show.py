@@ -20,7 +20,7 @@ def show(interactions: Sequence[Interaction]) -> None:
     except ImportError:
         print(made["text/plain"])
         return
-    if get_ipython() is None:  # type: ignore[no-untyped-call]
+    if get_ipython() is None:
         print(made["text/plain"])
     else:
-        display(made, raw=True)  # type: ignore[no-untyped-call]
+        display(made, raw=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbreplay.core.config import Mode, default_store, forced_mode
 from nbreplay.core.explain import differences
@@ -18,6 +19,9 @@ from nbreplay.core.fold import fold, last_user_text
 from nbreplay.core.recording import Recording, parse
 from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
+
+if TYPE_CHECKING:
+    from nbreplay.testing.runner import Result
 
 __all__ = ["main"]
 
@@ -28,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         status: int = given.do(given)
+        sys.stdout.flush()
     except OptionError as error:
         print(f"nbreplay: {error}", file=sys.stderr)
         return 2
@@ -35,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nbreplay: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # nbreplay ls | head
-        sys.stderr.close()
+        # What is still to be flushed at the exit must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("nbreplay: interrupted", file=sys.stderr)
@@ -88,16 +94,28 @@ def _positive(text: str) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import find_notebooks, run_all, save
+    from nbreplay.testing.runner import find_notebooks, run_all
 
     forced = forced_mode()
     if forced is not None and given.mode is not None and forced is not Mode.of(given.mode):
         raise OptionError(f"NBREPLAY_MODE is {forced.value}, and --mode says {given.mode}: take one of them away")
     mode = forced or Mode.of(given.mode or "replay")
-    results = run_all(find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json)
-    updated = [result.path for result in results if given.update and result.passed and save(result)]
+    results = run_all(
+        find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json
+    )
+    updated = [result.path for result in results if given.update and result.passed and _saved(result)]
     print_results(results, updated, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
+
+
+def _saved(result: Result) -> bool:
+    from nbreplay.testing.outputs import save
+
+    try:
+        return save(result.path, result.notebook)
+    except NbreplayError as error:
+        result.errors.append(str(error))
+        return False
 
 
 def _store(given: str | None) -> Store:
@@ -138,7 +156,8 @@ def _ls(given: argparse.Namespace) -> int:
             asked = plain(str(row["asked"]).replace("\n", " "))[:60]
             print(
                 f"{row['file']:<{widths[0]}}  {plain(str(row['model'])):<{widths[1]}}  "
-                f"{row['takes']:>{widths[2]}} take{'s' if row['takes'] != 1 else ' '}  {row['recorded_at'][:10]}  {asked}"
+                f"{row['takes']:>{widths[2]}} take{'s' if row['takes'] != 1 else ' '}  "
+                f"{row['recorded_at'][:10]}  {asked}"
             )
     for error in bad:
         print(f"nbreplay: {error}", file=sys.stderr)
@@ -160,7 +179,9 @@ def _found(key: str, store: str | None) -> tuple[str, Recording]:
             raise RecordingFormatError(f"{path} cannot be read: {error}") from None
     where = _store(store)
     wanted = key.removeprefix("k1:").removesuffix(".json")
-    names = [name for name in where.names() if name.startswith(wanted) or name.partition("-")[2].startswith(wanted[:16])]
+    names = [
+        name for name in where.names() if name.startswith(wanted) or name.partition("-")[2].startswith(wanted[:16])
+    ]
     if not names:
         raise OptionError(f"there is no recording {key} in {where.path}; nbreplay ls lists what there is")
     if len(names) > 1:
@@ -182,10 +203,14 @@ def _show(given: argparse.Namespace) -> int:
         return 0
     request = Request(recording.kind, recording.request, recording.key)
     print(f"{name}\n{recording.key}\n")
-    print(plain(json.dumps(recording.request, ensure_ascii=False, indent=2).replace("\n", "\0")).replace("\\u0000", "\n"))
+    print(
+        plain(json.dumps(recording.request, ensure_ascii=False, indent=2).replace("\n", "\0")).replace("\\u0000", "\n")
+    )
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        print(cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"].replace("REPLAY  ", "  ", 1))
+        print(
+            cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"].replace("REPLAY  ", "  ", 1)
+        )
     return 0
 
 
@@ -202,7 +227,8 @@ def _diff(given: argparse.Namespace) -> int:
         print(json.dumps({"request": rows, "same_answers": answers[0] == answers[1]}, ensure_ascii=False, indent=2))
     else:
         for item in found:
-            print(f"{plain(item.path)}\n  a  {plain(str(item.recorded or '(absent)'))}\n  b  {plain(str(item.asked or '(absent)'))}")
+            print(plain(item.path))
+            print(f"  a  {plain(item.recorded or '(absent)')}\n  b  {plain(item.asked or '(absent)')}")
         print("the requests are the same" if not found else "", end="\n" if not found else "")
         print("the answers are the same" if answers[0] == answers[1] else "the answers differ")
     return 1 if found or answers[0] != answers[1] else 0
@@ -219,8 +245,13 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        for label, names in (("only in a", rows["only_a"]), ("only in b", rows["only_b"]), ("changed", rows["changed"])):
+        for label, names in (
+            ("only in a", rows["only_a"]),
+            ("only in b", rows["only_b"]),
+            ("changed", rows["changed"]),
+        ):
             for name in names:
                 print(f"{label:<9}  {name}")
-        print(f"{len(rows['same'])} same, {len(rows['changed'])} changed, {len(rows['only_a'])} only in a, {len(rows['only_b'])} only in b")
+        counts = {name: len(found) for name, found in rows.items()}
+        print("{same} same, {changed} changed, {only_a} only in a, {only_b} only in b".format(**counts))
     return 1 if rows["only_a"] or rows["only_b"] or rows["changed"] else 0

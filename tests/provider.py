@@ -218,9 +218,15 @@ class _Ask:
     def values(self, route: str) -> dict[str, Any]:
         pieces, (name, content) = self.pieces(), self.body.get("file") or ("", b"")
         return {
-            **{"n": self.number, "at": 1_700_000_000 + self.number, "model": self.body.get("model", "test")},
-            **{"tokens": len(pieces), "total": 9 + len(pieces), "text": "".join(pieces), "name": name},
-            **{"size": len(content), "purpose": self.body.get("purpose")},
+            "n": self.number,
+            "at": 1_700_000_000 + self.number,
+            "model": self.body.get("model", "test"),
+            "tokens": len(pieces),
+            "total": 9 + len(pieces),
+            "text": "".join(pieces),
+            "name": name,
+            "size": len(content),
+            "purpose": self.body.get("purpose"),
             "image": base64.b64encode(b"\x89PNG\r\n\x1a\n image %d" % self.number).decode(),
             "format": self.body.get("text") or {"format": {"type": "text"}},
             "choices": list(self.choices()) if route == "/chat/completions" else None,

@@ -23,7 +23,7 @@ def owns(cell: CellRef | None, take: Take) -> bool:
 
 
 def without(takes: Sequence[Take], gone: Take) -> list[Take]:
-    """Return `takes` less one: that very take, else (when another process has written the file since) one equal to it."""
+    """Return `takes` less one: that very take, or one equal to it where another process has written the file since."""
     for same in (lambda take: take is gone, lambda take: take == gone):
         for index, take in enumerate(takes):
             if same(take):
@@ -37,14 +37,22 @@ def replaces(take: Take) -> bool:
 
 
 def choose(
-    takes: Sequence[Take], host: str, ids: tuple[str, ...], cell: CellRef | None, *, replaying: bool
+    takes: Sequence[Take],
+    left: Sequence[Take],
+    host: str,
+    ids: tuple[str, ...],
+    cell: CellRef | None,
+    *,
+    replaying: bool,
 ) -> tuple[Take | None, bool]:
     """Return the take that answers next, and whether it came from another public host.
 
     Parameters
     ----------
     takes : sequence of Take
-        Those that the run has not been given yet, in file order.
+        All of the recording, in file order.
+    left : sequence of Take
+        Those of them that the run has not been given yet.
     host : str
         The host asked.
     ids : tuple of str
@@ -53,15 +61,18 @@ def choose(
     replaying : bool
         Under ``replay``, not ``auto``.
     """
-    if len(takes) == 1 and takes[0].host == host and (replaying or not replaces(takes[0])):
+    if len(takes) == len(left) == 1 and takes[0].host == host and (replaying or not replaces(takes[0])):
         return takes[0], False
-    usable = takes if replaying else [take for take in takes if not replaces(take)]
-    candidates = [take for take in usable if _same_host(take.host, host)]
     foreign = False
-    if not candidates:
-        candidates = [take for take in usable if is_private(host) or is_private(take.host)]
-    if not candidates and replaying:
-        candidates, foreign = list(usable), True
+    # Which hosts may answer is decided by all takes: used up, a host's own are not followed by another's.
+    if any(_same_host(take.host, host) for take in takes):
+        candidates = [take for take in left if _same_host(take.host, host)]
+    elif is_private(host) or any(is_private(take.host) for take in takes):
+        candidates = [take for take in left if is_private(host) or is_private(take.host)]
+    else:
+        candidates, foreign = list(left) if replaying else [], True
+    if not replaying:
+        candidates = [take for take in candidates if not replaces(take)]
     if not candidates:
         return None, False
     return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take))), foreign

@@ -53,10 +53,7 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         # Rounding the times and not the differences keeps errors from adding up.
         gap, before = at - before, at
         text, value, between = next(found) if data is not None and data[:1] == "{" else ("", None, "")
-        if data is None:
-            chunk = Chunk(gap, None, None, whole)
-        else:
-            chunk = Chunk(gap, data if value is None else value, event)
+        chunk = Chunk(gap, None, None, whole) if data is None else Chunk(gap, data if value is None else value, event)
         chunks.append(chunk)
         # A chunk that was written compactly stands in the file as it came: encoding it again would take as long.
         if value is not None and style == "compact":

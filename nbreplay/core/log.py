@@ -16,7 +16,7 @@ from nbreplay.core.request import Request
 __all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary"]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
-"""What may become of a call: ``unsaved`` was answered and could not be written, ``blocked`` was refused by the guard."""
+"""What may become of a call; ``unsaved``: answered, and not written; ``blocked``: refused by the guard."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,8 @@ class Recorder:
         self.saved: Take | None = None
         self.started = time.perf_counter()
         self._pieces: Pieces = []
-        self._done = False
+        self._done = self._interrupted = False
+        self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
 
     def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
@@ -87,7 +88,13 @@ class Recorder:
 
     def close(self) -> None:
         """The caller reads no further; whole all the same, if what ends such streams has come."""
-        if not self._done:
+        if self._done:
+            return
+        if self._interrupted and len(self._pieces) == self._flushed:
+            # Nobody has read on since the interrupt: it is the reason, not the collector that closes what was left.
+            self._done = True
+            self.session.release(self)
+        else:
             self._finish(None if self._has_ended() else "closed")
 
     def interrupt(self) -> None:
@@ -113,10 +120,8 @@ class Recorder:
             whole = self._has_ended()
             if self.saved is not None and len(self._pieces) == self._flushed:
                 return
-            self._flushed = len(self._pieces)
+            self._flushed, self._interrupted = len(self._pieces), interrupted and not whole
             self.session.keep(self, self._take(None if whole else "interrupted" if interrupted else "open", None))
-
-    _flushed = -1
 
     def _has_ended(self) -> bool:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces

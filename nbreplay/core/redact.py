@@ -153,7 +153,7 @@ class Redactor:
 
     @property
     def odd(self) -> bool:
-        """Whether a known secret has signs that JSON escapes: inside of JSON inside of JSON, `finds` does not see it."""
+        """Whether a known secret has signs that JSON escapes: in JSON within JSON, `finds` does not see it."""
         return any("\\" in literal for literal in self._literals)
 
     def text(self, text: str) -> str:

@@ -56,7 +56,7 @@ def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | Non
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """Yield each text of an event with what makes it one with those of other events: its path, and which item it is of."""
+    """Yield each text of an event with what joins it to those of other events: its path, and which item it is of."""
     if isinstance(node, dict):
         path = (*path, *(str(node[name]) for name in _PLACES if name in node))
         for name, item in node.items():

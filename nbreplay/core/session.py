@@ -117,7 +117,7 @@ class Session:
         """
         mode = self.mode
         run = active.current_run() or self._run
-        if mode is Mode.OFF or not self._ours(call.host, mode, run):
+        if mode is Mode.OFF or not self._ours(call.host, mode):
             self._refuse_placeholder(call, run, mode, None)
             self._add(run, None, None, "live", host=call.host)
             return None
@@ -140,13 +140,14 @@ class Session:
             self._open.add(recorder)
         return recorder
 
-    def _ours(self, host: str, mode: Mode, run: Run) -> bool:
+    def _ours(self, host: str, mode: Mode) -> bool:
         if mode is Mode.REPLAY and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):
             return True
         if mode is Mode.REPLAY:
-            text = f"{host} is not among the hosts that are replayed (--only {' '.join(self.options.only)}); allow it with --allow {host}"
+            only = " ".join(self.options.only)
+            text = f"{host} is not among the hosts that are replayed (--only {only}); allow it with --allow {host}"
             self.blocked(host, text)
             raise RecordingMissing(text) from NetworkBlocked(text)
         return False
@@ -161,13 +162,15 @@ class Session:
             return None
         with run.lock:
             left = run.unused(slot, recording, replaying)
-            take, foreign = choose(left, call.host, request.ids, run.ref, replaying=replaying)
+            take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)
             if take is not None:
                 run.use(slot, take, replaying)
+            asked = run.place(slot) if replaying else 0
         if take is None:
             if replaying:
-                times = len(recording.takes)
-                self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(times + 1)} time")
+                self._miss(
+                    call, request, run, mode, f"recorded {_times(len(recording.takes))}, asked {_ordinal(asked)} time"
+                )
             return None
         self._note_issued(request, take)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
@@ -207,12 +210,16 @@ class Session:
                     f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
                 )
         self._log(recorder, take, outcome, note)
-        if take.reason != "open":
-            with self._lock:
-                self._open.discard(recorder)
+        if take.reason not in ("open", "interrupted"):
+            self.release(recorder)
+
+    def release(self, recorder: Recorder) -> None:
+        """Forget a recorder that has nothing more to take down."""
+        with self._lock:
+            self._open.discard(recorder)
 
     def _write(self, recorder: Recorder, take: Take) -> bool:
-        """Put a take into the store, and return whether it is there; if not, it may come with a good one that follows."""
+        """Put a take into the store, and return whether it is there; else it may come with a good one that follows."""
         request, run, order = recorder.request, recorder.run, recorder.order
         slot = (self.store.identity, request.key)
         recording = recorder.mode is Mode.RECORD
@@ -244,8 +251,7 @@ class Session:
     def drop(self, recorder: Recorder, note: str) -> None:
         """Log a call of which nothing is kept."""
         self._log(recorder, None, "live", note)
-        with self._lock:
-            self._open.discard(recorder)
+        self.release(recorder)
 
     def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
         served = time.perf_counter() - recorder.started
@@ -278,11 +284,11 @@ class Session:
 
     def _refuse_placeholder(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
         if PLACEHOLDER in call.target or any(PLACEHOLDER.encode() in value for _, value in call.headers):
-            self._miss(
-                call, request, run, mode,
-                "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, which is never "
-                "sent. Set the key (in the environment or in .env), and build the client anew",
-            )  # fmt: skip
+            why = (
+                "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, "
+                "which is never sent. Set the key (in the environment or in .env), and build the client anew"
+            )
+            self._miss(call, request, run, mode, why)
 
     def _add(
         self, run: Run, request: Request | None, take: Take | None, outcome: str, *, note: str = "", host: str = ""

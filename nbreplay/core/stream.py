@@ -20,7 +20,8 @@ _MARK = "\0nbreplay\0"
 # What a stream ends with where it is whole, whether or not its connection was read to the end.
 # At the start of a line, or between quotes that are not escaped: a model may well write about these marks.
 _END = re.compile(
-    rb"^data: ?\[DONE\]|^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
+    rb"^data: ?\[DONE\]|"
+    rb"^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
     rb'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")',
     re.M,
 )

@@ -216,7 +216,7 @@ class _AsyncTee:
 
 
 def _decoder(library: ModuleType, status: int, headers: Any) -> Callable[[Pieces], Pieces]:
-    """Return what undoes the content encoding, by the library's own code and piece by piece, so that times stay true."""
+    """Return what undoes the content encoding, by the library's own code, piece by piece so that times stay true."""
 
     def decode(pieces: Pieces) -> Pieces:
         at = 0.0
@@ -226,7 +226,7 @@ def _decoder(library: ModuleType, status: int, headers: Any) -> Callable[[Pieces
             for at, data in pieces:  # noqa: B007
                 yield data
 
-        body = type("Body", (library.SyncByteStream,), {"__iter__": lambda self: raw()})()
+        body = type("Body", (library.SyncByteStream,), {"__iter__": lambda _: raw()})()
         encoding = {"content-encoding": headers["content-encoding"]}
         response = library.Response(
             status, headers=encoding, stream=body, request=library.Request("GET", "http://localhost")

@@ -71,8 +71,8 @@ def refuse(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """
     if _ever and any(_MARK in value for _, value in headers):
         raise RecordingMissing(
-            "this client was built under replay, where no API key was set: it holds nbreplay's placeholder, which is never "
-            "sent. Set the key, in the environment or in .env, and build the client anew"
+            "this client was built under replay, where no API key was set: it holds nbreplay's placeholder, which is "
+            "never sent. Set the key, in the environment or in .env, and build the client anew"
         )
 
 

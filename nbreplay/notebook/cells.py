@@ -85,6 +85,8 @@ class Cells:
         self.refused: str | None = None
         self.gate = _Gate(self)
         self._seen: weakref.WeakKeyDictionary[logs.Log, _Seen] = weakref.WeakKeyDictionary()
+        self._later: list[logs.Interaction] = []
+        self._missed = ""
         self._untold()
 
     def pre_run_cell(self, info: Any) -> None:
@@ -149,6 +151,7 @@ class Cells:
             running.session.stop()
         if not running.nested:
             active.leave_run(running.run)
+            self._missed = self.last_miss
             made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in TROUBLE]
             if made:
                 self._tell(running, made, session, error)
@@ -160,9 +163,15 @@ class Cells:
                 return self._running.pop(index)
         return None
 
+    @property
+    def last_miss(self) -> str:
+        """Why the last miss missed, or ``""``."""
+        self._later = self._untold()
+        return next((item.note for item in reversed(self._later) if item.outcome == "missing"), self._missed)
+
     def _untold(self) -> list[logs.Interaction]:
         """Return what has ended since this was asked last: also calls of threads, callbacks and widgets."""
-        found = []
+        found, self._later = self._later, []
         for log in logs.every():
             seen, length = self._seen.setdefault(log, _Seen()), len(log)
             ended = [(place, log.at(place)) for place in [*seen.pending, *range(seen.upto, length)]]
@@ -184,11 +193,14 @@ class Cells:
         self._running.clear()
 
 
-class _Rejected(InputRejected):  # type: ignore[misc]
+class _Rejected(InputRejected):
     """Keeps a cell from running whose ``%%replay`` line cannot be done."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"UsageError: {self}"]
+
+
+_Rejected.__name__ = "UsageError"  # as a front end names it
 
 
 class _Gate(ast.NodeTransformer):

@@ -184,7 +184,10 @@ def misplaced(lines: list[str]) -> bool:
             above = [text for text in lines[:index] if text.strip()]
             if all(text.startswith("%%") for text in above):
                 return not any(_TEXT_MAGICS.intersection(text[2:].split(maxsplit=1)[:1]) for text in above)
-            return not above[0].startswith("%%") and not _inside_string("".join(above))
+            if above[0].startswith("%%"):
+                return False
+            if not _inside_string("".join(above)):
+                return True
     return False
 
 

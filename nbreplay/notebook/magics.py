@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import publish_display_data
 from traitlets import Enum, Float, List, Unicode
 
@@ -33,7 +33,7 @@ STATUS = {"nbreplay": "status"}
 
 
 @magics_class
-class ReplayMagics(Magics):  # type: ignore[misc]
+class ReplayMagics(Magics):
     """The magics; ``%config ReplayMagics`` shows the defaults that can be set."""
 
     view = Enum(VIEWS, default_value="badge", help="What is shown below a cell that made calls.").tag(config=True)
@@ -52,7 +52,9 @@ class ReplayMagics(Magics):  # type: ignore[misc]
         self._said = Directive()
         self.cells = Cells(shell, self._opened, self._tell)
 
-    @line_cell_magic  # type: ignore[untyped-decorator]
+    # What IPython would put in for {4} or $name is part of a regular expression here, and is not looked at in %%replay.
+    @no_var_expand
+    @line_cell_magic
     def replay(self, line: str, cell: str | None = None) -> None:
         if cell is not None:
             # Only a line that could not be done comes here; any other has been taken out of its cell.
@@ -81,7 +83,7 @@ class ReplayMagics(Magics):  # type: ignore[misc]
         if directive.word == "last":
             self._say(render.cards(self._last()))
         elif directive.word == "diff":
-            self._say({"text/plain": status.last_miss(self._sessions())})
+            self._say({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
         elif directive.word is None and not directive.given and directive.store is None:
             if directive.view:
                 self.view = directive.view
@@ -151,9 +153,6 @@ class ReplayMagics(Magics):  # type: ignore[misc]
         last = next((item.cell for item in reversed(every)), None)
         return [item for item in every if item.cell is last] if every else []
 
-    def _sessions(self) -> list[Session]:
-        return [*active.sessions(), *([self.base] if self.base else [])]
-
     def stop(self) -> None:
         """Switch everything off."""
         self.cells.stop()
@@ -196,8 +195,8 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
     """
     magics = _loaded.get(shell)
     if magics is None:
-        magics = _loaded[shell] = ReplayMagics(shell)
         known = project()
+        magics = _loaded[shell] = ReplayMagics(shell)
         if known.view in VIEWS:
             magics.view = known.view
         shell.register_magics(magics)

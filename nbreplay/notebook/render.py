@@ -12,11 +12,12 @@ from nbreplay.core.log import Interaction, summary
 from nbreplay.core.recording import Take
 from nbreplay.core.stream import Events
 
-__all__ = ["Totals", "badge", "bundle", "cards", "plain", "totals"]
+__all__ = ["Totals", "badge", "bundle", "cards", "escape", "plain", "totals"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
 _FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
+_BOX = "border:1px solid var(--jp-border-color2,#d0d5dd);border-radius:6px;padding:8px 12px;margin:6px 0;max-width:52em"
 _COLOURS = {
     "missing": "#b42318",
     "blocked": "#b42318",
@@ -123,9 +124,12 @@ def badge(interactions: Sequence[Interaction], *, mode: str, store: str, shown: 
     text = plain("nbreplay: " + " · ".join(parts))
     lines = [text, *(plain(trouble) for trouble in dict.fromkeys(troubles))]
     colour = _COLOURS["missing"] if sums.trouble else "inherit"
-    page = f'<div style="{_FONT};{_MUTED}"><b style="color:{colour}">{"⚠" if sums.trouble else "▶"} nbreplay</b> {_escape(" · ".join(parts))}</div>'
-    for trouble in lines[1:]:
-        page += f'<pre style="font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0">{_escape(trouble)}</pre>'
+    mark = "⚠" if sums.trouble else "▶"
+    page = (
+        f'<div style="{_FONT};{_MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(" · ".join(parts))}</div>'
+    )
+    bar = f"font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0"
+    page += "".join(f'<pre style="{bar}">{escape(trouble)}</pre>' for trouble in lines[1:])
     return bundle("\n".join(lines), page)
 
 
@@ -158,12 +162,12 @@ def _card(item: Interaction) -> tuple[str, str]:
         f"  {foot}",
     ]
     colour = _COLOURS.get(item.outcome, "#475467")
-    rows = "".join(f'<div style="white-space:pre-wrap;margin:2px 0">{_escape(text)}</div>' for text in body)
+    rows = "".join(f'<div style="white-space:pre-wrap;margin:2px 0">{escape(text)}</div>' for text in body)
     page = (
-        f'<div style="{_FONT};border:1px solid var(--jp-border-color2,#d0d5dd);border-radius:6px;padding:8px 12px;margin:6px 0;max-width:52em">'
-        f'<div><b style="color:{colour}">{word}</b> <b>{_escape(head)}</b></div>'
-        + (f'<div style="{_MUTED};white-space:pre-wrap">asked: {_escape(asked)}</div>' if asked else "")
-        + f'{rows}<div style="{_MUTED};font-size:11px">{_escape(foot)}</div></div>'
+        f'<div style="{_FONT};{_BOX}">'
+        f'<div><b style="color:{colour}">{word}</b> <b>{escape(head)}</b></div>'
+        + (f'<div style="{_MUTED};white-space:pre-wrap">asked: {escape(asked)}</div>' if asked else "")
+        + f'{rows}<div style="{_MUTED};font-size:11px">{escape(foot)}</div></div>'
     )
     return "\n".join(lines), page
 
@@ -194,5 +198,6 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Return `text` as HTML that shows it as it is."""
     return html.escape(plain(text), quote=True)

@@ -1,9 +1,9 @@
-"""What ``%replay`` says: what is on, what has happened, why the last miss missed."""
+"""What ``%replay`` says: what is on, what has happened."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode
@@ -12,7 +12,7 @@ from nbreplay.core.session import Session
 from nbreplay.intercept import guard, hooks, keys
 from nbreplay.notebook import render
 
-__all__ = ["last_miss", "overview", "short", "switched"]
+__all__ = ["overview", "short", "switched"]
 
 
 def short(path: str | os.PathLike[str]) -> str:
@@ -91,16 +91,8 @@ def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
     rows += [("warning", text) for text in warnings_()]
     width = max(len(name) for name, _ in rows)
     text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {render.plain(value)}" for name, value in rows)
+    left = 'style="text-align:left"'
     cells = "".join(
-        f'<tr><th style="text-align:left">{render._escape(name)}</th><td style="text-align:left">{render._escape(value)}</td></tr>'
-        for name, value in rows
+        f"<tr><th {left}>{render.escape(name)}</th><td {left}>{render.escape(value)}</td></tr>" for name, value in rows
     )
     return render.bundle(text, f"<table>{cells}</table>")
-
-
-def last_miss(sessions: Sequence[Session]) -> str:
-    """Return the explanation of the last miss."""
-    for session in sessions:
-        if session.last_miss is not None:
-            return session.last_miss.text
-    return "nbreplay: nothing has been missing"

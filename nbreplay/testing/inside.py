@@ -10,8 +10,8 @@ from nbreplay.core import log as logs
 __all__ = ["begin", "report"]
 
 
-def begin() -> None:
-    """Switch nbreplay on before the first cell, in the mode that the environment forces."""
+def begin() -> str:
+    """Switch nbreplay on before the first cell, in the mode that the environment forces; return JSON text."""
     from IPython.core.getipython import get_ipython
 
     from nbreplay.notebook.magics import load
@@ -19,6 +19,7 @@ def begin() -> None:
     logs.keep_all()
     shell = get_ipython()
     load(shell, on=True)
+    return "null"
 
 
 def report() -> str:
@@ -33,6 +34,7 @@ def report() -> str:
                 "model": item.request.model if item.request else "",
                 "key": item.key,
                 "cell": item.cell.id if item.cell else None,
+                "number": item.cell.number if item.cell else None,
                 "note": item.note,
                 "host": item.host,
             }

@@ -18,7 +18,12 @@ def last_line(results: Sequence[Result]) -> str:
     """Return the one line that a run ends with: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
     counts = Counter(call.outcome for result in results for call in result.calls)
     shown = [outcome for outcome in OUTCOMES if outcome in ("replayed", "recorded", "missing") or counts[outcome]]
-    order = ["replayed", "recorded", "missing", *[outcome for outcome in shown if outcome not in ("replayed", "recorded", "missing")]]
+    order = [
+        "replayed",
+        "recorded",
+        "missing",
+        *[outcome for outcome in shown if outcome not in ("replayed", "recorded", "missing")],
+    ]
     return "nbreplay: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in order)
 
 

@@ -1,17 +1,13 @@
-"""What the benchmarks measure with: answers as OpenAI sends them, stores full of them, clients, two clocks."""
+"""What the benchmarks measure with: answers as OpenAI sends them, stores full of them, clients."""
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import itertools
 import json
 import random
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,11 +18,10 @@ from nbreplay.core.cutting import events_of
 from nbreplay.core.recording import Recording, Take, file_name
 from nbreplay.core.request import key_of
 from nbreplay.core.wire import plain_body
-from nbreplay.intercept import switch
 
 __all__ = [
-    "JSON", "LIBRARY", "SSE", "Body", "Call", "Memory", "Side", "Spent", "answers", "ask", "bare", "client", "events",
-    "floor", "interleaved", "plain", "read", "write_plain", "write_streams",
+    "JSON", "LIBRARY", "SSE", "Body", "Call", "Memory", "answers", "ask", "client", "events", "floor", "plain", "read",
+    "write_plain", "write_streams",
 ]  # fmt: skip
 
 LIBRARY: ModuleType = sys.modules[
@@ -183,39 +178,3 @@ def answers(call: Call, sdk: openai.OpenAI, numbers: Iterable[int]) -> Body:
             call(sdk, number)
 
     return body
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """Seconds by the wall and of this process's CPU."""
-
-    wall: float
-    cpu: float
-
-
-Side = Callable[[], contextlib.AbstractContextManager[Body]]
-"""One side of a comparison: entering it sets up, what it gives is timed, leaving it cleans up."""
-
-
-@contextlib.contextmanager
-def bare(body: Body) -> Iterator[Body]:
-    """Be the side without nbreplay: all hooks are taken back first."""
-    switch.undo()
-    yield body
-
-
-def interleaved(rounds: int, **sides: Side) -> dict[str, list[Spent]]:
-    """Time every side in every round, the order turning from round to round; one round before them does not count."""
-    spent: dict[str, list[Spent]] = {name: [] for name in sides}
-    for number in range(-1, rounds):
-        names = list(sides)
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            with sides[name]() as body:
-                gc.collect()
-                wall, cpu = time.perf_counter(), time.process_time()
-                body()
-                cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-            if number >= 0:
-                spent[name].append(Spent(wall, cpu))
-    return spent

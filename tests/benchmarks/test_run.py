@@ -17,8 +17,10 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
     assert [figure["name"] for figure in figures] == [
         "import nbreplay.session after openai",
         "import nbreplay.load_ipython_extension after openai",
+        "the floor itself, plain call",
         "replay, plain call, cold / floor",
         "replay, plain call, warm / floor",
+        "the floor itself, stream of 50 chunks",
         "replay, stream of 50 chunks, cold / floor",
         "replay, stream of 50 chunks, warm / floor",
         "replay, cold, 200 recordings / 100",
@@ -28,7 +30,7 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
         "recording adds to a plain call, new keys",
         "recording adds to a plain call, one key, 10 takes",
         "recording adds to a chunk of 50",
-        "recordings on disk when the call returns",
+        "not on disk when the call returns, of 5",
         "file of a stream of 50, a chunk",
         "mode off / not installed",
     ]

@@ -21,7 +21,7 @@ def chosen(
     *takes: Take, host: str = OPENAI, ids: tuple[str, ...] = (), cell: str | None = None, replaying: bool = True
 ) -> Any:
     """The number of the take that is chosen; with "!" where it comes from another public host."""
-    found, foreign = choose(takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying)
+    found, foreign = choose(takes, takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying)
     if found is None:
         return None
     assert isinstance(found.body, Json)
@@ -68,6 +68,7 @@ def test_equal_ids_go_first_then_the_cells_own_then_the_rest() -> None:
     assert chosen(*takes) == 1
     assert chosen(*takes, ids=("x",)) == 3
     assert chosen(*takes, ids=("x",), cell="a") == 5
+    assert chosen(*takes, ids=("x",), cell="b") == 3
     assert chosen(*takes, ids=("y",), cell="a") == 4
 
 

@@ -287,6 +287,26 @@ def test_one_thread_waits_for_another_in_the_middle_of_a_change(store: Path) -> 
     assert found(Store(store)) == [{"n": 1}, {"n": 2}]
 
 
+def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
+    over = threading.Event()
+
+    def write() -> None:
+        mine = Store(store)
+        for number in range(60):
+            add(mine, take(Json([number])))
+        over.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reader, seen = Store(store), 0
+    while not over.is_set():
+        values = found(reader)
+        assert values == [[number] for number in range(len(values))]
+        assert len(values) >= seen
+        seen = len(values)
+    writer.join()
+
+
 WRITER = """
 import sys
 from nbreplay.core.recording import Take

@@ -163,6 +163,10 @@ def test_a_body_that_is_not_as_it_should_be_is_refused(fields: dict[str, Any]) -
         body_of(fields)
 
 
+def test_text_may_hold_what_is_no_text() -> None:
+    assert Text("a\udcff").data() == b"a\xff" == through_file(Text("a\udcff"))
+
+
 def test_which_content_types_are_text() -> None:
     for kind in (
         "text/plain",

@@ -114,7 +114,7 @@ def test_a_name_and_password_in_the_address(flavour: str, provider: Provider, st
 
 
 @pytest.mark.parametrize("name", ["key", "api_key", "access_token", "sig"])
-@pytest.mark.parametrize("secret", [GOOGLE, PLAIN], ids=["pattern", "plain"])
+@pytest.mark.parametrize("secret", [GOOGLE, PLAIN, "zq9x!"], ids=["pattern", "plain", "short"])
 def test_keys_in_the_query(name: str, secret: str, flavour: str, provider: Provider, store: Path) -> None:
     async def operation(client: Any) -> None:
         asked = {"model": "test", "messages": said("hi")}

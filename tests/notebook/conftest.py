@@ -12,43 +12,57 @@ from tests.notebook.kernel import Kernel, started
 from tests.provider import Spawned, spawn
 
 _RESET = """
-import gc, os, sys
-shell = get_ipython()
-if "nbreplay" in shell.extension_manager.loaded:
-    shell.extension_manager.unload_extension("nbreplay")
-if "nbreplay.intercept.keys" in sys.modules:
-    sys.modules["nbreplay.intercept.keys"]._ever = False
-shell.run_line_magic("reset", "-f")
-import gc, os
-gc.collect()
-os.environ.pop("NBREPLAY_MODE", None)
-os.chdir({folder!r})
+def reset(shell, folder):
+    import os, sys
+    if "nbreplay" in shell.extension_manager.loaded:
+        shell.extension_manager.unload_extension("nbreplay")
+    if "nbreplay" in sys.modules:
+        from nbreplay.core import active, log
+        from nbreplay.intercept import keys
+        assert not active.sessions() and active.current_run() is None
+        log._kept = None
+        log._logs.clear()
+        keys._ever = False
+    for configurable in (shell, *shell.configurables):
+        configurable.config.pop("ReplayMagics", None)
+    for name in set(shell.user_ns) - set(shell.user_ns_hidden):
+        del shell.user_ns[name]
+    shell.InteractiveTB.set_mode("Minimal")
+    shell.Completer.use_jedi = False
+    os.environ.pop("NBREPLAY_MODE", None)
+    os.chdir(folder)
+
+reset(get_ipython(), {folder!r})
+import json, os
 """
 
-_CLIENT = """
-import asyncio, json, os, threading
+CLIENT = """
+import asyncio, functools, json, os, threading
 import openai
 from openai import AsyncOpenAI, OpenAI
 
 def said(text):
     return [{{"role": "user", "content": text}}]
 
+@functools.cache
+def client():
+    return OpenAI(base_url={url!r}, api_key="a-key-of-the-tests", max_retries=0)
+
 def ask(text="hello", model="test", **more):
-    client = OpenAI(base_url={url!r}, api_key="a-key-of-the-tests", max_retries=0)
-    return client.chat.completions.create(model=model, messages=said(text), **more).choices[0].message.content
+    return client().chat.completions.create(model=model, messages=said(text), **more).choices[0].message.content
 
 async def aask(text="hello", model="test", **more):
-    client = AsyncOpenAI(base_url={url!r}, api_key="a-key-of-the-tests", max_retries=0)
-    answer = await client.chat.completions.create(model=model, messages=said(text), **more)
+    async with AsyncOpenAI(base_url={url!r}, api_key="a-key-of-the-tests", max_retries=0) as asking:
+        answer = await asking.chat.completions.create(model=model, messages=said(text), **more)
     return answer.choices[0].message.content
 
 def stream(text="hello", model="test"):
-    client = OpenAI(base_url={url!r}, api_key="a-key-of-the-tests", max_retries=0)
-    return client.chat.completions.create(model=model, messages=said(text), stream=True)
+    return client().chat.completions.create(model=model, messages=said(text), stream=True)
 
 def text_of(stream):
     return "".join(chunk.choices[0].delta.content or "" for chunk in stream)
 """
+"""What gives a kernel ``ask`` and its like."""
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +90,6 @@ def bare(_kernel: Kernel, tmp_path: Path) -> Kernel:
 @pytest.fixture
 def kernel(bare: Kernel, model: Spawned) -> Kernel:
     """The kernel with nbreplay loaded and not switched on, and ``ask``, ``aask``, ``stream`` and ``text_of`` in it."""
-    assert not bare.run(_CLIENT.format(url=model.url), silent=True).ename
+    assert not bare.run(CLIENT.format(url=model.url), silent=True).ename
     assert not bare.run("%load_ext nbreplay").ename
     return bare

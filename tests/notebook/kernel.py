@@ -139,6 +139,8 @@ class Kernel:
             reply = self._client.get_shell_msg(timeout=max(0.0, deadline - time.monotonic()))
             if reply["parent_header"].get("msg_id") == identity:
                 ran.count = reply["content"].get("execution_count")
+                ran.ename = ran.ename or reply["content"].get("ename", "")
+                ran.evalue = ran.evalue or reply["content"].get("evalue", "")
                 break
         return ran
 

@@ -1,0 +1,362 @@
+"""Running notebooks: in replay, with nobody to ask, and the verdict."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from nbreplay.core.config import Mode
+from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.testing.outputs import read, save
+from nbreplay.testing.runner import Result, find_notebooks, run, run_all
+from tests.provider import Provider
+from tests.testing.making import ASK, gone, notebook, recorded
+
+
+def texts(result: Result) -> list[str]:
+    """What the cells of a notebook that was run have printed, returned or shown."""
+    found = []
+    for cell in result.notebook.cells:
+        for output in cell.outputs:
+            found.append(output.get("text") or output.get("data", {}).get("text/plain") or output.get("evalue", ""))
+    return found
+
+
+def test_a_notebook_that_is_recorded_passes(tmp_path: Path) -> None:
+    """No server, no key; the notebook is not in the working directory, and finds its own recordings."""
+    answers = recorded(tmp_path / "nb" / "recordings", "hello", "bye")
+    path = notebook(
+        tmp_path / "nb" / "one.ipynb",
+        ASK,
+        "%load_ext nbreplay\n%replay on",
+        "ask()",
+        "print(ask('bye'))\nask()",
+        "%%replay record\nask()",
+        "import openai\nopenai.OpenAI().api_key == os.environ['OPENAI_API_KEY']",
+        "os.path.basename(os.getcwd()), os.environ['NBREPLAY_NOTEBOOK']",
+    )
+    seen: list[tuple[int, int]] = []
+    result = run(path, on_cell=lambda done, total: seen.append((done, total)))
+    assert result.errors == []
+    assert result.passed
+    hello, bye = repr(answers["hello"]), answers["bye"] + "\n"
+    assert texts(result) == [hello, bye, hello, hello, "True", repr(("nb", str(path)))], "and nothing of ours"
+    assert [call.outcome for call in result.calls] == ["replayed"] * 4
+    assert [call.cell for call in result.calls] == ["cell-2", "cell-3", "cell-3", "cell-4"]
+    assert {(call.kind, call.model) for call in result.calls} == {("chat", "test")}
+    assert (result.count("replayed"), result.count("missing")) == (4, 0)
+    assert seen == [(number, 7) for number in range(1, 8)]
+    assert [cell.execution_count for cell in result.notebook.cells] == list(range(1, 8))
+    assert gone(tmp_path / "nb")
+
+
+def test_a_recording_that_is_gone_is_explained(tmp_path: Path) -> None:
+    recorded(tmp_path / "recordings", "hello")
+    path = notebook(tmp_path / "one.ipynb", ASK, "ask()", "# changed\nask('hullo')", "print('never')")
+    result = run(path)
+    assert not result.passed
+    (error,) = result.errors
+    assert error.startswith("cell 3 (# changed): RecordingMissing: no recorded answer for this chat test call")
+    assert '"hullo"' in error
+    assert "differs" in error
+    assert "[3] # changed  (id cell-2)" in error
+    assert result.count("replayed") == 1
+    assert result.count("missing") == 1
+    assert "never\n" not in texts(result)
+    next((tmp_path / "recordings").glob("chat-*")).unlink()
+    (error,) = run(path).errors
+    assert error.startswith("cell 2 (ask()): RecordingMissing")
+    assert "there is no chat recording in this store" in error
+
+
+@pytest.mark.parametrize("minor", [5, 4], ids=["ids", "no ids"])
+def test_a_cell_that_may_raise(tmp_path: Path, minor: int) -> None:
+    """Only the tagged cell may miss, also where notebooks have no ids."""
+    sources = (ASK, "try:\n    ask('one')\nexcept BaseException: pass", "ask('two')")
+    path = notebook(tmp_path / "one.ipynb", *sources, tags=("raises-exception",), minor=minor)
+    result = run(path)
+    assert [call.outcome for call in result.calls] == ["missing", "missing"]
+    (error,) = result.errors
+    assert error.startswith("missing: no recorded answer")
+    assert '"one"' in error
+    path = notebook(tmp_path / "two.ipynb", ASK, "ask('two')", tags=("raises-exception",), minor=minor)
+    assert run(path).passed
+
+
+def test_a_swallowed_miss_fails_the_run(tmp_path: Path) -> None:
+    path = notebook(
+        tmp_path / "one.ipynb",
+        ASK,
+        "import threading\nthread = threading.Thread(target=ask, args=('of a thread',))\nthread.start()",
+        "thread.join()",
+        "import nbreplay as nr\ndef quiet():\n    with nr.session('other', mode='auto'):\n        try:\n"
+        "            ask('of a session')\n        except BaseException:\n            pass\nquiet()",
+        "import ipywidgets\nout = ipywidgets.Output()\nbutton = ipywidgets.Button()\n"
+        "button.on_click(out.capture()(lambda _: ask('of a click')))\nbutton.click()",
+        "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80))\nexcept OSError: pass",
+        "import asyncio\nasync def late():\n    ask('of a task')\ntask = asyncio.get_running_loop().create_task(late())",
+    )
+    result = run(path)
+    for what in ("of a thread", "of a session", "of a click", "of a task", "192.0.2.1:80"):
+        assert sum(what in error for error in result.errors) == 1, what
+    assert len(result.errors) == 5
+    assert gone(tmp_path)
+
+
+def test_a_notebook_sends_nothing_whatever_it_says(tmp_path: Path) -> None:
+    with Provider() as provider:
+        asking = f"try:\n    ask(url={provider.url!r})\nexcept BaseException as error:\n    print(type(error).__name__)"
+        path = notebook(
+            tmp_path / "one.ipynb",
+            ASK,
+            asking,
+            f"%load_ext nbreplay\n%replay off\n{asking}",
+            f"%%replay record\n{asking}",
+            f"%replay record elsewhere\n{asking}",
+            f"import nbreplay as nr\nwith nr.session('x', mode='off'):\n    {asking.replace(chr(10), chr(10) + '    ')}",
+        )
+        result = run(path)
+        assert provider.hits == 0
+    assert texts(result) == ["RecordingMissing\n"] * 5
+    assert not list(tmp_path.rglob("chat-*"))
+
+
+def test_record_then_replay_gives_the_stored_outputs(tmp_path: Path) -> None:
+    with Provider() as provider:
+        path = notebook(
+            tmp_path / "one.ipynb",
+            ASK,
+            f"URL = {provider.url!r}",
+            "print(ask(url=URL))\nask('bye', url=URL)",
+            "display({'text/plain': ask(url=URL), 'text/html': '<b>é ☃</b>'}, raw=True)",
+            "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    print(error)",
+        )
+        recording = run(path, mode=Mode.RECORD)
+        assert recording.errors == []
+        assert [call.outcome for call in recording.calls] == ["recorded"] * 3
+    assert save(path, recording.notebook)
+    stored = path.read_bytes()
+    assert "é ☃".encode() in stored
+    assert b"nbreplay" not in stored, "neither badge nor message of ours is stored"
+    replay = run(path)
+    assert replay.errors == []
+    assert [cell.outputs for cell in replay.notebook.cells] == [cell.outputs for cell in read(path).cells]
+    assert not save(path, replay.notebook)
+    assert path.read_bytes() == stored
+    (take,) = json.loads(next((tmp_path / "recordings").glob("chat-*")).read_text())["takes"][:1]
+    assert take["cell"]["id"] == "cell-2"
+
+
+def test_a_kernel_that_dies(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "one.ipynb", ASK, "x = 1", "os._exit(3)", "print('never')")
+    (error,) = run(path).errors
+    assert error == "cell 3 (os._exit(3)): the kernel died"
+    assert gone(tmp_path)
+
+
+@pytest.mark.parametrize("hanging", ["import time\ntime.sleep(300)", "import asyncio\nawait asyncio.sleep(300)"])
+def test_a_cell_that_hangs(tmp_path: Path, hanging: str) -> None:
+    swallowed = "try:\n    ask('before')\nexcept BaseException: pass"
+    path = notebook(tmp_path / "one.ipynb", ASK, swallowed, f"# slow\nprint('on')\n{hanging}", "print('never')")
+    result = run(path, timeout=2)
+    first, second = result.errors
+    assert first.startswith("cell 3 (# slow): it had not ended after 2 s, and was stopped")
+    assert "--timeout" in first
+    assert '"before"' in second, "what happened until then is told"
+    assert gone(tmp_path)
+
+
+def test_an_error_that_a_notebook_makes_itself(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "one.ipynb", ASK, "raise ValueError('mine')", tags=())
+    (error,) = run(path).errors
+    assert error == "cell 2 (raise ValueError('mine')): ValueError: mine"
+
+
+def test_a_failing_cell_is_told_from_one_that_may_fail_alike(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "one.ipynb", ASK, "1 / 0", "1 / 0  # again")
+    made = nbformat.read(path, as_version=4)
+    made.cells[1].metadata["tags"] = ["raises-exception"]
+    nbformat.write(made, path)
+    (error,) = run(path).errors
+    assert error.startswith("cell 3 (1 / 0  # again)")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [({"NBREPLAY_STORE": "a-file"}, "a-file is a file"), ({}, "sped")],
+    ids=["store", "project"],
+)
+def test_where_nbreplay_cannot_be_switched_on_no_cell_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], why: str
+) -> None:
+    """Else the notebook would go live, and pass."""
+    (tmp_path / "a-file").write_text("precious")
+    if not given:
+        (tmp_path / "pyproject.toml").write_text("[tool.nbreplay]\nsped = 2\n")
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    (error,) = run(notebook(tmp_path / "one.ipynb", ASK)).errors
+    assert "cannot be switched on" in error
+    assert why in error
+    assert not (tmp_path / "kernels").exists()
+
+
+def test_what_is_no_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "broken.ipynb"
+    for text in ("{", "[]", '{"cells": 1}', "", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}'):
+        path.write_text(text)
+        with pytest.raises(NbreplayError, match=r"broken\.ipynb cannot be read as a notebook"):
+            run(path)
+    with pytest.raises(OptionError, match="there is no notebook"):
+        find_notebooks([tmp_path / "none.ipynb"])
+
+
+def test_notebooks_are_found(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(OptionError, match="there is no notebook in"):
+        find_notebooks([tmp_path / "empty"])
+    paths = [notebook(tmp_path / name) for name in ("b.ipynb", "a/c.ipynb", "a/.ipynb_checkpoints/c.ipynb")]
+    assert find_notebooks([tmp_path, paths[0]]) == [paths[1], paths[0]]
+
+
+def test_several_at_once(tmp_path: Path) -> None:
+    """One that cannot be run costs the others nothing, and the order stays."""
+    recorded(tmp_path / "recordings", "hello")
+    good = notebook(tmp_path / "good.ipynb", ASK, "ask()")
+    bad = notebook(tmp_path / "bad.ipynb", ASK, "ask('else')")
+    broken = tmp_path / "broken.ipynb"
+    broken.write_text("{")
+    other = notebook(tmp_path / "other.ipynb", ASK, kernelspec={"name": "no-such-kernel", "display_name": "x"})
+    results = run_all([broken, good, other, bad], mode=Mode.REPLAY, at_once=3)
+    assert [result.path for result in results] == [broken, good, other, bad]
+    assert [result.passed for result in results] == [False, True, False, False]
+    assert "cannot be read" in results[0].errors[0]
+    assert "'no-such-kernel' is not installed" in results[2].errors[0]
+    assert gone(tmp_path)
+
+
+def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path) -> None:
+    path = notebook(tmp_path / "one.ipynb", ASK, "import time\ntime.sleep(300)")
+    command = [sys.executable, "-c", "import sys; from nbreplay.cli import main; sys.exit(main())", "run", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            while not (tmp_path / "kernels").exists() and process.poll() is None:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert gone(tmp_path)
+
+
+def plain(indent: Any = 1, **more: Any) -> str:
+    """A notebook's text, with much that must stay as it is."""
+    cells = [
+        {"cell_type": "markdown", "source": ["# é\n", "text"], "id": "m", "metadata": {"z": 1, "a": 2}},
+        {
+            "source": "1 + 1",
+            "outputs": [
+                {"output_type": "execute_result", "metadata": {}, "execution_count": 7, "data": {"text/plain": "2"}}
+            ],
+            "metadata": {"tags": ["t"], "collapsed": False},
+            "id": "c",
+            "execution_count": 7,
+            "cell_type": "code",
+        },
+        {
+            "cell_type": "code",
+            "execution_count": 8,
+            "id": "d",
+            "metadata": {},
+            "outputs": [{"output_type": "stream", "text": "one\ntwo\n", "name": "stdout"}],
+            "source": ["print('one')\n", "print('two')"],
+        },
+    ]
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "vendor": {"é": 1.0},
+    }
+    whole = {"metadata": metadata, "cells": cells, "nbformat_minor": 5, "nbformat": 4}
+    return json.dumps(whole, indent=indent, **more)
+
+
+WRITTEN = {
+    "as nbformat does": plain(ensure_ascii=False) + "\n",
+    "without a last newline": plain(ensure_ascii=False),
+    "indented by two": plain(2, ensure_ascii=False) + "\n",
+    "indented by tabs": plain("\t", ensure_ascii=False) + "\n",
+    "escaped": plain() + "\n",
+    "on one line": plain(None) + "\n",
+    "compact": plain(None, separators=(",", ":")),
+    "with CRLF": plain(ensure_ascii=False).replace("\n", "\r\n") + "\r\n",
+    "with blank lines at the end": plain(ensure_ascii=False) + "\n\n",
+}
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_update_changes_outputs_only(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "one.ipynb"
+    path.write_bytes(WRITTEN[how].encode())
+    executed = read(path)
+    assert not save(path, executed)
+    assert path.read_bytes() == WRITTEN[how].encode(), "what is up to date is not written"
+    executed.cells[2].outputs = [nbformat.v4.new_output("stream", text="three ☃\n")]
+    assert save(path, executed)
+    text = path.read_bytes().decode()
+    one, three = json.loads(WRITTEN[how]), json.loads(text)
+    assert three["cells"][2]["outputs"] == [{"name": "stdout", "output_type": "stream", "text": ["three ☃\n"]}]
+    three["cells"][2]["outputs"] = one["cells"][2]["outputs"]
+    assert three == one
+    # Byte for byte: what is before the outputs, and what is after them.
+    start = WRITTEN[how].rindex('"outputs"')
+    end = len(WRITTEN[how]) - WRITTEN[how].rindex('"source"')
+    assert text[:start] == WRITTEN[how][:start]
+    assert text[-end:] == WRITTEN[how][-end:]
+
+
+def test_update_counts_anew(tmp_path: Path) -> None:
+    path = tmp_path / "one.ipynb"
+    path.write_text(plain(ensure_ascii=False), encoding="utf-8")
+    executed = read(path)
+    executed.cells[1].execution_count, executed.cells[2].execution_count = 1, 2
+    assert save(path, executed)
+    expected = plain(ensure_ascii=False).replace('"execution_count": 7', '"execution_count": 1')
+    assert path.read_text(encoding="utf-8") == expected.replace('"execution_count": 8', '"execution_count": 2')
+
+
+def test_update_follows_a_link_and_keeps_the_mode(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    real, link = tmp_path / "real" / "one.ipynb", tmp_path / "link.ipynb"
+    real.write_text(plain())
+    real.chmod(0o640)
+    link.symlink_to(real)
+    executed = read(link)
+    executed.cells[2].outputs = []
+    assert save(link, executed)
+    assert link.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert read(real).cells[2].outputs == []
+    assert sorted(os.listdir(real.parent)) == ["one.ipynb"]
+
+
+def test_update_of_what_cannot_be_stored(tmp_path: Path) -> None:
+    path = tmp_path / "one.ipynb"
+    path.write_text(plain())
+    executed = read(path)
+    executed.cells[0].source = "changed in between"
+    with pytest.raises(NbreplayError, match="has changed while it ran"):
+        save(path, executed)
+    path.write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": []}]}))
+    with pytest.raises(NbreplayError, match="format 3"):
+        save(path, read(path))
