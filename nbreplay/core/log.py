@@ -110,7 +110,10 @@ class Log:
 
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""
-        return self._slots[place]
+        item = self._slots[place]
+        if item is None or item.served_s is not None or place not in self._served:
+            return item
+        return replace(item, served_s=self._served[place])
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -122,12 +125,7 @@ class Log:
 
     def since(self, place: int) -> list[Interaction]:
         """What has ended among the calls that started at `place` or after."""
-        served = self._served
-        return [
-            replace(item, served_s=served[at]) if item.served_s is None and at in served else item
-            for at, item in enumerate(self._slots[place:], place)
-            if item is not None
-        ]
+        return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
 
 
 def summary(interactions: Iterable[Interaction]) -> str:
