@@ -36,7 +36,7 @@ _HOMES = {
     "Session": "nbreplay.core.session",
     "Store": "nbreplay.core.store",
     "StoreError": "nbreplay.errors",
-    "Take": "nbreplay.core.recording",
+    "Take": "nbreplay.core.take",
     "UnsafeRecordingError": "nbreplay.errors",
     "session": "nbreplay.intercept.switch",
     "transport": "nbreplay.intercept.httpx",
@@ -66,10 +66,11 @@ __all__ = [
 
 if TYPE_CHECKING:
     from nbreplay.core.log import Interaction
-    from nbreplay.core.recording import Recording, Take
+    from nbreplay.core.recording import Recording
     from nbreplay.core.session import Session
     from nbreplay.core.store import Store
     from nbreplay.core.stream import Chunk
+    from nbreplay.core.take import Take
     from nbreplay.errors import (
         NbreplayError,
         NetworkBlocked,

@@ -33,12 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = given.do(given)
         sys.stdout.flush()
-    except OptionError as error:
-        print(f"nbreplay: {error}", file=sys.stderr)
-        return 2
     except NbreplayError as error:
-        print(f"nbreplay: {error}", file=sys.stderr)
-        return 1
+        _complain(error)
+        return 2 if isinstance(error, OptionError) else 1
     except BrokenPipeError:  # nbreplay ls | head
         # What is still to be flushed at the exit must not fail a second time.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -47,6 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nbreplay: interrupted", file=sys.stderr)
         return 130
     return status
+
+
+def _complain(error: object) -> None:
+    from nbreplay.notebook.render import plain
+
+    print(plain(f"nbreplay: {error}"), file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,12 +158,12 @@ def _ls(given: argparse.Namespace) -> int:
         for row in rows:
             asked = plain(str(row["asked"]).replace("\n", " "))[:60]
             print(
-                f"{row['file']:<{widths[0]}}  {plain(str(row['model'])):<{widths[1]}}  "
+                f"{row['file']:<{widths[0]}}  {plain(row['model']):<{widths[1]}}  "
                 f"{row['takes']:>{widths[2]}} take{'s' if row['takes'] != 1 else ' '}  "
-                f"{row['recorded_at'][:10]}  {asked}"
+                f"{plain(row['recorded_at'][:10])}  {asked}"
             )
     for error in bad:
-        print(f"nbreplay: {error}", file=sys.stderr)
+        _complain(error)
     return 1 if bad else 0
 
 
@@ -175,20 +178,18 @@ def _found(key: str, store: str | None) -> tuple[str, Recording]:
     if path.suffix == ".json" and path.is_file():
         try:
             return key, parse(path.read_text(encoding="utf-8"))
-        except RecordingFormatError as error:
+        except (OSError, ValueError, RecordingFormatError) as error:
             raise RecordingFormatError(f"{path} cannot be read: {error}") from None
     where = _store(store)
     wanted = key.removeprefix("k1:").removesuffix(".json")
     names = [
         name for name in where.names() if name.startswith(wanted) or name.partition("-")[2].startswith(wanted[:16])
     ]
-    if not names:
-        raise OptionError(f"there is no recording {key} in {where.path}; nbreplay ls lists what there is")
     if len(names) > 1:
         raise OptionError(f"{key} may be any of {', '.join(sorted(names)[:5])}; write more of it")
-    recording = where.read(names[0])
-    if recording is None:
-        raise OptionError(f"{names[0]} has just gone")
+    recording = where.read(names[0]) if names else None
+    if recording is None or not (names[0].startswith(wanted) or recording.key.partition(":")[2].startswith(wanted)):
+        raise OptionError(f"there is no recording {key} in {where.path}; nbreplay ls lists what there is")
     return names[0], recording
 
 
@@ -203,14 +204,11 @@ def _show(given: argparse.Namespace) -> int:
         return 0
     request = Request(recording.kind, recording.request, recording.key)
     print(f"{name}\n{recording.key}\n")
-    print(
-        plain(json.dumps(recording.request, ensure_ascii=False, indent=2).replace("\n", "\0")).replace("\\u0000", "\n")
-    )
+    print(plain(json.dumps(recording.request, ensure_ascii=False, indent=2)))
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        print(
-            cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"].replace("REPLAY  ", "  ", 1)
-        )
+        card = cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"]
+        print(card.replace("REPLAY  ", "  ", 1))
     return 0
 
 
@@ -235,7 +233,9 @@ def _diff(given: argparse.Namespace) -> int:
 
 
 def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
-    a, b = ({name: item for name, item in store.recordings() if isinstance(item, Recording)} for store in (one, other))
+    every = [dict(store.recordings()) for store in (one, other)]
+    bad = [item for items in every for item in items.values() if not isinstance(item, Recording)]
+    a, b = ({name: item for name, item in items.items() if isinstance(item, Recording)} for items in every)
     rows = {
         "only_a": sorted(a.keys() - b.keys()),
         "only_b": sorted(b.keys() - a.keys()),
@@ -254,4 +254,6 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
                 print(f"{label:<9}  {name}")
         counts = {name: len(found) for name, found in rows.items()}
         print("{same} same, {changed} changed, {only_a} only in a, {only_b} only in b".format(**counts))
-    return 1 if rows["only_a"] or rows["only_b"] or rows["changed"] else 0
+    for error in bad:
+        _complain(error)
+    return 1 if bad or rows["only_a"] or rows["only_b"] or rows["changed"] else 0

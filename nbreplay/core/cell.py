@@ -12,7 +12,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from nbreplay.core.choose import without
-from nbreplay.core.recording import CellRef, Recording, Take
+from nbreplay.core.recording import Recording
+from nbreplay.core.take import CellRef, Take
 
 __all__ = ["Cell", "Run", "utc"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbreplay.core.hosts import is_private
-from nbreplay.core.recording import CellRef, Take
+from nbreplay.core.take import CellRef, Take
 
 __all__ = ["choose", "owns", "placed", "replaces", "without"]
 

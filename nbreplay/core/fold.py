@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nbreplay.core.recording import Take
 from nbreplay.core.request import Request
 from nbreplay.core.stream import Events
+from nbreplay.core.take import Take
 from nbreplay.core.wire import Json
 
 __all__ = ["Answer", "ToolCall", "fold", "last_user_text", "text_of"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nbreplay.core.recording import Body
 from nbreplay.core.stream import Events
+from nbreplay.core.take import Body
 from nbreplay.core.wire import Json
 
 __all__ = ["issued_by"]

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nbreplay.core.cell import Cell
-from nbreplay.core.recording import Take
 from nbreplay.core.request import Request
+from nbreplay.core.take import Take
 
 __all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
-from nbreplay.core.recording import Body, Take
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Events, framing_of, has_ended
-from nbreplay.core.wire import is_textual, plain_body
+from nbreplay.core.take import Body, Take
+from nbreplay.core.wire import encode_json, is_textual, plain_body
 
 if TYPE_CHECKING:
     from nbreplay.core.config import Mode
@@ -141,7 +141,9 @@ class Recorder:
         now = time.perf_counter()
         redactor = Redactor(self.call.tokens())  # the environment was read anew when the call started
         body = self._body(redactor)
-        kept = {n: redactor.url(v) for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
+        kept = {n: v for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
+        if "location" in kept or redactor.finds("\n".join(kept.values())):
+            kept = {name: redactor.url(value) for name, value in kept.items()}
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
         return Take(
@@ -179,7 +181,7 @@ class Recorder:
         if unspread is not None:
             events = self._again(events, unspread, framing)
             text = events.data().decode("utf-8", "surrogateescape")
-        if redactor.finds(text):
+        if redactor.finds(_stored_text(events) or text):
             clean_parts = [redactor.data(part) for part in events.parts()]
             events = self._again(events, clean_parts, framing)
         return events
@@ -189,3 +191,10 @@ class Recorder:
         times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
         pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
         return events_of(pieces, framing, self.started)
+
+
+def _stored_text(events: Events) -> str:
+    """Return what is stored of a stream: half of what came, since what all chunks share is there once. Else ``""``."""
+    if events.style != "compact" or any(chunk.raw is not None for chunk in events.chunks):
+        return ""
+    return "\n".join([*events.stored_lines(), encode_json(dict(events.common or {}))])

@@ -51,7 +51,7 @@ _NAMED = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?K
 _HINTS = (
     *("sk-", "sk_", "rk-", "rk_", "AIza", "ya29.", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
     *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
-    *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_", "csk-"),
+    *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_"),
 )
 _DUMMIES = frozenset(
     (

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from nbreplay.core.log import Log
-from nbreplay.core.recording import Take
 from nbreplay.core.stream import Events
+from nbreplay.core.take import Take
 from nbreplay.errors import RecordingIncomplete
 
 __all__ = ["Replay"]

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+import jiter
+
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
@@ -63,7 +65,11 @@ class Call:
         """Return the credentials that this call carries in its headers and its query."""
         found = query_secrets(self.target) if "?" in self.target else []
         for key, value in self.headers:
-            if key.lower() in _CREDENTIALS:
+            # The names of headers are few, and lowering each of them in every call takes longer than all the rest.
+            credential = _credential.get(key)
+            if credential is None:
+                credential = _credential[key] = key.lower() in _CREDENTIALS
+            if credential:
                 text = value.decode("latin-1")
                 found.append(text.rpartition(" ")[2])
         return found
@@ -81,6 +87,7 @@ class Call:
 _CREDENTIALS = frozenset(
     {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"proxy-authorization"}
 )
+_credential: dict[bytes, bool] = {}
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/Python (\d[\w.]*)")
 
 
@@ -207,10 +214,10 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
     if "json" in call.content_type or text[0] in "{[":
         try:
-            value = _decode(text)
+            value = _loaded(data, text)
         except (ValueError, RecursionError):
             return "text", redactor.text(text)
-        if not is_deep(value):
+        if not is_deep(value, text):
             return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value
     return "text", redactor.text(text)
 
@@ -221,6 +228,13 @@ def _refuse(constant: str) -> Any:
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
+
+
+def _loaded(data: bytes, text: str) -> Any:
+    try:
+        return jiter.from_json(data, allow_inf_nan=False)
+    except ValueError:
+        return _decode(text)  # it may still hold what jiter refuses, such as half of a surrogate pair
 
 
 def _digest(data: bytes) -> str:

@@ -17,11 +17,12 @@ from nbreplay.core.ids import issued_by
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording, Take
+from nbreplay.core.recording import Recording
 from nbreplay.core.redact import PLACEHOLDER, environment_secrets
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, key_of, normalised, request_of
 from nbreplay.core.store import Store
+from nbreplay.core.take import Take
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
 if TYPE_CHECKING:
@@ -123,8 +124,10 @@ class Session:
             return None
         started = time.perf_counter()
         try:
-            request = request_of(call, self.normaliser, self.log.issued)
-            replay = None if mode is Mode.RECORD else self._replayed(call, request, run, mode, started)
+            replay = None
+            if mode is not Mode.RECORD:
+                request = request_of(call, self.normaliser, self.log.issued)
+                replay = self._replayed(call, request, run, mode, started)
             if replay is None:
                 request = request_of(call, self.normaliser, self.log.issued, fresh=True)
                 self.store.find(request.kind, request.key)
@@ -141,7 +144,7 @@ class Session:
         return recorder
 
     def _ours(self, host: str, mode: Mode) -> bool:
-        if mode is Mode.REPLAY and host_matches(host, self.options.allow):
+        if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):
             return True
@@ -165,12 +168,11 @@ class Session:
             take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)
             if take is not None:
                 run.use(slot, take, replaying)
-            asked = run.place(slot) if replaying else 0
         if take is None:
             if replaying:
-                self._miss(
-                    call, request, run, mode, f"recorded {_times(len(recording.takes))}, asked {_ordinal(asked)} time"
-                )
+                times = len(recording.takes)
+                asked = times - len(left) + run.place(slot)  # nothing else takes a place under replay
+                self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(asked)} time")
             return None
         self._note_issued(request, take)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""

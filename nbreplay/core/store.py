@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from nbreplay.core.files import Writer, thread_lock
-from nbreplay.core.recording import Recording, Take, file_name, parse, parse_head
+from nbreplay.core.recording import Recording, file_name, parse, parse_head
+from nbreplay.core.take import Take
 from nbreplay.core.wire import Blob
 from nbreplay.errors import RecordingFormatError, StoreError
 
@@ -167,9 +168,11 @@ class Store:
     def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
         """Return name and request of the newest recordings of a kind, newest first; what cannot be read is left out."""
         dated = []
-        for name in self.names(kind):
-            with contextlib.suppress(OSError):
-                dated.append((os.stat(self._root + name).st_mtime_ns, name))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
+            for entry in entries:
+                if entry.name.startswith(kind + "-") and _NAME.fullmatch(entry.name):
+                    with contextlib.suppress(OSError):
+                        dated.append((entry.stat().st_mtime_ns, entry.name))
         found = []
         for _, name in heapq.nlargest(most, dated):
             with contextlib.suppress(OSError, RecordingFormatError, UnicodeDecodeError):
@@ -233,7 +236,7 @@ class Store:
                     data += more
             finally:
                 os.close(descriptor)
-            recording = parse(data.decode("utf-8"))
+            recording = parse(data)
             if b'"blob"' in data:
                 recording = self._filled(recording)
         except RecordingFormatError as error:

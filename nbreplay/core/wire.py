@@ -53,12 +53,16 @@ def json_style(value: Any, text: str) -> str | None:
     return None
 
 
-def is_deep(value: Any, levels: int = _DEEPEST) -> bool:
-    """Tell whether JSON data is nested so deeply that it is better kept as text."""
+def is_deep(value: Any, text: str) -> bool:
+    """Tell whether JSON data, of which `text` is the text, is nested so deeply that it is better kept as text."""
+    return text.count("[") + text.count("{") > _DEEPEST and _deeper(value, _DEEPEST)
+
+
+def _deeper(value: Any, levels: int) -> bool:
     if isinstance(value, dict):
-        return levels == 0 or any(is_deep(item, levels - 1) for item in value.values())
+        return levels == 0 or any(_deeper(item, levels - 1) for item in value.values())
     if isinstance(value, list):
-        return levels == 0 or any(is_deep(item, levels - 1) for item in value)
+        return levels == 0 or any(_deeper(item, levels - 1) for item in value)
     return False
 
 
@@ -183,7 +187,7 @@ def _json_body(text: str) -> Json | None:
         value = json.loads(bare, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    if bare.count("[") + bare.count("{") > _DEEPEST and is_deep(value):
+    if is_deep(value, bare):
         return None
     style = json_style(value, bare)
     if style is None or _has_surrogate(text):

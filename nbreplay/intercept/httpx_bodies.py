@@ -10,8 +10,8 @@ from types import ModuleType
 from typing import Any
 
 from nbreplay.core.recorder import Pieces, Recorder
-from nbreplay.core.recording import Take
 from nbreplay.core.replay import Replay
+from nbreplay.core.take import Take
 from nbreplay.errors import RecordingMissing
 
 __all__ = ["failed", "library_of", "named", "response_of", "tee"]

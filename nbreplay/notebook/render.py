@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from nbreplay.core.fold import Answer, fold, last_user_text
 from nbreplay.core.log import Interaction, summary
-from nbreplay.core.recording import Take
 from nbreplay.core.stream import Events
+from nbreplay.core.take import Take
 
 __all__ = ["Totals", "badge", "bundle", "cards", "escape", "plain", "totals"]
 

@@ -54,7 +54,7 @@ def switched(session: Session | None) -> str:
     if mode is Mode.REPLAY and not session.store.path.exists():
         lines.append(f"⚠ {session.store.path} does not exist, so every call will be missing")
     lines += [f"⚠ {text}" for text in warnings_()]
-    return render.plain("\n".join(lines).replace("\n", "\0")).replace("\\u0000", "\n")
+    return render.plain("\n".join(lines))
 
 
 def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:

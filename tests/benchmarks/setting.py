@@ -15,8 +15,9 @@ from typing import Any
 import openai
 
 from nbreplay.core.cutting import events_of
-from nbreplay.core.recording import Recording, Take, file_name
+from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.request import key_of
+from nbreplay.core.take import Take
 from nbreplay.core.wire import plain_body
 
 __all__ = [

@@ -15,10 +15,11 @@ from nbreplay.core.cell import Cell, Run
 from nbreplay.core.config import Options
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Body, CellRef, Recording, Take, parse
+from nbreplay.core.recording import Recording, parse
 from nbreplay.core.request import Call, Request, key_of, request_of
 from nbreplay.core.session import Replay, Session
 from nbreplay.core.store import Store
+from nbreplay.core.take import Body, CellRef, Take
 from nbreplay.core.wire import Blob, Json
 
 OPENAI, AZURE, LOCAL = "api.openai.com", "example.openai.azure.com", "127.0.0.1:8080"

@@ -10,7 +10,7 @@ import pytest
 from nbreplay.core.cell import Cell, Run, utc
 from nbreplay.core.choose import choose, owns, placed, replaces
 from nbreplay.core.hosts import is_private
-from nbreplay.core.recording import CellRef, Take
+from nbreplay.core.take import CellRef, Take
 from nbreplay.core.wire import Json
 from tests.core.making import AZURE, LOCAL, OPENAI, recording, take
 

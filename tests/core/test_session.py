@@ -14,12 +14,12 @@ import pytest
 from nbreplay.core import active
 from nbreplay.core.hosts import host_matches
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Take
 from nbreplay.core.redact import PLACEHOLDER
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
+from nbreplay.core.take import Take
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingIncomplete, RecordingMissing
 from tests.core.making import (
     AZURE,

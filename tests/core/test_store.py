@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from nbreplay.core.recording import Recording, Take, file_name, parse
+from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.request import key_of
 from nbreplay.core.store import Store
+from nbreplay.core.take import Take
 from nbreplay.core.wire import Blob, Json, plain_body
 from nbreplay.errors import RecordingFormatError, StoreError
 from tests.core.making import take
@@ -309,7 +310,7 @@ def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
 
 WRITER = """
 import sys
-from nbreplay.core.recording import Take
+from nbreplay.core.take import Take
 from nbreplay.core.request import key_of
 from nbreplay.core.store import Store
 from nbreplay.core.wire import Json

@@ -1,0 +1,196 @@
+"""Take: one recorded answer, and the text of it in a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbreplay.core.stream import Events, events_from
+from nbreplay.core.wire import Blob, Json, Text, body_of
+from nbreplay.errors import RecordingFormatError
+
+__all__ = ["REASONS", "Body", "CellRef", "Take", "dumps", "take_from"]
+
+REASONS = ("closed", "dropped", "interrupted", "open")
+"""Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
+
+Body = Json | Text | Blob | Events
+
+
+@dataclass(frozen=True, slots=True)
+class CellRef:
+    """Which cell asked: its id, where it has one, and the digest of its source."""
+
+    id: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One recorded answer.
+
+    Attributes
+    ----------
+    recorded_at : str
+        ISO 8601, UTC.
+    host, url, sdk : str
+        Where it came from, without secrets, and who asked.
+    body : Json, Text, Blob or Events
+    status : int or None
+        None where the connection failed before there was an answer.
+    headers : mapping of str to str
+    cell : CellRef or None
+    ids : tuple of str
+        The ids that the request carried, verbatim, in the order of their replacements.
+    complete : bool
+    reason : str or None
+        One of `REASONS`, where it is not complete.
+    redacted : int
+        How many secrets were taken out of the answer.
+    elapsed_ms : int or None
+        From sending the request to the end of the answer; None where nobody measured.
+    error : mapping or None
+        ``type`` and ``message`` of the transport's error that ended the call.
+    extra : mapping
+        Fields of later versions: kept, not understood.
+    """
+
+    recorded_at: str
+    host: str
+    url: str
+    sdk: str
+    body: Body
+    status: int | None = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    cell: CellRef | None = None
+    ids: tuple[str, ...] = ()
+    complete: bool = True
+    reason: str | None = None
+    redacted: int = 0
+    elapsed_ms: int | None = None
+    error: Mapping[str, str] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def transient(self) -> bool:
+        """Whether it is a failure that may pass: such a take never displaces a good one."""
+        if self.error is not None and self.status is None:
+            return True
+        return self.status in (401, 403, 408, 409, 429) or (self.status or 0) >= 500
+
+    @property
+    def good(self) -> bool:
+        """Whether it is an answer that is worth more than a failure: complete, or as much as its caller wanted."""
+        return not self.transient and (self.complete or self.reason == "closed")
+
+    def text(self) -> str:
+        """Return the take as it stands in a file."""
+        lines: list[dict[str, Any]] = [
+            {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}
+        ]
+        cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
+        lines.append({"cell": cell, "ids": list(self.ids)})
+        state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
+        if self.reason:
+            state["reason"] = self.reason
+        if self.error is not None:
+            state["error"] = dict(self.error)
+        if self.redacted:
+            state["redacted"] = self.redacted
+        if self.elapsed_ms is not None:
+            state["elapsed_ms"] = self.elapsed_ms
+        lines.append({**state, **self.extra})
+        stored = self.body.stored()
+        lines += [{name: value} for name, value in stored.items()]
+        text = ",\n     ".join(dumps(line)[1:-1] for line in lines)
+        if isinstance(self.body, Events):
+            chunks = ",\n      ".join(_safe(self.body.stored_lines()))
+            text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
+        return f"    {{{text}}}"
+
+
+_readable = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def dumps(value: Any) -> str:
+    return _safe([_readable(value)])[0]
+
+
+def _safe(lines: Sequence[str]) -> Sequence[str]:
+    """Escape in JSON texts what UTF-8 cannot hold (half of a surrogate pair) and what editors would break a line at."""
+    text = "".join(lines)
+    if text.isascii() or not _UNSAFE.search(text):
+        return lines
+    return [_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
+
+
+_UNSAFE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
+
+
+def take_from(data: dict[str, Any]) -> Take:
+    """Read a take from what stands in a file.
+
+    Raises
+    ------
+    RecordingFormatError, UnsafeRecordingError
+    """
+    status, ids, headers, cell = data.get("status", 200), data.get("ids", []), data.get("headers", {}), data.get("cell")
+    if status is not None and (type(status) is not int or not 100 <= status <= 599):
+        raise RecordingFormatError(f"its status is {status!r}")
+    for name in ("recorded_at", "host", "url", "sdk"):
+        if not isinstance(data.get(name, ""), str):
+            raise RecordingFormatError(f"its {name} is {data[name]!r}")
+    if not all(isinstance(value, str) for value in headers.values()):
+        raise RecordingFormatError("a header of it is no text")
+    reason = data.get("reason")
+    if reason is not None and reason not in REASONS:
+        raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
+    if not isinstance(ids, list) or not all(isinstance(value, str) for value in ids):
+        raise RecordingFormatError(f"its ids are {ids!r}")
+    error = data.get("error")
+    if error is not None and not all(isinstance(value, str) for value in error.values()):
+        raise RecordingFormatError(f"its error is {error!r}")
+    elapsed = data.get("elapsed_ms")
+    if elapsed is not None and type(elapsed) not in (int, float):
+        raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
+    return Take(
+        data.get("recorded_at", ""),
+        data.get("host", ""),
+        data.get("url", ""),
+        data.get("sdk", ""),
+        events_from(data) if "chunks" in data else body_of(data),
+        status,
+        headers,
+        None if cell is None else CellRef(cell.get("id"), str(cell.get("source", ""))),
+        tuple(ids),
+        bool(data.get("complete", True)),
+        reason,
+        data.get("redacted", 0),
+        elapsed,
+        error,
+        {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
+    )
+
+
+_TAKE = frozenset(
+    (
+        *("recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted"),
+        *(
+            "elapsed_ms",
+            "error",
+            "json",
+            "text",
+            "blob",
+            "size",
+            "style",
+            "end",
+            "framing",
+            "fields",
+            "common",
+            "chunks",
+        ),
+    )
+)
