@@ -66,6 +66,16 @@ class RecordingMissing(BaseException):
     file, say), that error is its ``__cause__``.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the user's own lines and the message, not the SDK's two hundred between."""
+        import sysconfig
+        import traceback
+
+        inside = (*sysconfig.get_paths().values(), __file__.rpartition("errors")[0])
+        own = [frame for frame in traceback.extract_tb(self.__traceback__) if not frame.filename.startswith(inside)]
+        lines = [f"  line {frame.lineno}: {frame.line}" for frame in own if frame.line]
+        return [f"{type(self).__name__}, called from", *lines, "", f"{type(self).__name__}: {self}"]
+
 
 class RecordingIncomplete(RecordingMissing):
     """The caller read past the end of a stream whose recording was cut short."""

@@ -143,12 +143,13 @@ def take_from(data: dict[str, Any]) -> Take:
     for name in ("recorded_at", "host", "url", "sdk"):
         if not isinstance(data.get(name, ""), str):
             raise RecordingFormatError(f"its {name} is {data[name]!r}")
-    if not all(isinstance(value, str) for value in headers.values()):
-        raise RecordingFormatError("a header of it is no text")
+    for value in headers.values():
+        if not isinstance(value, str):
+            raise RecordingFormatError("a header of it is no text")
     reason = data.get("reason")
     if reason is not None and reason not in REASONS:
         raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
-    if not isinstance(ids, list) or not all(isinstance(value, str) for value in ids):
+    if type(ids) is not list or (ids and not all(isinstance(value, str) for value in ids)):
         raise RecordingFormatError(f"its ids are {ids!r}")
     error = data.get("error")
     if error is not None and not all(isinstance(value, str) for value in error.values()):

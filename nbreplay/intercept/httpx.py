@@ -174,9 +174,11 @@ class _Transport:
 
 def _call(request: Any, body: bytes) -> Call:
     url, raw = request.url, request.headers.raw
-    content_type = next(
-        (value for name, value in raw if name == b"Content-Type" or name.lower() == b"content-type"), b""
-    )
+    content_type = b""
+    for name, value in raw:
+        if name.lower() == b"content-type":
+            content_type = value
+            break
     return Call(
         request.method,
         url.netloc.decode("ascii"),
