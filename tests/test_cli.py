@@ -266,12 +266,6 @@ def test_run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     answers = recorded(tmp_path / "nb" / "recordings", "hello")
     good = notebook(tmp_path / "nb" / "good.ipynb", ASK, "ask()")
     bad = notebook(tmp_path / "nb" / "bad.ipynb", ASK, f"ask({EVIL!r})")
-    before = good.read_bytes()
-    assert main(["run", str(good)]) == 0
-    told = capfd.readouterr()
-    assert told.out == f"ok    {good}\nnbreplay: 1 replayed, 0 recorded, 0 missing\n"
-    assert not told.err
-    assert good.read_bytes() == before
     assert main(["run", str(tmp_path / "nb"), "-n", "2", "--update"]) == 1
     told = capfd.readouterr()
     assert f"FAIL  {bad}\n      cell 2 (ask(" in told.out
@@ -280,12 +274,15 @@ def test_run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "no recorded answer for this chat test call" in told.out
     assert told.out.endswith("1 of 2 notebooks failed\nnbreplay: 1 replayed, 0 recorded, 1 missing\n")
     assert "\x1b" not in told.out
+    assert not told.err
     assert answers["hello"] in good.read_text()
+    stored = bad.read_bytes(), good.read_bytes()
     assert main(["run", str(good), "--update", "--json"]) == 0
     (row,) = json.loads(capfd.readouterr().out)
     assert (row["notebook"], row["passed"], row["updated"]) == (str(good), True, False)
     assert row["counts"] == {"replayed": 1}
     assert row["calls"][0]["cell"] == "cell-1"
+    assert (bad.read_bytes(), good.read_bytes()) == stored
     assert gone(tmp_path / "nb")
 
 

@@ -78,7 +78,7 @@ def test_the_core_imports_nothing_but_the_standard_library_and_the_file_lock() -
     for path in (PACKAGE / "core").glob("*.py"):
         others = {module.split(".")[0] for module in imported(path)} - sys.stdlib_module_names - {"nbreplay"}
         assert others <= {"filelock", "jiter"}, path.name
-    assert not {module.split(".")[0] for module in imported(PACKAGE / "errors.py")} - {"__future__"}
+    assert {module.split(".")[0] for module in imported(PACKAGE / "errors.py")} <= sys.stdlib_module_names
 
 
 def test_the_way_imports_are_read_sees_them(tmp_path: Path) -> None:

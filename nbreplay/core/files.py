@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,14 +49,18 @@ class Writer:
                 file.write("*\n")
         if not os.access(self._private, os.W_OK):
             raise PermissionError(13, "permission denied")
-        self._between = _file_lock(os.path.join(self._private, "lock"))
+        self._lock = _FileLock(os.path.join(self._private, "lock"))
         self._clean()
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep every other writer out, of this process and of others."""
-        with thread_lock(self._root), self._between:
-            yield
+        with thread_lock(self._root):
+            self._lock.acquire()
+            try:
+                yield
+            finally:
+                self._lock.release()
 
     def replace(self, name: str, data: bytes) -> tuple[int, int, int]:
         """Put `data` into the file `name`, at once for every reader; return its time, size and inode."""
@@ -94,10 +99,42 @@ class Writer:
                         os.unlink(entry.path)
 
 
-def _file_lock(path: str) -> Any:
-    try:
-        from filelock import FileLock
-    except ImportError:  # Pyodide, where there is no other process
-        return contextlib.nullcontext()
-    # The usual wait of 50 ms between two tries would be longer than a whole recording.
-    return FileLock(path, thread_local=False, is_singleton=True, poll_interval=0.002)
+class _FileLock:
+    """The lock among processes, on a file that stays open: opening it for every write takes longer than writing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._descriptor, self._process = -1, -1
+        weakref.finalize(self, _close, self.__dict__)
+
+    def acquire(self) -> None:
+        try:
+            from filelock import lock_descriptor
+        except ImportError:  # Pyodide, where there is no other process
+            return
+        while True:
+            # A forked child would share its parent's lock; a file that was removed meanwhile would keep nobody out.
+            if self._process != os.getpid():
+                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                self._process = os.getpid()
+            lock_descriptor(self._descriptor, poll_interval=0.002)
+            try:
+                if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
+                    return
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            os.close(self._descriptor)
+            self._process = -1
+
+    def release(self) -> None:
+        try:
+            from filelock import unlock_descriptor
+        except ImportError:
+            return
+        unlock_descriptor(self._descriptor)
+
+
+def _close(state: dict[str, Any]) -> None:
+    if state["_process"] == os.getpid():
+        with contextlib.suppress(OSError):
+            os.close(state["_descriptor"])
