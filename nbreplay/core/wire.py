@@ -172,7 +172,7 @@ def plain_body(data: bytes, content_type: str) -> Json | Text | Blob:
             text = None
         if text is not None:
             body = _json_body(text) if text[0] in '{["' or text.lstrip()[:1] in ("{", "[") else None
-            if body is not None and body.data() == data:
+            if body is not None:
                 return body
             if textual:
                 return Text(text)
@@ -190,13 +190,7 @@ def _json_body(text: str) -> Json | None:
     if is_deep(value, bare):
         return None
     style = json_style(value, bare)
-    if style is None or _has_surrogate(text):
-        return None
-    return Json(value, style, text[len(bare) :])
-
-
-def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= char <= "\udfff" for char in text) if not text.isascii() else False
+    return None if style is None else Json(value, style, text[len(bare) :])
 
 
 def _refuse(constant: str) -> Any:
