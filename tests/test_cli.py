@@ -126,8 +126,9 @@ def test_a_corrupt_file_is_named(kept: Path, capsys: pytest.CaptureFixture[str])
         assert name in capsys.readouterr().err
 
 
-def test_ls_into_a_program_that_stops_reading(kept: Path) -> None:
-    """As `nbreplay ls | head -1` with more than a pipe holds, and with less."""
+def test_ls_into_a_program_that_stops_reading(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `nbreplay ls | head -1`."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     text = (kept / name_of(kept, "hello")).read_text(encoding="utf-8")
     value = json.loads(text)
     for command in (["ls"], ["ls", "--json"], ["show", value["key"]]):

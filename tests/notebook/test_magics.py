@@ -351,6 +351,13 @@ client.chat.completions.create(model="test", messages=messages).choices[0].messa
     assert again.status[-1].startswith("nbreplay: 1 replayed")
 
 
+def test_loading_by_a_silent_request(bare: Kernel) -> None:
+    """No cell runs then, though the last one in the history may speak of nbreplay."""
+    bare.run("'nbreplay'")
+    bare.run("%load_ext nbreplay\nfrom nbreplay.core import active\nleft = active.current_run()", silent=True)
+    assert bare.run("left is None").result == "True"
+
+
 def test_loading_again_changes_nothing(kernel: Kernel) -> None:
     kernel.run("%replay record kept")
     assert not kernel.run("%load_ext nbreplay").ename

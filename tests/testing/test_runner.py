@@ -239,9 +239,17 @@ def test_several_at_once(tmp_path: Path) -> None:
     assert gone(tmp_path)
 
 
-def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path) -> None:
+SCRIPTS = {
+    "command": ("import sys; from nbreplay.cli import main; sys.exit(main(['run', sys.argv[1]]))", 130),
+    "function": ("import sys; from nbreplay.testing.runner import run; run(sys.argv[1])", -signal.SIGINT),
+}
+
+
+@pytest.mark.parametrize("how", SCRIPTS)
+def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path, how: str) -> None:
+    script, status = SCRIPTS[how]
     path = notebook(tmp_path / "one.ipynb", ASK, "import time\ntime.sleep(300)")
-    command = [sys.executable, "-c", "import sys; from nbreplay.cli import main; sys.exit(main())", "run", str(path)]
+    command = [sys.executable, "-c", script, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             while not (tmp_path / "kernels").exists() and process.poll() is None:
@@ -250,8 +258,9 @@ def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path) -> None:
             _, said = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    assert process.returncode == status, said
+    assert said.endswith("nbreplay: interrupted\n" if how == "command" else "KeyboardInterrupt\n")
+    assert how == "function" or "Traceback" not in said
     assert gone(tmp_path)
 
 
@@ -274,7 +283,10 @@ def plain(indent: Any = 1, **more: Any) -> str:
             "execution_count": 8,
             "id": "d",
             "metadata": {},
-            "outputs": [{"output_type": "stream", "text": "one\ntwo\n", "name": "stdout"}],
+            "outputs": [
+                {"output_type": "stream", "text": ["one\n", "two\n"], "name": "stdout"},
+                {"output_type": "stream", "text": "three\nfour\n", "name": "stderr"},
+            ],
             "source": ["print('one')\n", "print('two')"],
         },
     ]
