@@ -18,7 +18,7 @@ PACKAGE = Path(nbreplay.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LINES = 300
 # About as many as a module may have; these are still a little longer.
-LONGER = {"nbreplay.core.recording", "nbreplay.core.session"}
+LONGER = {"nbreplay.core.session"}
 
 # errors <- core <- intercept <- notebook, testing, cli; core <- formats <- analysis.
 MAY_IMPORT = {
