@@ -121,7 +121,8 @@ class Recorder:
             if self.saved is not None and len(self._pieces) == self._flushed:
                 return
             self._flushed, self._interrupted = len(self._pieces), interrupted and not whole
-            self.session.keep(self, self._take(None if whole else "interrupted" if interrupted else "open", None))
+            reason = None if whole else "interrupted" if interrupted else "open"
+            self.session.keep(self, lambda: self._take(reason, None))
 
     def _has_ended(self) -> bool:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
@@ -135,7 +136,7 @@ class Recorder:
             if reason == "interrupted" and self.status is None:
                 self.session.drop(self, "interrupted before there was an answer: nothing to keep")
                 return
-            self.session.keep(self, self._take(reason, error))
+            self.session.keep(self, lambda: self._take(reason, error))
 
     def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:
         now = time.perf_counter()

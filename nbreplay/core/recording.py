@@ -12,11 +12,10 @@ from typing import Any
 
 import jiter
 
-from nbreplay.core.request import key_of
 from nbreplay.core.take import Take, dumps, take_from
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["FORMAT", "Recording", "file_name", "is_keyed_right", "parse", "parse_head"]
+__all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
 
 FORMAT = 1
 
@@ -170,8 +169,3 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
             pass
     recording = parse(text)
     return recording.kind, recording.key, dict(recording.request)
-
-
-def is_keyed_right(recording: Recording) -> bool:
-    """Tell whether the key of a recording is the hash of its request."""
-    return key_of(recording.kind, recording.request) == recording.key

@@ -48,8 +48,8 @@ def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | Non
     for leaves in channels.values():
         _scrub(leaves, redactor)
     for index, value, before in values:
-        after = encode_json(value, events.style)
-        if after != before and json.loads(before) != value:
+        if json.loads(before) != value:
+            after = encode_json(value, events.style)
             text = parts[index].decode("utf-8", "surrogateescape")
             parts[index] = text.replace(before, after, 1).encode("utf-8", "surrogateescape")
     return parts if parts != before_all else None

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active
@@ -195,10 +196,12 @@ class Session:
         ordered = sorted(takes.values(), key=lambda take: take.recorded_at)
         return Recording(request.key, request.kind, request.fields, tuple(ordered))
 
-    def keep(self, recorder: Recorder, take: Take) -> None:
-        """Write what a recorder has taken down, and log it. Never raises: the caller has its answer."""
+    def keep(self, recorder: Recorder, made: Callable[[], Take]) -> None:
+        """Make a take of what a recorder has taken down, write and log it. Never raises: the caller has its answer."""
+        take: Take | None = None
         outcome, note = "recorded", ""
         try:
+            take = made()
             with recorder.run.lock:
                 if not self._write(recorder, take):
                     if recorder.mode is Mode.AUTO:
@@ -212,7 +215,7 @@ class Session:
                     f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
                 )
         self._log(recorder, take, outcome, note)
-        if take.reason not in ("open", "interrupted"):
+        if take is None or take.reason not in ("open", "interrupted"):
             self.release(recorder)
 
     def release(self, recorder: Recorder) -> None:

@@ -896,3 +896,18 @@ def test_the_end_of_an_answer_counts_once(store: Path) -> None:
     auto.flush()
     assert answers(store) == [N1]
     assert outcomes(auto) == ["recorded"]
+
+
+def test_an_answer_that_cannot_be_taken_down_costs_its_caller_nothing(store: Path) -> None:
+    def broken(_: object) -> list[tuple[float, bytes]]:
+        raise RuntimeError("no such encoding")
+
+    made = session(store, "record")
+    recorder = made.ask(chat("hi"))
+    assert isinstance(recorder, Recorder)
+    recorder.answered(200, [("content-type", "application/json")])
+    recorder.decode = broken
+    recorder.feed(b"{}")
+    with pytest.warns(UserWarning, match="has its answer all the same"):
+        recorder.end()
+    assert [item.outcome for item in made.interactions] == ["unsaved"]
