@@ -88,7 +88,9 @@ class Run:
         What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
         then show that it replays.
         """
-        used = self._used.get((replaying, slot), [])
+        used = self._used.get((replaying, slot))
+        if not used:
+            return list(recording.takes)
         same = {id(take) for take in used}
         left = [take for take in recording.takes if id(take) not in same]
         if len(left) + len(used) > len(recording.takes):

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jiter
+
 from nbreplay.core.stream import Chunk, Events, Frame
-from nbreplay.core.wire import encode_json
+from nbreplay.core.wire import compact, encode_json
 
 __all__ = ["events_of"]
 
-_SAMPLE = 64
+_SAMPLE = 24
 
 
 _Block = tuple[int, str, str | None, str | None]
@@ -83,9 +85,10 @@ def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float)
     start = end = at = 0
     for part in cut:
         start += len(part) + over
-        while end < start:
-            time, piece = next(arrivals)
-            end += len(piece)
+        if end < start:
+            while end < start:
+                time, piece = next(arrivals)
+                end += len(piece)
             at = max(0, round((time - started) * 1000))
         text = part.decode("utf-8", "surrogateescape")
         if usual and text[:6] == "data: " and "\n" not in text:
@@ -139,8 +142,8 @@ def _values(
         bodies = [body or text for body, text in zip(inner, texts, strict=True)]
     try:
         # All in one call; where something in it is no JSON, each for itself.
-        values: list[Any] = _decode(f"[{','.join(bodies)}]")
-    except (ValueError, RecursionError):
+        values: list[Any] = jiter.from_json(f"[{','.join(bodies)}]".encode(), allow_inf_nan=False)
+    except ValueError:
         values = []
     if len(values) != len(bodies):
         values = [_parsed(body) for body in bodies]
@@ -167,10 +170,11 @@ def _keep_exact(
     values: list[dict[str, Any] | None], texts: Sequence[str], inner: Sequence[str], events: Events
 ) -> None:
     """Give up, in `values`, what does not come back exactly as it was; there is no other way to be sure."""
-    framed = [index for index, value in enumerate(values) if value is not None and inner[index]]
+    whole = not events.common and events.style == "compact"
+    easy = [index for index, value in enumerate(values) if value is not None and (whole or inner[index])]
     # One comparison for all of them is nearly always enough.
-    between = f"[{','.join([inner[index] for index in framed])}]"
-    exact = set(framed) if _written([values[index] for index in framed], "compact") == between else set()
+    between = f"[{','.join([inner[index] or texts[index] for index in easy])}]"
+    exact = set(easy) if compact([values[index] for index in easy], between) == _bytes(between) else set()
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
         again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
@@ -179,6 +183,10 @@ def _keep_exact(
     for index, text in zip(left, again, strict=True):
         if text != texts[index]:
             values[index] = None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _written(value: Any, style: str) -> str | None:

@@ -94,10 +94,10 @@ class Log:
         self._served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
 
-    def start(self) -> int:
-        """Reserve a place for a call that has just started."""
+    def start(self, interaction: Interaction | None = None) -> int:
+        """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
         with self._lock:
-            self._slots.append(None)
+            self._slots.append(interaction)
             return len(self._slots) - 1
 
     def finish(self, place: int, interaction: Interaction) -> None:

@@ -109,6 +109,7 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
 
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
 _HAS_IDS = re.compile(rb'"(?:\w*_ids?|id|conversation|container)"\s*:')
+_HINTS = (b'id"', b'ids"', b'conversation"', b'container"')
 _CONTENT = ("messages", "input", "contents")
 _REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "id"})
 
@@ -129,7 +130,7 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     ids : list of str
         Takes the replaced ids, verbatim and in order; appended to.
     """
-    if not isinstance(body, dict) or not _HAS_IDS.search(raw):
+    if not isinstance(body, dict) or not any(hint in raw for hint in _HINTS) or not _HAS_IDS.search(raw):
         return body
     defined: set[str] = set()
     for name in _CONTENT:

@@ -140,7 +140,7 @@ class Recorder:
 
     def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:
         now = time.perf_counter()
-        redactor = Redactor(self.call.tokens())  # the environment was read anew when the call started
+        redactor = Redactor(self.call.tokens)  # the environment was read anew when the call started
         body = self._body(redactor)
         kept = {n: v for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
         if "location" in kept or redactor.finds("\n".join(kept.values())):
@@ -150,7 +150,7 @@ class Recorder:
         return Take(
             recorded_at=utc(time.time()),
             host=self.call.host,
-            url=Redactor(self.call.tokens()).url(self.call.target),
+            url=Redactor(self.call.tokens).url(self.call.target),
             sdk=redactor.text(self.call.sdk),
             body=body,
             status=self.status,

@@ -67,7 +67,10 @@ _QUERY = re.compile(
 
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
 
-_compiled: dict[tuple[str, ...], tuple[tuple[str, ...], re.Pattern[str]]] = {}
+_Known = tuple[tuple[str, ...], re.Pattern[str], bool]
+"""Every form of the known secrets, the pattern of all, and whether one of the forms has signs that JSON escapes."""
+
+_compiled: dict[tuple[tuple[str, ...], tuple[str, ...]], _Known] = {}
 _environment: tuple[str, ...] | None = None
 _lock = threading.Lock()
 
@@ -96,16 +99,15 @@ def _telling(value: str) -> bool:
     return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
 
 
-def _compile(values: tuple[str, ...]) -> tuple[tuple[str, ...], re.Pattern[str]]:
-    """Return every form in which `values` may stand in a text, and the pattern of all secrets."""
-    made = _compiled.get(values)
-    if made is None:
-        literals = (*(form for value in values for form in _forms(value)), PLACEHOLDER)
-        pattern = re.compile("|".join([*map(re.escape, literals), *_PATTERNS]), re.S)
-        with _lock:
-            if len(_compiled) > 64:
-                _compiled.clear()
-            made = _compiled[values] = literals, pattern
+def _compile(environment: tuple[str, ...], extra: tuple[str, ...]) -> _Known:
+    more = [value for value in dict.fromkeys(extra) if value not in environment and _telling(value)]
+    literals = (*(form for value in (*environment, *more) for form in _forms(value)), PLACEHOLDER)
+    pattern = re.compile("|".join([*map(re.escape, literals), *_PATTERNS]), re.S)
+    made = literals, pattern, any("\\" in literal for literal in literals)
+    with _lock:
+        if len(_compiled) > 64:
+            _compiled.clear()
+        _compiled[environment, extra] = made
     return made
 
 
@@ -133,14 +135,21 @@ class Redactor:
         Values known to be secret here, such as the token of this very request.
     fresh : bool
         Read the environment anew.
+
+    Attributes
+    ----------
+    count : int
+        How many were taken out so far.
+    odd : bool
+        Whether a known secret has signs that JSON escapes: in JSON within JSON, `finds` does not see it.
     """
 
-    __slots__ = ("_literals", "_pattern", "_seen", "count")
+    __slots__ = ("_literals", "_pattern", "_seen", "count", "odd")
 
     def __init__(self, extra: Iterable[str] = (), *, fresh: bool = False) -> None:
-        literals = environment_secrets(fresh=fresh)
-        more = tuple(value for value in extra if value not in literals and _telling(value))
-        self._literals, self._pattern = _compile(literals + more if more else literals)
+        environment, given = environment_secrets(fresh=fresh), tuple(extra)
+        known = _compiled.get((environment, given)) or _compile(environment, given)
+        self._literals, self._pattern, self.odd = known
         self._seen: dict[str, int] = {}
         self.count = 0
 
@@ -150,11 +159,6 @@ class Redactor:
             if hint in text:
                 return self._pattern.search(text) is not None
         return any(literal in text for literal in self._literals)
-
-    @property
-    def odd(self) -> bool:
-        """Whether a known secret has signs that JSON escapes: in JSON within JSON, `finds` does not see it."""
-        return any("\\" in literal for literal in self._literals)
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""

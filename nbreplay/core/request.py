@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -18,7 +18,7 @@ import jiter
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
-from nbreplay.core.wire import is_deep
+from nbreplay.core.wire import compact, is_deep
 
 __all__ = ["Call", "Request", "canonical", "key_of", "normalised", "request_of"]
 
@@ -27,11 +27,10 @@ _TEXT_PART = 4096  # bytes; a longer part of a form is keyed and stored by its d
 _encode_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
-@dataclass(frozen=True, slots=True)
 class Call:
     """One outgoing HTTP call, in the neutral terms that every interceptor can give.
 
-    Attributes
+    Parameters
     ----------
     method : str
     host : str
@@ -39,55 +38,91 @@ class Call:
     target : str
         Path and query, as they go over the wire.
     content_type : str
+        Taken from the headers where it is empty.
     body : bytes
     headers : sequence of (bytes, bytes)
         The request's headers. Only looked at for secrets and for the name of the SDK; never stored.
     library : str
         The HTTP library that makes the call, with its version.
+
     """
 
-    method: str
-    host: str
-    target: str
-    content_type: str
-    body: bytes
-    headers: Sequence[tuple[bytes, bytes]] = field(default=(), repr=False)
-    library: str = ""
+    __slots__ = ("_agent", "_seen", "_tokens", "_type", "body", "headers", "host", "library", "method", "target")
 
-    def header(self, name: bytes) -> str:
-        """Return the value of a header, or ``""``; `name` in lower case."""
-        for key, value in self.headers:
-            if key.lower() == name:
-                return value.decode("latin-1")
-        return ""
+    def __init__(
+        self,
+        method: str,
+        host: str,
+        target: str,
+        content_type: str,
+        body: bytes,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        library: str = "",
+    ) -> None:
+        self.method, self.host, self.target = method, host, target
+        self.body, self.headers, self.library = body, headers, library
+        self._type, self._agent, self._seen = content_type, b"", False
+        self._tokens: tuple[str, ...] = ()
 
-    def tokens(self) -> list[str]:
-        """Return the credentials that this call carries in its headers and its query."""
+    @property
+    def content_type(self) -> str:
+        """The type of the body, or ``""``."""
+        if not self._seen:
+            self._look()
+        return self._type
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The credentials that the call carries in its headers and its query."""
+        if not self._seen:
+            self._look()
+        return self._tokens
+
+    def _look(self) -> None:
+        self._seen = True
         found = query_secrets(self.target) if "?" in self.target else []
-        for key, value in self.headers:
-            # The names of headers are few, and lowering each of them in every call takes longer than all the rest.
-            credential = _credential.get(key)
-            if credential is None:
-                credential = _credential[key] = key.lower() in _CREDENTIALS
-            if credential:
-                text = value.decode("latin-1")
-                found.append(text.rpartition(" ")[2])
-        return found
+        # Once through the headers: each look at them in every call takes longer than most of what comes after.
+        for name, value in self.headers:
+            role = _roles.get(name)
+            if role is None:
+                role = _roles[name] = _ROLES.get(name.lower(), "")
+            if not role:
+                continue
+            if role == "credential":
+                found.append(value.decode("latin-1").rpartition(" ")[2])
+            elif role == "cookie":
+                found += [pair.partition("=")[2].strip() for pair in value.decode("latin-1").split(";")]
+            elif role == "agent":
+                self._agent = value
+            elif not self._type:
+                self._type = value.decode("latin-1")
+        self._tokens = tuple(found)
 
     @property
     def sdk(self) -> str:
         """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
-        agent = self.header(b"user-agent")
+        if not self._seen:
+            self._look()
+        agent = self._agent.decode("latin-1")
         match = _AGENT.match(agent)
         if match:
             return f"{match.group(1).lower()} {match.group(2)}"
         return self.library or agent
 
 
-_CREDENTIALS = frozenset(
-    {b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"proxy-authorization"}
-)
-_credential: dict[bytes, bool] = {}
+_ROLES = {
+    **dict.fromkeys(
+        (
+            *(b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-auth-token"),
+            *(b"x-access-token", b"x-amz-security-token", b"x-subscription-token", b"ocp-apim-subscription-key"),
+        ),
+        "credential",
+    ),
+    b"cookie": "cookie",
+    b"user-agent": "agent",
+    b"content-type": "type",
+}
+_roles: dict[bytes, str] = {}
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/Python (\d[\w.]*)")
 
 
@@ -127,14 +162,25 @@ class Request:
         return match.group(1) if match else ""
 
 
-def canonical(kind: str, fields: Mapping[str, Any]) -> str:
+def canonical(kind: str, fields: Mapping[str, Any]) -> bytes:
     """Return the text whose hash is the key: sorted names, no white space, ASCII."""
-    return _encode_canonical([kind, fields])
+    made = compact(_sorted([kind, fields]))
+    if made is None or not made.isascii() or b"\x7f" in made:
+        return _encode_canonical([kind, fields]).encode("ascii")
+    return made
+
+
+def _sorted(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: item if type(item := node[name]) is str else _sorted(item) for name in sorted(node)}
+    if isinstance(node, list):
+        return [item if type(item) is str else _sorted(item) for item in node]
+    return node
 
 
 def key_of(kind: str, fields: Mapping[str, Any]) -> str:
     """Return the key of a canonical request."""
-    return f"{ALGORITHM}:{hashlib.sha256(canonical(kind, fields).encode('ascii')).hexdigest()}"
+    return f"{ALGORITHM}:{hashlib.sha256(canonical(kind, fields)).hexdigest()}"
 
 
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *, fresh: bool = False) -> Request:
@@ -150,7 +196,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
     fresh : bool
         Read the environment's secrets anew; wanted where something may be written.
     """
-    redactor = Redactor(call.tokens(), fresh=fresh)
+    redactor = Redactor(call.tokens, fresh=fresh)
     path, _, query = call.target.partition("?")
     name, body = _body(call, redactor)
     known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
@@ -169,7 +215,8 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
             fields[place] = _issued_in_path(fields[place], issued, ids)
     if name:
         fields[name] = body
-        fields = normalised(fields, normaliser)
+        if normaliser:
+            fields = normalised(fields, normaliser)
         if name == "body":
             fields[name] = replace_ids(fields[name], call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids))

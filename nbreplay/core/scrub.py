@@ -17,7 +17,6 @@ __all__ = ["scrubbed"]
 _TEXTS = re.compile(
     r'"(?:content|text|delta|arguments|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
 )
-_NUMBERS = re.compile(r'"(?:index|output_index)":\s?(\d+)')
 _PLACES = ("index", "output_index", "content_index", "item_id")
 
 
@@ -27,7 +26,8 @@ def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | Non
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
     # Where several answers or calls come by turns, only each for itself shows what it says.
-    by_turns = len(set(_NUMBERS.findall(text))) > 1
+    numbered = text.count('index":')
+    by_turns = numbered and numbered != text.count('index":0') + text.count('index": 0')
     if not by_turns and not redactor.finds("".join(_TEXTS.findall(text))):
         return None
     parts = events.parts()

@@ -100,6 +100,13 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         self.stop()
 
+    def passes(self, host: str) -> bool:
+        """Tell whether the session is off, and log a call to `host` as live where it is: there is nothing to ask."""
+        if self.mode is not Mode.OFF:
+            return False
+        self._add(active.current_run() or self._run, None, None, "live", "", host)
+        return True
+
     def ask(self, call: Call) -> Replay | Recorder | None:
         """Decide what becomes of `call`, once and for all.
 
@@ -121,7 +128,7 @@ class Session:
         run = active.current_run() or self._run
         if mode is Mode.OFF or not self._ours(call.host, mode):
             self._refuse_placeholder(call, run, mode, None)
-            self._add(run, None, None, "live", host=call.host)
+            self._add(run, None, None, "live", "", call.host)
             return None
         started = time.perf_counter()
         try:
@@ -177,7 +184,7 @@ class Session:
             return None
         self._note_issued(request, take)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
-        place = self._add(run, request, take, "replayed", note=note, host=call.host)
+        place = self._add(run, request, take, "replayed", note, call.host)
         return Replay(take, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
@@ -261,7 +268,7 @@ class Session:
     def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
         served = time.perf_counter() - recorder.started
         made = Interaction(
-            recorder.request, take, outcome, recorder.run.cell, served, note, str(self.store.path), recorder.call.host
+            recorder.request, take, outcome, recorder.run.cell, served, note, self.store.name, recorder.call.host
         )
         self.log.finish(recorder.place, made)
 
@@ -275,7 +282,7 @@ class Session:
     def blocked(self, host: str, text: str) -> None:
         """Log that something was refused to leave."""
         run = active.current_run() or self._run
-        self._add(run, None, None, "blocked", note=text, host=host)
+        self._add(run, None, None, "blocked", text, host)
 
     def _miss(
         self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, cause: BaseException | None = None
@@ -284,23 +291,19 @@ class Session:
 
         miss = explain(request, call, self.store, run.cell, mode, why)
         self.last_miss = miss
-        self._add(run, request, None, "missing", note=miss.text, host=call.host)
+        self._add(run, request, None, "missing", miss.text, call.host)
         raise RecordingMissing(miss.text) from cause
 
     def _refuse_placeholder(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
-        if PLACEHOLDER in call.target or any(PLACEHOLDER.encode() in value for _, value in call.headers):
+        if PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers):
             why = (
                 "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, "
                 "which is never sent. Set the key (in the environment or in .env), and build the client anew"
             )
             self._miss(call, request, run, mode, why)
 
-    def _add(
-        self, run: Run, request: Request | None, take: Take | None, outcome: str, *, note: str = "", host: str = ""
-    ) -> int:
-        place = self.log.start()
-        self.log.finish(place, Interaction(request, take, outcome, run.cell, None, note, str(self.store.path), host))
-        return place
+    def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
+        return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
 
     def _note_issued(self, request: Request, take: Take) -> None:
         if request.kind in _STATELESS:
@@ -311,6 +314,7 @@ class Session:
                 self.log.issued.setdefault(own, request.key)
 
 
+_PLACEHOLDER = PLACEHOLDER.encode()
 # What such calls answer is never referred to by later ones.
 _STATELESS = frozenset(
     {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}

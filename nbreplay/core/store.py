@@ -47,6 +47,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
         self.path = Path(path).expanduser()
+        self.name = str(self.path)
         self.durable = durable
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(

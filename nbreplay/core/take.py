@@ -137,45 +137,46 @@ def take_from(data: dict[str, Any]) -> Take:
     ------
     RecordingFormatError, UnsafeRecordingError
     """
-    status, ids, headers, cell = data.get("status", 200), data.get("ids", []), data.get("headers", {}), data.get("cell")
+    get = data.get
+    status, ids, headers, cell = get("status", 200), get("ids", []), get("headers", {}), get("cell")
     if status is not None and (type(status) is not int or not 100 <= status <= 599):
         raise RecordingFormatError(f"its status is {status!r}")
-    for name in ("recorded_at", "host", "url", "sdk"):
-        if not isinstance(data.get(name, ""), str):
-            raise RecordingFormatError(f"its {name} is {data[name]!r}")
-    for value in headers.values():
-        if not isinstance(value, str):
-            raise RecordingFormatError("a header of it is no text")
-    reason = data.get("reason")
+    about = at, host, url, sdk = get("recorded_at", ""), get("host", ""), get("url", ""), get("sdk", "")
+    if not _TEXT.issuperset(map(type, about)):
+        raise RecordingFormatError(f"one of its recorded_at, host, url and sdk is no text: {about!r}")
+    if not _TEXT.issuperset(map(type, headers.values())):
+        raise RecordingFormatError("a header of it is no text")
+    reason = get("reason")
     if reason is not None and reason not in REASONS:
         raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
     if type(ids) is not list or (ids and not all(isinstance(value, str) for value in ids)):
         raise RecordingFormatError(f"its ids are {ids!r}")
-    error = data.get("error")
+    error = get("error")
     if error is not None and not all(isinstance(value, str) for value in error.values()):
         raise RecordingFormatError(f"its error is {error!r}")
-    elapsed = data.get("elapsed_ms")
+    elapsed = get("elapsed_ms")
     if elapsed is not None and type(elapsed) not in (int, float):
         raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
     return Take(
-        data.get("recorded_at", ""),
-        data.get("host", ""),
-        data.get("url", ""),
-        data.get("sdk", ""),
+        at,
+        host,
+        url,
+        sdk,
         events_from(data) if "chunks" in data else body_of(data),
         status,
         headers,
         None if cell is None else CellRef(cell.get("id"), str(cell.get("source", ""))),
         tuple(ids),
-        bool(data.get("complete", True)),
+        bool(get("complete", True)),
         reason,
-        data.get("redacted", 0),
+        get("redacted", 0),
         elapsed,
         error,
         {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
     )
 
 
+_TEXT = frozenset([str])
 _TAKE = frozenset(
     (
         *("recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted"),

@@ -12,7 +12,6 @@ import gc
 import ipaddress
 import socket
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from nbreplay.core import active
@@ -21,7 +20,7 @@ from nbreplay.core.hosts import host_matches
 from nbreplay.core.session import Session
 from nbreplay.errors import NetworkBlocked
 
-__all__ = ["install", "permitted", "unseen"]
+__all__ = ["install", "passing", "permitted", "unseen"]
 
 _installed = False
 _permitted: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
@@ -42,19 +41,28 @@ def unseen() -> list[str]:
     return [name for name in _UNSEEN if name in sys.modules]
 
 
-@contextlib.contextmanager
-def permitted(host: str) -> Iterator[None]:
-    """Let one call through that was decided to go out, by an inner transport or by ``--allow``."""
-    bare = host.rpartition(":")[0] or host
-    token = _permitted.set(True)
-    _permitted_hosts[bare] = _permitted_hosts.get(bare, 0) + 1
-    try:
-        yield
-    finally:
-        _permitted_hosts[bare] -= 1
+class permitted:  # noqa: N801
+    """Let one call through that was decided to go out, by an inner transport or by ``--allow``. A context manager."""
+
+    __slots__ = ("_host", "_token")
+
+    def __init__(self, host: str) -> None:
+        self._host = host.rpartition(":")[0] or host
+
+    def __enter__(self) -> None:
+        self._token = _permitted.set(True)
+        _permitted_hosts[self._host] = _permitted_hosts.get(self._host, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        _permitted_hosts[self._host] -= 1
         # A generator may be finished in another context than it was started in.
         with contextlib.suppress(ValueError):
-            _permitted.reset(token)
+            _permitted.reset(self._token)
+
+
+def passing() -> bool:
+    """Tell whether this is inside a call that is decided: a library over another is asked once, the outer one."""
+    return _permitted.get()
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:

@@ -101,19 +101,16 @@ class _Transport:
         self._ask, self._inner, self._own = ask, inner, inner is None
 
     def handle_request(self, request: Any) -> Any:
-        session = self._ask()
-        if session is None:
-            keys.refuse(request.headers.raw)
-            return self._inner.handle_request(request)
-        decision = session.ask(_call(request, request.read()))
+        session = keys.asked(self._ask(), _host(request), request.headers.raw)
+        decision = None if session is None else session.ask(_call(request, request.read()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._sender(request, "HTTPTransport")
         if decision is None:
-            with guard.permitted(request.url.host):
+            with guard.permitted(_host(request)):
                 return inner.handle_request(request)
         try:
-            with guard.permitted(request.url.host):
+            with guard.permitted(_host(request)):
                 response = inner.handle_request(request)
         except BaseException as error:
             failed(decision, error)
@@ -121,19 +118,16 @@ class _Transport:
         return tee(request, response, decision, asynchronous=False)
 
     async def handle_async_request(self, request: Any) -> Any:
-        session = self._ask()
-        if session is None:
-            keys.refuse(request.headers.raw)
-            return await self._inner.handle_async_request(request)
-        decision = session.ask(_call(request, await request.aread()))
+        session = keys.asked(self._ask(), _host(request), request.headers.raw)
+        decision = None if session is None else session.ask(_call(request, await request.aread()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._sender(request, "AsyncHTTPTransport")
         if decision is None:
-            with guard.permitted(request.url.host):
+            with guard.permitted(_host(request)):
                 return await inner.handle_async_request(request)
         try:
-            with guard.permitted(request.url.host):
+            with guard.permitted(_host(request)):
                 response = await inner.handle_async_request(request)
         except BaseException as error:
             failed(decision, error)
@@ -172,19 +166,11 @@ class _Transport:
         await self.aclose()
 
 
+def _host(request: Any) -> str:
+    host: str = request.url.netloc.decode("ascii")
+    return host
+
+
 def _call(request: Any, body: bytes) -> Call:
-    url, raw = request.url, request.headers.raw
-    content_type = b""
-    for name, value in raw:
-        if name.lower() == b"content-type":
-            content_type = value
-            break
-    return Call(
-        request.method,
-        url.netloc.decode("ascii"),
-        url.raw_path.decode("ascii"),
-        content_type.decode("latin-1"),
-        body,
-        raw,
-        named(request),
-    )
+    target = request.url.raw_path.decode("ascii")
+    return Call(request.method, _host(request), target, "", body, request.headers.raw, named(request))

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.core.session import Session
 from nbreplay.errors import RecordingMissing
 
-__all__ = ["ever_placed", "place", "placed", "refuse", "withdraw"]
+__all__ = ["asked", "ever_placed", "place", "placed", "refuse", "withdraw"]
 
 # (the SDK, the variables that it takes its key from; the first stands in for all)
 _SDKS = (
@@ -26,7 +27,7 @@ _SDKS = (
 )
 _MARK = PLACEHOLDER.encode()
 _placed: set[str] = set()
-_ever = False
+_ever = PLACEHOLDER in os.environ.values()  # a parent process may have had it
 
 
 def place() -> None:
@@ -60,6 +61,21 @@ def placed() -> list[str]:
 def ever_placed() -> bool:
     """Tell whether a client may be around that holds a placeholder."""
     return _ever
+
+
+def asked(session: Session | None, host: str, headers: Iterable[tuple[bytes, bytes]]) -> Session | None:
+    """Return `session` where it is to be asked about a call, None where the call is simply passed on.
+
+    Raises
+    ------
+    RecordingMissing
+        Outside any session, where the call carries a placeholder.
+    """
+    if session is not None:
+        # Where a placeholder may be around, the session that is off looks at the call before it goes.
+        return session if _ever or not session.passes(host) else None
+    refuse(headers)
+    return None
 
 
 def refuse(headers: Iterable[tuple[bytes, bytes]]) -> None:

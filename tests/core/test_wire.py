@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.wire import LARGE, STYLES, Blob, Json, Text, body_of, encode_json, is_textual, plain_body
+from nbreplay.core.wire import LARGE, STYLES, Blob, Json, Text, body_of, compact, encode_json, is_textual, plain_body
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, json_bodies, json_values, through_file
 
@@ -30,6 +30,21 @@ def test_json_is_kept_as_data_in_whatever_style_it_came(value: Any, style: str, 
 def test_json_in_any_other_style_comes_back_too(value: Any, style: dict[str, Any]) -> None:
     data = json.dumps(value, **style).encode()
     assert plain_body(data, JSON).data() == data == through_file(plain_body(data, JSON))
+
+
+@given(json_bodies | st.lists(st.floats(allow_nan=False, allow_infinity=False)))
+@example([1e16, 1e-5, 0.0001, -0.0, 1.5e300, 5e-324, 123456789012345680.0, 2**70])
+@example({"a": "\x7f\x00\u2028\U0001f642/"})
+@example(["\ud800"])
+def test_the_fast_way_to_write_json_writes_the_same_or_nothing(value: Any) -> None:
+    slow = encode_json(value).encode("utf-8", "surrogatepass")
+    assert compact(value) in (slow, None)
+    assert compact(value, slow.decode("utf-8", "surrogatepass")) in (slow, None)
+
+
+def test_the_fast_way_is_taken_for_what_models_send() -> None:
+    value = {"choices": [{"delta": {"content": "Tokyo"}, "logprobs": -0.25, "index": 0}], "created": 1763841350}
+    assert compact(value) == compact(value, encode_json(value)) == encode_json(value).encode()
 
 
 @given(st.binary(), st.sampled_from(["", JSON, "text/plain", "text/plain; charset=latin-1", "audio/mpeg"]))

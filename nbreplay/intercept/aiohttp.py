@@ -1,0 +1,168 @@
+"""aiohttp: its exchanges to `Session`, the session's answers to its responses.
+
+The hook is where a connection is asked for, once for every exchange: redirects, retries, cookies and
+middlewares stay the library's own, around it. Whatever client session asks, whenever it was built, passes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import warnings
+import weakref
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from nbreplay.core import active
+from nbreplay.core.config import Mode
+from nbreplay.core.hosts import host_matches
+from nbreplay.core.replay import Replay
+from nbreplay.core.request import Call
+from nbreplay.core.session import Session
+from nbreplay.errors import NetworkBlocked, RecordingMissing
+from nbreplay.intercept import guard, keys
+from nbreplay.intercept.aiohttp_bodies import connection_of, failed
+from nbreplay.intercept.aiohttp_tee import Tee, tee_of
+
+__all__ = ["install"]
+
+
+def install(library: ModuleType) -> Callable[[], None]:
+    """Hook into aiohttp; return what undoes it.
+
+    Raises
+    ------
+    AttributeError
+        Where the library no longer has a hook, or what a recording or a replay builds on.
+    """
+    connector, response, handler = library.BaseConnector, library.ClientResponse, library.client_proto.ResponseHandler
+    before_connect, before_start, before_params = connector.connect, response.start, handler.set_response_params
+    for name in ("feed_data", "set_exception", "_wait"):
+        getattr(library.StreamReader, name)
+
+    async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
+        if guard.passing():
+            return await before_connect(self, req, *args, **options)
+        session = active.current()
+        if session is None:
+            keys.refuse(_headers(req))
+            return await before_connect(self, req, *args, **options)
+        if req.headers.get("Upgrade", "").lower() == "websocket":
+            _websocket(session, req)
+            decision = None
+        else:
+            decision = session.ask(_call(library, req, await _body(library, req)))
+        if isinstance(decision, Replay):
+            return connection_of(library, self, req, decision)
+        try:
+            with guard.permitted((req.proxy or req.url).host):
+                connection = await before_connect(self, req, *args, **options)
+        except BaseException as error:
+            if decision is not None:
+                failed(decision, _timed_out(req) or error)
+            raise
+        if decision is not None:
+            Tee(library, decision, connection)
+        return connection
+
+    async def start(self: Any, connection: Any) -> Any:
+        started = await before_start(self, connection)
+        tee = tee_of(connection)
+        if tee is not None:
+            tee.answered(self)
+        return started
+
+    def set_response_params(self: Any, **params: Any) -> None:
+        # It says here only whether the library decodes; a connection is used again for calls that differ in that.
+        self.nbreplay_decodes = params.get("auto_decompress", True)
+        before_params(self, **params)
+
+    made = (
+        (connector, "connect", before_connect, connect),
+        (response, "start", before_start, start),
+        (handler, "set_response_params", before_params, set_response_params),
+    )
+    for owner, name, _, ours in made:
+        setattr(owner, name, ours)
+
+    def undo() -> None:
+        for owner, name, before, ours in made:
+            # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
+            if getattr(owner, name) is ours:
+                setattr(owner, name, before)
+
+    return undo
+
+
+def _headers(req: Any) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
+
+
+def _host(url: Any) -> str:
+    host = str(url.raw_host)
+    host = f"[{host}]" if ":" in host else host
+    return host if url.is_default_port() else f"{host}:{url.port}"
+
+
+def _call(library: ModuleType, req: Any, body: bytes) -> Call:
+    version = f"aiohttp {library.__version__}"
+    return Call(req.method, _host(req.url), req.url.raw_path_qs, "", body, _headers(req), version)
+
+
+def _timed_out(req: Any) -> BaseException | None:
+    """Return the error of the call's own timeout, which reaches what waits as a cancellation."""
+    try:
+        req._timer.assert_timeout()
+    except asyncio.TimeoutError as error:
+        return error
+    return None
+
+
+class _Collector:
+    """Takes what a payload writes, in place of a connection."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    async def write(self, chunk: Any) -> None:
+        self.pieces.append(bytes(chunk))
+
+
+async def _body(library: ModuleType, req: Any) -> bytes:
+    """Return the body that is going to be sent; what can be read only once is replaced by what was read."""
+    payload = req.body
+    if not payload or isinstance(payload, bytes | bytearray):
+        return bytes(payload or b"")
+    into = _Collector()
+    await payload.write(into)
+    data = b"".join(into.pieces)
+    if isinstance(payload, library.BytesPayload):
+        return data
+    # As a file, since the library warns of large bytes. The headers are there already, framing and boundary included.
+    again = io.BytesIO(data)
+    if hasattr(req, "update_body"):
+        await req.update_body(again)
+    else:
+        req.body = library.BytesIOPayload(again)
+    return data
+
+
+_warned: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _websocket(session: Session, req: Any) -> None:
+    """Refuse a websocket under replay; say once that it is not recorded, where other calls are."""
+    keys.refuse(_headers(req))
+    host, options = _host(req.url), session.options
+    call = f"aiohttp's ws_connect({str(req.url.with_query(None))!r})"
+    if session.mode is Mode.REPLAY and not host_matches(host, options.allow):
+        text = (
+            f"{call} opens a websocket. nbreplay records and replays HTTP, not websockets: nothing was sent. "
+            f"To let it through, say %replay replay --allow {host}"
+        )
+        session.blocked(host, text)
+        raise RecordingMissing(text) from NetworkBlocked(text)
+    if session.mode in (Mode.RECORD, Mode.AUTO) and session not in _warned:
+        _warned.add(session)
+        warnings.warn(f"{call} opens a websocket, which nbreplay does not record: it will not replay", stacklevel=2)
