@@ -13,6 +13,7 @@ from typing import Any
 
 import jiter
 
+from nbreplay.core import eventstream
 from nbreplay.core.stream import Chunk, Events, Frame
 from nbreplay.core.wire import compact, encode_json
 
@@ -33,7 +34,7 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
     pieces : sequence of (float, bytes)
         Decoded bytes as they arrived, each with its time in seconds.
     framing : str
-        ``sse`` or ``ndjson``.
+        ``sse``, ``ndjson`` or ``eventstream``.
     started : float
         When the request was sent, in seconds of the same clock.
     """
@@ -71,14 +72,16 @@ def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float)
     """Cut what was received into events; an event arrives with the piece that holds its end."""
     data = b"".join([piece for _, piece in pieces])
     usual = framing == "sse" and b"\r" not in data
-    parse = _parse_line if framing == "ndjson" else _parse_event
+    parse = {"sse": _parse_event, "ndjson": _parse_line, "eventstream": _parse_message}[framing]
+    over = 0
     if usual:
         cut = data.split(b"\n\n")
         over = 2
+    elif framing == "eventstream":
+        cut = [*eventstream.split(data), b""]
     else:
         cut = re.findall(rb"[^\n]*\n|[^\n]+" if framing == "ndjson" else rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
         cut.append(b"")
-        over = 0
     last = cut.pop()
     blocks: list[_Block] = []
     arrivals = iter(pieces)
@@ -113,6 +116,11 @@ def _parse_event(text: str) -> tuple[str, str | None, str | None]:
     if not rest.startswith("data: ") or rest[-2:] != "\n\n" or "\r" in text or "\n" in rest[6:-2]:
         return text, None, None
     return "", rest[6:-2], event
+
+
+def _parse_message(text: str) -> tuple[str, str | None, str | None]:
+    found = eventstream.opened(text.encode("utf-8", "surrogateescape"))
+    return (text, None, None) if found is None else ("", found[1], found[0])
 
 
 def _refuse(constant: str) -> Any:

@@ -183,7 +183,7 @@ class Recorder:
             events = self._again(events, unspread, framing)
             text = events.data().decode("utf-8", "surrogateescape")
         if redactor.finds(_stored_text(events) or text):
-            clean_parts = [redactor.data(part) for part in events.parts()]
+            clean_parts = events.sealed([redactor.text(text) for text in events.opened()])
             events = self._again(events, clean_parts, framing)
         return events
 

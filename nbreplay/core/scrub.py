@@ -15,9 +15,9 @@ __all__ = ["scrubbed"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
-    r'"(?:content|text|delta|arguments|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
+    r'"(?:content|text|delta|arguments|input|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
 )
-_PLACES = ("index", "output_index", "content_index", "item_id")
+_PLACES = ("index", "output_index", "content_index", "contentBlockIndex", "item_id")
 
 
 def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | None:
@@ -26,15 +26,14 @@ def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | Non
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
     # Where several answers or calls come by turns, only each for itself shows what it says.
-    numbered = text.count('index":')
-    by_turns = numbered and numbered != text.count('index":0') + text.count('index": 0')
+    numbered = text.count('ndex":')
+    by_turns = numbered and numbered != text.count('ndex":0') + text.count('ndex": 0')
     if not by_turns and not redactor.finds("".join(_TEXTS.findall(text))):
         return None
-    parts = events.parts()
+    parts = events.opened()
     before_all = list(parts)
     values: list[tuple[int, Any, str]] = []
-    for index, part in enumerate(parts):
-        text = part.decode("utf-8", "surrogateescape")
+    for index, text in enumerate(parts):
         found = re.search(r"\{.*\}", text)
         if found:
             try:
@@ -50,9 +49,8 @@ def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | Non
     for index, value, before in values:
         if json.loads(before) != value:
             after = encode_json(value, events.style)
-            text = parts[index].decode("utf-8", "surrogateescape")
-            parts[index] = text.replace(before, after, 1).encode("utf-8", "surrogateescape")
-    return parts if parts != before_all else None
+            parts[index] = parts[index].replace(before, after, 1)
+    return events.sealed(parts) if parts != before_all else None
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:

@@ -1,4 +1,4 @@
-"""Streams of events (SSE, NDJSON) as a recording stores them, and the bytes that they came as.
+"""Streams of events (SSE, NDJSON, AWS event streams) as a recording stores them, and the bytes that they came as.
 
 `nbreplay.core.cutting` makes them from what was received.
 """
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from nbreplay.core import eventstream
 from nbreplay.core.wire import STYLES, encode_json
 from nbreplay.errors import RecordingFormatError
 
@@ -22,19 +23,20 @@ _MARK = "\0nbreplay\0"
 _END = re.compile(
     rb"^data: ?\[DONE\]|"
     rb"^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
-    rb'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")',
+    rb'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")|'
+    rb":event-type\x07\x00\x08metadata",
     re.M,
 )
 
 
 def framing_of(content_type: str) -> str | None:
-    """Return ``sse`` or ``ndjson`` for the content types of event streams, else None."""
+    """Return ``sse``, ``ndjson`` or ``eventstream`` for the content types of event streams, else None."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "text/event-stream":
         return "sse"
     if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"):
         return "ndjson"
-    return None
+    return "eventstream" if kind == eventstream.CONTENT_TYPE else None
 
 
 def has_ended(data: bytes) -> bool:
@@ -81,7 +83,7 @@ class Events:
     chunks : tuple of Chunk
         As they are stored: without the values of `common`.
     framing : str
-        ``sse`` or ``ndjson``.
+        ``sse``, ``ndjson`` or ``eventstream``.
     fields : tuple of str
         The order of the top-level names, where `common` is used.
     common : mapping
@@ -125,6 +127,27 @@ class Events:
                 if value is not None:
                     yield at, value
 
+    def opened(self) -> list[str]:
+        """Return the text of each chunk, out of the binary message that it may be in."""
+        if self.framing != "eventstream":
+            return self._blocks()
+        texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
+        return [next(texts) if type(data) is dict else raw or data or "" for _, data, _, raw in self.chunks]
+
+    def sealed(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the bytes of each chunk, given texts as `opened` returns them."""
+        if self.framing != "eventstream":
+            return [text.encode("utf-8", "surrogateescape") for text in texts]
+        for chunk, text in zip(self.chunks, texts, strict=True):
+            if chunk.raw not in (None, text):
+                raise RecordingFormatError("there is a secret in a message of its event stream that is not understood")
+        return [
+            eventstream.sealed(chunk.event or "", text)
+            if chunk.raw is None
+            else text.encode("utf-8", "surrogateescape")
+            for chunk, text in zip(self.chunks, texts, strict=True)
+        ]
+
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body, without the chunks."""
         fields: dict[str, Any] = {}
@@ -160,6 +183,9 @@ class Events:
                 blocks.append(raw)
                 continue
             text = next(texts) if type(data) is dict else data
+            if self.framing == "eventstream":
+                blocks.append(eventstream.sealed(event or "", text).decode("utf-8", "surrogateescape"))
+                continue
             blocks.append(f"{head}{text}{tail}" if event is None else f"event: {event}\n{head}{text}{tail}")
         return blocks
 
@@ -240,14 +266,21 @@ def events_from(fields: Mapping[str, Any]) -> Events:
     """
     framing, style = fields.get("framing", "sse"), fields.get("style", "compact")
     names, common = fields.get("fields", []), fields.get("common", {})
-    if framing not in ("sse", "ndjson") or style not in STYLES or style.startswith("indent"):
+    if framing not in ("sse", "ndjson", "eventstream") or style not in STYLES or style.startswith("indent"):
         raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
     if not isinstance(names, list) or not isinstance(common, dict) or not all(isinstance(name, str) for name in names):
         raise RecordingFormatError("its 'fields' or 'common' are not what they should be")
     chunks = fields["chunks"]
     if not isinstance(chunks, list):
         raise RecordingFormatError("its 'chunks' are no list")
-    return Events(tuple([_chunk(chunk) for chunk in chunks]), framing, tuple(names), common, style)
+    made = tuple([_chunk(chunk) for chunk in chunks])
+    if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in made):
+        raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
+    return Events(made, framing, tuple(names), common, style)
+
+
+def _nameable(event: str | None) -> bool:
+    return event is not None and len(event) < 300 and event.isascii()
 
 
 def _chunk(stored: Any) -> Chunk:
