@@ -2,7 +2,7 @@
 
 Every answer to a POST contains a running counter. Switches stand after the first ``/`` of the model's name,
 separated by spaces or ``+``, as in ``test/words=20+gap=5``: ``words gap hold drop status delay delays crlf
-spaced ascii unicode echo-key``. Run ``python -m tests.provider`` to have it in a process of its own.
+spaced ascii unicode echo-key size``. Run ``python -m tests.provider`` to have it in a process of its own.
 """
 
 from __future__ import annotations
@@ -338,8 +338,10 @@ class _Handler(BaseHTTPRequestHandler):
         if route.startswith("/models/"):
             return ask.dump(_fill(_SHAPES["model"], {"model": unquote(route[8:])})), _JSON, {}
         if post and route == "/audio/speech":
-            sound = (b"speech %d " % ask.number + bytes(range(256)) * 12)[:3000]
-            return [sound[start : start + 1000] for start in range(0, 3000, 1000)], "audio/mpeg", {}
+            size = ask.count("size") or 3000
+            sound = (b"speech %d " % ask.number + bytes(range(256)) * (size // 256 + 1))[:size]
+            step = max(1000, size // 100)
+            return [sound[start : start + step] for start in range(0, size, step)], "audio/mpeg", {}
         if not post or not route.startswith("/") or route not in _SHAPES:
             return None
         if route == "/chat/completions" and stream:

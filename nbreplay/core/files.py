@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ __all__ = ["PRIVATE", "Writer", "thread_lock"]
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
+_numbers = itertools.count()
 _locks: dict[str, threading.RLock] = {}
 
 
@@ -62,9 +64,13 @@ class Writer:
             finally:
                 self._lock.release()
 
+    def temporary(self, name: str) -> str:
+        """Return a path that nobody else uses, for a file that is not yet what it is to be."""
+        return os.path.join(self._private, f"{name}.{os.getpid()}.{threading.get_ident()}.{next(_numbers)}")
+
     def replace(self, name: str, data: bytes) -> tuple[int, int, int]:
         """Put `data` into the file `name`, at once for every reader; return its time, size and inode."""
-        temporary = os.path.join(self._private, f"{name}.{os.getpid()}.{threading.get_ident()}")
+        temporary = self.temporary(name)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
         try:
             try:

@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
 from nbreplay.core.redact import Redactor
-from nbreplay.core.request import Call, Request
+from nbreplay.core.request import Call, Request, uploads
 from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
-from nbreplay.core.wire import encode_json, is_textual, plain_body
+from nbreplay.core.wire import LARGE, encode_json, is_textual, plain_body
 
 if TYPE_CHECKING:
     from nbreplay.core.config import Mode
@@ -66,21 +67,64 @@ class Recorder:
         self.content_type = ""
         self.decode: Callable[[Pieces], Pieces] | None = None
         self.saved: Take | None = None
+        self.uploads: list[Blob] = []
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self._done = self._interrupted = False
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
+        self._kept = set(_KEPT)
+        self._redactor = Redactor(call.tokens)  # the environment was read anew when the call started
+        self._size, self._spools = 0, False
+        self._spool: Spool | None = None
+        self._broken: OSError | None = None
+
+    def upload(self) -> None:
+        """Put what the request names by digest beside the recording; what has secrets in it is left out."""
+        for content in uploads(self.call):
+            redactor = Redactor(self.call.tokens)
+            try:
+                spool = self.session.store.spool(redactor)
+                for at in range(0, len(content), LARGE):
+                    spool.feed(content[at : at + LARGE])
+                blob = spool.taken()
+            except OSError as error:
+                self._broken = error
+                return
+            if not redactor.count:
+                self.uploads.append(blob)
+
+    def keep(self, header: str) -> None:
+        """Keep a header of the answer that is else left out, such as the encoding of bytes that stay encoded."""
+        self._kept.add(header)
 
     def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
         """The answer has begun."""
         self.status = status
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
+        self._spools = framing_of(self.content_type) is None and 200 <= status < 300
 
     def feed(self, data: bytes) -> None:
         """Note bytes that have just arrived."""
         self._pieces.append((time.perf_counter(), data))
+        if self._spools:
+            self._spooled(data)
+
+    def _spooled(self, data: bytes) -> None:
+        """Have a large answer go into a file as it comes; in memory its times stay."""
+        self._size += len(data)
+        if self._size <= LARGE or self.decode is not None:
+            return
+        try:
+            if self._spool is None:
+                self._spool = self.session.store.spool(self._redactor)
+                data = b"".join([piece for _, piece in self._pieces])
+            self._spool.feed(data)
+        except OSError as error:
+            # The caller has its answer all the same.
+            self._broken, self._spools = error, False
+        self._pieces = [(self._pieces[-1][0], b"")]
 
     def end(self) -> None:
         """The answer is over, and whole."""
@@ -90,7 +134,7 @@ class Recorder:
         """The caller reads no further; whole all the same, if what ends such streams has come."""
         if self._done:
             return
-        if self._interrupted and len(self._pieces) == self._flushed:
+        if self._interrupted and self._progress == self._flushed:
             # Nobody has read on since the interrupt: it is the reason, not the collector that closes what was left.
             self._done = True
             self.session.release(self)
@@ -118,11 +162,15 @@ class Recorder:
             if self._done or self.status is None:
                 return
             whole = self._has_ended()
-            if self.saved is not None and len(self._pieces) == self._flushed:
+            if self.saved is not None and self._progress == self._flushed:
                 return
-            self._flushed, self._interrupted = len(self._pieces), interrupted and not whole
+            self._flushed, self._interrupted = self._progress, interrupted and not whole
             reason = None if whole else "interrupted" if interrupted else "open"
-            self.session.keep(self, lambda: self._take(reason, None))
+            self.session.keep(self, lambda: self._take(reason, None, more=True))
+
+    @property
+    def _progress(self) -> int:
+        return self._size or len(self._pieces)
 
     def _has_ended(self) -> bool:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
@@ -138,11 +186,13 @@ class Recorder:
                 return
             self.session.keep(self, lambda: self._take(reason, error))
 
-    def _take(self, reason: str | None, error: dict[str, str] | None) -> Take:
+    def _take(self, reason: str | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()
-        redactor = Redactor(self.call.tokens)  # the environment was read anew when the call started
-        body = self._body(redactor)
-        kept = {n: v for n, v in self.headers if n in _KEPT or n.startswith("x-ratelimit-")}
+        if self._broken is not None:
+            raise self._broken
+        redactor = Redactor(self.call.tokens) if self._spool is None else self._redactor
+        body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
+        kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
         if "location" in kept or redactor.finds("\n".join(kept.values())):
             kept = {name: redactor.url(value) for name, value in kept.items()}
         if error:
@@ -163,6 +213,10 @@ class Recorder:
             elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
             error=error,
         )
+
+    def _spooled_body(self, spool: Spool, more: bool) -> Blob:
+        # What is to go on is left as it is; what there is so far goes into a file of its own.
+        return (self.session.store.spool(self._redactor).copied(spool) if more else spool).taken()
 
     def _body(self, redactor: Redactor) -> Body:
         pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)

@@ -172,6 +172,13 @@ class Redactor:
             else []
         )
 
+    def before(self, text: str, place: int) -> int:
+        """Return the last place in `text`, up to `place`, that is in the middle of no secret."""
+        for match in self._pattern.finditer(text) if self.finds(text) else ():
+            if match.start() < place < match.end():
+                return match.start()
+        return place
+
     def data(self, data: bytes) -> bytes:
         """Return `data` without its secrets; bytes that are no text stay as they are."""
         text = data.decode("latin-1")

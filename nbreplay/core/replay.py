@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from nbreplay.core.blob import Blob
 from nbreplay.core.log import Log
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
-from nbreplay.errors import RecordingIncomplete
+from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 __all__ = ["Replay"]
 
@@ -37,9 +38,11 @@ class Replay:
     place: int
     started: float
 
-    def parts(self) -> Sequence[tuple[float, bytes]]:
+    def parts(self) -> Iterable[tuple[float, bytes]]:
         """Return the bytes of the body, each piece with the seconds to wait before it."""
         body = self.take.body
+        if isinstance(body, Blob):
+            return self._pieces(body)
         if self.speed is None:
             data = body.data()
             return [(0.0, data)] if data else []
@@ -48,6 +51,17 @@ class Replay:
                 (chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)
             ]
         return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
+
+    def _pieces(self, body: Blob) -> Iterator[tuple[float, bytes]]:
+        """Yield the bytes of a body that may be large, as they are read from its file."""
+        delay = 0.0 if self.speed is None else (self.take.elapsed_ms or 0) / 1000 / self.speed
+        try:
+            for piece in body.pieces():
+                yield delay, piece
+                delay = 0.0
+        except (NbreplayError, OSError) as error:
+            self._log(str(error))
+            raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
 
     @property
     def incomplete(self) -> RecordingIncomplete | None:
@@ -67,10 +81,13 @@ class Replay:
 
     def fail(self, error: RecordingIncomplete) -> NoReturn:
         """Log that the caller wanted more than there is, and raise `error`."""
+        self._log(str(error))
+        raise error
+
+    def _log(self, note: str) -> None:
         known = self.log.at(self.place)
         if known is not None:
-            self.log.finish(self.place, replace(known, outcome="missing", note=str(error)))
-        raise error
+            self.log.finish(self.place, replace(known, outcome="missing", note=note))
 
     def served(self) -> None:
         """Note that the caller has got it all."""

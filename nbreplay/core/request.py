@@ -16,14 +16,14 @@ from urllib.parse import parse_qsl
 import jiter
 
 from nbreplay.core.endpoints import recognise
+from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.wire import compact, is_deep
 
-__all__ = ["Call", "Request", "canonical", "key_of", "normalised", "request_of"]
+__all__ = ["Call", "Request", "canonical", "key_of", "normalised", "request_of", "uploads"]
 
 ALGORITHM = "k1"
-_TEXT_PART = 4096  # bytes; a longer part of a form is keyed and stored by its digest
 _encode_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 
 
@@ -222,6 +222,18 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
     return Request(kind, fields, key_of(kind, fields), tuple(ids))
 
 
+def uploads(call: Call) -> list[memoryview]:
+    """Return what of a call's body stands in its request by digest alone."""
+    data = call.body
+    if call.content_type.startswith("multipart/"):
+        return [part.content for part in parts(data, call.content_type) if "digest" in part.fields]
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return [memoryview(data)]
+    return []
+
+
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
     """Return a canonical request without what is ignored and masked in its body."""
     made = dict(fields)
@@ -252,11 +264,11 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
     if not data:
         return "", None
     if call.content_type.startswith("multipart/"):
-        return "parts", redactor.value(_parts(data, call.content_type))
+        return "parts", redactor.value([part.fields for part in parts(data, call.content_type)])
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        return "digest", _digest(data)
+        return "digest", digest(data)
     if call.content_type.startswith("application/x-www-form-urlencoded"):
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
     if "json" in call.content_type or text[0] in "{[":
@@ -282,34 +294,3 @@ def _loaded(data: bytes, text: str) -> Any:
         return jiter.from_json(data, allow_inf_nan=False)
     except ValueError:
         return _decode(text)  # it may still hold what jiter refuses, such as half of a surrogate pair
-
-
-def _digest(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()} {len(data)} bytes"
-
-
-def _parts(data: bytes, content_type: str) -> list[dict[str, Any]]:
-    """Return the parts of a form, without the boundary that was made up to separate them."""
-    match = re.search(r'boundary="?([^";,]+)"?', content_type)
-    if not match:
-        return [{"digest": _digest(data)}]
-    parts = []
-    for block in (b"\r\n" + data).split(b"\r\n--" + match.group(1).encode("latin-1"))[1:]:
-        if block.startswith(b"--"):
-            break
-        head, _, content = block.partition(b"\r\n\r\n")
-        part: dict[str, Any] = {}
-        for line in head.decode("utf-8", "replace").split("\r\n"):
-            header, _, value = line.partition(":")
-            if header.lower() == "content-disposition":
-                for name, quoted, bare in re.findall(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))', value):
-                    part[name] = quoted or bare
-            elif header.lower() == "content-type":
-                part["content_type"] = value.strip()
-        try:
-            text = content.decode("utf-8") if len(content) <= _TEXT_PART else None
-        except UnicodeDecodeError:
-            text = None
-        part["digest" if text is None else "text"] = _digest(content) if text is None else text
-        parts.append(part)
-    return parts

@@ -147,6 +147,8 @@ class Session:
         self._refuse_placeholder(call, run, mode, request)
         slot = (self.store.identity, request.key)
         recorder = Recorder(self, request, call, run, run.place(slot), mode, self.log.start())
+        if "parts" in request.fields or "digest" in request.fields:
+            recorder.upload()
         with self._lock:
             self._open.add(recorder)
         return recorder
@@ -246,7 +248,7 @@ class Session:
             made = placed(rest, take, order, written, run.started, recording=recording, earlier=earlier)
             return takes if made is None else made
 
-        self.store.write(request.kind, request.key, request.fields, change)
+        self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
         others = [item for item in run.held.get(slot, []) if item[0] != order]
         if made is None:
             run.held[slot] = [*others, (order, take)] if recording else others

@@ -11,15 +11,16 @@ import heapq
 import os
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.files import Writer, thread_lock
 from nbreplay.core.recording import Recording, file_name, parse, parse_head
+from nbreplay.core.redact import Redactor
 from nbreplay.core.take import Take
-from nbreplay.core.wire import Blob
 from nbreplay.errors import RecordingFormatError, StoreError
 
 __all__ = ["Store"]
@@ -79,8 +80,22 @@ class Store:
         recording = self._read(self._root + file_name(kind, key))
         return recording if recording is not None and recording.key == key else None
 
+    def spool(self, redactor: Redactor) -> Spool:
+        """Return a file that takes down a large body, until `write` gives it its name.
+
+        Raises
+        ------
+        OSError
+        """
+        return Spool(self._writing().temporary("spool"), redactor)
+
     def write(
-        self, kind: str, key: str, request: Mapping[str, Any], change: Callable[[list[Take]], list[Take]]
+        self,
+        kind: str,
+        key: str,
+        request: Mapping[str, Any],
+        change: Callable[[list[Take]], list[Take]],
+        uploads: Iterable[Blob] = (),
     ) -> None:
         """Change the takes of a recording, in one step for every other reader and writer.
 
@@ -91,6 +106,8 @@ class Store:
             Stored where the recording is new.
         change : callable
             Given the takes that the file holds now, returns those that it is to hold.
+        uploads : iterable of Blob
+            What the request names by digest, to lie beside the recording.
 
         Raises
         ------
@@ -111,8 +128,8 @@ class Store:
                 takes = change(list(recording.takes))
                 if not takes or (len(takes) == len(recording.takes) and all(map(_is, takes, recording.takes))):
                     return
-                for take in takes:
-                    self._write_blob(writer, take)
+                for blob in (*uploads, *(take.body for take in takes if isinstance(take.body, Blob))):
+                    self._write_blob(writer, blob)
                 recording = recording.with_takes(takes)
                 data = recording.text().encode("utf-8")
                 self._remember(path, writer.replace(file_name(kind, key), data), recording, len(data))
@@ -262,24 +279,21 @@ class Store:
                 self._cached -= self._cache.popitem(last=False)[1][2]
 
     def _filled(self, recording: Recording) -> Recording:
-        """Return the recording with the bytes that lie in files beside it."""
+        """Return the recording with the files that lie beside it, each of which must be what its name tells."""
         takes = []
         for take in recording.takes:
             body = take.body
-            if isinstance(body, Blob) and body.content is None:
-                try:
-                    with open(self._root + body.name, "rb") as file:
-                        content = file.read(body.size + 1)
-                except FileNotFoundError:
-                    raise RecordingFormatError(f"{body.name}, which holds an answer of it, is gone") from None
-                take = replace(take, body=body.filled(content))
-            takes.append(take)
+            takes.append(replace(take, body=body.at(self._root + body.name)) if isinstance(body, Blob) else take)
         return replace(recording, takes=tuple(takes), texts=())
 
-    def _write_blob(self, writer: Writer, take: Take) -> None:
-        body = take.body
-        if isinstance(body, Blob) and body.content is not None and not os.path.exists(self._root + body.name):
-            writer.replace(body.name, body.content)
+    def _write_blob(self, writer: Writer, blob: Blob) -> None:
+        path = self._root + blob.name
+        if blob.spool is not None and blob.spool.path != path:
+            # A file that is there already has the same bytes.
+            os.replace(blob.spool.path, path)
+            blob.spool.path = path
+        elif blob.content is not None and not os.path.exists(path):
+            writer.replace(blob.name, blob.content)
 
 
 def _is(one: object, other: object) -> bool:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events, events_from
-from nbreplay.core.wire import Blob, Json, Text, body_of
+from nbreplay.core.wire import Json, Text, body_of
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["REASONS", "Body", "CellRef", "Take", "dumps", "take_from"]

@@ -7,7 +7,6 @@ file of its own. Streams of events are in `nbreplay.core.stream`.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -16,7 +15,8 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
+from nbreplay.core.blob import Blob, blob_from
+from nbreplay.errors import RecordingFormatError
 
 __all__ = [
     "STYLES",
@@ -158,49 +158,6 @@ class Text:
         return {"text": self.text}
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """A binary or large body, in a file beside the recording that is named by its digest.
-
-    Attributes
-    ----------
-    name : str
-        ``blob-`` and the first half of the SHA-256.
-    size : int
-        Bytes.
-    content : bytes or None
-        The bytes, where they were just received or have been read.
-    """
-
-    name: str
-    size: int
-    content: bytes | None = None
-
-    def data(self) -> bytes:
-        """Return the bytes of the body. The store has filled them in before anyone asks."""
-        if self.content is None:
-            raise RecordingFormatError(f"{self.name} has not been read")
-        return self.content
-
-    def stored(self) -> dict[str, Any]:
-        """Return the fields of a take that hold this body."""
-        return {"blob": self.name, "size": self.size}
-
-    def filled(self, content: bytes) -> Blob:
-        """Return this blob with its bytes, which must be those of its name."""
-        if blob_name(content) != self.name or len(content) != self.size:
-            raise RecordingFormatError(f"the bytes in {self.name} are not those that its name tells")
-        return Blob(self.name, self.size, content)
-
-
-_BLOB_NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
-
-
-def blob_name(content: bytes) -> str:
-    """Return the name of the file for `content`."""
-    return f"blob-{hashlib.sha256(content).hexdigest()[:32]}.bin"
-
-
 @functools.lru_cache(maxsize=256)
 def is_textual(content_type: str) -> bool:
     """Tell whether a content type is one of text, JSON and events included."""
@@ -224,7 +181,7 @@ def plain_body(data: bytes, content_type: str) -> Json | Text | Blob:
                 return Text(text)
     if not data:
         return Text("")
-    return Blob(blob_name(data), len(data), data)
+    return Blob.of(data)
 
 
 def _json_body(text: str) -> Json | None:
@@ -256,12 +213,7 @@ def body_of(fields: Mapping[str, Any]) -> Json | Text | Blob:
             raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known")
         return Json(fields["json"], style, end)
     if "blob" in fields:
-        name, size = fields["blob"], fields.get("size")
-        if not isinstance(name, str) or not _BLOB_NAME.fullmatch(name):
-            raise UnsafeRecordingError(f"it names the file {name!r}, which is not one beside it")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise RecordingFormatError(f"it gives {name} a size of {size!r}")
-        return Blob(name, size)
+        return blob_from(fields["blob"], fields.get("size"))
     text = fields.get("text", "")
     if not isinstance(text, str):
         raise RecordingFormatError("its text is no text")

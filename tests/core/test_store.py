@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from nbreplay.core.blob import Blob
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.request import key_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
-from nbreplay.core.wire import Blob, Json, plain_body
+from nbreplay.core.wire import Json, plain_body
 from nbreplay.errors import RecordingFormatError, StoreError
 from tests.core.making import take
 

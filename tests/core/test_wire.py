@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.wire import LARGE, STYLES, Blob, Json, Text, body_of, compact, encode_json, is_textual, plain_body
+from nbreplay.core.blob import Blob
+from nbreplay.core.wire import LARGE, STYLES, Json, Text, body_of, compact, encode_json, is_textual, plain_body
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, json_bodies, json_values, through_file
 
@@ -118,19 +119,6 @@ def test_what_is_binary_or_large_is_a_file_named_by_its_digest() -> None:
         assert "content" not in body.stored()
     assert plain_body(sound, "audio/mpeg") == plain_body(sound, "image/png")
     assert plain_body(sound, "audio/mpeg") != plain_body(sound[1:], "audio/mpeg")
-
-
-def test_a_blob_takes_only_the_bytes_of_its_name() -> None:
-    body = plain_body(b"\xff\xfe", "audio/mpeg")
-    assert isinstance(body, Blob)
-    bare = body_of(body.stored())
-    assert isinstance(bare, Blob)
-    assert bare.filled(b"\xff\xfe").data() == b"\xff\xfe"
-    for other in (b"\xff", b"\xff\xfe\x00", b"\xfe\xff"):
-        with pytest.raises(RecordingFormatError):
-            bare.filled(other)
-    with pytest.raises(RecordingFormatError):
-        bare.data()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Bodies of uploads: the parts of a form, and what is named by its digest since it is large or no text."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Part", "digest", "parts"]
+
+_TEXT = 4096  # bytes; a longer part of a form is keyed and stored by its digest
+_BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
+_PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a form.
+
+    Attributes
+    ----------
+    fields : dict
+        What identifies it: ``name``, ``filename``, ``content_type``, and ``text`` or ``digest``.
+    content : memoryview
+        Its bytes, which are not copied: an upload may be large.
+    """
+
+    fields: dict[str, Any]
+    content: memoryview
+
+
+def digest(data: bytes | memoryview) -> str:
+    """Return what stands for bytes in a request."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()} {len(data)} bytes"
+
+
+def parts(data: bytes, content_type: str) -> list[Part]:
+    """Return the parts of a form, without the boundary that was made up to separate them."""
+    whole = memoryview(data)
+    match = _BOUNDARY.search(content_type)
+    if not match:
+        return [Part({"digest": digest(whole)}, whole)]
+    return [_part(data, whole, start, end) for start, end in _bounds(data, b"--" + match.group(1).encode("latin-1"))]
+
+
+def _bounds(data: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each part starts and ends, its head included."""
+    at = 0 if data.startswith(mark) else data.find(b"\r\n" + mark) + 2
+    if at == 1:
+        return
+    at += len(mark)
+    while not data.startswith(b"--", at):
+        end = data.find(b"\r\n" + mark, at)
+        if end < 0:
+            yield at, len(data)
+            return
+        yield at, end
+        at = end + 2 + len(mark)
+
+
+def _part(data: bytes, whole: memoryview, start: int, end: int) -> Part:
+    middle = data.find(b"\r\n\r\n", start, end)
+    head, content = (data[start:end], whole[end:end]) if middle < 0 else (data[start:middle], whole[middle + 4 : end])
+    fields: dict[str, Any] = {}
+    for line in head.decode("utf-8", "replace").split("\r\n"):
+        header, _, value = line.partition(":")
+        if header.lower() == "content-disposition":
+            for name, quoted, bare in _PARAMETER.findall(value):
+                fields[name] = quoted or bare
+        elif header.lower() == "content-type":
+            fields["content_type"] = value.strip()
+    try:
+        fields["text"] = bytes(content).decode("utf-8") if len(content) <= _TEXT else None
+    except UnicodeDecodeError:
+        fields["text"] = None
+    if fields["text"] is None:
+        del fields["text"]
+        fields["digest"] = digest(content)
+    return Part(fields, content)
