@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from nbreplay.core.cell import Cell
+from nbreplay.core.ids import issued_by
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
 
@@ -108,6 +109,14 @@ class Log:
         """Note that the call at `place` has been served to its end; the first time counts."""
         self._served.setdefault(place, seconds)
 
+    def note(self, request: Request, take: Take) -> None:
+        """Note the ids that an answer has issued; the first answer that brings one has issued it."""
+        if request.kind in _STATELESS:
+            return
+        for own in issued_by(take.body):
+            if own not in request.ids:
+                self.issued.setdefault(own, request.key)
+
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""
         item = self._slots[place]
@@ -126,6 +135,12 @@ class Log:
     def since(self, place: int) -> list[Interaction]:
         """What has ended among the calls that started at `place` or after."""
         return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
+
+
+# What such calls answer is never referred to by later ones.
+_STATELESS = frozenset(
+    {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
+)
 
 
 def summary(interactions: Iterable[Interaction]) -> str:

@@ -24,7 +24,7 @@ from nbreplay.core.wire import LARGE, encode_json, is_textual, plain_body
 
 if TYPE_CHECKING:
     from nbreplay.core.config import Mode
-    from nbreplay.core.session import Session
+    from nbreplay.core.keeper import Keeper
 
 __all__ = ["Pieces", "Recorder"]
 
@@ -58,9 +58,9 @@ class Recorder:
     """
 
     def __init__(
-        self, session: Session, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int
+        self, keeper: Keeper, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int
     ) -> None:
-        self.session, self.request, self.call = session, request, call
+        self.keeper, self.request, self.call = keeper, request, call
         self.run, self.order, self.mode, self.place = run, order, mode, place
         self.status: int | None = None
         self.headers: list[tuple[str, str]] = []
@@ -84,7 +84,7 @@ class Recorder:
         for content in uploads(self.call):
             redactor = Redactor(self.call.tokens)
             try:
-                spool = self.session.store.spool(redactor)
+                spool = self.keeper.store.spool(redactor)
                 for at in range(0, len(content), LARGE):
                     spool.feed(content[at : at + LARGE])
                 blob = spool.taken()
@@ -118,7 +118,7 @@ class Recorder:
             return
         try:
             if self._spool is None:
-                self._spool = self.session.store.spool(self._redactor)
+                self._spool = self.keeper.store.spool(self._redactor)
                 data = b"".join([piece for _, piece in self._pieces])
             self._spool.feed(data)
         except OSError as error:
@@ -137,7 +137,7 @@ class Recorder:
         if self._interrupted and self._progress == self._flushed:
             # Nobody has read on since the interrupt: it is the reason, not the collector that closes what was left.
             self._done = True
-            self.session.release(self)
+            self.keeper.release(self)
         else:
             self._finish(None if self._has_ended() else "closed")
 
@@ -166,7 +166,7 @@ class Recorder:
                 return
             self._flushed, self._interrupted = self._progress, interrupted and not whole
             reason = None if whole else "interrupted" if interrupted else "open"
-            self.session.keep(self, lambda: self._take(reason, None, more=True))
+            self.keeper.keep(self, lambda: self._take(reason, None, more=True))
 
     @property
     def _progress(self) -> int:
@@ -182,9 +182,9 @@ class Recorder:
                 return
             self._done = True
             if reason == "interrupted" and self.status is None:
-                self.session.drop(self, "interrupted before there was an answer: nothing to keep")
+                self.keeper.drop(self, "interrupted before there was an answer: nothing to keep")
                 return
-            self.session.keep(self, lambda: self._take(reason, error))
+            self.keeper.keep(self, lambda: self._take(reason, error))
 
     def _take(self, reason: str | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()
@@ -216,7 +216,7 @@ class Recorder:
 
     def _spooled_body(self, spool: Spool, more: bool) -> Blob:
         # What is to go on is left as it is; what there is so far goes into a file of its own.
-        return (self.session.store.spool(self._redactor).copied(spool) if more else spool).taken()
+        return (self.keeper.store.spool(self._redactor).copied(spool) if more else spool).taken()
 
     def _body(self, redactor: Redactor) -> Body:
         pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)

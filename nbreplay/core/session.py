@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active
 from nbreplay.core.cell import Run
-from nbreplay.core.choose import choose, placed, without
+from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.hosts import host_matches
-from nbreplay.core.ids import issued_by
+from nbreplay.core.keeper import Keeper
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
@@ -51,9 +48,8 @@ class Session:
         self.log = log or Log()
         self.normaliser = Normaliser(self.options.ignore, self.options.mask)
         self.last_miss: Miss | None = None
+        self.keeper = Keeper(store, self.log)
         self._run = Run()
-        self._open: set[Recorder] = set()
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Session({str(self.store.path)!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
@@ -145,13 +141,7 @@ class Session:
         if replay is not None:
             return replay
         self._refuse_placeholder(call, run, mode, request)
-        slot = (self.store.identity, request.key)
-        recorder = Recorder(self, request, call, run, run.place(slot), mode, self.log.start())
-        if "parts" in request.fields or "digest" in request.fields:
-            recorder.upload()
-        with self._lock:
-            self._open.add(recorder)
-        return recorder
+        return self.keeper.recorder(request, call, run, mode)
 
     def _ours(self, host: str, mode: Mode) -> bool:
         if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
@@ -184,7 +174,7 @@ class Session:
                 asked = times - len(left) + run.place(slot)  # nothing else takes a place under replay
                 self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(asked)} time")
             return None
-        self._note_issued(request, take)
+        self.log.note(request, take)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
         place = self._add(run, request, take, "replayed", note, call.host)
         return Replay(take, self.options.speed, self.log, place, started)
@@ -205,81 +195,37 @@ class Session:
         ordered = sorted(takes.values(), key=lambda take: take.recorded_at)
         return Recording(request.key, request.kind, request.fields, tuple(ordered))
 
-    def keep(self, recorder: Recorder, made: Callable[[], Take]) -> None:
-        """Make a take of what a recorder has taken down, write and log it. Never raises: the caller has its answer."""
-        take: Take | None = None
-        outcome, note = "recorded", ""
-        try:
-            take = made()
-            with recorder.run.lock:
-                if not self._write(recorder, take):
-                    if recorder.mode is Mode.AUTO:
-                        outcome = "live"
-                    note = "not kept: a failure that may pass does not displace a good answer"
-            self._note_issued(recorder.request, take)
-        except Exception as error:
-            outcome, note = "unsaved", f"{type(error).__name__}: {error}"
-            with contextlib.suppress(Warning):  # where warnings are errors, this one is none: the caller has its answer
-                warnings.warn(
-                    f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
-                )
-        self._log(recorder, take, outcome, note)
-        if take is None or take.reason not in ("open", "interrupted"):
-            self.release(recorder)
-
-    def release(self, recorder: Recorder) -> None:
-        """Forget a recorder that has nothing more to take down."""
-        with self._lock:
-            self._open.discard(recorder)
-
-    def _write(self, recorder: Recorder, take: Take) -> bool:
-        """Put a take into the store, and return whether it is there; else it may come with a good one that follows."""
-        request, run, order = recorder.request, recorder.run, recorder.order
-        slot = (self.store.identity, request.key)
-        recording = recorder.mode is Mode.RECORD
-        held = sorted(item for item in run.held.get(slot, []) if item[0] != order) if take.good else []
-        written = [item for item in run.written[slot] if item[0] != order]
-        made: list[Take] | None = None
-
-        def change(takes: list[Take]) -> list[Take]:
-            nonlocal made
-            rest = takes if recorder.saved is None else without(takes, recorder.saved)
-            earlier = [item for _, item in held]
-            made = placed(rest, take, order, written, run.started, recording=recording, earlier=earlier)
-            return takes if made is None else made
-
-        self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
-        others = [item for item in run.held.get(slot, []) if item[0] != order]
-        if made is None:
-            run.held[slot] = [*others, (order, take)] if recording else others
-            return False
-        run.held[slot] = [] if take.good else others
-        run.written[slot] = [*written, *held, (order, take)]
-        if not recording and recorder.saved is None:
-            run.use(slot, take, False)
-        elif not recording:
-            run.swap(slot, recorder.saved, take)
-        recorder.saved = take
-        return True
-
-    def drop(self, recorder: Recorder, note: str) -> None:
-        """Log a call of which nothing is kept."""
-        self._log(recorder, None, "live", note)
-        self.release(recorder)
-
-    def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
-        served = time.perf_counter() - recorder.started
-        made = Interaction(
-            recorder.request, take, outcome, recorder.run.cell, served, note, self.store.name, recorder.call.host
-        )
-        self.log.finish(recorder.place, made)
-
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
-        with self._lock:
-            recorders = [recorder for recorder in self._open if run is None or recorder.run is run]
-        for recorder in recorders:
-            recorder.flush(interrupted)
+        self.keeper.flush(run, interrupted=interrupted)
+
+    def unrecordable(self, call: str, host: str) -> None:
+        """Decide what becomes of a call that nbreplay cannot record, such as a websocket: it returns where it may go.
+
+        Parameters
+        ----------
+        call : str
+            What is called, in words.
+        host : str
+
+        Raises
+        ------
+        RecordingMissing
+            Under replay, unless the host is allowed.
+        """
+        mode = self.mode
+        if mode is Mode.REPLAY and not host_matches(host, self.options.allow):
+            text = (
+                f"{call} opens a websocket. nbreplay records and replays HTTP, not websockets: nothing was sent. "
+                f"To let it through, say %replay replay --allow {host}"
+            )
+            self.blocked(host, text)
+            raise RecordingMissing(text) from NetworkBlocked(text)
+        note = ""
+        if mode in (Mode.RECORD, Mode.AUTO):
+            note = f"{call} opens a websocket, which nbreplay does not record: it will not replay"
+            warnings.warn(note, stacklevel=3)
+        self._add(active.current_run() or self._run, None, None, "live", note, host)
 
     def blocked(self, host: str, text: str) -> None:
         """Log that something was refused to leave."""
@@ -307,20 +253,8 @@ class Session:
     def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
 
-    def _note_issued(self, request: Request, take: Take) -> None:
-        if request.kind in _STATELESS:
-            return
-        for own in issued_by(take.body):
-            # The first answer that brings an id has issued it; later ones look it up.
-            if own not in request.ids:
-                self.log.issued.setdefault(own, request.key)
-
 
 _PLACEHOLDER = PLACEHOLDER.encode()
-# What such calls answer is never referred to by later ones.
-_STATELESS = frozenset(
-    {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
-)
 
 
 def _times(number: int) -> str:

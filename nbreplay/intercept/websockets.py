@@ -1,0 +1,94 @@
+"""websockets, over which some SDKs talk, such as OpenAI's realtime: no HTTP, so neither recorded nor replayed.
+
+That is said where the connection is asked for: refused under replay, a warning while recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from nbreplay.core import active
+from nbreplay.errors import RecordingMissing
+from nbreplay.intercept import keys
+
+__all__ = ["install", "install_protocol", "refused"]
+
+_KNOWN = {"realtime": "realtime.connect", "responses": "responses.connect"}
+
+
+def install(module: ModuleType) -> Callable[[], None]:
+    """Hook into the sync or the asyncio client of websockets; return what undoes it.
+
+    Raises
+    ------
+    AttributeError
+        Where the module no longer has the hook.
+    """
+    # Both clients read the address with it before anything is opened, however `connect` itself was imported.
+    before = module.parse_uri
+
+    def parse_uri(uri: str) -> Any:
+        refused(uri, "websockets.connect")
+        return before(uri)
+
+    module.parse_uri = parse_uri  # type: ignore[attr-defined]
+
+    def undo() -> None:
+        if module.parse_uri is parse_uri:
+            module.parse_uri = before  # type: ignore[attr-defined]
+
+    return undo
+
+
+def install_protocol(module: ModuleType) -> Callable[[], None]:
+    """Hook into what both clients send their first request with: a placeholder for a key is not sent here either.
+
+    Raises
+    ------
+    AttributeError
+        Where the module no longer has the hook.
+    """
+    protocol = module.ClientProtocol
+    before = protocol.send_request
+
+    def send_request(self: Any, request: Any) -> None:
+        try:
+            keys.refuse([(name.encode(), value.encode()) for name, value in request.headers.raw_items()])
+        except RecordingMissing as error:
+            session = active.current()
+            if session is not None:
+                session.blocked(request.headers.get("host", ""), str(error))
+            raise
+        before(self, request)
+
+    protocol.send_request = send_request
+
+    def undo() -> None:
+        if protocol.send_request is send_request:
+            protocol.send_request = before
+
+    return undo
+
+
+def refused(url: str, call: str) -> None:
+    """See whether a websocket may be opened.
+
+    Parameters
+    ----------
+    url : str
+    call : str
+        The function that opens it, unless the address tells a better one.
+
+    Raises
+    ------
+    RecordingMissing
+    """
+    session = active.current()
+    if session is None:
+        return
+    parts = urlsplit(str(url))
+    name = _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], call)
+    session.unrecordable(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)
