@@ -7,6 +7,7 @@ are noted with their time.
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -126,6 +127,10 @@ class Recorder:
             self._broken, self._spools = error, False
         self._pieces = [(self._pieces[-1][0], b"")]
 
+    def received(self) -> bytes:
+        """Return what has come so far, as it came."""
+        return b"".join([data for _, data in self._pieces])
+
     def end(self) -> None:
         """The answer is over, and whole."""
         self._finish(None)
@@ -139,7 +144,9 @@ class Recorder:
             self._done = True
             self.keeper.release(self)
         else:
-            self._finish(None if self._has_ended() else "closed")
+            # Where an interrupt comes between two pieces, what unwinds closes the answer.
+            reason = "interrupted" if isinstance(sys.exception(), KeyboardInterrupt) else "closed"
+            self._finish(None if self._has_ended() else reason)
 
     def interrupt(self) -> None:
         """The caller was interrupted or cancelled."""

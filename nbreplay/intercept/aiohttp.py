@@ -6,24 +6,19 @@ middlewares stay the library's own, around it. Whatever client session asks, whe
 
 from __future__ import annotations
 
-import asyncio
 import io
-import warnings
-import weakref
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
-from nbreplay.core.config import Mode
-from nbreplay.core.hosts import host_matches
+from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
-from nbreplay.core.session import Session
-from nbreplay.errors import NetworkBlocked, RecordingMissing
 from nbreplay.intercept import guard, keys
-from nbreplay.intercept.aiohttp_bodies import connection_of, failed
-from nbreplay.intercept.aiohttp_tee import Tee, tee_of
+from nbreplay.intercept.aiohttp_bodies import Tee, connection_of
+from nbreplay.intercept.aiohttp_errors import failed
+from nbreplay.intercept.websockets import refused
 
 __all__ = ["install"]
 
@@ -49,7 +44,8 @@ def install(library: ModuleType) -> Callable[[], None]:
             keys.refuse(_headers(req))
             return await before_connect(self, req, *args, **options)
         if req.headers.get("Upgrade", "").lower() == "websocket":
-            _websocket(session, req)
+            keys.refuse(_headers(req))
+            refused(str(req.url), "aiohttp's ws_connect")
             decision = None
         else:
             decision = session.ask(_call(library, req, await _body(library, req)))
@@ -60,18 +56,24 @@ def install(library: ModuleType) -> Callable[[], None]:
                 connection = await before_connect(self, req, *args, **options)
         except BaseException as error:
             if decision is not None:
-                failed(decision, _timed_out(req) or error)
+                _not_connected(decision, req, error)
             raise
         if decision is not None:
             Tee(library, decision, connection)
         return connection
 
     async def start(self: Any, connection: Any) -> Any:
-        started = await before_start(self, connection)
-        tee = tee_of(connection)
-        if tee is not None:
-            tee.answered(self)
-        return started
+        tee = getattr(connection, "nbreplay_tee", None)
+        if tee is None:
+            return await before_start(self, connection)
+        tee.awaited = True
+        try:
+            await before_start(self, connection)
+        except BaseException as error:
+            failed(tee.recorder, error)
+            raise
+        tee.answered(self)
+        return self
 
     def set_response_params(self: Any, **params: Any) -> None:
         # It says here only whether the library decodes; a connection is used again for calls that differ in that.
@@ -110,13 +112,17 @@ def _call(library: ModuleType, req: Any, body: bytes) -> Call:
     return Call(req.method, _host(req.url), req.url.raw_path_qs, "", body, _headers(req), version)
 
 
-def _timed_out(req: Any) -> BaseException | None:
-    """Return the error of the call's own timeout, which reaches what waits as a cancellation."""
+def _not_connected(recorder: Recorder, req: Any, error: BaseException) -> None:
+    """Tell a recorder that no connection was made; the library has yet to make errors of its own of timeouts."""
+    if isinstance(error, TimeoutError):
+        recorder.fail("ConnectionTimeoutError", f"Connection timeout to host {_host(req.url)}")
+        return
     try:
+        # The timeout of the whole call reaches what waits as a cancellation.
         req._timer.assert_timeout()
-    except asyncio.TimeoutError as error:
-        return error
-    return None
+    except TimeoutError as timeout:
+        error = timeout
+    failed(recorder, error)
 
 
 class _Collector:
@@ -146,23 +152,3 @@ async def _body(library: ModuleType, req: Any) -> bytes:
     else:
         req.body = library.BytesIOPayload(again)
     return data
-
-
-_warned: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _websocket(session: Session, req: Any) -> None:
-    """Refuse a websocket under replay; say once that it is not recorded, where other calls are."""
-    keys.refuse(_headers(req))
-    host, options = _host(req.url), session.options
-    call = f"aiohttp's ws_connect({str(req.url.with_query(None))!r})"
-    if session.mode is Mode.REPLAY and not host_matches(host, options.allow):
-        text = (
-            f"{call} opens a websocket. nbreplay records and replays HTTP, not websockets: nothing was sent. "
-            f"To let it through, say %replay replay --allow {host}"
-        )
-        session.blocked(host, text)
-        raise RecordingMissing(text) from NetworkBlocked(text)
-    if session.mode in (Mode.RECORD, Mode.AUTO) and session not in _warned:
-        _warned.add(session)
-        warnings.warn(f"{call} opens a websocket, which nbreplay does not record: it will not replay", stacklevel=2)

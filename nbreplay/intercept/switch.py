@@ -14,11 +14,20 @@ from nbreplay.core import active
 from nbreplay.core.config import Mode, Options, default_store, project
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
-from nbreplay.intercept import guard, hooks, httpx, keys
+from nbreplay.intercept import aiohttp, guard, hooks, httpx, keys, stdlib, urllib3, websockets
 
 __all__ = ["opened", "session", "undo"]
 
-_LIBRARIES = {"httpx": httpx.install, "httpx2": httpx.install}
+_LIBRARIES = {
+    "aiohttp": aiohttp.install,
+    "http.client": stdlib.install,
+    "httpx": httpx.install,
+    "httpx2": httpx.install,
+    "urllib3": urllib3.install,
+    "websockets.asyncio.client": websockets.install,
+    "websockets.client": websockets.install_protocol,
+    "websockets.sync.client": websockets.install,
+}
 
 
 def session(

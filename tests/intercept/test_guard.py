@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
+import smtplib
 import socket
 import threading
 import time
@@ -28,15 +28,10 @@ from tests.provider import Provider, Spawned
 HOST = "127.0.0.1"
 
 
-def by_urllib(port: int) -> Any:
-    with urllib.request.urlopen(f"http://{HOST}:{port}/v1/echo", timeout=10) as answer:
-        return answer.read()
-
-
-def by_http_client(port: int) -> Any:
-    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as connection:
-        connection.request("GET", "/v1/echo")
-        return connection.getresponse().read()
+def by_socket(port: int) -> bytes:
+    with socket.create_connection((HOST, port), timeout=10) as made:
+        made.sendall(b"GET /v1/echo HTTP/1.0\r\n\r\n")
+        return made.makefile("rb").read()
 
 
 def by_create_connection(port: int) -> Any:
@@ -73,18 +68,18 @@ def by_asyncio(port: int) -> Any:
 
 def by_a_task(port: int) -> Any:
     async def whole() -> Any:
-        return await asyncio.create_task(asyncio.to_thread(by_http_client, port))
+        return await asyncio.create_task(asyncio.to_thread(by_socket, port))
 
     return asyncio.run(whole())
 
 
 def by_a_thread(port: int) -> Any:
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(by_http_client, port).result(20)
+        return pool.submit(by_socket, port).result(20)
 
 
 RAW: list[Callable[[int], Any]] = [
-    *(by_urllib, by_http_client, by_create_connection, by_connect, by_connect_ex, by_sendto, by_asyncio, by_a_task),
+    *(by_socket, by_create_connection, by_connect, by_connect_ex, by_sendto, by_asyncio, by_a_task),
     by_a_thread,
 ]
 
@@ -139,7 +134,7 @@ def test_other_modes_refuse_nothing(mode: str, spawned: Spawned, store: Path) ->
         lambda name: socket.gethostbyname(name),
         lambda name: socket.gethostbyname_ex(name),
         lambda name: socket.create_connection((name, 443), timeout=5),
-        lambda name: urllib.request.urlopen(f"https://{name}/v1/models", timeout=5),
+        lambda name: smtplib.SMTP(name, 25, timeout=5),
     ],
 )
 def test_names_are_not_looked_up(look_up: Callable[[str], Any], store: Path) -> None:
@@ -195,7 +190,7 @@ def test_a_thread_that_was_started_before(spawned: Spawned, store: Path) -> None
 
     def work() -> None:
         go.wait(20)
-        for attempt in (lambda: by_http_client(spawned.port), lambda: call("sync", spawned.url, chat())):
+        for attempt in (lambda: by_socket(spawned.port), lambda: call("sync", spawned.url, chat())):
             try:
                 attempt()
             except BaseException as error:
@@ -216,7 +211,7 @@ def test_a_thread_that_was_started_before(spawned: Spawned, store: Path) -> None
 
 def test_a_server_of_this_process(provider: Provider, store: Path) -> None:
     with nr.session(store, mode="replay") as session:
-        for attempt in (by_urllib, by_http_client, by_create_connection, by_connect, by_asyncio, by_a_thread):
+        for attempt in (by_socket, by_create_connection, by_connect, by_asyncio, by_a_thread):
             attempt(provider.port)
     assert "blocked" not in outcomes(session)
     assert provider.hits > 3
@@ -267,7 +262,7 @@ def test_literal_addresses_and_this_machine_are_looked_up(store: Path) -> None:
 def test_what_is_allowed(allowed: str, flavour: str, spawned: Spawned, store: Path) -> None:
     name = allowed.format(host=HOST, port=spawned.port)
     with nr.session(store, mode="replay", allow=[name]) as session:
-        assert b"/echo" in by_urllib(spawned.port)
+        assert b"/echo" in by_socket(spawned.port)
         assert b"/echo" in by_asyncio(spawned.port)
         assert call(flavour, spawned.url, chat()) == "answer 1 to: hello"
         assert call(flavour, spawned.url, lambda client: wait(client.get("/echo")), plain).status_code == 200
@@ -280,7 +275,7 @@ def test_what_is_allowed(allowed: str, flavour: str, spawned: Spawned, store: Pa
 def test_another_port_is_not_allowed(spawned: Spawned, store: Path) -> None:
     with nr.session(store, mode="replay", allow=[f"{HOST}:{spawned.port + 1}", "model.example"]) as session:
         with pytest.raises(OSError):
-            by_http_client(spawned.port)
+            by_socket(spawned.port)
         with pytest.raises(nr.RecordingMissing):
             call("sync", spawned.url, chat())
     assert outcomes(session) == ["blocked", "missing"]
@@ -388,7 +383,7 @@ def telemetry(port: int) -> Iterator[list[str]]:
     def work() -> None:
         while not over.wait(0.01):
             try:
-                by_http_client(port)
+                by_socket(port)
                 log.append("sent")
             except OSError:
                 log.append("offline")

@@ -130,7 +130,8 @@ def test_a_stream_made_in_one_cell_and_read_in_the_next(
 ) -> None:
     making, reading = f"s = stream(model={model_name!r})\nfirst = next(s).choices[0].delta.role", "first, text_of(s)"
     acknowledge = (
-        f"import urllib.request\nurllib.request.urlopen({model.url!r}.replace('/v1', '/_/ack'), data=b'').read()\n"
+        f"import socket\nwith socket.create_connection(('127.0.0.1', {model.port})) as c:\n"
+        "    c.sendall(b'POST /_/ack HTTP/1.0\\r\\ncontent-length: 0\\r\\n\\r\\n')\n    c.recv(100)\n"
     )
     kernel.run("%replay record kept")
     made = kernel.run(making, "making")
