@@ -19,6 +19,10 @@ from nbreplay.core.take import Take
 
 __all__ = ["Keeper"]
 
+# Seconds. An interrupt between two pieces of a stream frees it while the cell unwinds, which looks as if the program
+# had closed it; the front end then takes a moment to show the traceback, before the cell has ended.
+_UNWINDING = 1.0
+
 
 class Keeper:
     """Writes what the recorders of a session take down.
@@ -32,6 +36,7 @@ class Keeper:
     def __init__(self, store: Store, log: Log) -> None:
         self.store, self.log = store, log
         self._open: set[Recorder] = set()
+        self._closed: tuple[Recorder, float] | None = None
         self._lock = threading.Lock()
 
     def recorder(self, request: Request, call: Call, run: Run, mode: Mode) -> Recorder:
@@ -113,9 +118,19 @@ class Keeper:
         )
         self.log.finish(recorder.place, made)
 
+    def closed(self, recorder: Recorder, at: float) -> None:
+        """Note which answer was closed last before its end, and when, in seconds of `time.perf_counter`."""
+        self._closed = recorder, at
+
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
+        last, self._closed = self._closed, None
+        if interrupted and last is not None and last[0].run is run and time.perf_counter() - last[1] < _UNWINDING:
+            last[0].correct()
         with self._lock:
             recorders = [recorder for recorder in self._open if run is None or recorder.run is run]
         for recorder in recorders:
             recorder.flush(interrupted)
+            if run is None and recorder.status is None:
+                # It may still come, and is recorded then; until it does nobody is to think that all is there.
+                self._log(recorder, None, "unsaved", "its answer had not come when the session ended")

@@ -43,6 +43,8 @@ _KEPT = frozenset(
         "retry-after-ms",
         "openai-processing-ms",
         "mcp-session-id",
+        "x-amzn-errortype",
+        "x-amzn-requestid",
     ]
 )
 
@@ -192,6 +194,13 @@ class Recorder:
                 self.keeper.drop(self, "interrupted before there was an answer: nothing to keep")
                 return
             self.keeper.keep(self, lambda: self._take(reason, error))
+            if reason == "closed":
+                self.keeper.closed(self, time.perf_counter())
+
+    def correct(self) -> None:
+        """What closed the answer was the unwinding of an interrupted cell, not its program."""
+        with self._lock:
+            self.keeper.keep(self, lambda: self._take("interrupted", None))
 
     def _take(self, reason: str | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()

@@ -31,7 +31,7 @@ def install(module: ModuleType) -> Callable[[], None]:
     before = module.parse_uri
 
     def parse_uri(uri: str) -> Any:
-        refused(uri, "websockets.connect")
+        refused(uri)
         return before(uri)
 
     module.parse_uri = parse_uri  # type: ignore[attr-defined]
@@ -73,14 +73,14 @@ def install_protocol(module: ModuleType) -> Callable[[], None]:
     return undo
 
 
-def refused(url: str, call: str) -> None:
+def refused(url: str, call: str = "") -> None:
     """See whether a websocket may be opened.
 
     Parameters
     ----------
     url : str
     call : str
-        The function that opens it, unless the address tells a better one.
+        The function that opens it; made out from the address, if not given.
 
     Raises
     ------
@@ -90,5 +90,5 @@ def refused(url: str, call: str) -> None:
     if session is None:
         return
     parts = urlsplit(str(url))
-    name = _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], call)
+    name = call or _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
     session.unrecordable(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)

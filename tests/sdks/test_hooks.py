@@ -1,0 +1,105 @@
+"""Each HTTP library that is installed still has the private hooks that nbreplay uses, with the signatures it expects.
+
+A release that changes one fails here first, with its name and version.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import platform
+from operator import attrgetter
+
+import pytest
+
+from nbreplay.intercept import switch
+from tests.clients import http
+
+SELF_URL = ("self", "url")
+MAKE_REQUEST = (
+    *("self", "conn", "method", "url", "body", "headers", "retries", "timeout", "chunked", "response_conn"),
+    *("preload_content", "decode_content", "enforce_content_length"),
+)
+# (library, what is hooked or built on, its parameters; None where only its being there matters)
+CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
+    *(
+        (name, *entry)
+        for name in ("httpx", "httpx2")
+        for entry in (
+            ("Client._transport_for_url", SELF_URL),
+            ("AsyncClient._transport_for_url", SELF_URL),
+            ("HTTPTransport.handle_request", ("self", "request")),
+            ("AsyncHTTPTransport.handle_async_request", ("self", "request")),
+            ("MockTransport", None),
+            ("WSGITransport", None),
+            ("ASGITransport", None),
+            ("SyncByteStream", None),
+            ("AsyncByteStream", None),
+            ("DecodingError", None),
+        )
+    ),
+    ("aiohttp", "BaseConnector.connect", ("self", "req", "traces", "timeout")),
+    ("aiohttp", "ClientResponse.start", ("self", "connection")),
+    ("aiohttp", "client_proto.ResponseHandler.data_received", ("self", "data")),
+    ("aiohttp", "StreamReader.feed_data", None),
+    ("aiohttp", "StreamReader.set_exception", None),
+    ("aiohttp", "StreamReader._wait", ("self", "func_name")),
+    ("aiohttp", "connector.Connection", ("connector", "key", "protocol", "loop")),
+    ("urllib3", "connectionpool.HTTPConnectionPool._make_request", MAKE_REQUEST),
+    ("urllib3", "connectionpool.HTTPSConnectionPool._prepare_proxy", ("self", "conn")),
+    ("urllib3", "util.retry.Retry.sleep", ("self", "response")),
+    ("urllib3", "response.HTTPResponse.read1", None),
+    ("urllib3", "response.HTTPResponse.CONTENT_DECODERS", None),
+    ("http.client", "HTTPConnection._send_output", ("self", "message_body", "encode_chunked")),
+    ("http.client", "HTTPConnection.send", ("self", "data")),
+    ("http.client", "HTTPConnection.getresponse", ("self",)),
+    ("websockets.sync.client", "parse_uri", ("uri",)),
+    ("websockets.asyncio.client", "parse_uri", ("uri",)),
+    ("websockets.client", "ClientProtocol.send_request", ("self", "request")),
+]
+
+
+def version_of(library: str) -> str:
+    if library == "http.client":
+        return f"Python {platform.python_version()}"
+    return importlib.metadata.version(library.partition(".")[0])
+
+
+def complaints(library: str) -> list[str]:
+    """Say what is not as expected in a library."""
+    module, found = pytest.importorskip(library), []
+    for _, path, expected in (entry for entry in CONTRACT if entry[0] == library):
+        what = f"{library} {version_of(library)}: {path}"
+        try:
+            parameters = attrgetter(path)(module)
+        except AttributeError:
+            found.append(f"{what} is gone")
+            continue
+        if expected is not None and tuple(inspect.signature(parameters).parameters) != expected:
+            found.append(f"{what} has the parameters {inspect.signature(parameters)}")
+    return found
+
+
+@pytest.mark.parametrize("library", dict.fromkeys(entry[0] for entry in CONTRACT))
+def test_the_library_has_what_is_hooked(library: str) -> None:
+    assert complaints(library) == []
+
+
+@pytest.mark.parametrize("library", sorted(switch._LIBRARIES))
+def test_the_interceptor_takes_the_library(library: str) -> None:
+    module = pytest.importorskip(library)
+    switch._LIBRARIES[library](module)()
+
+
+def test_every_library_that_is_hooked_has_a_contract() -> None:
+    assert switch._LIBRARIES.keys() <= {library for library, _, _ in CONTRACT}
+
+
+def test_a_library_that_has_changed_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(http.AsyncClient, "_transport_for_url")
+    monkeypatch.setattr(http.Client, "_transport_for_url", http.Client.build_request)
+    name = f"{http.__name__} {http.__version__}"
+    assert complaints(http.__name__) == [
+        f"{name}: Client._transport_for_url has the parameters {inspect.signature(http.Client.build_request)}",
+        f"{name}: AsyncClient._transport_for_url is gone",
+    ]
