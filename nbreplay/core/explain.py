@@ -111,6 +111,9 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
         else:
             rows.append(("nearest", nearest))
             rows += [("differs" if i == 0 else "", line) for i, line in enumerate(_lines(found))]
+            upgrade = _upgrade(found, _recorded_by(store, nearest), call.sdk)
+            if upgrade:
+                rows.append(("why", upgrade))
             heal = _heal(found, request, cell)
     rows.append(("to fix", _fix(cell, why)))
     if heal:
@@ -120,6 +123,28 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
         f"  {name:<{width}}  {value}".rstrip() for name, value in rows
     )
     return Miss(text, nearest, found)
+
+
+def _recorded_by(store: Store, name: str) -> str:
+    try:
+        recording = store.read(name)
+    except NbreplayError:
+        return ""
+    return recording.takes[-1].sdk if recording and recording.takes else ""
+
+
+def _upgrade(found: tuple[Difference, ...], recorded: str, asked: str) -> str:
+    """Return that another version of the SDK sends other fields, where nothing else differs."""
+    if not found or recorded == asked or recorded.partition(" ")[0] != asked.partition(" ")[0]:
+        return ""
+    added = [item.path for item in found if item.recorded is None]
+    gone = [item.path for item in found if item.asked is None]
+    if len(added) + len(gone) < len(found):
+        return ""
+    parts = [f"sends {', '.join(added)}"] if added else []
+    parts += [f"no longer sends {', '.join(gone)}"] if gone else []
+    changed = " and ".join(parts)
+    return f"{asked} {changed}; {recorded}, which recorded it, did {'not' if added else 'so'}. All else is equal"
 
 
 def _fix(cell: Cell | None, why: str) -> str:
@@ -133,11 +158,11 @@ def _fix(cell: Cell | None, why: str) -> str:
     return 'run this once with mode="auto" (or NBREPLAY_MODE=auto), and an API key set'
 
 
-def _option(cell: Cell | None, name: str, value: str) -> str:
+def _option(cell: Cell | None, name: str, *values: str) -> str:
     if cell:
-        return f"%replay replay --{name} {shlex.quote(value)}"
-    literal = f"r'{value}'" if name == "mask" and "'" not in value else repr(value)
-    return f"nbreplay.session(..., {name}=[{literal}])"
+        return " ".join(["%replay replay", *(f"--{name} {shlex.quote(value)}" for value in values)])
+    literals = [f"r'{value}'" if name == "mask" and "'" not in value else repr(value) for value in values]
+    return f"nbreplay.session(..., {name}=[{', '.join(literals)}])"
 
 
 def _nearest(request: Request, store: Store) -> tuple[str | None, tuple[Difference, ...]]:
@@ -239,8 +264,7 @@ def _heal(found: tuple[Difference, ...], request: Request, cell: Cell | None) ->
         for name, pattern in _CHANGING:
             if all(re.sub(pattern, MASKED, one or "") == re.sub(pattern, MASKED, other or "") for one, other in texts):
                 return f"only {name} differs: {_option(cell, 'mask', pattern)} makes that recording answer"
-    if len(found) == 1:
-        return (
-            f"if {found[0].path} does not matter: {_option(cell, 'ignore', found[0].path)} makes that recording answer"
-        )
+    paths = [item.path for item in found]
+    if len(found) == 1 or (len(found) <= _SHOWN and all(None in pair for pair in texts)):
+        return f"if {', '.join(paths)} does not matter: {_option(cell, 'ignore', *paths)} makes that recording answer"
     return ""

@@ -135,6 +135,43 @@ def test_the_option_that_a_miss_suggests_makes_the_recording_answer(
     assert ast.literal_eval(plain.group(2)) == [value]
 
 
+def by(version: str, **fields: Any) -> Call:
+    """A chat as this version of the SDK sends it."""
+    made = chat(**fields)
+    agent = [(b"User-Agent", f"OpenAI/Python {version}".encode())]
+    return Call(made.method, made.host, made.target, made.content_type, made.body, agent)
+
+
+def test_a_field_that_a_newer_sdk_adds_is_explained_as_exactly_that(store: Path) -> None:
+    record(session(store), by("2.20.0"), {"n": 1})
+    text = miss(store, by("3.54.0", store=True, service_tier="auto"), Cell(None, 1, "x")).text
+    assert (
+        "openai 3.54.0 sends store, service_tier; openai 2.20.0, which recorded it, did not. All else is equal" in text
+    )
+    assert "%replay replay --ignore store --ignore service_tier makes that recording answer" in text
+    again = session(store, "replay", ignore=["store", "service_tier"])
+    assert replayed(again, by("3.54.0", store=True, service_tier="auto")) == {"n": 1}
+
+
+def test_a_field_that_a_newer_sdk_leaves_out_is_explained_too(store: Path) -> None:
+    record(session(store), by("2.20.0", store=True), {"n": 1})
+    text = miss(store, by("3.54.0")).text
+    assert "openai 3.54.0 no longer sends store; openai 2.20.0, which recorded it, did so. All else is equal" in text
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (by("2.20.0"), by("2.20.0", store=True)),
+        (by("2.20.0", seed=1), by("3.54.0", seed=2, store=True)),
+        (chat(), by("3.54.0", store=True)),
+    ],
+)
+def test_nothing_is_put_down_to_the_sdk_where_that_is_not_known(store: Path, one: Call, two: Call) -> None:
+    record(session(store), one, {"n": 1})
+    assert "which recorded it" not in miss(store, two).text
+
+
 @pytest.mark.parametrize(
     ("one", "two"),
     [
