@@ -129,10 +129,10 @@ class _Collector:
     """Takes what a payload writes, in place of a connection."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes] = []
+        self.file = io.BytesIO()
 
     async def write(self, chunk: Any) -> None:
-        self.pieces.append(bytes(chunk))
+        self.file.write(chunk)
 
 
 async def _body(library: ModuleType, req: Any) -> bytes:
@@ -142,13 +142,13 @@ async def _body(library: ModuleType, req: Any) -> bytes:
         return bytes(payload or b"")
     into = _Collector()
     await payload.write(into)
-    data = b"".join(into.pieces)
+    data = into.file.getvalue()
     if isinstance(payload, library.BytesPayload):
         return data
     # As a file, since the library warns of large bytes. The headers are there already, framing and boundary included.
-    again = io.BytesIO(data)
+    into.file.seek(0)
     if hasattr(req, "update_body"):
-        await req.update_body(again)
+        await req.update_body(into.file)
     else:
-        req.body = library.BytesIOPayload(again)
+        req.body = library.BytesIOPayload(into.file)
     return data

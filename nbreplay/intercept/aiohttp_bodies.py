@@ -61,9 +61,10 @@ class Tee:
         """The library has done with the connection: all has come, or its caller wants no more."""
         content: Any = self._content
         if content is None:
-            # Before the answer is awaited only a failure to send releases it, which is being handled just now.
+            # Before the answer is awaited only a failure to send releases it, which is being handled just now; without
+            # one the hooks were taken back meanwhile, and nothing is known of the answer.
             if not self.awaited:
-                failed(self.recorder, sys.exception() or OSError("the request was not sent"))
+                failed(self.recorder, sys.exception() or asyncio.CancelledError())
             return
         _tees.pop(id(content), None)
         content.__class__ = self._library.StreamReader

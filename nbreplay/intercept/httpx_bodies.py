@@ -77,7 +77,7 @@ def _error_of(request: Any, take: Take) -> Exception:
     given = take.error or {}
     name = given.get("type", "ReadError")
     kind = getattr(library_of(request), name if name in _ERRORS else "ReadError")
-    made: Exception = kind(given.get("message") or "the connection broke here when this was recorded", request=request)
+    made: Exception = kind(given.get("message", "the connection broke here when this was recorded"), request=request)
     return made
 
 
