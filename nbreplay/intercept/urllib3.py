@@ -59,9 +59,8 @@ def install(library: ModuleType) -> Callable[[], None]:
             decision = session.ask(Call(method, host, target, "", data, raw, f"urllib3 {library.__version__}"))
         if isinstance(decision, Replay):
             return _replayed(library, self, conn, method, url, decision, options)
-        usual = conn.response_class
         if decision is not None:
-            conn.response_class = Tee(decision, usual, lambda recorder, made: _decoding(library, recorder, made))
+            vars(conn)["getresponse"] = lambda: _answered(library, conn, decision)
         try:
             with guard.permitted(conn.host):
                 if vars(conn).pop(_TUNNEL, False):
@@ -72,7 +71,7 @@ def install(library: ModuleType) -> Callable[[], None]:
                 _failed(decision, conn, error)
             raise
         finally:
-            conn.response_class = usual
+            vars(conn).pop("getresponse", None)
 
     def prepare_proxy(self: Any, conn: Any) -> None:
         # A tunnel through a proxy is opened only where the call is really sent.
@@ -173,6 +172,17 @@ def _replayed(
     )
     setattr(response, _TUNNEL, True)
     return response
+
+
+def _answered(library: ModuleType, conn: Any, recorder: Recorder) -> Any:
+    """Return the answer of a connection, whose reading is noted."""
+    # Not before: botocore's connection sets the class of its responses when it sends.
+    usual = conn.response_class
+    conn.response_class = Tee(recorder, usual, lambda _, made: _decoding(library, recorder, made))
+    try:
+        return type(conn).getresponse(conn)
+    finally:
+        conn.response_class = usual
 
 
 def _decoding(library: ModuleType, recorder: Recorder, made: Any) -> None:
