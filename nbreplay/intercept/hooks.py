@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -50,7 +51,9 @@ def _hook(name: str, module: ModuleType, hook: Hook) -> None:
     try:
         _undo[name] = hook(module)
     except AttributeError as error:
-        version = getattr(module, "__version__", "of an unknown version")
+        root = sys.modules.get(name.partition(".")[0], module)
+        stdlib = name.partition(".")[0] in sys.stdlib_module_names
+        version = f"of Python {platform.python_version()}" if stdlib else getattr(root, "__version__", "(unknown)")
         _problems[name] = (
             f"{name} {version} is not what nbreplay knows ({error}): its calls are neither recorded nor replayed. "
             f"Under replay the network guard refuses them. Install a {name} that is supported, or a newer nbreplay"
