@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZE = 20_000_000
 MOST = 64_000_000  # bytes above what the process had before
 CHILD = """
-import hashlib, json, resource, sys
+import hashlib, json, sys
 import nbreplay, openai
 url, store, mode, what, path = sys.argv[1:]
 client = openai.OpenAI(base_url=url, api_key="a-key-of-the-tests", max_retries=0)
@@ -32,23 +32,20 @@ def answer(model):
             digest.update(piece)
         return digest.hexdigest()
 
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-def now():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+def memory(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name))
 
 with nbreplay.session(store, mode=mode) as session:
     if what == "upload":
         upload(path + ".small")
-        idle = now()
+        idle = memory("VmRSS")
         given = upload(path)
     else:
         answer("test/a")
-        idle = now()
+        idle = memory("VmRSS")
         given = answer("test/size=" + path)
-print(json.dumps([given, peak() - idle, [item.outcome for item in session.interactions]]))
+print(json.dumps([given, memory("VmHWM") - idle, [item.outcome for item in session.interactions]]))
 """
 
 
