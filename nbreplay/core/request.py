@@ -105,7 +105,7 @@ class Call:
             self._look()
         agent = self._agent.decode("latin-1")
         match = _AGENT.match(agent)
-        if match:
+        if match and not _LIBRARY.match(agent):
             return f"{match.group(1).lower()} {match.group(2)}"
         return self.library or agent
 
@@ -123,7 +123,8 @@ _ROLES = {
     b"content-type": "type",
 }
 _roles: dict[bytes, str] = {}
-_AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/Python (\d[\w.]*)")
+_AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
+_LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -631,7 +631,12 @@ def test_one_text_is_one_option() -> None:
         ("AsyncAzureOpenAI/Python 2.1.0", "openai 2.1.0"),
         ("Anthropic/Python 2.0.1", "anthropic 2.0.1"),
         ("AsyncAnthropic/Python 2.0.1", "anthropic 2.0.1"),
+        ("google-genai-sdk/3.4.0 gl-python/3.11.7", "google-genai-sdk 3.4.0"),
+        ("Boto3/1.44.5 md/Botocore#1.44.5", "boto3 1.44.5"),
+        ("ollama-python/0.6.3 (x86_64 linux) Python/3.11", "ollama-python 0.6.3"),
         ("python-httpx/0.28", "tests 1.0"),
+        ("Python/3.11 aiohttp/3.14.5", "tests 1.0"),
+        ("Mozilla/5.0 (X11)", "tests 1.0"),
         ("", "tests 1.0"),
     ],
 )
