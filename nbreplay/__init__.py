@@ -29,6 +29,7 @@ _HOMES = {
     "NetworkBlocked": "nbreplay.errors",
     "NotebookMismatch": "nbreplay.errors",
     "OptionError": "nbreplay.errors",
+    "RecordedToolError": "nbreplay.errors",
     "Recording": "nbreplay.core.recording",
     "RecordingFormatError": "nbreplay.errors",
     "RecordingIncomplete": "nbreplay.errors",
@@ -37,8 +38,10 @@ _HOMES = {
     "Store": "nbreplay.core.store",
     "StoreError": "nbreplay.errors",
     "Take": "nbreplay.core.take",
+    "ToolError": "nbreplay.errors",
     "UnsafeRecordingError": "nbreplay.errors",
     "session": "nbreplay.intercept.switch",
+    "tool": "nbreplay.intercept.tools",
     "transport": "nbreplay.intercept.httpx",
 }
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "NetworkBlocked",
     "NotebookMismatch",
     "OptionError",
+    "RecordedToolError",
     "Recording",
     "RecordingFormatError",
     "RecordingIncomplete",
@@ -56,10 +60,12 @@ __all__ = [
     "Store",
     "StoreError",
     "Take",
+    "ToolError",
     "UnsafeRecordingError",
     "__version__",
     "load_ipython_extension",
     "session",
+    "tool",
     "transport",
     "unload_ipython_extension",
 ]
@@ -76,14 +82,17 @@ if TYPE_CHECKING:
         NetworkBlocked,
         NotebookMismatch,
         OptionError,
+        RecordedToolError,
         RecordingFormatError,
         RecordingIncomplete,
         RecordingMissing,
         StoreError,
+        ToolError,
         UnsafeRecordingError,
     )
     from nbreplay.intercept.httpx import transport
     from nbreplay.intercept.switch import session
+    from nbreplay.intercept.tools import tool
 
 
 def __getattr__(name: str) -> Any:

@@ -22,10 +22,12 @@ __all__ = [
     "NetworkBlocked",
     "NotebookMismatch",
     "OptionError",
+    "RecordedToolError",
     "RecordingFormatError",
     "RecordingIncomplete",
     "RecordingMissing",
     "StoreError",
+    "ToolError",
     "UnsafeRecordingError",
 ]
 
@@ -48,6 +50,25 @@ class RecordingFormatError(NbreplayError):
 
 class UnsafeRecordingError(RecordingFormatError):
     """A recording that asks for what no recording may: a path, a class, a size out of bounds."""
+
+
+class ToolError(NbreplayError, TypeError):
+    """A tool whose arguments or results cannot be kept, or of which there are two of one name. Says what to do."""
+
+
+class RecordedToolError(NbreplayError):
+    """A tool raised an exception when it was recorded, of a class that is neither built in nor among its ``raises=``.
+
+    Parameters
+    ----------
+    type : str
+        The name of that class.
+    message : str
+    """
+
+    def __init__(self, type: str, message: str) -> None:  # noqa: A002
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type, self.message = type, message
 
 
 class NotebookMismatch(NbreplayError):

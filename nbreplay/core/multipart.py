@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Part", "digest", "parts"]
+__all__ = ["Part", "digest", "parts", "uploads"]
 
 _TEXT = 4096  # bytes; a longer part of a form is keyed and stored by its digest
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
@@ -43,6 +43,17 @@ def parts(data: bytes, content_type: str) -> list[Part]:
     if not match:
         return [Part({"digest": digest(whole)}, whole)]
     return [_part(data, whole, start, end) for start, end in _bounds(data, b"--" + match.group(1).encode("latin-1"))]
+
+
+def uploads(data: bytes, content_type: str) -> list[memoryview]:
+    """Return what of a body stands in its request by digest alone."""
+    if content_type.startswith("multipart/"):
+        return [part.content for part in parts(data, content_type) if "digest" in part.fields]
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return [memoryview(data)]
+    return []
 
 
 def _bounds(data: bytes, mark: bytes) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
+from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
-from nbreplay.core.request import Call, Request, uploads
+from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
@@ -84,7 +85,7 @@ class Recorder:
 
     def upload(self) -> None:
         """Put what the request names by digest beside the recording; what has secrets in it is left out."""
-        for content in uploads(self.call):
+        for content in uploads(self.call.body, self.call.content_type):
             redactor = Redactor(self.call.tokens)
             try:
                 spool = self.keeper.store.spool(redactor)

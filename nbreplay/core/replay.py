@@ -60,7 +60,7 @@ class Replay:
                 yield delay, piece
                 delay = 0.0
         except (NbreplayError, OSError) as error:
-            self._log(str(error))
+            self.refuse(str(error))
             raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
 
     @property
@@ -81,10 +81,11 @@ class Replay:
 
     def fail(self, error: RecordingIncomplete) -> NoReturn:
         """Log that the caller wanted more than there is, and raise `error`."""
-        self._log(str(error))
+        self.refuse(str(error))
         raise error
 
-    def _log(self, note: str) -> None:
+    def refuse(self, note: str) -> None:
+        """Log that what is recorded could not be given."""
         known = self.log.at(self.place)
         if known is not None:
             self.log.finish(self.place, replace(known, outcome="missing", note=note))

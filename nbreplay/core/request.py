@@ -5,7 +5,6 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -16,15 +15,13 @@ from urllib.parse import parse_qsl
 import jiter
 
 from nbreplay.core.endpoints import recognise
+from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
-from nbreplay.core.wire import compact, is_deep
+from nbreplay.core.wire import is_deep
 
-__all__ = ["Call", "Request", "canonical", "key_of", "normalised", "request_of", "uploads"]
-
-ALGORITHM = "k1"
-_encode_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+__all__ = ["Call", "Request", "normalised", "request_of"]
 
 
 class Call:
@@ -44,10 +41,23 @@ class Call:
         The request's headers. Only looked at for secrets and for the name of the SDK; never stored.
     library : str
         The HTTP library that makes the call, with its version.
-
+    tool : (str, dict), optional
+        Name and arguments, where it is no HTTP call but one of a tool.
     """
 
-    __slots__ = ("_agent", "_seen", "_tokens", "_type", "body", "headers", "host", "library", "method", "target")
+    __slots__ = (
+        "_agent",
+        "_seen",
+        "_tokens",
+        "_type",
+        "body",
+        "headers",
+        "host",
+        "library",
+        "method",
+        "target",
+        "tool",
+    )
 
     def __init__(
         self,
@@ -58,9 +68,10 @@ class Call:
         body: bytes,
         headers: Sequence[tuple[bytes, bytes]] = (),
         library: str = "",
+        tool: tuple[str, dict[str, Any]] | None = None,
     ) -> None:
         self.method, self.host, self.target = method, host, target
-        self.body, self.headers, self.library = body, headers, library
+        self.body, self.headers, self.library, self.tool = body, headers, library, tool
         self._type, self._agent, self._seen = content_type, b"", False
         self._tokens: tuple[str, ...] = ()
 
@@ -155,33 +166,14 @@ class Request:
 
     @property
     def model(self) -> str:
-        """The model asked, or ``""``."""
+        """The model or the tool asked, or ``""``."""
+        if self.kind == "tool":
+            return str(self.fields.get("tool", ""))
         body = self.body
         if isinstance(body, dict) and isinstance(body.get("model"), str):
             return str(body["model"])
         match = re.match(r"models?/([^/:]+)", str(self.fields.get("endpoint", "")))
         return match.group(1) if match else ""
-
-
-def canonical(kind: str, fields: Mapping[str, Any]) -> bytes:
-    """Return the text whose hash is the key: sorted names, no white space, ASCII."""
-    made = compact(_sorted([kind, fields]))
-    if made is None or not made.isascii() or b"\x7f" in made:
-        return _encode_canonical([kind, fields]).encode("ascii")
-    return made
-
-
-def _sorted(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {name: item if type(item := node[name]) is str else _sorted(item) for name in sorted(node)}
-    if isinstance(node, list):
-        return [item if type(item) is str else _sorted(item) for item in node]
-    return node
-
-
-def key_of(kind: str, fields: Mapping[str, Any]) -> str:
-    """Return the key of a canonical request."""
-    return f"{ALGORITHM}:{hashlib.sha256(canonical(kind, fields)).hexdigest()}"
 
 
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *, fresh: bool = False) -> Request:
@@ -198,6 +190,9 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
         Read the environment's secrets anew; wanted where something may be written.
     """
     redactor = Redactor(call.tokens, fresh=fresh)
+    if call.tool is not None:
+        made = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
+        return Request("tool", made, key_of("tool", made))
     path, _, query = call.target.partition("?")
     name, body = _body(call, redactor)
     known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
@@ -221,18 +216,6 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
         if name == "body":
             fields[name] = replace_ids(fields[name], call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids))
-
-
-def uploads(call: Call) -> list[memoryview]:
-    """Return what of a call's body stands in its request by digest alone."""
-    data = call.body
-    if call.content_type.startswith("multipart/"):
-        return [part.content for part in parts(data, call.content_type) if "digest" in part.fields]
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return [memoryview(data)]
-    return []
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:

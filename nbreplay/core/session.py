@@ -12,13 +12,14 @@ from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.hosts import host_matches
 from nbreplay.core.keeper import Keeper
+from nbreplay.core.key import key_of
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording
 from nbreplay.core.redact import PLACEHOLDER, environment_secrets
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call, Request, key_of, normalised, request_of
+from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
@@ -144,6 +145,8 @@ class Session:
         return self.keeper.recorder(request, call, run, mode)
 
     def _ours(self, host: str, mode: Mode) -> bool:
+        if not host:
+            return True  # a tool's call goes to no host
         if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):

@@ -38,11 +38,11 @@ def install(library: ModuleType) -> Callable[[], None]:
 
     def for_url(self: Any, url: Any) -> Any:
         inner = before(self, url)
-        return inner if isinstance(inner, plain) else _Transport(active.current, inner)
+        return inner if isinstance(inner, plain) or guard.passing() else _Transport(active.current, inner)
 
     def for_url_async(self: Any, url: Any) -> Any:
         inner = before_async(self, url)
-        return inner if isinstance(inner, plain_async) else _Transport(active.current, inner)
+        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(active.current, inner)
 
     sync._transport_for_url, asynchronous._transport_for_url = for_url, for_url_async
 

@@ -16,7 +16,7 @@ import openai
 
 from nbreplay.core.cutting import events_of
 from nbreplay.core.recording import Recording, file_name
-from nbreplay.core.request import key_of
+from nbreplay.core.key import key_of
 from nbreplay.core.take import Take
 from nbreplay.core.wire import plain_body
 

@@ -14,10 +14,11 @@ from nbreplay.core import active
 from nbreplay.core.blob import Blob
 from nbreplay.core.cell import Cell, Run
 from nbreplay.core.config import Options
+from nbreplay.core.key import key_of
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, parse
-from nbreplay.core.request import Call, Request, key_of, request_of
+from nbreplay.core.request import Call, Request, request_of
 from nbreplay.core.session import Replay, Session
 from nbreplay.core.store import Store
 from nbreplay.core.take import Body, CellRef, Take

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from nbreplay.core.blob import Blob
 from nbreplay.core.cutting import events_of
+from nbreplay.core.key import key_of
 from nbreplay.core.recording import FORMAT, Recording, file_name, parse, parse_head
-from nbreplay.core.request import key_of
 from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.take import CellRef, Take
 from nbreplay.core.wire import Json, Text, plain_body

@@ -13,9 +13,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nbreplay.core.endpoints import KINDS, recognise
+from nbreplay.core.key import canonical, key_of
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.redact import PLACEHOLDER
-from nbreplay.core.request import Call, canonical, key_of, request_of
+from nbreplay.core.request import Call, request_of
 from nbreplay.errors import OptionError
 from tests.core.making import LOCAL, OPENAI, call, chat, json_values, request
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.key import key_of
 from nbreplay.core.recording import Recording, file_name, parse
-from nbreplay.core.request import key_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.core.wire import Json, plain_body
@@ -312,7 +312,7 @@ def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
 WRITER = """
 import sys
 from nbreplay.core.take import Take
-from nbreplay.core.request import key_of
+from nbreplay.core.key import key_of
 from nbreplay.core.store import Store
 from nbreplay.core.wire import Json
 store = Store(sys.argv[1])
