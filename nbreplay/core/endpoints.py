@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
-__all__ = ["KINDS", "recognise"]
+__all__ = ["KINDS", "is_telemetry", "recognise"]
 
 # (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
 # service may use ("messages", "responses") count only with a model in the body.
@@ -40,6 +40,14 @@ _TABLE: tuple[tuple[str, str, bool], ...] = (
 )
 KINDS: tuple[str, ...] = tuple(sorted({kind for kind, _, _ in _TABLE} | {"http", "tool"}))
 """Every kind of recording there is."""
+
+
+_TELEMETRY = ("/traces/ingest",)  # of openai-agents
+
+
+def is_telemetry(path: str) -> bool:
+    """Tell whether a library reports on itself there, in the background: nothing that a notebook exchanges."""
+    return path.endswith(_TELEMETRY)
 
 
 @functools.lru_cache(maxsize=1024)

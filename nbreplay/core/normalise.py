@@ -8,7 +8,7 @@ from typing import Any
 
 from nbreplay.errors import OptionError
 
-__all__ = ["MASKED", "Normaliser", "replace_ids"]
+__all__ = ["MASKED", "Normaliser", "replace_ids", "without_made_up"]
 
 MASKED = "[masked]"
 """What stands where a mask has matched."""
@@ -105,6 +105,18 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
             return [_without(item, rest) if index in chosen else item for index, item in enumerate(node)]
         return [item for index, item in enumerate(node) if index not in chosen]
     return node
+
+
+# What a library makes up in each run, and what does not change the answer: left as it is, no run would find its own.
+_MADE_UP = {"prompt_cache_key": re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")}
+
+
+def without_made_up(body: Any) -> Any:
+    """Return a JSON body without what is known to be made up in each run."""
+    if not isinstance(body, dict):
+        return body
+    found = {name: body[name] for name in _MADE_UP if isinstance(body.get(name), str)}
+    return {**body, **{name: _MADE_UP[name].sub(MASKED, text) for name, text in found.items()}} if found else body
 
 
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.

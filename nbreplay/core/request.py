@@ -17,7 +17,7 @@ import jiter
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
-from nbreplay.core.normalise import Normaliser, replace_ids
+from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
 from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.wire import is_deep
 
@@ -214,7 +214,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
         if normaliser:
             fields = normalised(fields, normaliser)
         if name == "body":
-            fields[name] = replace_ids(fields[name], call.body, issued, ids)
+            fields[name] = replace_ids(without_made_up(fields[name]), call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids))
 
 

@@ -202,6 +202,13 @@ class Session:
         """Write the streams that are still open, of one run or of all."""
         self.keeper.flush(run, interrupted=interrupted)
 
+    def telemetry(self, host: str) -> bool:
+        """Tell whether what a library reports on itself may go out: not under replay, where it fails as if offline."""
+        if self.mode is Mode.REPLAY and not host_matches(host, self.options.allow):
+            return False
+        self._add(active.current_run() or self._run, None, None, "live", "telemetry: not recorded", host)
+        return True
+
     def unrecordable(self, call: str, host: str) -> None:
         """Decide what becomes of a call that nbreplay cannot record, such as a websocket: it returns where it may go.
 

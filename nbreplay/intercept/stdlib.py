@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -14,13 +15,16 @@ from nbreplay.core import active
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
+from nbreplay.core.session import Session
 from nbreplay.intercept import guard, keys
-from nbreplay.intercept.http11 import Socket, Tee, body_bytes, broken, failed, host_of, unframed
+from nbreplay.intercept.http11 import Socket, addressed, body_bytes, broken, failed, was_sent
+from nbreplay.intercept.http11_tee import Chunks, Tee
 
 __all__ = ["install"]
 
-_DECIDED = "_nbreplay_decided"
 _HELD = "_nbreplay_held"
+_RECORDER = "_nbreplay_recorder"
+_CHARSET = "iso-8859-1"  # of text that a program sends
 _LIBRARY = f"http.client {platform.python_version()}"
 
 
@@ -36,49 +40,52 @@ def install(module: ModuleType) -> Callable[[], None]:
     before_output, before_send, before_answer = connection._send_output, connection.send, connection.getresponse
 
     def send_output(self: Any, message_body: Any = None, encode_chunked: bool = False) -> None:
-        vars(self).pop(_DECIDED, None)
-        session = None if guard.passing() else active.current()
-        if session is None:
+        vars(self).pop(_HELD, None)
+        vars(self).pop(_RECORDER, None)
+        if guard.passing():
             return before_output(self, message_body, encode_chunked)  # type: ignore[no-any-return]
-        if message_body is None and _announces_body(self._buffer):
+        if isinstance(self.sock, Socket):
+            self.sock = None
+        request = _Request.of(self)
+        if request.session is None:
+            return _sent(self, None, lambda: before_output(self, message_body, encode_chunked))
+        if message_body is None and request.announces_body:
             # The body comes later, by send(): until then it is not known what is asked.
-            vars(self)[_HELD] = (list(self._buffer), [])
+            vars(self)[_HELD] = request
             del self._buffer[:]
+            self.sock = self.sock or Socket()
             return None
-        body = body_bytes(message_body)
-        decision = _decide(self, self._buffer, body)
+        body = None if message_body is None else body_bytes(message_body, _CHARSET)
+        decision = request.ask(self, body or b"")
         if isinstance(decision, Replay):
             del self._buffer[:]
             return None
-        with _sending(self, decision):
-            return before_output(self, body if message_body is not None else None, encode_chunked)  # type: ignore[no-any-return]
+        return _sent(self, decision, lambda: before_output(self, body, encode_chunked))
 
     def send(self: Any, data: Any) -> None:
         held = vars(self).get(_HELD)
         if held is None:
             return before_send(self, data)  # type: ignore[no-any-return]
-        held[1].append(body_bytes(data))
+        held.sent.append(body_bytes(data, _CHARSET))
         return None
 
     def getresponse(self: Any) -> Any:
         held = vars(self).pop(_HELD, None)
         if held is not None:
-            head, sent = held
-            decision = _decide(self, head, _unchunked(head, b"".join(sent)))
+            if isinstance(self.sock, Socket):
+                self.sock = None
+            decision = held.ask(self, held.body)
             if not isinstance(decision, Replay):
-                with _sending(self, decision):
-                    before_send(self, b"\r\n".join([*head, b"", b""]) + b"".join(sent))
-        decision = vars(self).pop(_DECIDED, None)
-        if isinstance(decision, Replay):
-            return _replayed(self, decision)
-        if not isinstance(decision, Recorder):
+                _sent(self, decision, lambda: before_send(self, held.data))
+        recorder = vars(self).pop(_RECORDER, None)
+        if recorder is None:
             return before_answer(self)
         usual = self.response_class
-        self.response_class = Tee(decision, usual, _decoding)
+        self.response_class = Tee(recorder, usual, lambda _: recorder.keep("content-encoding"))
         try:
             return before_answer(self)
         except BaseException as error:
-            failed(decision, error)
+            failed(recorder, error, answering=True)
             raise
         finally:
             self.response_class = usual
@@ -100,62 +107,81 @@ def install(module: ModuleType) -> Callable[[], None]:
     return undo
 
 
-class _sending:  # noqa: N801
-    """Around what is sent: lets it pass the guard, and tells the recorder of what goes wrong."""
-
-    def __init__(self, connection: Any, decision: Recorder | None) -> None:
-        self._decision, self._permitted = decision, guard.permitted(connection.host)
-
-    def __enter__(self) -> None:
-        self._permitted.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._permitted.__exit__(kind, error, trace)
-        if error is not None and self._decision is not None:
-            failed(self._decision, error)
+def _sent(connection: Any, decision: Recorder | None, send: Callable[[], None]) -> None:
+    """Send past the guard, and tell the recorder of what goes wrong."""
+    try:
+        with guard.permitted(connection.host):
+            send()
+    except BaseException as error:
+        if decision is not None:
+            failed(decision, error)
+        raise
 
 
-def _decide(connection: Any, head: list[bytes], body: bytes) -> Replay | Recorder | None:
-    method, target = head[0].decode("latin-1").split(" ")[:2]
-    scheme = "https" if connection.default_port == 443 else "http"
-    host = host_of(scheme, connection._tunnel_host or connection.host, connection._tunnel_port or connection.port)
-    if "://" in target:  # to a proxy
-        _, _, rest = target.partition("://")
-        host, slash, target = rest.partition("/")
-        target = slash + target
-    headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:])]
-    session = keys.asked(active.current(), host, headers)
-    decision = None if session is None else session.ask(Call(method, host, target, "", body, headers, _LIBRARY))
-    vars(connection)[_DECIDED] = decision
-    if isinstance(decision, Replay) and decision.take.status is None:
-        decision.served()
-        error = decision.take.error or {}
-        raise broken(error.get("type", ""), error.get("message", ""))
-    return decision
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request of which the head is complete.
 
+    Attributes
+    ----------
+    session : Session or None
+        Whom to ask about it.
+    head : list of bytes
+        Its lines.
+    method, host, target : str
+    headers : list of (bytes, bytes)
+    sent : list of bytes
+        What the program has sent after the head.
+    """
 
-def _announces_body(head: list[bytes]) -> bool:
-    names = {name.strip().lower(): value.strip() for name, _, value in (line.partition(b":") for line in head[1:])}
-    return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
+    session: Session | None
+    head: list[bytes]
+    method: str
+    host: str
+    target: str
+    headers: list[tuple[bytes, bytes]]
+    sent: list[bytes] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, connection: Any) -> _Request:
+        """Return the request of which a connection is about to send the head."""
+        head: list[bytes] = list(connection._buffer)
+        method, target = head[0].decode("latin-1").split(" ")[:2]
+        scheme = "https" if connection.default_port == 443 else "http"
+        place = connection._tunnel_host or connection.host, connection._tunnel_port or connection.port
+        host, target = addressed(scheme, *place, target)
+        headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:])]
+        return cls(keys.asked(active.current(), host, headers), head, method, host, target, headers)
 
-def _unchunked(head: list[bytes], sent: bytes) -> bytes:
-    """Return the body that a program has sent in chunks of its own making."""
-    if not any(line.lower().replace(b" ", b"") == b"transfer-encoding:chunked" for line in head):
-        return sent
-    return b"".join([data for _, data in unframed([(0.0, sent)])])
+    @property
+    def announces_body(self) -> bool:
+        """Whether a body is to follow the head."""
+        names = {name.lower(): value for name, value in self.headers}
+        return b"transfer-encoding" in names or names.get(b"content-length", b"0") != b"0"
 
+    @property
+    def data(self) -> bytes:
+        """All that the program has sent."""
+        return b"\r\n".join([*self.head, b"", b"".join(self.sent)])
 
-def _decoding(recorder: Recorder, response: Any) -> None:
-    if response.chunked:
-        recorder.decode = unframed
-    # Who asked `http.client` for an encoded answer decodes it: what it gets again is encoded, too.
-    recorder.keep("content-encoding")
+    @property
+    def body(self) -> bytes:
+        """What was sent after the head, out of chunks of the program's own making."""
+        body = b"".join(self.sent)
+        chunked = any(name.lower() == b"transfer-encoding" and value == b"chunked" for name, value in self.headers)
+        return Chunks().opened(body) if chunked else body
 
-
-def _replayed(connection: Any, replay: Replay) -> Any:
-    method = connection._method
-    connection.close()
-    made = connection.response_class(Socket.of(replay, method), method=method)
-    made.begin()
-    return made
+    def ask(self, connection: Any, body: bytes) -> Replay | Recorder | None:
+        """Decide what becomes of it; where it is replayed, the connection is given a socket that answers."""
+        assert self.session is not None
+        decision = self.session.ask(Call(self.method, self.host, self.target, "", body, self.headers, _LIBRARY))
+        if isinstance(decision, Replay):
+            if not was_sent(decision.take):
+                decision.served()
+                raise broken(decision.take.error)
+            if connection.sock is not None:
+                connection.sock.close()
+            connection.sock = Socket.of(decision, self.method)
+        elif decision is not None:
+            vars(connection)[_RECORDER] = decision
+        return decision

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Callable, Mapping
+import io
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
-from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
-from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import guard, http11, keys
-from nbreplay.intercept.http11 import Socket, Tee, body_bytes, host_of, unframed
+from nbreplay.intercept.http11 import Socket, addressed, body_bytes
+from nbreplay.intercept.http11_tee import Tee
 
-__all__ = ["install"]
+__all__ = ["install", "replayed"]
 
-# Errors that a take may name. Nothing else from a file is looked up in the library.
-_ERRORS = frozenset(
-    [
-        "ConnectTimeoutError",
-        "NameResolutionError",
-        "NewConnectionError",
-        "ProtocolError",
-        "ReadTimeoutError",
-        "SSLError",
-    ]
-)
+# Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
+_CONNECTING = frozenset(["ConnectTimeoutError", "NameResolutionError", "NewConnectionError", "ProxyError"])
+_ERRORS = _CONNECTING | {"ProtocolError", "ReadTimeoutError", "SSLError"}
+# What other libraries call them.
+_FOREIGN = {
+    "ConnectError": "NewConnectionError",
+    "ConnectTimeout": "ConnectTimeoutError",
+    "ReadTimeout": "ReadTimeoutError",
+    "gaierror": "NameResolutionError",
+}
+_TUNNELS = "_nbreplay_tunnels"
+_last = threading.local()
+
+
+def replayed() -> bool:
+    """Tell whether this thread's last call was replayed: nobody waits before trying that again."""
+    return getattr(_last, "replayed", False)
 
 
 def install(library: ModuleType) -> Callable[[], None]:
@@ -42,54 +49,67 @@ def install(library: ModuleType) -> Callable[[], None]:
     plain, secure = library.connectionpool.HTTPConnectionPool, library.connectionpool.HTTPSConnectionPool
     retry = library.util.retry.Retry
     library.response.HTTPResponse.read1  # noqa: B018  # urllib3 1 has another `_make_request`
-    before, before_proxy, before_sleep = plain._make_request, secure._prepare_proxy, retry.sleep
+    before, before_proxy = plain._make_request, secure._prepare_proxy
+    before_sleep, before_sleep_for = retry.sleep, retry.sleep_for_retry
 
     def make_request(
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
     ) -> Any:
         if guard.passing():
             return before(self, conn, method, url, body=body, headers=headers, **options)
+        tunnels = vars(conn).pop(_TUNNELS, False)
         raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
-        host, target = _where(self, url)
+        host, target = addressed(self.scheme, self.host, self.port, url)
         session = keys.asked(active.current(), host, raw)
         decision = None
         if session is not None:
             data = body_bytes(body)
-            body = None if body is None else data
+            if body is not None and not isinstance(body, str | bytes | bytearray | memoryview):
+                body = io.BytesIO(data)  # it can be read once; what has no length is sent in chunks again
             decision = session.ask(Call(method, host, target, "", data, raw, f"urllib3 {library.__version__}"))
+        _last.replayed = isinstance(decision, Replay)
         if isinstance(decision, Replay):
             return _replayed(library, self, conn, method, url, decision, options)
         if decision is not None:
             vars(conn)["getresponse"] = lambda: _answered(library, conn, decision)
         try:
             with guard.permitted(conn.host):
-                if vars(conn).pop(_TUNNEL, False):
-                    before_proxy(self, conn)
+                if tunnels:
+                    tunnel(self, conn)
                 return before(self, conn, method, url, body=body, headers=headers, **options)
         except BaseException as error:
             if decision is not None:
-                _failed(decision, conn, error)
+                _failed(library, decision, self, conn, error)
             raise
         finally:
             vars(conn).pop("getresponse", None)
 
+    def tunnel(pool: Any, conn: Any) -> None:
+        try:
+            before_proxy(pool, conn)
+        except OSError as error:
+            pool._raise_timeout(err=error, url=pool.proxy.url, timeout_value=conn.timeout)
+            raise
+
     def prepare_proxy(self: Any, conn: Any) -> None:
         # A tunnel through a proxy is opened only where the call is really sent.
-        if active.current() is None or guard.passing():
+        if guard.passing():
             before_proxy(self, conn)
         else:
-            vars(conn)[_TUNNEL] = True
+            vars(conn)[_TUNNELS] = True
 
     def sleep(self: Any, response: Any = None) -> None:
-        session = active.current()
-        if getattr(response, _TUNNEL, False) or (session is not None and session.mode is Mode.REPLAY):
-            return  # nobody sleeps through the back-off of a failure that was recorded
-        before_sleep(self, response)
+        if not replayed():
+            before_sleep(self, response)
+
+    def sleep_for_retry(self: Any, response: Any) -> bool:
+        return not replayed() and bool(before_sleep_for(self, response))
 
     made = (
         (plain, "_make_request", before, make_request),
         (secure, "_prepare_proxy", before_proxy, prepare_proxy),
         (retry, "sleep", before_sleep, sleep),
+        (retry, "sleep_for_retry", before_sleep_for, sleep_for_retry),
     )
     for owner, name, _, ours in made:
         setattr(owner, name, ours)
@@ -103,60 +123,61 @@ def install(library: ModuleType) -> Callable[[], None]:
     return undo
 
 
-_TUNNEL = "_nbreplay"
-
-
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8")
 
 
-def _where(pool: Any, url: str) -> tuple[str, str]:
-    if "://" not in url.partition("?")[0]:
-        return host_of(pool.scheme, pool.host, pool.port), url or "/"
-    _, _, rest = url.partition("://")  # to a proxy
-    host, slash, target = rest.partition("/")
-    return host, slash + target or "/"
+# Errors
 
 
-def _failed(recorder: Recorder, conn: Any, error: BaseException) -> None:
+def _failed(library: ModuleType, recorder: Recorder, pool: Any, conn: Any, error: BaseException) -> None:
     """Tell a recorder that its call ended in an error before there was an answer."""
-    if isinstance(error, RecordingMissing | KeyboardInterrupt):
+    name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
+    if not name or not isinstance(error, library.exceptions.HTTPError):
         http11.failed(recorder, error)
         return
-    name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
-    if name:
-        recorder.fail(name, str(error).removeprefix(f"{conn}: "))
-    else:
-        http11.failed(recorder, error)
+    # What the library puts around it, it will put around it again.
+    text = str(error).removeprefix(f"{conn}: ").removeprefix(f"{pool}: ")
+    if name == "NameResolutionError":
+        text = str(error.__cause__)
+    elif name in ("ConnectTimeoutError", "ProxyError"):
+        text = str(error.args[-1])
+    recorder.fail(name, text)
 
 
 def _error(library: ModuleType, pool: Any, conn: Any, url: str, given: Mapping[str, str]) -> Exception:
+    """Return the library's own error for the one that a take names."""
     name, text = given.get("type", ""), given.get("message", "")
+    name = _FOREIGN.get(name, name)
+    if getattr(conn, "proxy", None) is not None:
+        conn._has_connected_to_proxy = name not in _CONNECTING and name != "OSError"
     if name not in _ERRORS:
-        return http11.broken(name, text)
-    kind = getattr(library.exceptions, name, library.exceptions.ProtocolError)
+        return http11.broken(given)
+    kind = getattr(library.exceptions, name)
     about: dict[str, tuple[Any, ...]] = {
         "ConnectTimeoutError": (conn, text),
-        "NameResolutionError": (pool.host, conn, OSError(text)),
+        "NameResolutionError": (pool.host, conn, http11.broken({"type": "gaierror", "message": text})),
         "NewConnectionError": (conn, text),
+        "ProxyError": ("Unable to connect to proxy", OSError(text)),
         "ReadTimeoutError": (pool, url, text),
     }
     made: Exception = kind(*about.get(name, (text,)))
     return made
 
 
+# Answers
+
+
 def _replayed(
     library: ModuleType, pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]
 ) -> Any:
-    take = replay.take
-    if take.status is None:
+    if replay.take.status is None:
         replay.served()
-        raise _error(library, pool, conn, url, take.error or {})
-    inner = http.client.HTTPResponse(Socket.of(replay, method), method=method)  # type: ignore[arg-type]
-    inner.begin()
+        raise _error(library, pool, conn, url, replay.take.error or {})
+    inner = _begun(Socket.of(replay, method), method)
     response = library.response.HTTPResponse(
         body=inner,
-        headers=library.HTTPHeaderDict(inner.msg.items()),
+        headers=library.HTTPHeaderDict(inner.headers.items()),
         status=inner.status,
         version=inner.version,
         reason=inner.reason,
@@ -170,58 +191,58 @@ def _replayed(
         request_method=method,
         request_url=url,
     )
-    setattr(response, _TUNNEL, True)
+    response.version_string = "HTTP/1.1"
     return response
+
+
+def _begun(sock: Socket, method: str | None = None) -> http.client.HTTPResponse:
+    made = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
+    made.begin()
+    return made
 
 
 def _answered(library: ModuleType, conn: Any, recorder: Recorder) -> Any:
     """Return the answer of a connection, whose reading is noted."""
     # Not before: botocore's connection sets the class of its responses when it sends.
     usual = conn.response_class
-    conn.response_class = Tee(recorder, usual, lambda _, made: _decoding(library, recorder, made))
+    conn.response_class = Tee(recorder, usual, lambda made: _decoding(library, recorder, conn, made))
     try:
         return type(conn).getresponse(conn)
     finally:
         conn.response_class = usual
 
 
-def _decoding(library: ModuleType, recorder: Recorder, made: Any) -> None:
-    """Have a recorder undo the framing and the encoding of an answer, by the library's own code."""
-    encoding = (made.msg.get("content-encoding") or "").strip().lower()
-    known = all(
-        part.strip() in library.response.HTTPResponse.CONTENT_DECODERS for part in encoding.split(",") if part.strip()
-    )
-    if encoding and not known:
+def _decoding(library: ModuleType, recorder: Recorder, conn: Any, made: http.client.HTTPResponse) -> None:
+    """Have a recorder undo the encoding of an answer, by the library's own code."""
+    names = [name.strip().lower() for name in made.headers.get("content-encoding", "").split(",")]
+    known = set(names) <= set(library.response.HTTPResponse.CONTENT_DECODERS)
+    if known and type(conn).__module__.partition(".")[0] != "botocore":
+        recorder.decode = lambda pieces: _decoded(library, recorder, ", ".join(names), pieces)
+    else:
+        # Nobody decodes it, or the caller does: it is to get the same bytes.
         recorder.keep("content-encoding")
-    chunked = bool(made.chunked)
-    if not chunked and (not encoding or not known):
-        return
-
-    def decode(pieces: Pieces) -> Pieces:
-        plain = unframed(pieces) if chunked else pieces
-        return _unencoded(library, encoding, plain) if encoding and known else plain
-
-    recorder.decode = decode
 
 
-def _unencoded(library: ModuleType, encoding: str, pieces: Pieces) -> Pieces:
-    at = 0.0
+def _decoded(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
+    at, whole = 0.0, False
 
-    def raw() -> Any:
-        nonlocal at
-        yield f"HTTP/1.1 200 OK\r\ncontent-encoding: {encoding}\r\n\r\n".encode()
+    def raw() -> Iterator[bytes]:
+        nonlocal at, whole
+        yield b"HTTP/1.1 200 OK\r\n\r\n"
         for at, data in pieces:  # noqa: B007
             yield data
+        whole = True
 
-    inner = http.client.HTTPResponse(Socket(raw()))  # type: ignore[arg-type]
-    inner.begin()
-    response = library.response.HTTPResponse(
-        body=inner, headers={"content-encoding": encoding}, preload_content=False, original_response=inner
-    )
+    inner = _begun(Socket(raw()))
+    headers = {"content-encoding": encoding}
+    response = library.response.HTTPResponse(inner, headers, preload_content=False, original_response=inner)
     found: Pieces = []
     try:
         while data := response.read1(1 << 16, decode_content=True):
             found.append((at, data))
-    except library.exceptions.HTTPError:  # cut short
-        pass
+    except library.exceptions.DecodeError:
+        if not whole:
+            # It is not what its header tells: the caller is told so again.
+            recorder.keep("content-encoding")
+            return pieces
     return found

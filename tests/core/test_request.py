@@ -647,3 +647,10 @@ def test_a_call_names_its_sdk(agent: str, sdk: str) -> None:
 
 def test_a_call_hides_its_headers_from_whoever_prints_it() -> None:
     assert SECRET not in repr(chat(headers=[(b"Authorization", SECRET.encode())]))
+
+
+def test_what_an_agent_library_makes_up_in_each_run_does_not_count() -> None:
+    made = [chat(prompt_cache_key=f"agents-sdk:run:{digit * 32}") for digit in "ab"]
+    assert key(made[0]) == key(made[1])
+    assert request(made[0]).body["prompt_cache_key"] == "agents-sdk:run:[masked]"
+    assert key(chat(prompt_cache_key="mine")) != key(chat(prompt_cache_key="yours"))

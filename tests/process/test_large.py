@@ -74,7 +74,7 @@ def test_twenty_megabytes_go_beside_the_recording_in_bounded_memory(what: str, f
         url = server.url
         recorded, grown, outcomes = run(url, store, "record", what, path)
     assert outcomes == ["recorded"] * 2
-    print('memory grew by', grown)
+    print("memory grew by", grown)
     assert grown < MOST
     blobs = [blob for blob in store.glob("blob-*.bin") if blob.stat().st_size == SIZE]
     assert len(blobs) == 1, "one file beside the recording holds it"

@@ -1,0 +1,143 @@
+"""Responses of `http.client` that note what they read, each piece as it comes.
+
+What is noted is the body, out of its chunks; how it is compressed is left to whom reads it.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from typing import Any
+
+from nbreplay.core.recorder import Recorder
+from nbreplay.intercept.http11 import failed
+
+__all__ = ["Chunks", "Tee"]
+
+
+class Tee:
+    """Makes responses of `http.client` that note what they read of the answer.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    kind : callable
+        The class of the responses.
+    begun : callable
+        Told the response when its head is there.
+    """
+
+    def __init__(self, recorder: Recorder, kind: Callable[..., Any], begun: Callable[[Any], None]) -> None:
+        self._recorder, self._kind, self._begun = recorder, kind, begun
+
+    def __call__(self, *args: Any, **options: Any) -> http.client.HTTPResponse:
+        made: http.client.HTTPResponse = self._kind(*args, **options)
+
+        def begin() -> None:
+            del made.begin  # the class has it: a response that refers to itself would not go when it is let go of
+            made.begin()
+            if made._method == "HEAD":  # type: ignore[attr-defined]
+                self._recorder.keep("content-length")
+            self._recorder.answered(made.status, [(name, str(value)) for name, value in made.msg.items()])
+            self._begun(made)
+            if made.fp is None or made.length == 0:
+                self._recorder.end()
+            else:
+                made.fp = _Noting(made, self._recorder)  # type: ignore[assignment]
+
+        made.begin = begin  # type: ignore[method-assign]
+        return made
+
+
+class _Noting:
+    """The file that a response reads its body from, noting what is read, out of its chunks."""
+
+    def __init__(self, response: http.client.HTTPResponse, recorder: Recorder) -> None:
+        self._file, self._recorder = response.fp, recorder
+        self._size, self._length = 0, response.length
+        self._chunks = Chunks() if response.chunked else None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = -1 if size is None else size
+        return self._noted(lambda: self._file.read(wanted), lambda data: wanted < 0 or len(data) < wanted)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        return len(self._noted(lambda: bytes(view[: self._file.readinto(buffer)]), lambda data: len(data) < len(view)))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._noted(lambda: self._file.read1(size), lambda data: not data and size != 0)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._noted(lambda: self._file.readline(size), lambda data: not data and size != 0)
+
+    def _noted(self, read: Callable[[], bytes], is_end: Callable[[bytes], bool]) -> bytes:
+        try:
+            data = read()
+        except BaseException as error:
+            failed(self._recorder, error)
+            raise
+        body = data if self._chunks is None else self._chunks.opened(data)
+        if body:
+            self._recorder.feed(body)
+            self._size += len(body)
+        ended = is_end(data)
+        if self._chunks is not None:
+            whole, ended = self._chunks.over, ended or self._chunks.broken
+        else:
+            whole = ended if self._length is None else self._size >= self._length
+        if whole:
+            self._recorder.end()
+        elif ended:
+            more = "" if self._length is None else f", {self._length - self._size} more expected"
+            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{more})")
+        return data
+
+    def close(self) -> None:
+        self._recorder.close()
+        self._file.close()
+
+
+class Chunks:
+    """Takes a body out of its chunks, as they come.
+
+    Attributes
+    ----------
+    over : bool
+        Whether the last chunk has come.
+    broken : bool
+        Whether something else has come than chunks.
+    """
+
+    def __init__(self) -> None:
+        self.over = self.broken = False
+        self._left, self._line = 0, b""
+
+    def opened(self, data: bytes) -> bytes:
+        """Return what there is of the body in the bytes that come next."""
+        found, at = [], 0
+        while at < len(data) and not (self.over or self.broken):
+            if self._left:
+                piece = data[at : at + self._left]
+                found.append(piece)
+                at, self._left = at + len(piece), self._left - len(piece)
+                continue
+            end = data.find(b"\n", at) + 1
+            self._line += data[at : end or len(data)]
+            at = end or len(data)
+            if end:
+                self._begin(self._line.partition(b";")[0].strip())
+                self._line = b""
+        return b"".join(found)
+
+    def _begin(self, size: bytes) -> None:
+        if not size:  # the line that ends a chunk
+            return
+        try:
+            self._left = int(size, 16)
+        except ValueError:
+            self._left = -1
+        self.over, self.broken = self._left == 0, self._left < 0
