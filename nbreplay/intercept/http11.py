@@ -34,6 +34,7 @@ _ANSWERING: dict[str, type[Exception]] = {
     "ReadTimeout": TimeoutError,
     "ReadTimeoutError": TimeoutError,
     "RemoteDisconnected": http.client.RemoteDisconnected,
+    "UnknownProtocol": http.client.UnknownProtocol,
 }
 _ERRORS: dict[str, type[Exception]] = {
     **_ANSWERING,
@@ -50,7 +51,7 @@ _ERRORS: dict[str, type[Exception]] = {
     "gaierror": socket.gaierror,
 }
 _ERRNO = re.compile(r"\[Errno (-?\d{1,6})\] (.*)", re.DOTALL)
-_MISSING = re.compile(r"(\d{1,18}) more expected")
+_MISSING = re.compile(r"(\d{1,18}) more expected( in its chunk)?")
 _PORTS = {"http": 80, "https": 443}
 _PIECE = 1 << 16
 
@@ -166,22 +167,21 @@ def _answer(replay: Replay, method: str) -> Iterator[bytes]:
         replay.served()
         raise broken(error)
     bare = method == "HEAD" or take.status in (204, 304) or take.status < 200
-    missing = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
+    found = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
+    missing, in_chunk = (int(found[1]), bool(found[2])) if found else (0, False)
     # A body of which an unknown rest is missing has no length to tell.
-    chunked = not bare and (isinstance(take.body, Events) or not (take.complete or missing))
+    chunked = not bare and (in_chunk or (found is None and (isinstance(take.body, Events) or not take.complete)))
     if chunked:
         framing = "transfer-encoding: chunked"
     elif bare:
         framing = f"content-length: {take.headers.get('content-length', '0')}"
     else:
         size = take.body.size if isinstance(take.body, Blob) else len(take.body.data())
-        framing = f"content-length: {size + (int(missing[1]) if missing else 0)}"
+        framing = f"content-length: {size + missing}"
     yield _head(take, framing)
     if not bare:
-        for delay, data in _parts(replay):
-            if delay > 0:
-                time.sleep(delay)
-            yield b"".join([b"%x\r\n%b\r\n" % (len(part), part) for part in data if part] if chunked else data)
+        parts = _parts(replay)
+        yield from _chunks(parts, missing if in_chunk else None) if chunked else map(b"".join, parts)
     incomplete = replay.incomplete
     if incomplete is not None:
         replay.fail(incomplete)
@@ -192,14 +192,30 @@ def _answer(replay: Replay, method: str) -> Iterator[bytes]:
         raise broken(error)
 
 
-def _parts(replay: Replay) -> Iterator[tuple[float, list[bytes]]]:
-    """Yield what comes at once; each event apart, as a caller may count on it."""
+def _parts(replay: Replay) -> Iterator[list[bytes]]:
+    """Yield what comes at once, when it comes; each event apart, as a caller may count on it."""
     body = replay.take.body
     if replay.speed is None and isinstance(body, Events):
-        yield 0.0, body.parts()
+        yield body.parts()
     else:
         for delay, data in replay.parts():
-            yield delay, [data]
+            if delay > 0:
+                time.sleep(delay)
+            yield [data]
+
+
+def _chunks(parts: Iterator[list[bytes]], missing: int | None) -> Iterator[bytes]:
+    """Yield parts as chunks; of the last one `missing` bytes, and its end, do not come."""
+    last = b""
+    for some in parts:
+        frames = [b"%x\r\n%b\r\n" % (len(part), part) for part in [last, *some] if part]
+        if missing is None:
+            yield b"".join(frames)
+        elif frames:
+            last = [last, *some][-1]
+            yield b"".join(frames[:-1])
+    if missing is not None:
+        yield b"%x\r\n%b" % (len(last) + missing, last)
 
 
 _FRAMING = frozenset(["connection", "content-length", "transfer-encoding"])

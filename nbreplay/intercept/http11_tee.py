@@ -92,9 +92,13 @@ class _Noting:
         if whole:
             self._recorder.end()
         elif ended:
-            more = "" if self._length is None else f", {self._length - self._size} more expected"
-            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{more})")
+            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{self._missing()})")
         return data
+
+    def _missing(self) -> str:
+        if self._chunks is not None:
+            return f", {self._chunks.missing} more expected in its chunk" if self._chunks.missing is not None else ""
+        return "" if self._length is None else f", {self._length - self._size} more expected"
 
     def close(self) -> None:
         self._recorder.close()
@@ -110,20 +114,23 @@ class Chunks:
         Whether the last chunk has come.
     broken : bool
         Whether something else has come than chunks.
+    missing : int or None
+        How many bytes are to come of the chunk that has begun; None between two.
     """
 
     def __init__(self) -> None:
         self.over = self.broken = False
-        self._left, self._line = 0, b""
+        self.missing: int | None = None
+        self._line = b""
 
     def opened(self, data: bytes) -> bytes:
         """Return what there is of the body in the bytes that come next."""
         found, at = [], 0
         while at < len(data) and not (self.over or self.broken):
-            if self._left:
-                piece = data[at : at + self._left]
+            if self.missing:
+                piece = data[at : at + self.missing]
                 found.append(piece)
-                at, self._left = at + len(piece), self._left - len(piece)
+                at, self.missing = at + len(piece), self.missing - len(piece)
                 continue
             end = data.find(b"\n", at) + 1
             self._line += data[at : end or len(data)]
@@ -133,11 +140,13 @@ class Chunks:
                 self._line = b""
         return b"".join(found)
 
-    def _begin(self, size: bytes) -> None:
-        if not size:  # the line that ends a chunk
+    def _begin(self, line: bytes) -> None:
+        if self.missing == 0:  # the line that ends a chunk
+            self.missing = None
             return
         try:
-            self._left = int(size, 16)
+            size = int(line, 16)
         except ValueError:
-            self._left = -1
-        self.over, self.broken = self._left == 0, self._left < 0
+            size = -1
+        self.over, self.broken = size == 0, size < 0
+        self.missing = size if size > 0 else None

@@ -149,19 +149,19 @@ def _error(library: ModuleType, pool: Any, conn: Any, url: str, given: Mapping[s
     """Return the library's own error for the one that a take names."""
     name, text = given.get("type", ""), given.get("message", "")
     name = _FOREIGN.get(name, name)
+    made: Exception = http11.broken({**given, "type": name})
+    if name in _ERRORS:
+        about: dict[str, tuple[Any, ...]] = {
+            "ConnectTimeoutError": (conn, text),
+            "NameResolutionError": (conn.host, conn, http11.broken({"type": "gaierror", "message": text})),
+            "NewConnectionError": (conn, text),
+            "ProxyError": ("Unable to connect to proxy", OSError(text)),
+            "ReadTimeoutError": (pool, url, text),
+        }
+        made = getattr(library.exceptions, name)(*about.get(name, (text,)))
     if getattr(conn, "proxy", None) is not None:
-        conn._has_connected_to_proxy = name not in _CONNECTING and name != "OSError"
-    if name not in _ERRORS:
-        return http11.broken(given)
-    kind = getattr(library.exceptions, name)
-    about: dict[str, tuple[Any, ...]] = {
-        "ConnectTimeoutError": (conn, text),
-        "NameResolutionError": (pool.host, conn, http11.broken({"type": "gaierror", "message": text})),
-        "NewConnectionError": (conn, text),
-        "ProxyError": ("Unable to connect to proxy", OSError(text)),
-        "ReadTimeoutError": (pool, url, text),
-    }
-    made: Exception = kind(*about.get(name, (text,)))
+        # Else the proxy is blamed, as it is for what went wrong before it was connected, or closed the connection.
+        conn._has_connected_to_proxy = name not in _CONNECTING and not isinstance(made, OSError)
     return made
 
 
@@ -184,14 +184,13 @@ def _replayed(
         preload_content=options.get("preload_content", True),
         decode_content=options.get("decode_content", True),
         original_response=inner,
-        pool=pool,
-        connection=options.get("response_conn"),
-        retries=options.get("retries"),
         enforce_content_length=options.get("enforce_content_length", True),
         request_method=method,
         request_url=url,
     )
-    response.version_string = "HTTP/1.1"
+    # As the library does, not before what is to be read at once is read.
+    response.version_string, response.retries = "HTTP/1.1", options.get("retries")
+    response._pool, response._connection = pool, options.get("response_conn")
     return response
 
 

@@ -1,0 +1,165 @@
+"""A server that says what it is told to, byte for byte, and a way to have a call recorded, then replayed without it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbreplay as nr
+from tests.clients import outcomes
+from tests.sdks.sockets import counted
+
+__all__ = ["HOLD", "RESET", "WAIT", "Server", "chunked", "described", "head", "serving", "sized", "twice"]
+
+HOLD = "hold"
+"""Says nothing more until `Server.go` is set."""
+WAIT = "wait"
+"""Says nothing more until the test is over."""
+RESET = "reset"
+"""Resets the connection."""
+
+Part = bytes | str
+
+
+def sized(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
+    """Return an answer that tells its length."""
+    return head(status, content_length=str(len(body)), **headers) + body
+
+
+def chunked(*pieces: bytes, trailer: bytes = b"", **headers: str) -> bytes:
+    """Return an answer in chunks."""
+    chunks = [b"%X;a=b\r\n%b\r\n" % (len(piece), piece) for piece in pieces]
+    return head(transfer_encoding="chunked", **headers) + b"".join(chunks) + b"0\r\n" + trailer + b"\r\n"
+
+
+def head(status: str = "200 OK", **headers: str) -> bytes:
+    """Return the beginning of an answer."""
+    lines = [f"{name.replace('_', '-')}: {value}" for name, value in {"content_type": "text/plain", **headers}.items()]
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
+
+
+class Server:
+    """Answers each path with what it was given for it: the first time with the first, then the next; the last stays.
+
+    Attributes
+    ----------
+    answers : dict of str to list of list of bytes and marks
+        By the target of the request line. The connection stays open, unless the last part is empty.
+    requests : list of tuple
+        (head, body) of all that was received.
+    connections : int
+    go : threading.Event
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[list[Part]]] = {}
+        self.requests: list[tuple[bytes, bytes]] = []
+        self.connections = 0
+        self.go, self._over = threading.Event(), threading.Event()
+        self._open: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self._listener.getsockname()[1]
+        self.host = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.host}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def say(self, target: str, *parts: Part) -> str:
+        """Add an answer for a target; return its URL."""
+        self.answers.setdefault(target, []).append(list(parts))
+        return self.url + target
+
+    def stop(self) -> None:
+        """Stop listening, and cut what is open."""
+        self._over.set()
+        self.go.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                self._open.append(connection)
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as file, contextlib.suppress(OSError, ValueError):
+            while line := file.readline():
+                lines = [line]
+                while lines[-1] not in (b"\r\n", b""):
+                    lines.append(file.readline())
+                fields = {name.lower(): value.strip() for name, _, value in (one.partition(b":") for one in lines)}
+                body = file.read(int(fields.get(b"content-length", 0)))
+                if fields.get(b"transfer-encoding") == b"chunked":
+                    while size := int(file.readline(), 16):
+                        body += file.read(size + 2)[:size]
+                    file.readline()
+                with self._lock:
+                    self.requests.append((b"".join(lines), body))
+                    known = self.answers[line.split(b" ")[1].decode()]
+                    parts = known.pop(0) if len(known) > 1 else known[0]
+                if not self._said(connection, parts):
+                    return
+
+    def _said(self, connection: socket.socket, parts: list[Part]) -> bool:
+        for part in parts:
+            if part == RESET:
+                # Closing at once, with what has not been sent thrown away, resets the connection.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                return False
+            if part in (HOLD, WAIT):
+                (self.go if part == HOLD else self._over).wait(20)
+            elif not part:
+                return False
+            else:
+                assert isinstance(part, bytes)
+                connection.sendall(part)
+        return True
+
+
+def twice(store: Path, server: Server, way: Callable[[], Any]) -> tuple[Any, Any]:
+    """Return what `way` gives while it is recorded, and what in a replay without the server and without a socket."""
+    with nr.session(store, mode="record") as session:
+        live = way()
+    assert set(outcomes(session)) == {"recorded"}, outcomes(session)
+    server.stop()
+    with nr.session(store, mode="replay") as again, counted() as opened:
+        replayed = way()
+    assert not opened
+    assert outcomes(again) == ["replayed"] * len(session.interactions)
+    assert all(item.served_s is not None for item in again.interactions)
+    return live, replayed
+
+
+def described(call: Callable[[], Any]) -> Any:
+    """Return what a call gives, or all that its exception tells, with that what it was made of."""
+    try:
+        return call()
+    except Exception as error:
+        return _told(error)
+
+
+def _told(error: Any) -> Any:
+    if not isinstance(error, Exception):
+        return re.sub("0x[0-9a-f]+", "0x", str(error))
+    inner = [_told(value) for value in (*error.args, getattr(error, "reason", None)) if isinstance(value, Exception)]
+    return type(error).__name__, re.sub("0x[0-9a-f]+", "0x", str(error)), getattr(error, "errno", None), inner
+
+
+def serving() -> Iterator[Server]:
+    """Have a server for the time of a test: to be made a fixture of."""
+    made = Server()
+    yield made
+    made.stop()
