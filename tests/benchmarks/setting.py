@@ -15,8 +15,8 @@ from typing import Any
 import openai
 
 from nbreplay.core.cutting import events_of
-from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.key import key_of
+from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.take import Take
 from nbreplay.core.wire import plain_body
 
