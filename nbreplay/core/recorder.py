@@ -22,7 +22,8 @@ from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
-from nbreplay.core.wire import LARGE, encode_json, is_textual, plain_body
+from nbreplay.core.wire import LARGE, encode_json, inflated, is_textual, plain_body
+from nbreplay.errors import NbreplayError
 
 if TYPE_CHECKING:
     from nbreplay.core.config import Mode
@@ -118,7 +119,7 @@ class Recorder:
     def _spooled(self, data: bytes) -> None:
         """Have a large answer go into a file as it comes; in memory its times stay."""
         self._size += len(data)
-        if self._size <= LARGE or self.decode is not None:
+        if self._size <= LARGE or self.decode is not None or self._encoding:
             return
         try:
             if self._spool is None:
@@ -235,9 +236,16 @@ class Recorder:
         # What is to go on is left as it is; what there is so far goes into a file of its own.
         return (self.keeper.store.spool(self._redactor).copied(spool) if more else spool).taken()
 
+    @property
+    def _encoding(self) -> str:
+        """How the bytes are compressed that stay so."""
+        return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
+
     def _body(self, redactor: Redactor) -> Body:
         pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
         data = b"".join([piece for _, piece in pieces])
+        if self._encoding and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
+            raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
         framing = framing_of(self.content_type)
         if framing is None:
             if is_textual(self.content_type):

@@ -6,9 +6,12 @@ file of its own. Streams of events are in `nbreplay.core.stream`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +28,7 @@ __all__ = [
     "Text",
     "compact",
     "encode_json",
+    "inflated",
     "is_deep",
     "is_textual",
     "json_style",
@@ -94,6 +98,19 @@ def json_style(value: Any, text: str) -> str | None:
         except ValueError:
             return None
     return None
+
+
+def inflated(data: bytes, encoding: str) -> bytes:
+    """Return what compressed bytes say, as far as they tell; themselves where nothing here can read them."""
+    for bits in (47, -15):  # gzip or zlib by its head, or bare deflate
+        if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
+            with contextlib.suppress(zlib.error):
+                return zlib.decompressobj(bits).decompress(data)
+    for name in {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd")}.get(encoding, ()):
+        with contextlib.suppress(Exception):
+            made: bytes = importlib.import_module(name).decompress(data)
+            return made
+    return data
 
 
 def is_deep(value: Any, text: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import threading
+import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -117,3 +118,18 @@ def test_it_is_stored_readable_and_comes_back(
         assert get(url) == recorded
     assert outcomes(session) == ["replayed"]
     assert Handler.hits == hits
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_a_secret_in_what_stays_compressed_is_not_kept(
+    encoding: str, server: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(JSON, "key", "sk-" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY")
+    with (
+        nr.session(store, mode="record") as session,
+        pytest.warns(UserWarning, match="secret"),
+        urllib.request.urlopen(f"{server}/{encoding}/json") as answer,
+    ):
+        assert answer.read()
+    assert outcomes(session) == ["unsaved"]
+    assert not [path for path in store.rglob("*") if path.suffix in (".json", ".bin")]
