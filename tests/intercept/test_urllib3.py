@@ -8,12 +8,10 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ import nbreplay as nr
 from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
-from nbreplay.intercept import botocore as botocore_hook
 from nbreplay.intercept import urllib3 as hook
 from tests.clients import outcomes, recordings, takes
 from tests.intercept.raw import HOLD, RESET, WAIT, Server, chunked, described, head, serving, sized, twice
@@ -466,43 +463,6 @@ CONVERSED = {
     "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3},
     "metrics": {"latencyMs": 4},
 }
-
-
-@pytest.mark.parametrize("retries", ["legacy", "standard"])
-def test_botocore_does_not_wait_either(
-    retries: str, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    boto3 = pytest.importorskip("boto3")
-    undo = botocore_hook.install(sys.modules["botocore.endpoint"])
-    told = {"content_type": "application/json"}
-    throttled = {"x_amzn_errortype": "ThrottlingException", **told}
-    server.say("/model/m/converse", sized(b'{"message":"wait"}', "429 Too Many Requests", **throttled))
-    server.say("/model/m/converse", b"")
-    server.say("/model/m/converse", sized(b"{}", "503 Busy", **told))
-    server.say("/model/m/converse", sized(json.dumps(CONVERSED).encode(), **told))
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-
-    def way() -> Any:
-        keys = {"aws_access_key_id": "a-key-of-the-tests", "aws_secret_access_key": SECRET, "aws_session_token": SECRET}
-        config = sys.modules["botocore.config"].Config(retries={"mode": retries, "total_max_attempts": 4})
-        with closing(
-            boto3.client("bedrock-runtime", "us-east-1", endpoint_url=server.url, config=config, **keys)
-        ) as client:
-            answer = client.converse(modelId="m", messages=[{"role": "user", "content": [{"text": "hi"}]}])
-            return answer["output"], answer["ResponseMetadata"]["RetryAttempts"]
-
-    with nr.session(store, mode="record"):
-        live = way()
-    assert live == (CONVERSED["output"], 3)
-    assert len(slept) == 3
-    with nr.session(store, mode="replay") as again:
-        assert way() == live
-    assert len(slept) == 3
-    assert outcomes(again) == ["replayed"] * 4
-    assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
-    undo()
-    assert sys.modules["botocore.endpoint"].time is time
 
 
 # Callers that stop
