@@ -11,7 +11,6 @@ import http.client
 import io
 import re
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -23,6 +22,13 @@ from nbreplay.core.replay import Replay
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingMissing
+
+try:
+    import ssl
+except ImportError:  # Pyodide has none
+    _TLS: dict[str, type[Exception]] = {}
+else:
+    _TLS = {"SSLCertVerificationError": ssl.SSLCertVerificationError, "SSLError": ssl.SSLError}
 
 __all__ = ["Socket", "addressed", "body_bytes", "broken", "failed", "was_sent"]
 
@@ -38,6 +44,7 @@ _ANSWERING: dict[str, type[Exception]] = {
 }
 _ERRORS: dict[str, type[Exception]] = {
     **_ANSWERING,
+    **_TLS,
     "BrokenPipeError": BrokenPipeError,
     "ConnectError": ConnectionRefusedError,
     "ConnectTimeout": TimeoutError,
@@ -45,8 +52,6 @@ _ERRORS: dict[str, type[Exception]] = {
     "ConnectionRefusedError": ConnectionRefusedError,
     "ConnectionResetError": ConnectionResetError,
     "OSError": OSError,
-    "SSLCertVerificationError": ssl.SSLCertVerificationError,
-    "SSLError": ssl.SSLError,
     "TimeoutError": TimeoutError,
     "gaierror": socket.gaierror,
 }
@@ -67,7 +72,7 @@ def addressed(scheme: str, host: str, port: int | None, target: str) -> tuple[st
         target = parts._replace(scheme="", netloc="", fragment="").geturl()
         target = target if target.startswith("/") else f"/{target}"
     host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return (host if port in (None, _PORTS[scheme]) else f"{host}:{port}"), target or "/"
+    return (host if port in (None, _PORTS.get(scheme)) else f"{host}:{port}"), target or "/"
 
 
 def body_bytes(body: Any, charset: str = "utf-8") -> bytes:
@@ -94,6 +99,8 @@ def broken(given: Mapping[str, str] | None) -> Exception:
     given = given or {}
     kind = _ERRORS.get(given.get("type", ""), ConnectionResetError)
     message = given.get("message") or "the connection broke here when this was recorded"
+    if kind in _TLS.values():
+        return kind(1, message)
     numbered = _ERRNO.fullmatch(message) if issubclass(kind, OSError) else None
     return kind(int(numbered[1]), numbered[2]) if numbered else kind(message)
 

@@ -44,8 +44,6 @@ def install(module: ModuleType) -> Callable[[], None]:
         vars(self).pop(_RECORDER, None)
         if guard.passing():
             return before_output(self, message_body, encode_chunked)  # type: ignore[no-any-return]
-        if isinstance(self.sock, Socket):
-            self.sock = None
         request = _Request.of(self)
         if request.session is None:
             return _sent(self, None, lambda: before_output(self, message_body, encode_chunked))
@@ -72,14 +70,16 @@ def install(module: ModuleType) -> Callable[[], None]:
     def getresponse(self: Any) -> Any:
         held = vars(self).pop(_HELD, None)
         if held is not None:
-            if isinstance(self.sock, Socket):
-                self.sock = None
+            _unplug(self)
             decision = held.ask(self, held.body)
             if not isinstance(decision, Replay):
                 _sent(self, decision, lambda: before_send(self, held.data))
         recorder = vars(self).pop(_RECORDER, None)
         if recorder is None:
-            return before_answer(self)
+            try:
+                return before_answer(self)
+            finally:
+                _unplug(self)
         usual = self.response_class
         self.response_class = Tee(recorder, usual, lambda _: recorder.keep("content-encoding"))
         try:
@@ -105,6 +105,12 @@ def install(module: ModuleType) -> Callable[[], None]:
                 setattr(connection, name, before)
 
     return undo
+
+
+def _unplug(connection: Any) -> None:
+    """Take a socket of ours from a connection, so that it opens one of its own when something is really sent."""
+    if isinstance(connection.sock, Socket):
+        connection.sock = None
 
 
 def _sent(connection: Any, decision: Recorder | None, send: Callable[[], None]) -> None:

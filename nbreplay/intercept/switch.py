@@ -14,12 +14,13 @@ from nbreplay.core import active
 from nbreplay.core.config import Mode, Options, default_store, project
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
-from nbreplay.intercept import aiohttp, guard, hooks, httpx, keys, stdlib, urllib3, websockets
+from nbreplay.intercept import aiohttp, botocore, guard, hooks, httpx, keys, stdlib, urllib3, websockets
 
 __all__ = ["opened", "session", "undo"]
 
 _LIBRARIES = {
     "aiohttp": aiohttp.install,
+    "botocore.endpoint": botocore.install,
     "http.client": stdlib.install,
     "httpx": httpx.install,
     "httpx2": httpx.install,

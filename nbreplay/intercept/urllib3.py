@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -21,7 +21,8 @@ __all__ = ["install", "replayed"]
 
 # Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
 _CONNECTING = frozenset(["ConnectTimeoutError", "NameResolutionError", "NewConnectionError", "ProxyError"])
-_ERRORS = _CONNECTING | {"ProtocolError", "ReadTimeoutError", "SSLError"}
+_ERRORS = _CONNECTING | {"ProtocolError", "ReadTimeoutError"}
+_TLS = frozenset(["SSLCertVerificationError", "SSLError"])
 # What other libraries call them.
 _FOREIGN = {
     "ConnectError": "NewConnectionError",
@@ -48,7 +49,8 @@ def install(library: ModuleType) -> Callable[[], None]:
     """
     plain, secure = library.connectionpool.HTTPConnectionPool, library.connectionpool.HTTPSConnectionPool
     retry = library.util.retry.Retry
-    library.response.HTTPResponse.read1  # noqa: B018  # urllib3 1 has another `_make_request`
+    library.response.BaseHTTPResponse._decode  # noqa: B018  # urllib3 1 has another `_make_request`
+    library.response.BaseHTTPResponse._init_decoder  # noqa: B018
     before, before_proxy = plain._make_request, secure._prepare_proxy
     before_sleep, before_sleep_for = retry.sleep, retry.sleep_for_retry
 
@@ -71,7 +73,7 @@ def install(library: ModuleType) -> Callable[[], None]:
         if isinstance(decision, Replay):
             return _replayed(library, self, conn, method, url, decision, options)
         if decision is not None:
-            vars(conn)["getresponse"] = lambda: _answered(library, conn, decision)
+            vars(conn)["getresponse"] = lambda: _answered(library, conn, decision, decoded=_decodes(conn, options))
         try:
             with guard.permitted(conn.host):
                 if tunnels:
@@ -132,6 +134,8 @@ def _bytes(value: Any) -> bytes:
 
 def _failed(library: ModuleType, recorder: Recorder, pool: Any, conn: Any, error: BaseException) -> None:
     """Tell a recorder that its call ended in an error before there was an answer."""
+    if isinstance(error, library.exceptions.SSLError) and isinstance(error.args[0], OSError):
+        error = error.args[0]
     name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
     if not name or not isinstance(error, library.exceptions.HTTPError):
         http11.failed(recorder, error)
@@ -150,7 +154,9 @@ def _error(library: ModuleType, pool: Any, conn: Any, url: str, given: Mapping[s
     name, text = given.get("type", ""), given.get("message", "")
     name = _FOREIGN.get(name, name)
     made: Exception = http11.broken({**given, "type": name})
-    if name in _ERRORS:
+    if name in _TLS:
+        made = library.exceptions.SSLError(made)
+    elif name in _ERRORS:
         about: dict[str, tuple[Any, ...]] = {
             "ConnectTimeoutError": (conn, text),
             "NameResolutionError": (conn.host, conn, http11.broken({"type": "gaierror", "message": text})),
@@ -200,48 +206,43 @@ def _begun(sock: Socket, method: str | None = None) -> http.client.HTTPResponse:
     return made
 
 
-def _answered(library: ModuleType, conn: Any, recorder: Recorder) -> Any:
+def _decodes(conn: Any, options: dict[str, Any]) -> bool:
+    """Tell whether an answer that is encoded is decoded for its caller."""
+    if type(conn).__module__.partition(".")[0] == "botocore":
+        return False
+    # requests asks for what is not decoded, and has it decoded later.
+    return bool(options.get("decode_content", True)) or not options.get("preload_content", True)
+
+
+def _answered(library: ModuleType, conn: Any, recorder: Recorder, *, decoded: bool) -> Any:
     """Return the answer of a connection, whose reading is noted."""
     # Not before: botocore's connection sets the class of its responses when it sends.
     usual = conn.response_class
-    conn.response_class = Tee(recorder, usual, lambda made: _decoding(library, recorder, conn, made))
+    conn.response_class = Tee(recorder, usual, lambda made: _decoding(library, recorder, made, decoded=decoded))
     try:
         return type(conn).getresponse(conn)
     finally:
         conn.response_class = usual
 
 
-def _decoding(library: ModuleType, recorder: Recorder, conn: Any, made: http.client.HTTPResponse) -> None:
+def _decoding(library: ModuleType, recorder: Recorder, made: http.client.HTTPResponse, *, decoded: bool) -> None:
     """Have a recorder undo the encoding of an answer, by the library's own code."""
     names = [name.strip().lower() for name in made.headers.get("content-encoding", "").split(",")]
-    known = set(names) <= set(library.response.HTTPResponse.CONTENT_DECODERS)
-    if known and type(conn).__module__.partition(".")[0] != "botocore":
+    if decoded and set(names) <= set(library.response.HTTPResponse.CONTENT_DECODERS):
         recorder.decode = lambda pieces: _decoded(library, recorder, ", ".join(names), pieces)
     else:
-        # Nobody decodes it, or the caller does: it is to get the same bytes.
-        recorder.keep("content-encoding")
+        recorder.keep("content-encoding")  # the caller is to get the same bytes
 
 
 def _decoded(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
-    at, whole = 0.0, False
-
-    def raw() -> Iterator[bytes]:
-        nonlocal at, whole
-        yield b"HTTP/1.1 200 OK\r\n\r\n"
-        for at, data in pieces:  # noqa: B007
-            yield data
-        whole = True
-
-    inner = _begun(Socket(raw()))
-    headers = {"content-encoding": encoding}
-    response = library.response.HTTPResponse(inner, headers, preload_content=False, original_response=inner)
+    response = library.response.HTTPResponse(headers={"content-encoding": encoding}, preload_content=False)
+    response._init_decoder()
     found: Pieces = []
     try:
-        while data := response.read1(1 << 16, decode_content=True):
-            found.append((at, data))
+        for at, data in pieces:
+            found.append((at, response._decode(data, decode_content=True, flush_decoder=False)))
     except library.exceptions.DecodeError:
-        if not whole:
-            # It is not what its header tells: the caller is told so again.
-            recorder.keep("content-encoding")
-            return pieces
+        # It is not what its header tells: the caller is told so again.
+        recorder.keep("content-encoding")
+        return pieces
     return found

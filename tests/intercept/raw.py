@@ -25,6 +25,7 @@ RESET = "reset"
 """Resets the connection."""
 
 Part = bytes | str
+_TLS = b"\x16"  # what a client begins with
 
 
 def sized(body: bytes, status: str = "200 OK", **headers: str) -> bytes:
@@ -96,7 +97,11 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, connection.makefile("rb") as file, contextlib.suppress(OSError, ValueError):
-            while line := file.readline():
+            while file.peek(1):
+                if file.peek(1)[:1] == _TLS:
+                    connection.sendall(b"this is not TLS")
+                    return
+                line = file.readline()
                 lines = [line]
                 while lines[-1] not in (b"\r\n", b""):
                     lines.append(file.readline())

@@ -100,7 +100,7 @@ def by_line(answer: Any) -> Any:
 
 
 def by_short_line(answer: Any) -> Any:
-    return b"".join(until_empty(lambda: answer.readline(8)))
+    return b"".join(until_empty(lambda: answer.readline(80)))
 
 
 def peeking(answer: Any) -> Any:
@@ -175,6 +175,22 @@ def test_the_first_piece_is_there_before_the_rest_is_sent(server: Server, store:
         found += answer.read()
     assert found == b"".join(EVENTS)
     assert takes(store)[0].complete
+
+
+@pytest.mark.parametrize("by", ["line", "piece"])
+def test_an_answer_without_a_length_is_over_when_it_is_closed(by: str, server: Server, store: Path) -> None:
+    url = server.say("/until-close", head() + b"one\n", HOLD, b"two\n", b"")
+
+    def way() -> Any:
+        with urllib.request.urlopen(url) as answer:
+            read = answer.readline if by == "line" else answer.read1
+            first = read()
+            server.go.set()
+            return [first, *until_empty(read)]
+
+    live, replayed = twice(store, server, way)
+    assert live == [b"one\n", b"two\n"]
+    assert b"".join(replayed) == b"".join(live)
 
 
 def test_the_pace_is_kept_and_without_one_nobody_sleeps(
@@ -355,6 +371,12 @@ def test_where_there_is_no_connection_there_is_none_again(
     assert outcomes(again) == ["replayed"] * 2
 
 
+def test_where_no_tls_is_spoken_none_is_spoken_again(server: Server, store: Path) -> None:
+    live, replayed = twice(store, server, lambda: described(lambda: urllib.request.urlopen(f"https://{server.host}/")))
+    assert "wrong version number" in str(live)
+    assert replayed == live
+
+
 # Callers that stop
 
 
@@ -431,6 +453,8 @@ def test_replayed_and_live_calls_share_a_connection(server: Server, store: Path)
             live = [get(connection, number) for number in (0, 2, 4)]
         with nr.session(store, mode="auto") as session:
             assert [get(connection, number) for number in range(6)][::2] == live
+        with nr.session(store, mode="replay"):
+            assert get(connection, 2) == live[1]
         assert get(connection, 0) == live[0]
     assert outcomes(session) == ["replayed", "recorded"] * 3
     assert len(server.requests) == 7
@@ -448,7 +472,7 @@ def test_a_connection_keeps_its_manners_in_a_replay(server: Server, store: Path)
             found.append(described(lambda: connection.request("GET", "/a")))
             answer = connection.getresponse()
             found.append(described(connection.getresponse))
-            return [*found, answer.read(), connection.sock is None]
+            return [*found, answer.read()]
 
     live, replayed = twice(store, server, way)
     assert [one[0] for one in live[:3]] == ["ResponseNotReady", "CannotSendRequest", "ResponseNotReady"]

@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ import nbreplay as nr
 from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
+from nbreplay.intercept import botocore as botocore_hook
+from nbreplay.intercept import guard
 from nbreplay.intercept import urllib3 as hook
 from tests.clients import outcomes, recordings, takes
 from tests.intercept.raw import HOLD, RESET, WAIT, Server, chunked, described, head, serving, sized, twice
@@ -94,7 +98,7 @@ def preloaded(pool: Any, url: str) -> Any:
 
 
 def streamed(pool: Any, url: str) -> Any:
-    return b"".join(asked(pool, url).stream(7, decode_content=True))
+    return b"".join(asked(pool, url).stream(77, decode_content=True))
 
 
 def streamed_whole(pool: Any, url: str) -> Any:
@@ -208,6 +212,19 @@ def test_requests_gets_what_was_live(read: Callable[..., Any], server: Server, s
     for name in urls:
         assert replayed[name] == live[name], name
     assert len(recordings(store)) == len(urls), "each once, though there is http.client under urllib3"
+
+
+def test_who_wants_it_encoded_gets_the_same_bytes(server: Server, store: Path) -> None:
+    url = server.say("/gzip", *ANSWERS["/gzip"])
+
+    def way() -> Any:
+        with manager() as pool:
+            answer = pool.request("GET", url, decode_content=False)
+            return answer.headers["content-encoding"], answer.data
+
+    live, replayed = twice(store, server, way)
+    assert live[0] == "gzip"
+    assert replayed == live
 
 
 def test_what_a_head_tells_is_kept(server: Server, store: Path) -> None:
@@ -381,6 +398,25 @@ def test_where_there_is_no_connection_there_is_none_again(
     assert outcomes(again) == ["replayed"] * 2 * (attempts + 1)
 
 
+@pytest.mark.parametrize("through_proxy", [False, True])
+def test_where_no_tls_is_spoken_none_is_spoken_again(through_proxy: bool, server: Server, store: Path) -> None:
+    server.say("api.example.com:443", head("200 Connected"))
+    url = "https://api.example.com/" if through_proxy else f"https://{server.host}/"
+    proxies = {"https": server.url} if through_proxy else {}
+
+    def way() -> Any:
+        plain = urllib3.ProxyManager(server.url) if through_proxy else urllib3.PoolManager()
+        with plain as pool, requests.Session() as session:
+            return (
+                described(lambda: pool.request("GET", url, retries=False)),
+                described(lambda: session.get(url, proxies=proxies)),
+            )
+
+    live, replayed = twice(store, server, way)
+    assert [one[0] for one in live] == ["SSLError", "SSLError"]
+    assert replayed == live
+
+
 def test_what_cannot_be_sent_is_not_recorded(server: Server, store: Path) -> None:
     with nr.session(store, mode="record") as session, manager() as pool, pytest.raises(ValueError, match="header"):
         pool.request("GET", server.say("/a", sized(b"")), headers={"x-a": "one\ntwo"})
@@ -463,6 +499,42 @@ CONVERSED = {
     "usage": {"inputTokens": 1, "outputTokens": 2, "totalTokens": 3},
     "metrics": {"latencyMs": 4},
 }
+
+
+@pytest.mark.parametrize("retries", ["legacy", "standard"])
+def test_botocore_does_not_wait_either(
+    retries: str, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boto3 = pytest.importorskip("boto3")
+    undo = botocore_hook.install(sys.modules["botocore.endpoint"])
+    told = {"content_type": "application/json"}
+    throttled = {"x_amzn_errortype": "ThrottlingException", **told}
+    server.say("/model/m/converse", sized(b'{"message":"wait"}', "429 Too Many Requests", **throttled))
+    server.say("/model/m/converse", b"")
+    server.say("/model/m/converse", sized(b"{}", "503 Busy", **told))
+    server.say("/model/m/converse", sized(json.dumps(CONVERSED).encode(), **told))
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+
+    def way() -> Any:
+        keys = {"aws_access_key_id": "a-key-of-the-tests", "aws_secret_access_key": SECRET, "aws_session_token": SECRET}
+        config = sys.modules["botocore.config"].Config(retries={"mode": retries, "total_max_attempts": 4})
+        made = boto3.client("bedrock-runtime", "us-east-1", endpoint_url=server.url, config=config, **keys)
+        with closing(made) as client:
+            answer = client.converse(modelId="m", messages=[{"role": "user", "content": [{"text": "hi"}]}])
+            return answer["output"], answer["ResponseMetadata"]["RetryAttempts"]
+
+    with nr.session(store, mode="record"):
+        live = way()
+    assert live == (CONVERSED["output"], 3)
+    assert len(slept) == 3
+    with nr.session(store, mode="replay") as again:
+        assert way() == live
+    assert len(slept) == 3
+    assert outcomes(again) == ["replayed"] * 4
+    assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
+    undo()
+    assert sys.modules["botocore.endpoint"].time is time
 
 
 # Callers that stop
@@ -618,6 +690,33 @@ def test_a_tunnel_is_opened_once_where_it_is_used_after_a_replay(server: Server,
     assert len(server.requests) == 2
 
 
+def test_a_tunnel_serves_many_calls(server: Server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.say("api.example.com:443", head("200 Connected"))
+    for number in range(4):
+        server.say(f"/{number}", sized(b"number %d" % number))
+    trusted = urllib3.connection._WrappedAndVerifiedSocket
+    wrap = "_ssl_wrap_socket_and_match_hostname"
+    monkeypatch.setattr(urllib3.connection, wrap, lambda sock, **_: trusted(socket=sock, is_verified=True))
+    with urllib3.ProxyManager(server.url, retries=False) as pool:
+
+        def get(number: int) -> bytes:
+            return bytes(pool.request("GET", f"https://api.example.com/{number}").data)
+
+        with nr.session(store, mode="record"):
+            live = [get(0), get(1)]
+        with nr.session(store, mode="auto") as session:
+            assert [get(0), get(2), get(1), get(3)] == [live[0], b"number 2", live[1], b"number 3"]
+        pool.clear()
+        with nr.session(store, mode="replay"), counted() as opened:
+            assert [get(0), get(1)] == live
+        with nr.session(store, mode="off"):
+            assert [get(0), get(1)] == live
+    assert not opened
+    assert outcomes(session) == ["replayed", "recorded"] * 2
+    assert server.connections == 2
+    assert [head[:7] for head, _ in server.requests].count(b"CONNECT") == 2
+
+
 def test_a_path_that_holds_a_url_is_a_path(server: Server, store: Path) -> None:
     url = server.say("/https://example.com/page?to=http://example.org/", sized(b"read"))
     assert twice(store, server, lambda: requests.get(url).text) == ("read", "read")
@@ -674,6 +773,21 @@ def test_every_body_is_sent_as_ever_and_tells_requests_apart(
         assert send(BODIES[kind]()) == b"got it"
     with nr.session(store, mode="replay"), pytest.raises(nr.RecordingMissing):
         send(b"something else")
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(server: Server, store: Path) -> None:
+    server.say("/a", sized(b"all of it")[:-3], b"")
+    url = server.say("/a", sized(b"all of it"))
+
+    def way() -> Any:
+        with urllib3.PoolManager() as pool:
+            answer = pool.request("GET", url, retries=2)
+            return answer.data, [str(one.error) for one in answer.retries.history]
+
+    live, replayed = twice(store, server, way)
+    assert live[0] == b"all of it"
+    assert "3 more expected" in live[1][0]
+    assert replayed == live
 
 
 def test_a_body_is_sent_anew_at_each_attempt(server: Server, store: Path) -> None:
@@ -741,8 +855,8 @@ def test_headers_of_a_file_cannot_become_others(server: Server, store: Path) -> 
         requests.get(url)
     (path,) = store.glob("*.json")
     told = (
-        '"x-request-id": "req_1\\r\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked", '
-        '"a\\r\\nset-cookie": "c=d", " b": "c", "d e": "f", "": "g"'
+        '"a\\r\\nset-cookie": "c=d", " b": "c", "d e": "f", "": "g", '
+        '"x-request-id": "req_1\\r\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked"'
     )
     path.write_text(path.read_text().replace('"x-request-id": "req_1"', told))
     with nr.session(store, mode="replay"):
@@ -814,6 +928,13 @@ def test_modes(server: Server, store: Path) -> None:
     assert len(server.requests) == 5
 
 
+def test_what_another_library_has_decided_is_not_asked_again(server: Server, store: Path) -> None:
+    url = server.say("/a", sized(b"here"))
+    with nr.session(store, mode="record") as session, guard.permitted(server.host):
+        assert requests.get(url).text == "here"
+    assert outcomes(session) == []
+
+
 def test_a_placeholder_is_never_sent(server: Server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = server.say("/a", sized(b"here"))
     with nr.session(store, mode="auto"):
@@ -845,7 +966,8 @@ def test_undoing_leaves_the_library_as_it_was() -> None:
         (urllib3.connectionpool.HTTPSConnectionPool, "_prepare_proxy"),
         (urllib3.Retry, "sleep"),
         (urllib3.Retry, "sleep_for_retry"),
-        (urllib3.HTTPResponse, "read1"),
+        (urllib3.HTTPResponse, "_decode"),
+        (urllib3.HTTPResponse, "_init_decoder"),
     ],
 )
 def test_a_library_without_the_hook_is_told_of(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,46 @@
+"""botocore, whose calls urllib3 makes: here is only that it does not wait before it makes a replayed one again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from nbreplay.intercept.urllib3 import replayed
+
+__all__ = ["install"]
+
+
+def install(library: Any) -> Callable[[], None]:
+    """Hook into `botocore.endpoint`; return what undoes it.
+
+    Raises
+    ------
+    AttributeError
+        Where it no longer waits by its `time`.
+    """
+    before = library.time
+    ours = library.time = _Clock(before)
+
+    def undo() -> None:
+        if library.time is ours:
+            library.time = before
+
+    return undo
+
+
+class _Clock:
+    """The module `time`, but for the sleep before a replayed call is made again.
+
+    How long that is, is drawn by lot: there is nothing in an answer that could make it short.
+    """
+
+    def __init__(self, real: ModuleType) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sleep(self, seconds: float) -> None:
+        if not replayed():
+            self._real.sleep(seconds)
