@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import zlib
@@ -17,6 +16,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import boto3
+import botocore.config
+import botocore.endpoint
 import brotli
 import pytest
 import requests
@@ -27,8 +29,7 @@ import nbreplay as nr
 from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
-from nbreplay.intercept import botocore as botocore_hook
-from nbreplay.intercept import guard
+from nbreplay.intercept import guard, switch
 from nbreplay.intercept import urllib3 as hook
 from tests.clients import outcomes, recordings, takes
 from tests.intercept.raw import HOLD, RESET, WAIT, Server, chunked, described, head, serving, sized, twice
@@ -505,8 +506,6 @@ CONVERSED = {
 def test_botocore_does_not_wait_either(
     retries: str, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boto3 = pytest.importorskip("boto3")
-    undo = botocore_hook.install(sys.modules["botocore.endpoint"])
     told = {"content_type": "application/json"}
     throttled = {"x_amzn_errortype": "ThrottlingException", **told}
     server.say("/model/m/converse", sized(b'{"message":"wait"}', "429 Too Many Requests", **throttled))
@@ -518,7 +517,7 @@ def test_botocore_does_not_wait_either(
 
     def way() -> Any:
         keys = {"aws_access_key_id": "a-key-of-the-tests", "aws_secret_access_key": SECRET, "aws_session_token": SECRET}
-        config = sys.modules["botocore.config"].Config(retries={"mode": retries, "total_max_attempts": 4})
+        config = botocore.config.Config(retries={"mode": retries, "total_max_attempts": 4})
         made = boto3.client("bedrock-runtime", "us-east-1", endpoint_url=server.url, config=config, **keys)
         with closing(made) as client:
             answer = client.converse(modelId="m", messages=[{"role": "user", "content": [{"text": "hi"}]}])
@@ -533,8 +532,8 @@ def test_botocore_does_not_wait_either(
     assert len(slept) == 3
     assert outcomes(again) == ["replayed"] * 4
     assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
-    undo()
-    assert sys.modules["botocore.endpoint"].time is time
+    switch.undo()
+    assert botocore.endpoint.time is time
 
 
 # Callers that stop
