@@ -7,7 +7,6 @@ middlewares stay the library's own, around it. Whatever client session asks, whe
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +14,7 @@ from nbreplay.core import active
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
-from nbreplay.intercept import guard, keys
+from nbreplay.intercept import guard, hooks, keys
 from nbreplay.intercept.aiohttp_bodies import Tee, connection_of
 from nbreplay.intercept.aiohttp_errors import failed
 from nbreplay.intercept.websockets import refused
@@ -23,7 +22,7 @@ from nbreplay.intercept.websockets import refused
 __all__ = ["install"]
 
 
-def install(library: ModuleType) -> Callable[[], None]:
+def install(library: ModuleType) -> hooks.Undo:
     """Hook into aiohttp; return what undoes it.
 
     Raises
@@ -39,16 +38,14 @@ def install(library: ModuleType) -> Callable[[], None]:
     async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
         if guard.passing():
             return await before_connect(self, req, *args, **options)
-        session = active.current()
-        if session is None:
-            keys.refuse(_headers(req))
-            return await before_connect(self, req, *args, **options)
+        decision = None
         if req.headers.get("Upgrade", "").lower() == "websocket":
             keys.refuse(_headers(req))
             refused(str(req.url), "aiohttp's ws_connect")
-            decision = None
         else:
-            decision = session.ask(_call(library, req, await _body(library, req)))
+            session = keys.asked(active.current(), _host(req.url), _headers(req))
+            if session is not None:
+                decision = session.ask(_call(library, req, await _body(library, req)))
         if isinstance(decision, Replay):
             return connection_of(library, self, req, decision)
         try:
@@ -80,21 +77,11 @@ def install(library: ModuleType) -> Callable[[], None]:
         self.nbreplay_decodes = params.get("auto_decompress", True)
         before_params(self, **params)
 
-    made = (
-        (connector, "connect", before_connect, connect),
-        (response, "start", before_start, start),
-        (handler, "set_response_params", before_params, set_response_params),
+    return hooks.put(
+        (connector, "connect", connect),
+        (response, "start", start),
+        (handler, "set_response_params", set_response_params),
     )
-    for owner, name, _, ours in made:
-        setattr(owner, name, ours)
-
-    def undo() -> None:
-        for owner, name, before, ours in made:
-            # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-            if getattr(owner, name) is ours:
-                setattr(owner, name, before)
-
-    return undo
 
 
 def _headers(req: Any) -> list[tuple[bytes, bytes]]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from nbreplay.intercept import hooks
 from nbreplay.intercept.urllib3 import replayed
 
 __all__ = ["install"]
 
 
-def install(library: Any) -> Callable[[], None]:
+def install(library: Any) -> hooks.Undo:
     """Hook into `botocore.endpoint`; return what undoes it.
 
     Raises
@@ -19,14 +19,7 @@ def install(library: Any) -> Callable[[], None]:
     AttributeError
         Where it no longer waits by its `time`.
     """
-    before = library.time
-    ours = library.time = _Clock(before)
-
-    def undo() -> None:
-        if library.time is ours:
-            library.time = before
-
-    return undo
+    return hooks.put((library, "time", _Clock(library.time)))
 
 
 class _Clock:

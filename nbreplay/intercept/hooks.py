@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Undo", "install", "problems", "remove"]
+__all__ = ["Undo", "install", "problems", "put", "remove"]
 
 Undo = Callable[[], None]
 Hook = Callable[[ModuleType], Undo]
@@ -43,6 +43,21 @@ def remove() -> None:
 def problems() -> list[str]:
     """Return what could not be hooked, each with library and version: such calls are not seen."""
     return list(_problems.values())
+
+
+def put(*hooks: tuple[Any, str, Any]) -> Undo:
+    """Put something of ours in place of attributes, each given as owner, name and ours; return what undoes it."""
+    made = [(owner, name, getattr(owner, name), ours) for owner, name, ours in hooks]
+    for owner, name, _, ours in made:
+        setattr(owner, name, ours)
+
+    def undo() -> None:
+        for owner, name, before, ours in made:
+            # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
+            if getattr(owner, name) is ours:
+                setattr(owner, name, before)
+
+    return undo
 
 
 def _hook(name: str, module: ModuleType, hook: Hook) -> None:

@@ -16,7 +16,7 @@ from nbreplay.core.endpoints import is_telemetry
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
-from nbreplay.intercept import guard, keys
+from nbreplay.intercept import guard, hooks, keys
 from nbreplay.intercept.httpx_bodies import failed, library_of, named, response_of, tee
 
 __all__ = ["install", "transport"]
@@ -24,7 +24,7 @@ __all__ = ["install", "transport"]
 Ask = Callable[[], Session | None]
 
 
-def install(library: ModuleType) -> Callable[[], None]:
+def install(library: ModuleType) -> hooks.Undo:
     """Hook into httpx or httpx2; return what undoes it.
 
     Raises
@@ -45,16 +45,7 @@ def install(library: ModuleType) -> Callable[[], None]:
         inner = before_async(self, url)
         return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(active.current, inner)
 
-    sync._transport_for_url, asynchronous._transport_for_url = for_url, for_url_async
-
-    def undo() -> None:
-        # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-        if sync._transport_for_url is for_url:
-            sync._transport_for_url = before
-        if asynchronous._transport_for_url is for_url_async:
-            asynchronous._transport_for_url = before_async
-
-    return undo
+    return hooks.put((sync, "_transport_for_url", for_url), (asynchronous, "_transport_for_url", for_url_async))
 
 
 def transport(

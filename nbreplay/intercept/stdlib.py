@@ -16,7 +16,7 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
-from nbreplay.intercept import guard, keys
+from nbreplay.intercept import guard, hooks, keys
 from nbreplay.intercept.http11 import Socket, addressed, body_bytes, broken, failed, was_sent
 from nbreplay.intercept.http11_tee import Chunks, Tee
 
@@ -28,7 +28,7 @@ _CHARSET = "iso-8859-1"  # of text that a program sends
 _LIBRARY = f"http.client {platform.python_version()}"
 
 
-def install(module: ModuleType) -> Callable[[], None]:
+def install(module: ModuleType) -> hooks.Undo:
     """Hook into `http.client`; return what undoes it.
 
     Raises
@@ -90,21 +90,9 @@ def install(module: ModuleType) -> Callable[[], None]:
         finally:
             self.response_class = usual
 
-    made = (
-        ("_send_output", before_output, send_output),
-        ("send", before_send, send),
-        ("getresponse", before_answer, getresponse),
+    return hooks.put(
+        (connection, "_send_output", send_output), (connection, "send", send), (connection, "getresponse", getresponse)
     )
-    for name, _, ours in made:
-        setattr(connection, name, ours)
-
-    def undo() -> None:
-        for name, before, ours in made:
-            # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-            if getattr(connection, name) is ours:
-                setattr(connection, name, before)
-
-    return undo
 
 
 def _unplug(connection: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -13,7 +13,7 @@ from nbreplay.core import active
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
-from nbreplay.intercept import guard, http11, keys
+from nbreplay.intercept import guard, hooks, http11, keys
 from nbreplay.intercept.http11 import Socket, addressed, body_bytes
 from nbreplay.intercept.http11_tee import Tee
 
@@ -39,7 +39,7 @@ def replayed() -> bool:
     return getattr(_last, "replayed", False)
 
 
-def install(library: ModuleType) -> Callable[[], None]:
+def install(library: ModuleType) -> hooks.Undo:
     """Hook into urllib3; return what undoes it.
 
     Raises
@@ -107,22 +107,12 @@ def install(library: ModuleType) -> Callable[[], None]:
     def sleep_for_retry(self: Any, response: Any) -> bool:
         return not replayed() and bool(before_sleep_for(self, response))
 
-    made = (
-        (plain, "_make_request", before, make_request),
-        (secure, "_prepare_proxy", before_proxy, prepare_proxy),
-        (retry, "sleep", before_sleep, sleep),
-        (retry, "sleep_for_retry", before_sleep_for, sleep_for_retry),
+    return hooks.put(
+        (plain, "_make_request", make_request),
+        (secure, "_prepare_proxy", prepare_proxy),
+        (retry, "sleep", sleep),
+        (retry, "sleep_for_retry", sleep_for_retry),
     )
-    for owner, name, _, ours in made:
-        setattr(owner, name, ours)
-
-    def undo() -> None:
-        for owner, name, earlier, ours in made:
-            # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-            if getattr(owner, name) is ours:
-                setattr(owner, name, earlier)
-
-    return undo
 
 
 def _bytes(value: Any) -> bytes:

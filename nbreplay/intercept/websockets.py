@@ -5,21 +5,20 @@ That is said where the connection is asked for: refused under replay, a warning 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from nbreplay.core import active
 from nbreplay.errors import RecordingMissing
-from nbreplay.intercept import keys
+from nbreplay.intercept import hooks, keys
 
 __all__ = ["install", "install_protocol", "refused"]
 
 _KNOWN = {"realtime": "realtime.connect", "responses": "responses.connect"}
 
 
-def install(module: ModuleType) -> Callable[[], None]:
+def install(module: ModuleType) -> hooks.Undo:
     """Hook into the sync or the asyncio client of websockets; return what undoes it.
 
     Raises
@@ -34,16 +33,10 @@ def install(module: ModuleType) -> Callable[[], None]:
         refused(uri)
         return before(uri)
 
-    module.parse_uri = parse_uri  # type: ignore[attr-defined]
-
-    def undo() -> None:
-        if module.parse_uri is parse_uri:
-            module.parse_uri = before  # type: ignore[attr-defined]
-
-    return undo
+    return hooks.put((module, "parse_uri", parse_uri))
 
 
-def install_protocol(module: ModuleType) -> Callable[[], None]:
+def install_protocol(module: ModuleType) -> hooks.Undo:
     """Hook into what both clients send their first request with: a placeholder for a key is not sent here either.
 
     Raises
@@ -64,13 +57,7 @@ def install_protocol(module: ModuleType) -> Callable[[], None]:
             raise
         before(self, request)
 
-    protocol.send_request = send_request
-
-    def undo() -> None:
-        if protocol.send_request is send_request:
-            protocol.send_request = before
-
-    return undo
+    return hooks.put((protocol, "send_request", send_request))
 
 
 def refused(url: str, call: str = "") -> None:
