@@ -149,7 +149,7 @@ def tee(request: Any, response: Any, recorder: Recorder, *, asynchronous: bool) 
     library = library_of(request)
     recorder.answered(response.status_code, response.headers.multi_items())
     if response.headers.get("content-encoding", "identity") != "identity":
-        recorder.decode = _decoder(library, response.status_code, response.headers)
+        recorder.decode = _decoder(library, recorder, response.headers)
     if hasattr(response, "_content"):
         # A transport that answers out of memory: nobody will iterate the stream.
         recorder.decode = None
@@ -215,28 +215,32 @@ class _AsyncTee:
         await self._inner.aclose()
 
 
-def _decoder(library: ModuleType, status: int, headers: Any) -> Callable[[Pieces], Pieces]:
+def _decoder(library: ModuleType, recorder: Recorder, headers: Any) -> Callable[[Pieces], Pieces]:
     """Return what undoes the content encoding, by the library's own code, piece by piece so that times stay true."""
 
     def decode(pieces: Pieces) -> Pieces:
-        at = 0.0
+        at, whole = 0.0, False
 
         def raw() -> Iterator[bytes]:
-            nonlocal at
+            nonlocal at, whole
             for at, data in pieces:  # noqa: B007
                 yield data
+            whole = True
 
         body = type("Body", (library.SyncByteStream,), {"__iter__": lambda _: raw()})()
         encoding = {"content-encoding": headers["content-encoding"]}
         response = library.Response(
-            status, headers=encoding, stream=body, request=library.Request("GET", "http://localhost")
+            200, headers=encoding, stream=body, request=library.Request("GET", "http://localhost")
         )
         decoded: Pieces = []
         try:
             for data in response.iter_bytes():
                 decoded.append((at, data))
-        except library.DecodingError:  # cut short
-            pass
+        except library.DecodingError:
+            if not whole:
+                # It is not what its header tells: the caller is told so again.
+                recorder.keep("content-encoding")
+                return pieces
         return decoded
 
     return decode

@@ -133,3 +133,22 @@ def test_a_secret_in_what_stays_compressed_is_not_kept(
         assert answer.read()
     assert outcomes(session) == ["unsaved"]
     assert not [path for path in store.rglob("*") if path.suffix in (".json", ".bin")]
+
+
+def by_httpx_telling(url: str) -> str:
+    with http.Client(verify=False) as client:
+        try:
+            return client.get(url).text
+        except http.DecodingError as error:
+            return f"DecodingError: {error}"
+
+
+def test_a_body_that_is_not_what_its_header_tells_is_told_of_again(
+    server: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENCODERS, "gzip", lambda data: data)
+    with nr.session(store, mode="record"):
+        recorded = by_httpx_telling(f"{server}/gzip/json")
+    assert recorded.startswith("DecodingError")
+    with nr.session(store, mode="replay"):
+        assert by_httpx_telling(f"{server}/gzip/json") == recorded
