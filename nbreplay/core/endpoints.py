@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import re
 
-__all__ = ["KINDS", "is_telemetry", "recognise"]
+__all__ = ["KINDS", "is_background", "recognise"]
 
 # (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
 # service may use ("messages", "responses") count only with a model in the body.
@@ -42,12 +42,17 @@ KINDS: tuple[str, ...] = tuple(sorted({kind for kind, _, _ in _TABLE} | {"http",
 """Every kind of recording there is."""
 
 
-_TELEMETRY = ("/traces/ingest",)  # of openai-agents
+# (the host's end, the path's end): openai-agents' traces, wherever they go, LangSmith's, and litellm's price list.
+_BACKGROUND = (
+    ("", "/traces/ingest"),
+    ("smith.langchain.com", ""),
+    ("raw.githubusercontent.com", "/model_prices_and_context_window.json"),
+)
 
 
-def is_telemetry(path: str) -> bool:
-    """Tell whether a library reports on itself there, in the background: nothing that a notebook exchanges."""
-    return path.endswith(_TELEMETRY)
+def is_background(host: str, path: str) -> bool:
+    """Tell whether a library asks there on its own account: nothing that a notebook exchanges, and it does without."""
+    return any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from nbreplay.core import active
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
+from nbreplay.core.endpoints import is_background
 from nbreplay.core.hosts import host_matches
 from nbreplay.core.keeper import Keeper
 from nbreplay.core.key import key_of
@@ -22,6 +23,7 @@ from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
+from nbreplay.core.wire import Text
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
 if TYPE_CHECKING:
@@ -123,6 +125,8 @@ class Session:
         """
         mode = self.mode
         run = active.current_run() or self._run
+        if is_background(call.host, call.target.partition("?")[0]):
+            return self._background(call, run, mode)
         if mode is Mode.OFF or not self._ours(call.host, mode):
             self._refuse_placeholder(call, run, mode, None)
             self._add(run, None, None, "live", "", call.host)
@@ -143,6 +147,16 @@ class Session:
             return replay
         self._refuse_placeholder(call, run, mode, request)
         return self.keeper.recorder(request, call, run, mode)
+
+    def _background(self, call: Call, run: Run, mode: Mode) -> Replay | None:
+        """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
+        offline = mode is Mode.REPLAY and not host_matches(call.host, self.options.allow)
+        if offline or self._carries_placeholder(call):
+            error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
+            take = Take("", call.host, "", "", Text(""), status=None, complete=False, reason="dropped", error=error)
+            return Replay(take, None, self.log, self.log.start(), time.perf_counter())
+        self._add(run, None, None, "live", "a library's own business: not recorded", call.host)
+        return None
 
     def _ours(self, host: str, mode: Mode) -> bool:
         if not host:
@@ -202,13 +216,6 @@ class Session:
         """Write the streams that are still open, of one run or of all."""
         self.keeper.flush(run, interrupted=interrupted)
 
-    def telemetry(self, host: str) -> bool:
-        """Tell whether what a library reports on itself may go out: not under replay, where it fails as if offline."""
-        if self.mode is Mode.REPLAY and not host_matches(host, self.options.allow):
-            return False
-        self._add(active.current_run() or self._run, None, None, "live", "telemetry: not recorded", host)
-        return True
-
     def unrecordable(self, call: str, host: str) -> None:
         """Decide what becomes of a call that nbreplay cannot record, such as a websocket: it returns where it may go.
 
@@ -253,12 +260,16 @@ class Session:
         raise RecordingMissing(miss.text) from cause
 
     def _refuse_placeholder(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
-        if PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers):
+        if self._carries_placeholder(call):
             why = (
                 "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, "
                 "which is never sent. Set the key (in the environment or in .env), and build the client anew"
             )
             self._miss(call, request, run, mode, why)
+
+    @staticmethod
+    def _carries_placeholder(call: Call) -> bool:
+        return PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers)
 
     def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))

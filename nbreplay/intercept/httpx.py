@@ -12,7 +12,6 @@ from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
-from nbreplay.core.endpoints import is_telemetry
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
@@ -93,7 +92,7 @@ class _Transport:
         self._ask, self._inner, self._own = ask, inner, inner is None
 
     def handle_request(self, request: Any) -> Any:
-        session = self._asked(request)
+        session = keys.asked(self._ask(), _host(request), request.headers.raw)
         decision = None if session is None else session.ask(_call(request, request.read()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
@@ -110,7 +109,7 @@ class _Transport:
         return tee(request, response, decision, asynchronous=False)
 
     async def handle_async_request(self, request: Any) -> Any:
-        session = self._asked(request)
+        session = keys.asked(self._ask(), _host(request), request.headers.raw)
         decision = None if session is None else session.ask(_call(request, await request.aread()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
@@ -125,16 +124,6 @@ class _Transport:
             failed(decision, error)
             raise
         return tee(request, response, decision, asynchronous=True)
-
-    def _asked(self, request: Any) -> Session | None:
-        """Return the session to ask about a request, None where it is simply passed on."""
-        session, host = self._ask(), _host(request)
-        if session is not None and is_telemetry(request.url.path):
-            if session.telemetry(host):
-                return None
-            error: Exception = library_of(request).ConnectError("nbreplay is replaying: offline", request=request)
-            raise error
-        return keys.asked(session, host, request.headers.raw)
 
     def _sender(self, request: Any, name: str) -> Any:
         if self._inner is None:
