@@ -140,7 +140,7 @@ class Spool:
     """
 
     def __init__(self, path: str, redactor: Redactor) -> None:
-        self.path, self._redactor = path, redactor
+        self.path, self.redactor = path, redactor
         self._file = open(path, "xb", buffering=0)  # noqa: SIM115
         self._digest, self._size, self._tail = hashlib.sha256(), 0, b""
         weakref.finalize(self, _remove, path, os.getpid())
@@ -150,15 +150,10 @@ class Spool:
         # What may be the beginning of a secret waits for what follows it.
         window = self._tail + bytes(data)
         if len(window) > 2 * _OVERLAP:
-            cut = self._redactor.before(window.decode("latin-1"), len(window) - _OVERLAP)
+            cut = self.redactor.before(window.decode("latin-1"), len(window) - _OVERLAP)
             self._put(window[:cut])
             window = window[cut:]
         self._tail = window
-
-    @property
-    def secrets(self) -> int:
-        """How many secrets were taken out."""
-        return self._redactor.count
 
     def taken(self) -> Blob:
         """Return all that has come as a blob; nothing may be fed any more."""
@@ -168,7 +163,7 @@ class Spool:
         return Blob(blob_name(self._digest), self._size, spool=self)
 
     def _put(self, data: bytes) -> None:
-        clean = self._redactor.data(data)
+        clean = self.redactor.data(data)
         self._digest.update(clean)
         self._size += len(clean)
         view = memoryview(clean)

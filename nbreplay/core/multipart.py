@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
@@ -22,13 +23,23 @@ class Part:
     Attributes
     ----------
     fields : dict
-        What identifies it: ``name``, ``filename``, ``content_type``, and ``text`` or ``digest``.
+        ``name``, ``filename``, ``content_type``, and ``text`` where it is short and a text.
     content : memoryview
         Its bytes, which are not copied: an upload may be large.
     """
 
     fields: dict[str, Any]
     content: memoryview
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether it is known by its digest."""
+        return "text" not in self.fields
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What identifies it: its fields, and ``digest`` where it is an upload."""
+        return {**self.fields, "digest": digest(self.content)} if self.is_upload else self.fields
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -41,14 +52,14 @@ def parts(data: bytes, content_type: str) -> list[Part]:
     whole = memoryview(data)
     match = _BOUNDARY.search(content_type)
     if not match:
-        return [Part({"digest": digest(whole)}, whole)]
+        return [Part({}, whole)]
     return [_part(data, whole, start, end) for start, end in _bounds(data, b"--" + match.group(1).encode("latin-1"))]
 
 
 def uploads(data: bytes, content_type: str) -> list[memoryview]:
     """Return what of a body stands in its request by digest alone."""
     if content_type.startswith("multipart/"):
-        return [part.content for part in parts(data, content_type) if "digest" in part.fields]
+        return [part.content for part in parts(data, content_type) if part.is_upload]
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -82,11 +93,7 @@ def _part(data: bytes, whole: memoryview, start: int, end: int) -> Part:
                 fields[name] = quoted or bare
         elif header.lower() == "content-type":
             fields["content_type"] = value.strip()
-    try:
-        fields["text"] = bytes(content).decode("utf-8") if len(content) <= _TEXT else None
-    except UnicodeDecodeError:
-        fields["text"] = None
-    if fields["text"] is None:
-        del fields["text"]
-        fields["digest"] = digest(content)
+    if len(content) <= _TEXT:
+        with contextlib.suppress(UnicodeDecodeError):
+            fields["text"] = bytes(content).decode("utf-8")
     return Part(fields, content)

@@ -79,7 +79,6 @@ class Recorder:
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
         self._kept = set(_KEPT)
-        self._redactor = Redactor(call.tokens)  # the environment was read anew when the call started
         self._size, self._spools = 0, False
         self._spool: Spool | None = None
         self._broken: OSError | None = None
@@ -123,17 +122,13 @@ class Recorder:
             return
         try:
             if self._spool is None:
-                self._spool = self.keeper.store.spool(self._redactor)
+                self._spool = self.keeper.store.spool(Redactor(self.call.tokens))
                 data = b"".join([piece for _, piece in self._pieces])
             self._spool.feed(data)
         except OSError as error:
             # The caller has its answer all the same.
             self._broken, self._spools = error, False
         self._pieces = [(self._pieces[-1][0], b"")]
-
-    def received(self) -> bytes:
-        """Return what has come so far, as it came."""
-        return b"".join([data for _, data in self._pieces])
 
     def end(self) -> None:
         """The answer is over, and whole."""
@@ -208,7 +203,8 @@ class Recorder:
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken
-        redactor = Redactor(self.call.tokens) if self._spool is None else self._redactor
+        # The environment was read anew when the call started.
+        redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
         body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
         kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
         if "location" in kept or redactor.finds("\n".join(kept.values())):
@@ -234,7 +230,7 @@ class Recorder:
 
     def _spooled_body(self, spool: Spool, more: bool) -> Blob:
         # What is to go on is left as it is; what there is so far goes into a file of its own.
-        return (self.keeper.store.spool(self._redactor).copied(spool) if more else spool).taken()
+        return (self.keeper.store.spool(spool.redactor).copied(spool) if more else spool).taken()
 
     @property
     def _encoding(self) -> str:

@@ -248,7 +248,7 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
     if not data:
         return "", None
     if call.content_type.startswith("multipart/"):
-        return "parts", redactor.value([part.fields for part in parts(data, call.content_type)])
+        return "parts", redactor.value([part.identity for part in parts(data, call.content_type)])
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
