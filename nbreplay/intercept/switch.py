@@ -6,28 +6,41 @@ placeholder key, which must never be sent.
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
 from nbreplay.core.config import Mode, Options, default_store, project
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
-from nbreplay.intercept import aiohttp, botocore, guard, hooks, httpx, keys, stdlib, urllib3, websockets
+from nbreplay.intercept import guard, hooks, keys
 
 __all__ = ["opened", "session", "undo"]
 
+
+def _by(interceptor: str, function: str = "install") -> hooks.Hook:
+    """Return the hook of an interceptor, which is imported only where its library is."""
+
+    def hook(library: ModuleType) -> hooks.Undo:
+        undo: hooks.Undo = getattr(importlib.import_module(f"nbreplay.intercept.{interceptor}"), function)(library)
+        return undo
+
+    return hook
+
+
 _LIBRARIES = {
-    "aiohttp": aiohttp.install,
-    "botocore.endpoint": botocore.install,
-    "http.client": stdlib.install,
-    "httpx": httpx.install,
-    "httpx2": httpx.install,
-    "urllib3": urllib3.install,
-    "websockets.asyncio.client": websockets.install,
-    "websockets.client": websockets.install_protocol,
-    "websockets.sync.client": websockets.install,
+    "aiohttp": _by("aiohttp"),
+    "botocore.endpoint": _by("botocore"),
+    "http.client": _by("stdlib"),
+    "httpx": _by("httpx"),
+    "httpx2": _by("httpx"),
+    "urllib3": _by("urllib3"),
+    "websockets.asyncio.client": _by("websockets"),
+    "websockets.client": _by("websockets", "install_protocol"),
+    "websockets.sync.client": _by("websockets"),
 }
 
 
