@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,12 @@ def takes(store: Path) -> list[Take]:
 def outcomes(session: Any) -> list[str]:
     """Return what became of the calls of a session."""
     return [item.outcome for item in session.interactions]
+
+
+def in_threads(ask: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    """Call a function with each item, in a thread of its own."""
+    threads = [threading.Thread(target=ask, args=(item,)) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)

@@ -15,8 +15,19 @@ import nbreplay as nr
 from tests.clients import outcomes
 from tests.sdks.sockets import counted
 
-__all__ = ["HOLD", "RESET", "WAIT", "Server", "chunked", "described", "head", "serving", "sized", "twice"]
+__all__ = [
+    *("CREDENTIALS", "HOLD", "RESET", "SECRET", "WAIT", "Server"),
+    *("chunked", "described", "head", "serving", "sized", "twice"),
+]
 
+SECRET = "a-secret-of-the-tests-0123456789"
+CREDENTIALS = [
+    {"Authorization": f"Bearer {SECRET}"},
+    {"x-api-key": SECRET},
+    {"Cookie": f"session={SECRET}"},
+    {"x-amz-security-token": SECRET, "Authorization": "AWS4-HMAC-SHA256 Credential=a/b, Signature=" + SECRET},
+]
+"""Headers, each with the secret where a service wants it."""
 HOLD = "hold"
 """Says nothing more until `Server.go` is set."""
 WAIT = "wait"

@@ -22,7 +22,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.intercept import aiohttp as hook
-from tests.clients import KEY, outcomes, recordings, said, takes
+from tests.clients import KEY, in_threads, outcomes, recordings, said, takes
 from tests.provider import Provider
 
 Operation = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
@@ -746,11 +746,7 @@ def test_threads_with_loops_of_their_own(provider: Provider, store: Path) -> Non
 
     def all_of_them() -> dict[int, Any]:
         found: dict[int, Any] = {}
-        threads = [threading.Thread(target=ask, args=(found, number)) for number in range(32)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda number: ask(found, number), range(32))
         return found
 
     with nr.session(store, mode="record"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
-from tests.clients import items, outcomes, recordings, said, sdk
+from tests.clients import in_threads, items, outcomes, recordings, said, sdk
 from tests.provider import Provider
 
 STREAMS, THREADS = 64, 32
@@ -42,11 +42,7 @@ def all_threads(url: str, order: list[int]) -> dict[int, list[str]]:
             stream = client.chat.completions.create(model=MODEL, messages=said(f"question {number}"), stream=True)
             found[number] = [chunk.model_dump_json() for chunk in stream]
 
-    threads = [threading.Thread(target=one, args=(number,)) for number in order]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
+    in_threads(one, order)
     return found
 
 

@@ -28,8 +28,21 @@ from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.intercept import stdlib as hook
-from tests.clients import outcomes, recordings, takes
-from tests.intercept.raw import HOLD, RESET, WAIT, Server, chunked, described, head, serving, sized, twice
+from tests.clients import in_threads, outcomes, recordings, takes
+from tests.intercept.raw import (
+    CREDENTIALS,
+    HOLD,
+    RESET,
+    SECRET,
+    WAIT,
+    Server,
+    chunked,
+    described,
+    head,
+    serving,
+    sized,
+    twice,
+)
 from tests.sdks.sockets import counted
 
 server = pytest.fixture(serving)
@@ -647,18 +660,7 @@ def test_a_large_body_lies_beside_the_recording(server: Server, store: Path) -> 
     assert [path.read_bytes() == BINARY for path in store.glob("blob-*.bin")] == [True]
 
 
-SECRET = "a-secret-of-the-tests-0123456789"
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Authorization": f"Bearer {SECRET}"},
-        {"x-api-key": SECRET},
-        {"Cookie": f"session={SECRET}"},
-        {"x-amz-security-token": SECRET, "Authorization": "AWS4-HMAC-SHA256 Credential=a/b, Signature=" + SECRET},
-    ],
-)
+@pytest.mark.parametrize("headers", CREDENTIALS)
 def test_secrets_stay_out_of_the_store(headers: dict[str, str], server: Server, store: Path) -> None:
     """Also where the answer says them, whatever chunks they are cut into."""
     body = f'{{"you": "said {SECRET}"}}'.encode()
@@ -685,11 +687,7 @@ def test_threads_keep_apart_in_any_order(server: Server, store: Path) -> None:
 
     def all_of_them(numbers: Any) -> Any:
         found: dict[int, Any] = {}
-        threads = [threading.Thread(target=ask, args=(number, found)) for number in numbers]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda number: ask(number, found), numbers)
         return found
 
     with nr.session(store, mode="record"):

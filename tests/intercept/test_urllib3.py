@@ -31,8 +31,21 @@ from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.intercept import guard, switch
 from nbreplay.intercept import urllib3 as hook
-from tests.clients import outcomes, recordings, takes
-from tests.intercept.raw import HOLD, RESET, WAIT, Server, chunked, described, head, serving, sized, twice
+from tests.clients import in_threads, outcomes, recordings, takes
+from tests.intercept.raw import (
+    CREDENTIALS,
+    HOLD,
+    RESET,
+    SECRET,
+    WAIT,
+    Server,
+    chunked,
+    described,
+    head,
+    serving,
+    sized,
+    twice,
+)
 from tests.sdks.sockets import counted
 
 server = pytest.fixture(serving)
@@ -818,18 +831,7 @@ def test_a_form_with_a_large_file(server: Server, store: Path) -> None:
     assert [path.read_bytes() == BINARY for path in blobs] == [True]
 
 
-SECRET = "a-secret-of-the-tests-0123456789"
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Authorization": f"Bearer {SECRET}"},
-        {"x-api-key": SECRET},
-        {"Cookie": f"session={SECRET}"},
-        {"x-amz-security-token": SECRET, "Authorization": "AWS4-HMAC-SHA256 Credential=a/b, Signature=" + SECRET},
-    ],
-)
+@pytest.mark.parametrize("headers", CREDENTIALS)
 def test_secrets_stay_out_of_the_store(headers: dict[str, str], server: Server, store: Path) -> None:
     """Also where the answer, compressed and in chunks, says them."""
     body = gzip.compress(f'{{"you": "said {SECRET}"}}'.encode())
@@ -882,11 +884,7 @@ def test_threads_keep_apart_in_any_order(server: Server, store: Path) -> None:
     def all_of_them(numbers: Any) -> Any:
         found: dict[int, Any] = {}
         with manager(maxsize=8, block=True) as pool:
-            threads = [threading.Thread(target=ask, args=(pool, number, found)) for number in numbers]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            in_threads(lambda number: ask(pool, number, found), numbers)
         return found
 
     with nr.session(store, mode="record"):
