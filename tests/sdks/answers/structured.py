@@ -16,15 +16,19 @@ __all__ = ["ROUTES"]
 
 
 def counted(asked: Asked) -> Answer | None:
-    """A chat that has to call ``Count`` or a function named after it, or to answer with JSON; None for any other."""
+    """A chat that has to call ``Count`` or what is named after it, or to answer with JSON; None for any other."""
     functions = [tool["function"] for tool in asked.body.get("tools") or []]
     named = next((function for function in functions if function["name"].endswith("Count")), None)
     if named:
         schema = named["parameters"]
         call = {"name": named["name"], "arguments": json.dumps(_filled(schema, schema, asked.number))}
         return _answer(asked, call["arguments"], call)
-    if (asked.body.get("response_format") or {}).get("type") == "json_object":
+    form = asked.body.get("response_format") or {}
+    if form.get("type") == "json_object":
         return _answer(asked, json.dumps({"name": "Tokyo", "number": asked.number}))
+    wanted = form.get("json_schema") or {}
+    if str(wanted.get("name", "")).endswith("Count"):
+        return _answer(asked, json.dumps(_filled(wanted["schema"], wanted["schema"], asked.number)))
     return None
 
 
