@@ -182,7 +182,7 @@ def _keep_exact(
     easy = [index for index, value in enumerate(values) if value is not None and (whole or inner[index])]
     # One comparison for all of them is nearly always enough.
     between = f"[{','.join([inner[index] or texts[index] for index in easy])}]"
-    exact = set(easy) if compact([values[index] for index in easy], between) == _bytes(between) else set()
+    exact = set(easy) if compact([values[index] for index in easy]) == _bytes(between) else set()
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
         again: Sequence[str | None] = events.texts([values[index] or {} for index in left])

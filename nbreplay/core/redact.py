@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
-__all__ = ["PLACEHOLDER", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
+__all__ = ["PLACEHOLDER", "UNREDACTED", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """What stands in for an API key that is not set. Never sent; redacted like a real one."""
@@ -218,6 +218,27 @@ class Redactor:
 
     def _replace_query(self, match: re.Match[str]) -> str:
         return match.group(1) + self._number(match.group(2))
+
+
+class _Unredacted(Redactor):
+    """Finds no secret anywhere."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.count, self.odd = 0, False
+
+    def finds(self, text: str) -> bool:
+        return False
+
+    def value(self, node: Any) -> Any:
+        return node
+
+    def url(self, url: str) -> str:
+        return url
+
+
+UNREDACTED: Redactor = _Unredacted()
 
 
 def redact_url(url: str) -> str:

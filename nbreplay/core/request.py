@@ -18,7 +18,7 @@ from nbreplay.core.endpoints import recognise
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
-from nbreplay.core.redact import Redactor, query_secrets
+from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.wire import is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
@@ -176,7 +176,7 @@ class Request:
         return match.group(1) if match else ""
 
 
-def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *, fresh: bool = False) -> Request:
+def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor | None) -> Request:
     """Reduce `call` to what identifies it.
 
     Parameters
@@ -186,10 +186,10 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], *,
         The session's ``--ignore`` and ``--mask``.
     issued : mapping of str to str
         Ids that answers of this session brought, each with the key of the request that issued it.
-    fresh : bool
-        Read the environment's secrets anew; wanted where something may be written.
+    redactor : Redactor or None
+        None leaves secrets in. What comes of it is good for looking whether a recording has just this, and for no more.
     """
-    redactor = Redactor(call.tokens, fresh=fresh)
+    redactor = redactor or UNREDACTED
     if call.tool is not None:
         made = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
         return Request("tool", made, key_of("tool", made))

@@ -18,12 +18,12 @@ from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording
-from nbreplay.core.redact import PLACEHOLDER, environment_secrets
+from nbreplay.core.redact import PLACEHOLDER, Redactor, environment_secrets
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
-from nbreplay.core.wire import Text
+from nbreplay.core.wire import LARGE, Text
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
 if TYPE_CHECKING:
@@ -135,10 +135,9 @@ class Session:
         try:
             replay = None
             if mode is not Mode.RECORD:
-                request = request_of(call, self.normaliser, self.log.issued)
-                replay = self._replayed(call, request, run, mode, started)
+                replay = self._replayed(call, run, mode, started)
             if replay is None:
-                request = request_of(call, self.normaliser, self.log.issued, fresh=True)
+                request = self._request(call, Redactor(call.tokens, fresh=True))
                 self.store.find(request.kind, request.key)
                 self.store.prepare()
         except NbreplayError as error:
@@ -172,8 +171,18 @@ class Session:
             raise RecordingMissing(text) from NetworkBlocked(text)
         return False
 
-    def _replayed(self, call: Call, request: Request, run: Run, mode: Mode, started: float) -> Replay | None:
-        recording = self._find(request)
+    def _request(self, call: Call, redactor: Redactor | None) -> Request:
+        return request_of(call, self.normaliser, self.log.issued, redactor)
+
+    def _replayed(self, call: Call, run: Run, mode: Mode, started: float) -> Replay | None:
+        recording = None
+        if len(call.body) < LARGE:
+            # Few requests hold a secret, and to look for one takes longer than to find the recording: that comes first.
+            request = self._request(call, None)
+            recording = self._find(request)
+        if recording is None:
+            request = self._request(call, Redactor(call.tokens))
+            recording = self._find(request)
         replaying = mode is Mode.REPLAY
         slot = (self.store.identity, request.key)
         if recording is None:

@@ -18,6 +18,7 @@ from nbreplay.core.key import key_of
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, parse
+from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request, request_of
 from nbreplay.core.session import Replay, Session
 from nbreplay.core.store import Store
@@ -58,7 +59,7 @@ def chat(text: str = "Weather in Tokyo?", **more: Any) -> Call:
 
 def request(given: Call, *, ignore: Sequence[str] = (), mask: Sequence[str] = (), **issued: str) -> Request:
     """The request that `given` is reduced to."""
-    return request_of(given, Normaliser(ignore, mask), issued)
+    return request_of(given, Normaliser(ignore, mask), issued, Redactor(given.tokens))
 
 
 def take(body: Body | None = None, *, at: int = 0, host: str = OPENAI, cell: str | None = None, **more: Any) -> Take:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nbreplay.core.endpoints import KINDS, recognise
 from nbreplay.core.key import canonical, key_of
 from nbreplay.core.normalise import Normaliser
-from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.core.redact import PLACEHOLDER, Redactor
 from nbreplay.core.request import Call, request_of
 from nbreplay.errors import OptionError
 from tests.core.making import LOCAL, OPENAI, call, chat, json_values, request
@@ -331,7 +331,7 @@ def test_the_token_of_a_call_is_a_secret_in_its_body_too_however_it_looks(header
     def asked(token: str, fresh: bool) -> Any:
         value = f"Bearer {token}" if header == b"Authorization" else token
         given = chat(f"use {token}", headers=[(header, value.encode())])
-        return request_of(given, Normaliser(), {}, fresh=fresh)
+        return request_of(given, Normaliser(), {}, Redactor(given.tokens, fresh=fresh))
 
     # The same key when it is looked up and when it is written, else it would never be found.
     assert asked("a-plain-looking-token", False) == asked("a-plain-looking-token", True) == asked(PLACEHOLDER, False)
@@ -341,9 +341,9 @@ def test_the_token_of_a_call_is_a_secret_in_its_body_too_however_it_looks(header
 @pytest.mark.parametrize("word", ["ollama", "EMPTY", "not-needed", "lm-studio"])
 def test_a_word_that_stands_for_a_key_is_no_secret(word: str) -> None:
     given = call({"model": f"{word}/llama3", "messages": []}, headers=[(b"authorization", f"Bearer {word}".encode())])
-    made = request_of(given, Normaliser(), {}, fresh=True)
+    made = request_of(given, Normaliser(), {}, Redactor(given.tokens, fresh=True))
     assert made.model == f"{word}/llama3"
-    assert made == request_of(given, Normaliser(), {})
+    assert made == request_of(given, Normaliser(), {}, Redactor(given.tokens))
 
 
 # Ids.
