@@ -11,9 +11,10 @@ import os
 import re
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from nbreplay.core.frozen import frozen
 from nbreplay.core.redact import Redactor
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
@@ -24,7 +25,7 @@ _OVERLAP = 1 << 13  # bytes; a secret that is longer may be cut apart where two 
 _NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A binary or large body, in a file beside the recording that is named by its digest.
 

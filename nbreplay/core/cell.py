@@ -9,16 +9,16 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 
 from nbreplay.core.choose import without
+from nbreplay.core.frozen import frozen
 from nbreplay.core.recording import Recording
 from nbreplay.core.take import CellRef, Take
 
 __all__ = ["Cell", "Run", "utc"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cell:
     """A notebook's cell.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.environment import Known
+from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
 __all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "project"]
@@ -42,6 +44,17 @@ class Mode(enum.Enum):
 _OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
 
 
+def _forced() -> Mode | None:
+    name = os.environ.get("NBREPLAY_MODE")
+    try:
+        return Mode.of(name) if name else None
+    except OptionError as error:
+        raise OptionError(f"NBREPLAY_MODE: {error}") from None
+
+
+_known = Known(_forced, "NBREPLAY_MODE".__eq__)
+
+
 def forced_mode() -> Mode | None:
     """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None.
 
@@ -49,16 +62,10 @@ def forced_mode() -> Mode | None:
     ------
     OptionError
     """
-    name = os.environ.get("NBREPLAY_MODE")
-    if not name:
-        return None
-    try:
-        return Mode.of(name)
-    except OptionError as error:
-        raise OptionError(f"NBREPLAY_MODE: {error}") from None
+    return _known()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Options:
     """How a session treats requests.
 
@@ -137,7 +144,7 @@ def _names(name: str, value: Any) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Project:
     """The defaults of ``[tool.nbreplay]``.
 

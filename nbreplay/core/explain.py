@@ -7,12 +7,12 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
 from nbreplay.core.fold import last_user_text
+from nbreplay.core.frozen import frozen
 from nbreplay.core.normalise import MASKED
 from nbreplay.core.redact import redact_url
 from nbreplay.core.request import Call, Request
@@ -35,7 +35,7 @@ _CHANGING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """A field that differs; a side that lacks it has None."""
 
@@ -44,7 +44,7 @@ class Difference:
     asked: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Miss:
     """Why a request has no answer.
 

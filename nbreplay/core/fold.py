@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from nbreplay.core.frozen import frozen
 from nbreplay.core.request import Request
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
@@ -15,7 +15,7 @@ from nbreplay.core.wire import Json
 __all__ = ["Answer", "ToolCall", "fold", "last_user_text", "text_of"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToolCall:
     """A tool call that a model asked for; `arguments` is the text that it wrote."""
 
@@ -24,7 +24,7 @@ class ToolCall:
     id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What an answer says.
 

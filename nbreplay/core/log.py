@@ -7,9 +7,10 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from nbreplay.core.cell import Cell
+from nbreplay.core.frozen import frozen
 from nbreplay.core.ids import issued_by
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
@@ -20,7 +21,7 @@ OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """What may become of a call; ``unsaved``: answered, and not written; ``blocked``: refused by the guard."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Interaction:
     """One call as it happened.
 

@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from nbreplay.core.frozen import frozen
 
 __all__ = ["Part", "digest", "parts", "uploads"]
 
@@ -16,7 +17,7 @@ _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """One part of a form.
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import jiter
 
+from nbreplay.core.frozen import frozen
 from nbreplay.core.take import Take, dumps, take_from
 from nbreplay.errors import RecordingFormatError
 
@@ -20,7 +21,7 @@ __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recording:
     """One file: a request and its takes.
 

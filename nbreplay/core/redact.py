@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
+from nbreplay.core.environment import Known
+
 __all__ = ["PLACEHOLDER", "UNREDACTED", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
@@ -71,21 +73,7 @@ _Known = tuple[tuple[str, ...], re.Pattern[str], bool]
 """Every form of the known secrets, the pattern of all, and whether one of the forms has signs that JSON escapes."""
 
 _compiled: dict[tuple[tuple[str, ...], tuple[str, ...]], _Known] = {}
-_environment: tuple[str, ...] | None = None
 _lock = threading.Lock()
-
-
-def environment_secrets(*, fresh: bool = False) -> tuple[str, ...]:
-    """Return the values of the environment variables whose names say that they are secret.
-
-    Reading the environment costs more than a replayed call may, so it is read anew only when
-    `fresh` is asked for: at the start of a cell or session, and before anything is written.
-    """
-    global _environment
-    if fresh or _environment is None:
-        values = {os.environ.get(name, "").strip() for name in os.environ if _names_secret(name)}
-        _environment = tuple(sorted(filter(_telling, values), key=lambda value: (-len(value), value)))
-    return _environment
 
 
 @functools.lru_cache(maxsize=1024)
@@ -97,6 +85,15 @@ def _names_secret(name: str) -> bool:
 def _telling(value: str) -> bool:
     # Ordinary words and paths are no secrets: taking them out would only spoil texts.
     return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
+
+
+def _secrets() -> tuple[str, ...]:
+    values = {os.environ.get(name, "").strip() for name in os.environ if _names_secret(name)}
+    return tuple(sorted(filter(_telling, values), key=lambda value: (-len(value), value)))
+
+
+environment_secrets = Known(_secrets, _names_secret)
+"""Returns the values of the environment variables whose names say that they are secret."""
 
 
 def _compile(environment: tuple[str, ...], extra: tuple[str, ...]) -> _Known:
@@ -133,8 +130,6 @@ class Redactor:
     ----------
     extra : iterable of str
         Values known to be secret here, such as the token of this very request.
-    fresh : bool
-        Read the environment anew.
 
     Attributes
     ----------
@@ -146,8 +141,8 @@ class Redactor:
 
     __slots__ = ("_literals", "_pattern", "_seen", "count", "odd")
 
-    def __init__(self, extra: Iterable[str] = (), *, fresh: bool = False) -> None:
-        environment, given = environment_secrets(fresh=fresh), tuple(extra)
+    def __init__(self, extra: Iterable[str] = ()) -> None:
+        environment, given = environment_secrets(), tuple(extra)
         known = _compiled.get((environment, given)) or _compile(environment, given)
         self._literals, self._pattern, self.odd = known
         self._seen: dict[str, int] = {}
@@ -228,7 +223,7 @@ class _Unredacted(Redactor):
     def __init__(self) -> None:
         self.count, self.odd = 0, False
 
-    def finds(self, text: str) -> bool:
+    def finds(self, text: str) -> bool:  # noqa: ARG002
         return False
 
     def value(self, node: Any) -> Any:

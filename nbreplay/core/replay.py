@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NoReturn
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Log
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
@@ -16,7 +17,7 @@ from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 __all__ = ["Replay"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Replay:
     """The answer to a request, out of a recording.
 

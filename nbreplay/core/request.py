@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 import jiter
 
 from nbreplay.core.endpoints import recognise
+from nbreplay.core.frozen import frozen
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
@@ -138,7 +138,7 @@ _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """What identifies one call.
 

@@ -6,7 +6,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from nbreplay.core import active
+from nbreplay.core import active, environment
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
@@ -18,7 +18,7 @@ from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording
-from nbreplay.core.redact import PLACEHOLDER, Redactor, environment_secrets
+from nbreplay.core.redact import PLACEHOLDER, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.store import Store
@@ -75,10 +75,9 @@ class Session:
 
     def start(self) -> None:
         """Switch the session on; what cannot work is said now, before the first request."""
-        forced_mode()
+        environment.refresh()
         if self.mode is Mode.RECORD:
             self.store.prepare()
-        environment_secrets(fresh=True)
         active.enter(self)
 
     def stop(self) -> None:
@@ -133,17 +132,20 @@ class Session:
             return None
         started = time.perf_counter()
         try:
-            replay = None
-            if mode is not Mode.RECORD:
-                replay = self._replayed(call, run, mode, started)
-            if replay is None:
-                request = self._request(call, Redactor(call.tokens, fresh=True))
+            if mode is Mode.RECORD:
+                request = self._request(call, Redactor(call.tokens))
                 self.store.find(request.kind, request.key)
-                self.store.prepare()
+            else:
+                request, recording = self._looked_up(call)
+                if recording is not None:
+                    replay = self._replayed(call, request, recording, run, mode, started)
+                    if replay is not None:
+                        return replay
+                elif mode is Mode.REPLAY:
+                    self._miss(call, request, run, mode, "")
+            self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
-        if replay is not None:
-            return replay
         self._refuse_placeholder(call, run, mode, request)
         return self.keeper.recorder(request, call, run, mode)
 
@@ -174,21 +176,21 @@ class Session:
     def _request(self, call: Call, redactor: Redactor | None) -> Request:
         return request_of(call, self.normaliser, self.log.issued, redactor)
 
-    def _replayed(self, call: Call, run: Run, mode: Mode, started: float) -> Replay | None:
-        recording = None
+    def _looked_up(self, call: Call) -> tuple[Request, Recording | None]:
         if len(call.body) < LARGE:
             # Few requests hold a secret, and to look for one takes longer than to find the recording: that comes first.
             request = self._request(call, None)
             recording = self._find(request)
-        if recording is None:
-            request = self._request(call, Redactor(call.tokens))
-            recording = self._find(request)
+            if recording is not None:
+                return request, recording
+        request = self._request(call, Redactor(call.tokens))
+        return request, self._find(request)
+
+    def _replayed(
+        self, call: Call, request: Request, recording: Recording, run: Run, mode: Mode, started: float
+    ) -> Replay | None:
         replaying = mode is Mode.REPLAY
         slot = (self.store.identity, request.key)
-        if recording is None:
-            if replaying:
-                self._miss(call, request, run, mode, "")
-            return None
         with run.lock:
             left = run.unused(slot, recording, replaying)
             take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)

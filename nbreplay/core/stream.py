@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from nbreplay.core import eventstream
+from nbreplay.core.frozen import frozen
 from nbreplay.core.wire import STYLES, encode_json
 from nbreplay.errors import RecordingFormatError
 
@@ -74,7 +75,7 @@ class Chunk(NamedTuple):
         return [self.gap_ms, self.data] if self.event is None else [self.gap_ms, self.data, self.event]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Events:
     """The body of a stream.
 

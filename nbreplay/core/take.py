@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.frozen import frozen
 from nbreplay.core.stream import Events, events_from
 from nbreplay.core.wire import Json, Text, body_of
 from nbreplay.errors import RecordingFormatError
@@ -21,7 +22,7 @@ REASONS = ("closed", "dropped", "interrupted", "open")
 Body = Json | Text | Blob | Events
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CellRef:
     """Which cell asked: its id, where it has one, and the digest of its source."""
 
@@ -29,7 +30,7 @@ class CellRef:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Take:
     """One recorded answer.
 

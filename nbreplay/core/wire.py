@@ -13,12 +13,12 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic_core import to_json
 
 from nbreplay.core.blob import Blob, blob_from
+from nbreplay.core.frozen import frozen
 from nbreplay.errors import RecordingFormatError
 
 __all__ = [
@@ -60,7 +60,7 @@ def encode_json(value: Any, style: str = "compact") -> str:
 
 
 def compact(value: Any) -> bytes | None:
-    """Return `value` as the ``compact`` style writes it, at a fifth of the cost; None where that may not be the same."""
+    """Return `value` as the ``compact`` style writes it, at a fifth of the cost; None where it may differ."""
     try:
         made = to_json(value)
     except ValueError:
@@ -111,7 +111,7 @@ def _deeper(value: Any, levels: int) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Json:
     """A JSON body.
 
@@ -145,7 +145,7 @@ class Json:
         return {**fields, "json": self.value}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A body kept as text. Bytes that are no UTF-8 are surrogate escapes in it."""
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import Any
 
-from nbreplay.core import active
+from nbreplay.core import active, environment
 from nbreplay.core.config import Mode
 from nbreplay.core.hosts import host_matches
 from nbreplay.core.session import Session
@@ -34,6 +34,7 @@ def install() -> None:
     if not _installed:
         _installed = True
         sys.addaudithook(_hook)
+        environment.watched()
 
 
 def unseen() -> list[str]:
@@ -67,6 +68,8 @@ def passing() -> bool:
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket."):
+        if event in ("os.putenv", "os.unsetenv"):
+            environment.changed(arguments[0])
         return
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]

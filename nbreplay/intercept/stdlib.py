@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
+from nbreplay.core.frozen import frozen
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
@@ -112,7 +113,7 @@ def _sent(connection: Any, decision: Recorder | None, send: Callable[[], None]) 
         raise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Request:
     """A request of which the head is complete.
 

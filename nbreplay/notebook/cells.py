@@ -14,10 +14,9 @@ from typing import Any
 
 from IPython.core.error import InputRejected
 
-from nbreplay.core import active
+from nbreplay.core import active, environment
 from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell, Run
-from nbreplay.core.redact import environment_secrets
 from nbreplay.core.session import Session
 from nbreplay.errors import NbreplayError
 from nbreplay.notebook.line import Directive, cleaned, parse_cell
@@ -111,7 +110,7 @@ class Cells:
         return (self._shell.get_parent() if hasattr(self._shell, "get_parent") else None) or {}
 
     def _begin(self, raw: str, cell_id: str | None, number: int) -> None:
-        environment_secrets(fresh=True)
+        environment.refresh()
         self.refused = None
         try:
             directive = parse_cell(raw)

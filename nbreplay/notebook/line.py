@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, NoReturn
 
 from IPython.core.inputtransformer2 import TransformerManager
 
 from nbreplay.core.config import Mode, Options
+from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
 __all__ = [
@@ -76,7 +77,7 @@ HELP = _help()
 """One line an option, for the magics' docstrings."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Directive:
     """What a line asks for.
 

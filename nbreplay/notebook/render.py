@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from nbreplay.core.fold import Answer, fold, last_user_text
+from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Interaction, summary
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
@@ -40,7 +40,7 @@ def plain(text: str) -> str:
     return _CONTROL.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Totals:
     """Sums over interactions.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from nbreplay.core.log import OUTCOMES
@@ -51,5 +52,5 @@ def _row(result: Result, updated: bool) -> dict[str, object]:
         "updated": updated,
         "errors": result.errors,
         "counts": dict(Counter(call.outcome for call in result.calls)),
-        "calls": [{name: getattr(call, name) for name in call.__slots__} for call in result.calls],
+        "calls": [{field.name: getattr(call, field.name) for field in fields(call)} for call in result.calls],
     }

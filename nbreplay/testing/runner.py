@@ -7,13 +7,14 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
+from nbreplay.core.frozen import frozen
 from nbreplay.errors import NbreplayError, OptionError
 from nbreplay.testing.kernels import kernel
 from nbreplay.testing.outputs import read, strip
@@ -21,7 +22,7 @@ from nbreplay.testing.outputs import read, strip
 __all__ = ["Call", "Result", "find_notebooks", "run", "run_all", "run_async"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One call that a notebook made, as its kernel reports it."""
 
@@ -35,7 +36,7 @@ class Call:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """What became of a notebook.
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from nbreplay.core import active
-from nbreplay.core.redact import environment_secrets
+from nbreplay.core import active, environment
 
 settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("quick")
@@ -20,9 +19,9 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in os.environ:
         if name.startswith("NBREPLAY_") or name.endswith(("_KEY", "_TOKEN", "_SECRET")):
             monkeypatch.delenv(name)
-    environment_secrets(fresh=True)
+    environment.refresh()
     yield
     monkeypatch.undo()
-    environment_secrets(fresh=True)
+    environment.refresh()
     assert not active.sessions()
     assert active.current_run() is None

@@ -152,13 +152,13 @@ def test_numbers_do_not_depend_on_the_order_of_names() -> None:
 def test_values_of_secret_variables_go(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     value = 'quite "ordinary" wörds\\'
     monkeypatch.setenv(name, value)
-    redactor = Redactor(fresh=True)
+    redactor = Redactor()
     assert redactor.text(f"x {value} y") == "x [secret:1] y"
     for ascii_only in (True, False):
         assert redactor.text(json.dumps(f"x {value} y", ensure_ascii=ascii_only)).startswith('"x [secret:')
-    assert environment_secrets(fresh=True)
+    assert environment_secrets()
     monkeypatch.delenv(name)
-    assert environment_secrets(fresh=True) == ()
+    assert environment_secrets() == ()
 
 
 @pytest.mark.parametrize(
@@ -176,13 +176,13 @@ def test_values_of_secret_variables_go(name: str, monkeypatch: pytest.MonkeyPatc
 )
 def test_values_of_other_variables_stay(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    assert Redactor(fresh=True).text(f"x {value} y") == f"x {value} y"
+    assert Redactor().text(f"x {value} y") == f"x {value} y"
 
 
 def test_a_longer_secret_goes_before_one_that_it_begins_with(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_TOKEN", "some-token")
     monkeypatch.setenv("B_TOKEN", "some-token-and-more")
-    assert Redactor(fresh=True).text("some-token-and-more some-token") == "[secret:1] [secret:2]"
+    assert Redactor().text("some-token-and-more some-token") == "[secret:1] [secret:2]"
 
 
 def test_the_token_of_a_call_is_a_secret_unless_it_is_a_plain_word() -> None:
