@@ -52,17 +52,8 @@ def _forced() -> Mode | None:
         raise OptionError(f"NBREPLAY_MODE: {error}") from None
 
 
-_known = Known(_forced, "NBREPLAY_MODE".__eq__)
-
-
-def forced_mode() -> Mode | None:
-    """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None.
-
-    Raises
-    ------
-    OptionError
-    """
-    return _known()
+forced_mode = Known(_forced, "NBREPLAY_MODE".__eq__)
+"""Returns the mode that ``NBREPLAY_MODE`` forces on everything, or None; raises `OptionError` where it is no mode."""
 
 
 @frozen

@@ -41,17 +41,15 @@ class Replay:
 
     def parts(self) -> Iterable[tuple[float, bytes]]:
         """Return the bytes of the body, each piece with the seconds to wait before it."""
-        body = self.take.body
+        body, speed = self.take.body, self.speed
         if isinstance(body, Blob):
             return self._pieces(body)
-        if self.speed is None:
+        if speed is None:
             data = body.data()
             return [(0.0, data)] if data else []
         if isinstance(body, Events):
-            return [
-                (chunk.gap_ms / 1000 / self.speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)
-            ]
-        return [((self.take.elapsed_ms or 0) / 1000 / self.speed, body.data())]
+            return [(chunk.gap_ms / 1000 / speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)]
+        return [((self.take.elapsed_ms or 0) / 1000 / speed, body.data())]
 
     def _pieces(self, body: Blob) -> Iterator[tuple[float, bytes]]:
         """Yield the bytes of a body that may be large, as they are read from its file."""

@@ -40,10 +40,10 @@ def install(library: ModuleType) -> hooks.Undo:
             return await before_connect(self, req, *args, **options)
         decision = None
         if req.headers.get("Upgrade", "").lower() == "websocket":
-            keys.refuse(_headers(req))
+            keys.refuse(_held(req))
             refused(str(req.url), "aiohttp's ws_connect")
         else:
-            session = keys.asked(active.current(), _host(req.url), _headers(req))
+            session = keys.asked(active.current(), _host(req.url), lambda: _held(req))
             if session is not None:
                 decision = session.ask(_call(library, req, await _body(library, req)))
         if isinstance(decision, Replay):
@@ -86,6 +86,10 @@ def install(library: ModuleType) -> hooks.Undo:
 
 def _headers(req: Any) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
+
+
+def _held(req: Any) -> list[bytes]:
+    return [req.url.raw_path_qs.encode(), *(value for _, value in _headers(req))]
 
 
 def _host(url: Any) -> str:

@@ -78,56 +78,51 @@ def transport(
     from nbreplay.intercept.switch import opened
 
     session = opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only)
-    made = _Transport(lambda: session, inner)
-    made.session = session
-    return made
+    return _Transport(lambda: session, inner, session)
 
 
 class _Transport:
     """Stands before a library's transport and asks a session what becomes of each call."""
 
-    session: Session | None = None
+    __slots__ = ("_ask", "_inner", "session")
 
-    def __init__(self, ask: Ask, inner: Any) -> None:
-        self._ask, self._inner, self._own = ask, inner, inner is None
+    def __init__(self, ask: Ask, inner: Any, session: Session | None = None) -> None:
+        self._ask, self._inner, self.session = ask, inner, session
 
     def handle_request(self, request: Any) -> Any:
-        session = keys.asked(self._ask(), _host(request), request.headers.raw)
-        decision = None if session is None else session.ask(_call(request, request.read()))
+        host = request.url.netloc.decode("ascii")
+        session = keys.asked(self._ask(), host, lambda: _held(request))
+        decision = None if session is None else session.ask(_call(request, host, request.read()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
-        inner = self._sender(request, "HTTPTransport")
-        if decision is None:
-            with guard.permitted(_host(request)):
-                return inner.handle_request(request)
+        inner = self._inner or self._sender(request, "HTTPTransport")
         try:
-            with guard.permitted(_host(request)):
+            with guard.permitted(host):
                 response = inner.handle_request(request)
         except BaseException as error:
-            failed(decision, error)
+            if decision is not None:
+                failed(decision, error)
             raise
-        return tee(request, response, decision, asynchronous=False)
+        return response if decision is None else tee(request, response, decision, asynchronous=False)
 
     async def handle_async_request(self, request: Any) -> Any:
-        session = keys.asked(self._ask(), _host(request), request.headers.raw)
-        decision = None if session is None else session.ask(_call(request, await request.aread()))
+        host = request.url.netloc.decode("ascii")
+        session = keys.asked(self._ask(), host, lambda: _held(request))
+        decision = None if session is None else session.ask(_call(request, host, await request.aread()))
         if isinstance(decision, Replay):
             return response_of(request, decision)
-        inner = self._sender(request, "AsyncHTTPTransport")
-        if decision is None:
-            with guard.permitted(_host(request)):
-                return await inner.handle_async_request(request)
+        inner = self._inner or self._sender(request, "AsyncHTTPTransport")
         try:
-            with guard.permitted(_host(request)):
+            with guard.permitted(host):
                 response = await inner.handle_async_request(request)
         except BaseException as error:
-            failed(decision, error)
+            if decision is not None:
+                failed(decision, error)
             raise
-        return tee(request, response, decision, asynchronous=True)
+        return response if decision is None else tee(request, response, decision, asynchronous=True)
 
     def _sender(self, request: Any, name: str) -> Any:
-        if self._inner is None:
-            self._inner = getattr(library_of(request), name)()
+        self._inner = getattr(library_of(request), name)()
         return self._inner
 
     def close(self) -> None:
@@ -157,11 +152,10 @@ class _Transport:
         await self.aclose()
 
 
-def _host(request: Any) -> str:
-    host: str = request.url.netloc.decode("ascii")
-    return host
+def _held(request: Any) -> list[bytes]:
+    return [request.url.raw_path, *[value for _, value in request.headers.raw]]
 
 
-def _call(request: Any, body: bytes) -> Call:
+def _call(request: Any, host: str, body: bytes) -> Call:
     target = request.url.raw_path.decode("ascii")
-    return Call(request.method, _host(request), target, "", body, request.headers.raw, named(request))
+    return Call(request.method, host, target, "", body, request.headers.raw, named(request))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbreplay.core.redact import PLACEHOLDER
@@ -63,33 +63,45 @@ def ever_placed() -> bool:
     return _ever
 
 
-def asked(session: Session | None, host: str, headers: Iterable[tuple[bytes, bytes]]) -> Session | None:
+def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]]) -> Session | None:
     """Return `session` where it is to be asked about a call, None where the call is simply passed on.
+
+    Parameters
+    ----------
+    session : Session or None
+    host : str
+    held : callable
+        Returns what may hold a key, the target and the values of the headers; it is seldom looked at.
 
     Raises
     ------
     RecordingMissing
         Outside any session, where the call carries a placeholder.
     """
-    if session is not None:
-        # Where a placeholder may be around, the session that is off looks at the call before it goes.
-        return session if _ever or not session.passes(host) else None
-    refuse(headers)
-    return None
+    if session is None:
+        if _ever:
+            refuse(held())
+        return None
+    # A session that is off explains, where there is a placeholder in the call.
+    return None if not (_ever and _placeheld(held())) and session.passes(host) else session
 
 
-def refuse(headers: Iterable[tuple[bytes, bytes]]) -> None:
+def refuse(held: Iterable[bytes]) -> None:
     """See that a call outside any session carries no placeholder.
 
     Raises
     ------
     RecordingMissing
     """
-    if _ever and any(_MARK in value for _, value in headers):
+    if _placeheld(held):
         raise RecordingMissing(
             "this client was built under replay, where no API key was set: it holds nbreplay's placeholder, which is "
             "never sent. Set the key, in the environment or in .env, and build the client anew"
         )
+
+
+def _placeheld(held: Iterable[bytes]) -> bool:
+    return _MARK in b"\n".join(held)
 
 
 def _installed(sdk: str) -> bool:

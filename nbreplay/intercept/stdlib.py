@@ -146,7 +146,14 @@ class _Request:
         place = connection._tunnel_host or connection.host, connection._tunnel_port or connection.port
         host, target = addressed(scheme, *place, target)
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:])]
-        return cls(keys.asked(active.current(), host, headers), head, method, host, target, headers)
+        return cls(
+            keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in headers)]),
+            head,
+            method,
+            host,
+            target,
+            headers,
+        )
 
     @property
     def announces_body(self) -> bool:

@@ -62,7 +62,7 @@ def install(library: ModuleType) -> hooks.Undo:
         tunnels = vars(conn).pop(_TUNNELS, False)
         raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
         host, target = addressed(self.scheme, self.host, self.port, url)
-        session = keys.asked(active.current(), host, raw)
+        session = keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in raw)])
         decision = None
         if session is not None:
             data = body_bytes(body)

@@ -49,7 +49,7 @@ def install_protocol(module: ModuleType) -> hooks.Undo:
 
     def send_request(self: Any, request: Any) -> None:
         try:
-            keys.refuse([(name.encode(), value.encode()) for name, value in request.headers.raw_items()])
+            keys.refuse([value.encode() for _, value in request.headers.raw_items()])
         except RecordingMissing as error:
             session = active.current()
             if session is not None:
