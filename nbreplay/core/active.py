@@ -16,29 +16,29 @@ if TYPE_CHECKING:
 
 __all__ = ["current", "current_run", "enter", "enter_run", "leave", "leave_run", "on_change", "sessions"]
 
-_sessions: list[Session] = []
-_runs: list[Run] = []
+# Replaced as a whole, so that a call in another thread sees the one or the other.
+_sessions: tuple[Session, ...] = ()
+_runs: tuple[Run, ...] = ()
 _listeners: list[Callable[[], None]] = []
 _lock = threading.RLock()
 
 
 def current() -> Session | None:
     """Return the innermost session, or None."""
-    try:
-        return _sessions[-1]
-    except IndexError:
-        return None
+    known = _sessions
+    return known[-1] if known else None
 
 
 def sessions() -> tuple[Session, ...]:
     """Return all sessions that are switched on, outermost first."""
-    return tuple(_sessions)
+    return _sessions
 
 
 def enter(session: Session) -> None:
     """Make `session` the innermost."""
+    global _sessions
     with _lock:
-        _sessions.append(session)
+        _sessions = (*_sessions, session)
         try:
             _tell()
         except BaseException:
@@ -48,33 +48,33 @@ def enter(session: Session) -> None:
 
 def leave(session: Session) -> None:
     """Switch `session` off; sessions may end in any order."""
+    global _sessions
     with _lock:
         for index in range(len(_sessions) - 1, -1, -1):
             if _sessions[index] is session:
-                del _sessions[index]
+                _sessions = _sessions[:index] + _sessions[index + 1 :]
                 break
         _tell()
 
 
 def current_run() -> Run | None:
     """Return the run of the cell that is running, or None outside any."""
-    try:
-        return _runs[-1]
-    except IndexError:
-        return None
+    known = _runs
+    return known[-1] if known else None
 
 
 def enter_run(run: Run) -> None:
     """A cell has started."""
+    global _runs
     with _lock:
-        _runs.append(run)
+        _runs = (*_runs, run)
 
 
 def leave_run(run: Run) -> None:
     """A cell has ended."""
+    global _runs
     with _lock:
-        if run in _runs:
-            _runs.remove(run)
+        _runs = tuple(known for known in _runs if known is not run)
 
 
 def on_change(listener: Callable[[], None]) -> None:
