@@ -6,14 +6,13 @@ then they are read every time.
 
 from __future__ import annotations
 
-import time
+import os
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-__all__ = ["Known", "changed", "refresh", "watched"]
+__all__ = ["Known", "changing", "refresh", "watched"]
 
 _T = TypeVar("_T")
-_GRACE = 1.0  # seconds; a change is told of just before it is made, and another thread may read in between
 _all: list[Known[Any]] = []
 _watched = False
 
@@ -32,7 +31,8 @@ class Known(Generic[_T]):
     def __init__(self, read: Callable[[], _T], concerns: Callable[[str], bool]) -> None:
         self._read, self._concerns = read, concerns
         self._made: tuple[_T] | None = None
-        self._changed = 0.0
+        self._changes: dict[str, str | None] = {}
+        self._count = 0
         _all.append(self)
 
     def __call__(self) -> _T:
@@ -40,19 +40,22 @@ class Known(Generic[_T]):
         made = self._made
         if made is not None:
             return made[0]
-        now = time.monotonic()
+        count = self._count
+        # A change is told of before it is made, and another thread may come in between: then this is not kept.
+        settled = _watched and all(os.environ.get(name) == value for name, value in list(self._changes.items()))
         value = self._read()
-        if _watched and now > self._changed + _GRACE:
+        if settled:
             self._made = (value,)
-            if self._changed >= now:  # meanwhile, by another thread
+            if self._count != count:
                 self._made = None
         return value
 
-    def note(self, name: str) -> None:
-        """Note that the variable `name` is changing."""
+    def note(self, name: str, value: str | None) -> None:
+        """Note that the variable `name` is about to be `value`."""
         if self._concerns(name):
-            self._changed = time.monotonic()
-            self.forget()
+            self._changes[name] = value
+            self._count += 1
+            self._made = None
 
     def forget(self) -> None:
         """Read the variables anew, next time."""
@@ -60,16 +63,15 @@ class Known(Generic[_T]):
 
 
 def watched() -> None:
-    """From now on `changed` is called for every change."""
+    """From now on `changing` is called before every change."""
     global _watched
     _watched = True
 
 
-def changed(name: str | bytes) -> None:
-    """Take note that a variable is being set or taken away."""
-    text = name if isinstance(name, str) else name.decode("utf-8", "replace")
+def changing(name: str | bytes, value: str | bytes | None = None) -> None:
+    """Take note that a variable is about to be set, or taken away."""
     for known in _all:
-        known.note(text)
+        known.note(os.fsdecode(name), None if value is None else os.fsdecode(value))
 
 
 def refresh() -> None:

@@ -69,7 +69,7 @@ def passing() -> bool:
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if not event.startswith("socket."):
         if event in ("os.putenv", "os.unsetenv"):
-            environment.changed(arguments[0])
+            environment.changing(*arguments)
         return
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]

@@ -13,7 +13,7 @@ from nbreplay.core.environment import Known
 
 # In a process of its own: what watches cannot be taken back.
 WATCHED = """
-import os, time
+import os
 import nbreplay
 from nbreplay.core import environment
 from nbreplay.core.config import forced_mode
@@ -36,13 +36,11 @@ assert forced_mode() is None and environment_secrets() == ()
 count = len(reads)
 os.environ["SOMETHING"] = "else"
 os.unsetenv("SOMETHING")
-other()
-assert len(reads) == count + 1, "read every time for a while after a change"
-time.sleep(environment._GRACE)
-other(), other()
-assert len(reads) == count + 2
-os.environ["SOMETHING"] = "else"
-assert other() == "1" and len(reads) == count + 2, "what does not matter changes nothing"
+assert other() == "1" and len(reads) == count, "what does not matter changes nothing"
+os.environ["OTHER"] = "2"
+assert other() == other() == "2" and len(reads) == count + 1
+os.putenv("OTHER", "3")
+assert other() == other() == "2" and len(reads) == count + 3, "a change that does not come is waited for"
 print("as it is")
 """
 
@@ -55,20 +53,25 @@ def test_a_change_is_seen_at_once_and_nothing_is_read_twice_without_one() -> Non
 
 def test_a_value_that_was_read_while_it_changed_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_watched", True)
-    monkeypatch.setattr(environment, "_GRACE", 0.0)
     monkeypatch.setattr(environment, "_all", [])
     reads: list[int] = []
 
     def read() -> int:
         reads.append(1)
         if len(reads) == 1:
-            environment.changed(b"NAME")  # as another thread does, between what is read and what is kept of it
+            environment.changing(b"NAME", b"new")  # as another thread does, between what is read and what is kept
         return len(reads)
 
     known = Known(read, "NAME".__eq__)
-    assert [known(), known(), known()] == [1, 2, 2]
+    assert [known(), known(), known()] == [1, 2, 3], "told of, and not made yet"
+    monkeypatch.setenv("NAME", "new")
+    assert [known(), known()] == [4, 4]
+    environment.changing("NAME")
+    assert [known(), known()] == [5, 6]
+    monkeypatch.delenv("NAME")
+    assert [known(), known()] == [7, 7]
     environment.refresh()
-    assert known() == 3
+    assert known() == 8
 
 
 def test_it_is_read_every_time_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
