@@ -111,9 +111,9 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
 _MADE_UP = {"prompt_cache_key": re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")}
 
 
-def without_made_up(body: Any) -> Any:
-    """Return a JSON body without what is known to be made up in each run."""
-    if not isinstance(body, dict):
+def without_made_up(body: Any, raw: bytes) -> Any:
+    """Return a JSON body, `raw` as it was sent, without what is known to be made up in each run."""
+    if b"prompt_cache_key" not in raw or not isinstance(body, dict):
         return body
     found = {name: body[name] for name in _MADE_UP if isinstance(body.get(name), str)}
     return {**body, **{name: _MADE_UP[name].sub(MASKED, text) for name, text in found.items()}} if found else body
@@ -121,7 +121,6 @@ def without_made_up(body: Any) -> Any:
 
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
 _HAS_IDS = re.compile(rb'"(?:\w*_ids?|id|conversation|container)"\s*:')
-_HINTS = (b'id"', b'ids"', b'conversation"', b'container"')
 _CONTENT = ("messages", "input", "contents")
 _REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "id"})
 
@@ -142,7 +141,8 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     ids : list of str
         Takes the replaced ids, verbatim and in order; appended to.
     """
-    if not isinstance(body, dict) or not any(hint in raw for hint in _HINTS) or not _HAS_IDS.search(raw):
+    hinted = b'id"' in raw or b'ids"' in raw or b'conversation"' in raw or b'container"' in raw
+    if not hinted or not isinstance(body, dict) or not _HAS_IDS.search(raw):
         return body
     defined: set[str] = set()
     for name in _CONTENT:

@@ -203,7 +203,6 @@ class Recorder:
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken
-        # The environment was read anew when the call started.
         redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
         body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
         kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}

@@ -214,7 +214,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if normaliser:
             fields = normalised(fields, normaliser)
         if name == "body":
-            fields[name] = replace_ids(without_made_up(fields[name]), call.body, issued, ids)
+            fields[name] = replace_ids(without_made_up(fields[name], call.body), call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids))
 
 

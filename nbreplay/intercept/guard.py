@@ -1,6 +1,7 @@
 """The network guard: under replay nothing goes out, whatever library tries.
 
-One audit hook, which Python cannot take back; it does nothing unless the innermost session replays.
+One audit hook, which Python cannot take back. It refuses nothing unless the innermost session replays; it also tells
+of changes of the environment, so that nobody has to read that in every call.
 It does not see compiled stacks that open their own sockets (pycurl, grpc, ZeroMQ), nor child processes.
 """
 

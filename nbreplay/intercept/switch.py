@@ -110,7 +110,7 @@ def _changed() -> None:
         keys.place()
     else:
         keys.withdraw()
-    if Mode.REPLAY in modes:
+    if sessions:
         guard.install()
 
 

@@ -95,7 +95,7 @@ def ratio(name: str, over: Sequence[Spent], under: Sequence[Spent], target: floa
     """Return how many times as long `over` takes as `under`, by the CPU's clock."""
     values = [Spent(a.wall / b.wall, a.cpu / b.cpu) for a, b in zip(over, under, strict=True)]
     a, b = _fastest(over), _fastest(under)
-    return _figure(name, values, Spent(a.wall / b.wall, a.cpu / b.cpu), target, "x", "cpu")
+    return _figure(name, values, Spent(a.wall / b.wall, a.cpu / b.cpu), target, "x", clock)
 
 
 def added(name: str, over: Sequence[Spent], under: Sequence[Spent], factor: float, target: float, unit: str) -> Figure:
