@@ -9,7 +9,8 @@ of the CPU's clock (``time.process_time``), what waits for the disk is of the cl
 
 The floor is the same SDK call over the HTTP library's own MockTransport, which gives the same bytes and headers out
 of memory, with no hook anywhere: what is above 1 is nbreplay's. It is shown itself, since targets in milliseconds are
-meant for a machine where it is some 0.6 ms a plain call and 60 us a chunk. *cold*: a session reads a recording for the
+meant for a machine where it is some 0.6 ms a plain call and 60 us a chunk; *recorded / not* tells the same as a ratio
+to the unrecorded call, against the targets that follow from that. *cold*: a session reads a recording for the
 first time (the operating system has the file in memory); *warm*: it has read it before. Recording is compared with the
 same calls over the same transport, unhooked. The garbage collector stays on, and collects before each timing. The
 recordings lie where TMPDIR says. The exit status says only that it could be run: times are not asserted, and
@@ -145,16 +146,17 @@ def _record(size: Size, base: Path) -> Iterator[Figure]:
     number = size.calls * 2
     distinct, same = answers(ask, sdk, range(number)), answers(ask, sdk, [0] * number)
     stream = answers(read, streaming, range(size.streams))
-    cases: tuple[tuple[str, Body, float, float, str], ...] = (
-        ("a plain call, new keys", distinct, 1000 / number, 1.0, "ms"),
-        (f"a plain call, one key, {number} takes", same, 1000 / number, 1.0, "ms"),
-        (f"a chunk of {size.chunks}", stream, 1e6 / size.streams / size.chunks, 10.0, "us"),
+    cases: tuple[tuple[str, Body, float, float, str, float], ...] = (
+        ("a plain call, new keys", distinct, 1000 / number, 1.0, "ms", 0.6),
+        (f"a plain call, one key, {number} takes", same, 1000 / number, 1.0, "ms", 0.6),
+        (f"a chunk of {size.chunks}", stream, 1e6 / size.streams / size.chunks, 10.0, "us", 60),
     )
-    for name, body, factor, target, unit in cases:
+    for name, body, factor, target, unit, floor in cases:
         rounds = max(2, size.rounds * 2 // 3)
         off: Side = functools.partial(bare, body)
         spent = interleaved(rounds, off=off, on=functools.partial(_recording, body, folder))
         yield added(f"recording adds to {name}", spent["on"], spent["off"], factor, target, unit)
+        yield ratio(f"recorded / not, {name}", spent["on"], spent["off"], 1 + target / floor, "wall")
     yield from _on_disk(size, folder, sdk, streaming)
 
 

@@ -91,11 +91,12 @@ class Figure:
         return {**asdict(self), "met": self.met}
 
 
-def ratio(name: str, over: Sequence[Spent], under: Sequence[Spent], target: float) -> Figure:
-    """Return how many times as long `over` takes as `under`, by the CPU's clock."""
+def ratio(name: str, over: Sequence[Spent], under: Sequence[Spent], target: float, clock: str = "cpu") -> Figure:
+    """Return how many times as long `over` takes as `under`, by the CPU's clock or by the one on the wall."""
     values = [Spent(a.wall / b.wall, a.cpu / b.cpu) for a, b in zip(over, under, strict=True)]
     a, b = _fastest(over), _fastest(under)
-    return _figure(name, values, Spent(a.wall / b.wall, a.cpu / b.cpu), target, "x", clock)
+    best = Spent(a.wall / b.wall, a.cpu / b.cpu)
+    return _figure(name, values, best, target, "x", clock)
 
 
 def added(name: str, over: Sequence[Spent], under: Sequence[Spent], factor: float, target: float, unit: str) -> Figure:
