@@ -1,0 +1,1 @@
+"""Other people's recordings, read into nbreplay's own and written back."""
