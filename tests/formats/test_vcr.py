@@ -202,4 +202,4 @@ def test_yaml_without_pyyaml_says_what_to_install(tmp_path: Path, monkeypatch: p
     (error,) = vcr.load(tmp_path / "one.yaml")
     assert isinstance(error, RecordingFormatError)
     assert "one.yaml" in str(error)
-    assert "pip install pyyaml" in str(error)
+    assert "pip install 'nbreplay[vcr]'" in str(error)
