@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``ls``, ``show`` and ``diff``.
+"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import`` and ``export``.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
 
 if TYPE_CHECKING:
+    from nbreplay.formats.gathering import Counts
     from nbreplay.testing.runner import Result
 
 __all__ = ["main"]
@@ -85,6 +87,20 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--store", metavar="STORE")
     diff.add_argument("--json", action="store_true")
     diff.set_defaults(do=_diff)
+
+    take_in = commands.add_parser("import", help="read recordings of llama-stack or VCR cassettes into a store")
+    take_in.add_argument("source", metavar="FILE|FOLDER")
+    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; each file tells itself, if not given")
+    take_in.add_argument("--store", metavar="STORE")
+    take_in.add_argument("--json", action="store_true")
+    take_in.set_defaults(do=_import)
+
+    give_out = commands.add_parser("export", help="write the recordings of a store as another recorder's")
+    give_out.add_argument("folder", metavar="FOLDER")
+    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack")
+    give_out.add_argument("--store", metavar="STORE")
+    give_out.add_argument("--json", action="store_true")
+    give_out.set_defaults(do=_export)
     return parser
 
 
@@ -257,3 +273,23 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
     for error in bad:
         _complain(error)
     return 1 if bad or rows["only_a"] or rows["only_b"] or rows["changed"] else 0
+
+
+def _import(given: argparse.Namespace) -> int:
+    from nbreplay.formats.known import import_
+
+    store = Store(given.store or default_store())
+    return _told(import_(given.source, store, given.format), f"added to {store.path}", given.json)
+
+
+def _export(given: argparse.Namespace) -> int:
+    from nbreplay.formats.known import export
+
+    return _told(export(_store(given.store), given.folder, given.format), f"written to {given.folder}", given.json)
+
+
+def _told(counts: Counts, done: str, as_json: bool) -> int:
+    for why in () if as_json else counts.left_out:
+        _complain(why)
+    print(json.dumps(asdict(counts), ensure_ascii=False, indent=2) if as_json else counts.text(done))
+    return 1 if counts.left_out else 0

@@ -49,6 +49,17 @@ class Counts:
     recordings: int
     left_out: tuple[str, ...] = ()
 
+    def text(self, done: str) -> str:
+        """Return the counts in words; `done` says what was done with what was written."""
+        made = f"{_counted(self.written, 'answer')} of {_counted(self.recordings, 'request')} {done}"
+        if self.known:
+            made += f", {self.known} there already"
+        return made + (f", {len(self.left_out)} left out" if self.left_out else "")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
 
 @dataclass(slots=True)
 class Gathered:

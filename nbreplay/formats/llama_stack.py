@@ -6,74 +6,32 @@ written) it keeps by name under ``llama_stack``; no copy of the source is kept.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.recording import Recording
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Request
-from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.gathering import Counts, files, gather, loaded_json, put, read_text, refused
+from nbreplay.formats.gathering import loaded_json, read_text, refused
 from nbreplay.formats.llama_stack_answers import answer_of
 from nbreplay.formats.llama_stack_export import OWN, differences, export, recorded
 from nbreplay.formats.llama_stack_names import file_of, folder_of, is_file, is_folder
 from nbreplay.formats.llama_stack_requests import call_of, shape_of
 from nbreplay.formats.taking import taken
 
-__all__ = ["export", "import_", "load"]
+__all__ = ["export", "parsed"]
 
 
-def load(source: str | os.PathLike[str]) -> Iterator[Recording | RecordingFormatError]:
-    """Read llama-stack's recordings.
-
-    Parameters
-    ----------
-    source : path
-        A file, or a folder with files in it or in its folders.
-
-    Yields
-    ------
-    RecordingFormatError
-        In place of each file that cannot be read; it names the file.
-    Recording
-        One a request, with a take for each answer; ``take.extra["scope"]`` is the test that recorded it.
+def parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
+    """Return what a file below `root` holds, or `root` itself.
 
     Raises
     ------
-    StoreError
-        Where there is no such file or folder.
+    RecordingFormatError, UnsafeRecordingError
+        Where it cannot be read; the message names it.
     """
-    root = Path(source).expanduser()
-    yield from gather(files(root, (".json",)), partial(_parsed, root=root))
-
-
-def import_(source: str | os.PathLike[str], store: Store) -> Counts:
-    """Write llama-stack's recordings into a store, beside what is there; what is there already is not added.
-
-    Parameters
-    ----------
-    source : path
-        A file, or a folder with files in it or in its folders.
-    store : Store
-
-    Returns
-    -------
-    Counts
-
-    Raises
-    ------
-    StoreError
-        Where there is no such file or folder, or the store cannot be written.
-    """
-    return put(load(source), store)
-
-
-def _parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
     text = read_text(path)
     data = loaded_json(path, text)
     try:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -18,68 +17,28 @@ from urllib.parse import urlsplit
 
 from nbreplay.core.cell import utc
 from nbreplay.core.log import Log
-from nbreplay.core.recording import Recording
 from nbreplay.core.request import Call, Request
-from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.cassettes import ENDINGS, cassette_of
+from nbreplay.formats.cassettes import cassette_of
 from nbreplay.formats.encodings import decoded
-from nbreplay.formats.gathering import Counts, files, gather, put, refused
+from nbreplay.formats.gathering import refused
 from nbreplay.formats.taking import Answer, header_pairs, taken
 
-__all__ = ["import_", "load"]
+__all__ = ["parsed"]
 
 _PORTS = {"http": ":80", "https": ":443"}
 _ELSEWHERE = ("grpc_interactions", "ws_interactions")
 
 
-def load(source: str | os.PathLike[str]) -> Iterator[Recording | RecordingFormatError]:
-    """Read VCR cassettes.
-
-    Parameters
-    ----------
-    source : path
-        A cassette, or a folder with cassettes in it or in its folders.
-
-    Yields
-    ------
-    RecordingFormatError
-        In place of each file that cannot be read; it names the file and what to do.
-    Recording
-        One a request, with a take for each answer; ``take.extra["scope"]`` is the cassette that it is from.
+def parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
+    """Return what a file below `root` holds, or `root` itself.
 
     Raises
     ------
-    StoreError
-        Where there is no such file or folder.
+    RecordingFormatError, UnsafeRecordingError
+        Where it cannot be read; the message names it.
     """
-    root = Path(source).expanduser()
-    yield from gather(files(root, ENDINGS), partial(_parsed, root=root))
-
-
-def import_(source: str | os.PathLike[str], store: Store) -> Counts:
-    """Write VCR cassettes into a store, beside what is there; what is there already is not added.
-
-    Parameters
-    ----------
-    source : path
-        A cassette, or a folder with cassettes in it or in its folders.
-    store : Store
-
-    Returns
-    -------
-    Counts
-
-    Raises
-    ------
-    StoreError
-        Where there is no such file or folder, or the store cannot be written.
-    """
-    return put(load(source), store)
-
-
-def _parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
     data = cassette_of(path)
     scope = (path if path == root else path.relative_to(root)).with_suffix("").as_posix()
     scope = scope if path != root else path.stem

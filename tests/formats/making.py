@@ -12,7 +12,7 @@ import pytest
 from nbreplay.core.recording import Recording
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats import llama_stack
+from nbreplay.formats import known
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 REAL = SHARED / "recordings-llama-stack"
@@ -68,7 +68,7 @@ def written(folder: Path, *recordings: dict[str, Any] | str) -> Path:
 
 def loaded(source: Path) -> list[Recording]:
     """Recordings that were read, all of them without an error."""
-    found = list(llama_stack.load(source))
+    found = list(known.load(source))
     assert not [item for item in found if isinstance(item, RecordingFormatError)]
     return [item for item in found if isinstance(item, Recording)]
 

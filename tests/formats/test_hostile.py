@@ -14,15 +14,15 @@ import pytest
 
 from nbreplay.core.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats import encodings, gathering, llama_stack, vcr
+from nbreplay.formats import encodings, gathering, known, llama_stack
 from tests.formats.making import chat, method, written
 
 
-def refused(source: Path, folder: Path, module: Any = llama_stack) -> RecordingFormatError:
+def refused(source: Path, folder: Path) -> RecordingFormatError:
     """The one error that a bad file gives; what is beside it is read, and nothing of it is written."""
-    errors = [item for item in module.load(source) if isinstance(item, RecordingFormatError)]
+    errors = [item for item in known.load(source) if isinstance(item, RecordingFormatError)]
     assert len(errors) == 1
-    counts = module.import_(source, Store(folder))
+    counts = known.import_(source, Store(folder))
     assert counts.left_out == (str(errors[0]),)
     return errors[0]
 
@@ -56,11 +56,11 @@ def test_a_type_that_is_no_class_of_an_answer_is_refused(tmp_path: Path, name: A
 def test_a_type_that_nobody_knows_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work" / "wicked.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "work"))
-    list(llama_stack.load(written(tmp_path / "warm", chat())))
+    list(known.load(written(tmp_path / "warm", chat())))
     real, names = builtins.__import__, list[str]()
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (names.append(name), real(name, *rest))[1])
     store = Store(tmp_path / "store")
-    assert llama_stack.import_(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
+    assert known.import_(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
     assert llama_stack.export(store, tmp_path / "out").written == 1
     assert "wicked" not in sys.modules
     assert not [name for name in names if "wicked" in name]
@@ -127,7 +127,7 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 )
 def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
     store = Store(tmp_path / "store")
-    llama_stack.import_(written(tmp_path / "in", chat(test=test)), store)
+    known.import_(written(tmp_path / "in", chat(test=test)), store)
     before = set(tmp_path.rglob("*"))
     assert llama_stack.export(store, tmp_path / "out" / "deep").written == 1
     (made,) = (path for path in set(tmp_path.rglob("*")) - before if path.is_file())
@@ -149,7 +149,7 @@ def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
 )
 def test_what_a_store_says_of_an_export_is_not_believed(tmp_path: Path, own: dict[str, Any]) -> None:
     store = Store(tmp_path / "store")
-    llama_stack.import_(written(tmp_path / "in", chat()), store)
+    known.import_(written(tmp_path / "in", chat()), store)
     (name,) = store.names()
     path = tmp_path / "store" / name
     data = json.loads(path.read_text())
@@ -184,7 +184,7 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, name: str) -> None:
     pytest.importorskip("yaml")
-    error = refused(cassette(tmp_path / "in", BOMBS[name]), tmp_path / "store", vcr)
+    error = refused(cassette(tmp_path / "in", BOMBS[name]), tmp_path / "store")
     assert isinstance(error, UnsafeRecordingError)
     assert "one.yaml" in str(error)
     assert not os.path.exists("up")
@@ -196,7 +196,7 @@ def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, name: str) -> No
 )
 def test_yaml_that_is_no_cassette_is_named(tmp_path: Path, text: str) -> None:
     pytest.importorskip("yaml")
-    assert "one.yaml" in str(refused(cassette(tmp_path / "in", text), tmp_path / "store", vcr))
+    assert "one.yaml" in str(refused(cassette(tmp_path / "in", text), tmp_path / "store"))
 
 
 def item(**response: Any) -> str:
@@ -207,7 +207,7 @@ def item(**response: Any) -> str:
 def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
     headers = {"Content-Length": ["1000000000"], "Content-Type": ["text/plain"]}
     text = item(status={"code": 200}, headers=headers, body={"string": "short"})
-    (recording,) = vcr.load(cassette(tmp_path / "in", text, "one.json"))
+    (recording,) = known.load(cassette(tmp_path / "in", text, "one.json"))
     assert not isinstance(recording, RecordingFormatError)
     assert recording.takes[0].body.data() == b"short"
     assert "content-length" not in recording.takes[0].headers
@@ -219,7 +219,7 @@ def test_a_body_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(encodings, "LARGEST", 1 << 20)
     packed = base64.b64encode(gzip.compress(bytes(1 << 22))).decode()
     text = item(status={"code": 200}, headers={"content-encoding": ["gzip"]}, body={"base64_string": packed})
-    error = refused(cassette(tmp_path / "in", text, "one.json"), tmp_path / "store", vcr)
+    error = refused(cassette(tmp_path / "in", text, "one.json"), tmp_path / "store")
     assert isinstance(error, UnsafeRecordingError)
 
 
@@ -237,5 +237,5 @@ def test_a_body_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch:
     ],
 )
 def test_an_answer_that_is_none_is_named(tmp_path: Path, response: dict[str, Any]) -> None:
-    error = refused(cassette(tmp_path / "in", item(**response), "one.json"), tmp_path / "store", vcr)
+    error = refused(cassette(tmp_path / "in", item(**response), "one.json"), tmp_path / "store")
     assert "one.json" in str(error)

@@ -16,7 +16,7 @@ from nbreplay.core.store import Store
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.errors import StoreError
-from nbreplay.formats import llama_stack
+from nbreplay.formats import known, llama_stack
 from tests.formats.making import CHUNK, REAL, TEST, chat, loaded, method, real, real_files, takes, written
 
 
@@ -28,7 +28,7 @@ def same(one: Any, other: Any) -> bool:
 def there_and_back(source: Path, tmp_path: Path) -> dict[str, Any]:
     """What an export gives for a file or folder that was imported, by the place of each file."""
     store = Store(tmp_path / "store")
-    counts = llama_stack.import_(source, store)
+    counts = known.import_(source, store)
     assert not counts.left_out
     made = llama_stack.export(Store(tmp_path / "store"), tmp_path / "out")
     assert (made.written, made.known, made.left_out) == (counts.written, 0, ())
@@ -64,9 +64,9 @@ def test_no_copy_of_a_real_source_is_kept() -> None:
 
 def test_importing_twice_adds_nothing_and_what_is_stored_is_exact(tmp_path: Path) -> None:
     real_files()
-    first = llama_stack.import_(REAL, Store(tmp_path))
+    first = known.import_(REAL, Store(tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
-    again = llama_stack.import_(REAL, Store(tmp_path))
+    again = known.import_(REAL, Store(tmp_path))
     assert (again.written, again.known, again.recordings) == (0, first.written, first.recordings)
     for path in tmp_path.glob("*.json"):
         assert path.read_bytes() == before[path.name]
@@ -104,8 +104,8 @@ def test_an_answer_a_test_are_takes_of_one_request(tmp_path: Path) -> None:
     (recording,) = loaded(folder)
     assert [take.extra["scope"] for take in recording.takes] == [TEST, TEST + "2"]
     store = Store(tmp_path / "store")
-    assert llama_stack.import_(folder, store).written == 2
-    assert llama_stack.import_(folder / "000000000001.json", store).written == 0
+    assert known.import_(folder, store).written == 2
+    assert known.import_(folder / "000000000001.json", store).written == 0
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
 
 def test_nothing_is_written_over_in_an_export(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    llama_stack.import_(written(tmp_path / "in", chat()), store)
+    known.import_(written(tmp_path / "in", chat()), store)
     llama_stack.export(store, tmp_path / "out")
     (path,) = (tmp_path / "out").rglob("*.json")
     path.write_text("{}")
@@ -315,7 +315,7 @@ def test_secrets_do_not_come_in(tmp_path: Path) -> None:
     data = chat(f"my key is {secret}", answer=secret, headers={"Authorization": f"Bearer {secret}"}, later=secret)
     data["request"]["url"] += f"?api_key={secret}"
     store = Store(tmp_path / "store")
-    assert llama_stack.import_(written(tmp_path / "in", data), store).written == 1
+    assert known.import_(written(tmp_path / "in", data), store).written == 1
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or secret not in path.read_text()
     assert llama_stack.export(store, tmp_path / "out").written == 1
@@ -323,4 +323,4 @@ def test_secrets_do_not_come_in(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="neither a file nor a folder"):
-        list(llama_stack.load(tmp_path / "nowhere"))
+        list(known.load(tmp_path / "nowhere"))

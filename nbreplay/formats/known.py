@@ -1,0 +1,113 @@
+"""Which foreign formats there are, and which one a file is of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from nbreplay.core.recording import Recording
+from nbreplay.core.request import Request
+from nbreplay.core.store import Store
+from nbreplay.core.take import Take
+from nbreplay.errors import OptionError, RecordingFormatError
+from nbreplay.formats import cassettes, llama_stack, vcr
+from nbreplay.formats.gathering import Counts, files, gather, loaded_json, put, read_text
+
+__all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load"]
+
+IMPORTS: Mapping[str, Callable[[Path, Path], list[tuple[Request, Take]]]] = {
+    "llama-stack": llama_stack.parsed,
+    "vcr": vcr.parsed,
+}
+"""How a file of each format is read; it is given the file, and the folder or file that was named."""
+EXPORTS: Mapping[str, Callable[[Store, Path], Counts]] = {"llama-stack": llama_stack.export}
+"""How a store is written in each format."""
+
+
+def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Recording | RecordingFormatError]:
+    """Read foreign recordings.
+
+    Parameters
+    ----------
+    source : path
+        A file, or a folder with files in it or in its folders.
+    form : str, optional
+        One of `IMPORTS`; each file tells itself, if not given.
+
+    Yields
+    ------
+    RecordingFormatError
+        In place of each file that cannot be read; it names the file and what to do.
+    Recording
+        One a request, with a take for each answer; ``take.extra["scope"]`` is the test or the cassette it is from.
+
+    Raises
+    ------
+    OptionError
+        Where there is no such format.
+    StoreError
+        Where there is no such file or folder.
+    """
+    if form is not None and form not in IMPORTS:
+        raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
+    root = Path(source).expanduser()
+    endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
+    yield from gather(files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root))
+
+
+def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> Counts:
+    """Write foreign recordings into a store, beside what is there; what is there already is not added.
+
+    Parameters
+    ----------
+    source, form
+        As for `load`.
+    store : Store
+
+    Returns
+    -------
+    Counts
+
+    Raises
+    ------
+    OptionError, StoreError
+        As for `load`; and where the store cannot be written.
+    """
+    return put(load(source, form), store)
+
+
+def export(store: Store, folder: str | os.PathLike[str], form: str) -> Counts:
+    """Write the recordings of a store as another recorder's.
+
+    Parameters
+    ----------
+    store : Store
+    folder : path
+        For llama-stack, the one that has the folders of the tests in it: ``tests/integration`` in its repository.
+    form : str
+        One of `EXPORTS`.
+
+    Returns
+    -------
+    Counts
+        What cannot be written so is left out, and said.
+
+    Raises
+    ------
+    OptionError
+        Where there is no such format.
+    StoreError
+        Where the folder cannot be written.
+    """
+    if form not in EXPORTS:
+        raise OptionError(f"there is no format {form!r} to write; there is {', '.join(EXPORTS)}")
+    return EXPORTS[form](store, Path(folder).expanduser())
+
+
+def _form_of(path: Path) -> str:
+    if path.suffix != ".json":
+        return "vcr"
+    text = read_text(path)
+    data = loaded_json(path, text) if text.lstrip()[:1] in ("{", "[") else None  # cassettes named so may be YAML
+    return "llama-stack" if isinstance(data, dict) and "interactions" not in data else "vcr"
