@@ -265,8 +265,6 @@ def _heal(found: tuple[Difference, ...], request: Request, cell: Cell | None) ->
             if all(re.sub(pattern, MASKED, one or "") == re.sub(pattern, MASKED, other or "") for one, other in texts):
                 return f"only {name} differs: {_option(cell, 'mask', pattern)} makes that recording answer"
     paths = [item.path for item in found]
-    if isinstance(request.body, dict) and "jsonrpc" in request.body and "id" in paths:
-        return ""  # its answer carries the id that was recorded: whoever asked with another would wait for its own
     if len(found) == 1 or (len(found) <= _SHOWN and all(None in pair for pair in texts)):
         return f"if {', '.join(paths)} does not matter: {_option(cell, 'ignore', *paths)} makes that recording answer"
     return ""

@@ -115,7 +115,7 @@ class Log:
         if request.kind in _STATELESS:
             return
         for own in issued_by(take.body):
-            if own not in request.ids:
+            if own not in request.ids and own != request.rpc_id:
                 self.issued.setdefault(own, request.key)
 
     def at(self, place: int) -> Interaction | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
+from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
@@ -180,7 +181,10 @@ class Recorder:
 
     def _has_ended(self) -> bool:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
-        return bool(framing_of(self.content_type)) and has_ended(b"".join([data for _, data in pieces]))
+        if not framing_of(self.content_type):
+            return False
+        data = b"".join([data for _, data in pieces])
+        return has_ended(data) or has_answered(data, self.request.rpc_id)
 
     def _finish(self, reason: str | None, error: dict[str, str] | None = None) -> None:
         with self._lock:
@@ -225,6 +229,7 @@ class Recorder:
             redacted=redactor.count,
             elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
             error=error,
+            rpc_id=self.request.rpc_id,
         )
 
     def _spooled_body(self, spool: Spool, more: bool) -> Blob:

@@ -15,10 +15,12 @@ import jiter
 
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.frozen import frozen
+from nbreplay.core.jsonrpc import without_id
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
 from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
+from nbreplay.core.take import RpcId
 from nbreplay.core.wire import is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
@@ -152,12 +154,15 @@ class Request:
         ``k1:`` and the SHA-256 of kind and fields.
     ids : tuple of str
         The ids that were replaced, verbatim, in the order of their replacements.
+    rpc_id : int, str or None
+        The id of a JSON-RPC request, which is no part of it.
     """
 
     kind: str
     fields: Mapping[str, Any]
     key: str
     ids: tuple[str, ...] = ()
+    rpc_id: RpcId | None = None
 
     @property
     def body(self) -> Any:
@@ -195,6 +200,9 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         return Request("tool", made, key_of("tool", made))
     path, _, query = call.target.partition("?")
     name, body = _body(call, redactor)
+    rpc_id = None
+    if isinstance(body, dict) and "jsonrpc" in body:
+        body, rpc_id = without_id(body)
     known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
     fields: dict[str, Any] = {"method": call.method}
     if known:
@@ -215,7 +223,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
             fields = normalised(fields, normaliser)
         if name == "body":
             fields[name] = replace_ids(without_made_up(fields[name], call.body), call.body, issued, ids)
-    return Request(kind, fields, key_of(kind, fields), tuple(ids))
+    return Request(kind, fields, key_of(kind, fields), tuple(ids), rpc_id)
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:

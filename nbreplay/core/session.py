@@ -12,6 +12,7 @@ from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.endpoints import is_background
 from nbreplay.core.hosts import host_matches
+from nbreplay.core.jsonrpc import answering
 from nbreplay.core.keeper import Keeper
 from nbreplay.core.key import key_of
 from nbreplay.core.log import Interaction, Log
@@ -202,10 +203,11 @@ class Session:
                 asked = times - len(left) + run.place(slot)  # nothing else takes a place under replay
                 self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(asked)} time")
             return None
-        self.log.note(request, take)
+        answer = take if request.rpc_id is None else answering(take, request.rpc_id)
+        self.log.note(request, answer)
         note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
         place = self._add(run, request, take, "replayed", note, call.host)
-        return Replay(take, self.options.speed, self.log, place, started)
+        return Replay(answer, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
         own = self.store.find(request.kind, request.key)

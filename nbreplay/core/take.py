@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import Any
+from typing import Any, TypeGuard
 
 from nbreplay.core.blob import Blob
 from nbreplay.core.frozen import frozen
@@ -14,12 +14,13 @@ from nbreplay.core.stream import Events, events_from
 from nbreplay.core.wire import Json, Text, body_of
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["REASONS", "Body", "CellRef", "Take", "dumps", "take_from"]
+__all__ = ["REASONS", "Body", "CellRef", "RpcId", "Take", "dumps", "is_rpc_id", "take_from"]
 
 REASONS = ("closed", "dropped", "interrupted", "open")
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
 
 Body = Json | Text | Blob | Events
+RpcId = int | str
 
 
 @frozen
@@ -58,6 +59,8 @@ class Take:
         ``type`` and ``message`` of the transport's error that ended the call.
     extra : mapping
         Fields of later versions: kept, not understood.
+    rpc_id : int, str or None
+        The id of the JSON-RPC request, which the answer repeats.
     """
 
     recorded_at: str
@@ -75,6 +78,7 @@ class Take:
     elapsed_ms: int | None = None
     error: Mapping[str, str] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    rpc_id: RpcId | None = None
 
     @property
     def transient(self) -> bool:
@@ -94,7 +98,8 @@ class Take:
             {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}
         ]
         cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
-        lines.append({"cell": cell, "ids": list(self.ids)})
+        rpc = {} if self.rpc_id is None else {"rpc_id": self.rpc_id}
+        lines.append({"cell": cell, "ids": list(self.ids), **rpc})
         state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
         if self.reason:
             state["reason"] = self.reason
@@ -132,6 +137,11 @@ def _safe(lines: Sequence[str]) -> Sequence[str]:
 _UNSAFE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
 
 
+def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
+    """Tell whether a JSON value is an id by which JSON-RPC tells calls apart."""
+    return type(value) is int or type(value) is str
+
+
 def take_from(data: dict[str, Any]) -> Take:
     """Read a take from what stands in a file.
 
@@ -159,6 +169,9 @@ def take_from(data: dict[str, Any]) -> Take:
     elapsed = get("elapsed_ms")
     if elapsed is not None and type(elapsed) not in (int, float):
         raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
+    rpc_id = get("rpc_id")
+    if rpc_id is not None and not is_rpc_id(rpc_id):
+        raise RecordingFormatError(f"its rpc_id is {rpc_id!r}")
     return Take(
         at,
         host,
@@ -175,6 +188,7 @@ def take_from(data: dict[str, Any]) -> Take:
         elapsed,
         error,
         {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
+        rpc_id,
     )
 
 
@@ -185,6 +199,7 @@ _TAKE = frozenset(
         *(
             "elapsed_ms",
             "error",
+            "rpc_id",
             "json",
             "text",
             "blob",

@@ -235,11 +235,3 @@ def test_a_call_that_could_not_be_looked_at_is_still_named(store: Path) -> None:
 def test_differences_of_two_requests(one: dict[str, Any], other: dict[str, Any], paths: list[str]) -> None:
     assert sorted(item.path for item in differences(one, other)) == sorted(paths)
     assert sorted(item.path for item in differences(other, one)) == sorted(paths)
-
-
-def test_no_option_is_suggested_that_would_leave_the_caller_waiting(store: Path) -> None:
-    asked = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
-    record(session(store), call({**asked, "id": 1}, path="/mcp"), {})
-    text = miss(store, call(asked, path="/mcp"), Cell(None, 1, "x")).text
-    assert "id" in text
-    assert "--ignore" not in text
