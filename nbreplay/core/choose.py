@@ -33,7 +33,7 @@ def without(takes: Sequence[Take], gone: Take) -> list[Take]:
 
 def replaces(take: Take) -> bool:
     """Tell whether a take is one that ``auto`` treats as missing, and replaces: cut short, and not by its caller."""
-    return not take.complete and take.reason != "closed"
+    return not take.complete and take.reason != "closed" and not take.standing
 
 
 def choose(

@@ -21,6 +21,7 @@ from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import scrubbed
+from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
 from nbreplay.core.wire import LARGE, encode_json, inflated, is_textual, plain_body
@@ -230,6 +231,9 @@ class Recorder:
             elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
             error=error,
             rpc_id=self.request.rpc_id,
+            standing=bool(reason)
+            and reason != "dropped"
+            and stands(self.call, self.request, self.status, self.content_type),
         )
 
     def _spooled_body(self, spool: Spool, more: bool) -> Blob:

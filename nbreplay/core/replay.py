@@ -63,10 +63,15 @@ class Replay:
             raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
 
     @property
+    def stays(self) -> bool:
+        """Whether it stays open after its last event until its caller leaves, as it did when it was recorded."""
+        return self.take.standing and not self.take.complete
+
+    @property
     def incomplete(self) -> RecordingIncomplete | None:
         """What reading past the end raises, unless that is the library's own error; None where the take is whole."""
         take = self.take
-        if take.complete or take.reason == "dropped":
+        if take.complete or take.standing or take.reason == "dropped":
             return None
         why = {
             "closed": "the caller that was recorded closed it there",

@@ -22,6 +22,7 @@ from nbreplay.core.recording import Recording
 from nbreplay.core.redact import PLACEHOLDER, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
+from nbreplay.core.standing import again, held
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.core.wire import LARGE, Text
@@ -138,12 +139,9 @@ class Session:
                 self.store.find(request.kind, request.key)
             else:
                 request, recording = self._looked_up(call)
-                if recording is not None:
-                    replay = self._replayed(call, request, recording, run, mode, started)
-                    if replay is not None:
-                        return replay
-                elif mode is Mode.REPLAY:
-                    self._miss(call, request, run, mode, "")
+                replay = self._replayed(call, request, recording, run, mode, started)
+                if replay is not None:
+                    return replay
             self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
@@ -188,24 +186,34 @@ class Session:
         return request, self._find(request)
 
     def _replayed(
-        self, call: Call, request: Request, recording: Recording, run: Run, mode: Mode, started: float
+        self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
         replaying = mode is Mode.REPLAY
         slot = (self.store.identity, request.key)
-        with run.lock:
-            left = run.unused(slot, recording, replaying)
-            take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)
-            if take is not None:
-                run.use(slot, take, replaying)
+        take, note = None, ""
+        if recording is not None:
+            with run.lock:
+                left = run.unused(slot, recording, replaying)
+                take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)
+                if take is not None:
+                    run.use(slot, take, replaying)
+            if take is not None and foreign:
+                note = f"recorded at {take.host}, asked at {call.host}"
         if take is None:
-            if replaying:
+            if not replaying:
+                return None
+            take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
+        if take is None:
+            why = ""
+            if recording is not None:
                 times = len(recording.takes)
                 asked = times - len(left) + run.place(slot)  # nothing else takes a place under replay
-                self._miss(call, request, run, mode, f"recorded {_times(times)}, asked {_ordinal(asked)} time")
-            return None
-        answer = take if request.rpc_id is None else answering(take, request.rpc_id)
+                why = f"recorded {_times(times)}, asked {_ordinal(asked)} time"
+            self._miss(call, request, run, mode, why)
+        answer = held(call, take, recording) if call.method == "GET" else take
+        if request.rpc_id is not None:
+            answer = answering(take, request.rpc_id)
         self.log.note(request, answer)
-        note = f"recorded at {take.host}, asked at {call.host}" if foreign else ""
         place = self._add(run, request, take, "replayed", note, call.host)
         return Replay(answer, self.options.speed, self.log, place, started)
 

@@ -61,6 +61,8 @@ class Take:
         Fields of later versions: kept, not understood.
     rpc_id : int, str or None
         The id of the JSON-RPC request, which the answer repeats.
+    standing : bool
+        Whether it stayed open until its caller left, as such streams do: nothing of it is missing.
     """
 
     recorded_at: str
@@ -79,6 +81,7 @@ class Take:
     error: Mapping[str, str] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     rpc_id: RpcId | None = None
+    standing: bool = False
 
     @property
     def transient(self) -> bool:
@@ -90,7 +93,7 @@ class Take:
     @property
     def good(self) -> bool:
         """Whether it is an answer that is worth more than a failure: complete, or as much as its caller wanted."""
-        return not self.transient and (self.complete or self.reason == "closed")
+        return not self.transient and (self.complete or self.reason == "closed" or self.standing)
 
     def text(self) -> str:
         """Return the take as it stands in a file."""
@@ -103,6 +106,8 @@ class Take:
         state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
         if self.reason:
             state["reason"] = self.reason
+        if self.standing:
+            state["standing"] = True
         if self.error is not None:
             state["error"] = dict(self.error)
         if self.redacted:
@@ -189,6 +194,7 @@ def take_from(data: dict[str, Any]) -> Take:
         error,
         {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
         rpc_id,
+        bool(get("standing", False)),
     )
 
 
@@ -200,6 +206,7 @@ _TAKE = frozenset(
             "elapsed_ms",
             "error",
             "rpc_id",
+            "standing",
             "json",
             "text",
             "blob",

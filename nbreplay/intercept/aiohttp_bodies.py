@@ -219,6 +219,11 @@ def _player(base: Any) -> Any:
             lines += [_LINE_ENDS.sub(" ", f"{name}: {value}") for name, value in headers.items()]
             return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
 
+        @property
+        def stays(self) -> bool:
+            """Whether nothing more comes, and the answer stays open until its caller leaves."""
+            return self._next is None and self._replay.stays
+
         async def more(self, content: Any) -> None:
             """Have the next piece come; where there is none, the take was cut short here."""
             if self._next is None:
@@ -253,12 +258,15 @@ def _played(base: Any) -> Any:
     class Played(base):  # type: ignore[misc]
         __slots__ = ()
 
-        async def _wait(self, func_name: str) -> None:  # noqa: ARG002
-            await self._protocol.more(self)
+        async def _wait(self, func_name: str) -> None:
+            if self._protocol.stays:
+                await super()._wait(func_name)
+            else:
+                await self._protocol.more(self)
 
         async def wait_eof(self) -> None:
             while not self.is_eof():
-                await self._protocol.more(self)
+                await self._wait("wait_eof")
 
     return Played
 

@@ -11,6 +11,7 @@ import http.client
 import io
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -131,7 +132,17 @@ class Socket:
     @classmethod
     def of(cls, replay: Replay, method: str) -> Socket:
         """Return the socket that a replayed answer comes from."""
-        return cls(_answer(replay, method), replay.served)
+        if not replay.stays:
+            return cls(_answer(replay, method), replay.served)
+        left = threading.Event()
+
+        def leave(*_: Any) -> None:
+            left.set()
+            replay.served()
+
+        made = cls(_answer(replay, method, left.wait), leave)
+        made.shutdown = leave  # type: ignore[method-assign]
+        return made
 
     def makefile(self, *_: Any, **__: Any) -> io.BufferedIOBase:
         return self._file
@@ -168,7 +179,7 @@ class _Raw(io.RawIOBase):
         super().close()
 
 
-def _answer(replay: Replay, method: str) -> Iterator[bytes]:
+def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: None) -> Iterator[bytes]:
     take, error = replay.take, replay.take.error or {}
     if take.status is None:
         replay.served()
@@ -193,6 +204,7 @@ def _answer(replay: Replay, method: str) -> Iterator[bytes]:
     if incomplete is not None:
         replay.fail(incomplete)
     replay.served()
+    stay()
     if take.complete:
         yield b"0\r\n\r\n" if chunked else b""
     elif error.get("type") != "IncompleteRead":  # which the reader says itself

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
@@ -111,6 +112,9 @@ def _stream_class(library: ModuleType) -> Any:
 class _Replayed:
     """The body of a replayed response, at once or at its recorded pace."""
 
+    _closed = False
+    _left: Any = None
+
     def __init__(self, request: Any, replay: Replay) -> None:
         self._request, self._replay = request, replay
 
@@ -119,6 +123,9 @@ class _Replayed:
             if delay > 0:
                 time.sleep(delay)
             yield data
+        if self._replay.stays:
+            self._stay(left := threading.Event())
+            left.wait()
         self._over()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -126,7 +133,17 @@ class _Replayed:
             if delay > 0:
                 await asyncio.sleep(delay)
             yield data
+        if self._replay.stays:
+            self._stay(left := asyncio.Event())
+            await left.wait()
         self._over()
+
+    def _stay(self, left: Any) -> None:
+        """Have an event set when the caller leaves, who has all that was recorded."""
+        self._replay.served()
+        self._left = left
+        if self._closed:
+            left.set()
 
     def _over(self) -> None:
         take = self._replay.take
@@ -138,10 +155,13 @@ class _Replayed:
             raise _error_of(self._request, take)
 
     def close(self) -> None:
+        self._closed = True
+        if self._left is not None:
+            self._left.set()
         self._replay.served()
 
     async def aclose(self) -> None:
-        self._replay.served()
+        self.close()
 
 
 def tee(request: Any, response: Any, recorder: Recorder, *, asynchronous: bool) -> Any:

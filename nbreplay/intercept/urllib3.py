@@ -170,7 +170,8 @@ def _replayed(
     if replay.take.status is None:
         replay.served()
         raise _error(library, pool, conn, url, replay.take.error or {})
-    inner = _begun(Socket.of(replay, method), method)
+    sock = Socket.of(replay, method)
+    inner = _begun(sock, method)
     response = library.response.HTTPResponse(
         body=inner,
         headers=library.HTTPHeaderDict(inner.headers.items()),
@@ -187,6 +188,7 @@ def _replayed(
     # As the library does, not before what is to be read at once is read.
     response.version_string, response.retries = "HTTP/1.1", options.get("retries")
     response._pool, response._connection = pool, options.get("response_conn")
+    response._sock_shutdown = sock.shutdown  # how another thread ends a read that waits
     return response
 
 

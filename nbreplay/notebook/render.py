@@ -188,7 +188,8 @@ def _foot(item: Interaction) -> str:
     if item.request:
         parts.append(f"{item.request.kind}-{item.key.partition(':')[2][:16]}")
     if item.take:
-        parts.append(f"recorded {item.take.recorded_at[:10]} at {item.take.host}")
+        if item.take.recorded_at:  # what an MCP client asked in vain was not
+            parts.append(f"recorded {item.take.recorded_at[:10]} at {item.take.host}")
         if item.take.redacted:
             parts.append(f"{item.take.redacted} secrets taken out")
     return plain(" · ".join(parts)) if parts else item.outcome
