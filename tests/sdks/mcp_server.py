@@ -113,6 +113,14 @@ def _made(counts: _Counts) -> Any:
                 await counts.hold(seen)
         return f"answer {counts.calls}: slowly, 18 degrees in {city}"
 
+    @made.tool()
+    async def change_tools(city: str, context: Context) -> str:
+        """Tell whoever listens, in either era, that there are other tools."""
+        counts.calls += 1
+        await context.notify_tools_changed()
+        await context.session.send_tool_list_changed()
+        return f"answer {counts.calls}: changed for {city}"
+
     @made.resource("weather://{city}")
     def weather(city: str) -> str:
         """Have it as a text."""
