@@ -19,7 +19,7 @@ from nbreplay.core.request import Call, Request
 from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError
 
-__all__ = ["Difference", "Miss", "differences", "explain"]
+__all__ = ["Difference", "Miss", "differences", "explain", "used_up"]
 
 _NEAREST_AMONG = 300
 _SHOWN = 6
@@ -268,3 +268,17 @@ def _heal(found: tuple[Difference, ...], request: Request, cell: Cell | None) ->
     if len(found) == 1 or (len(found) <= _SHOWN and all(None in pair for pair in texts)):
         return f"if {', '.join(paths)} does not matter: {_option(cell, 'ignore', *paths)} makes that recording answer"
     return ""
+
+
+def used_up(times: int, asked: int) -> str:
+    """Return why there is no answer though some are recorded: ``recorded twice, asked a 3rd time``."""
+    return f"recorded {_times(times)}, asked {_ordinal(asked)} time"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"a {number}{ending}"

@@ -204,12 +204,11 @@ class Session:
                 return None
             take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
         if take is None:
-            why = ""
-            if recording is not None:
-                times = len(recording.takes)
-                asked = times - len(left) + run.place(slot)  # nothing else takes a place under replay
-                why = f"recorded {_times(times)}, asked {_ordinal(asked)} time"
-            self._miss(call, request, run, mode, why)
+            from nbreplay.core.explain import used_up
+
+            times = len(recording.takes) if recording is not None else 0
+            # Nothing else takes a place under replay.
+            self._miss(call, request, run, mode, used_up(times, times - len(left) + run.place(slot)) if times else "")
         answer = held(call, take, recording) if call.method == "GET" else take
         if request.rpc_id is not None:
             answer = answering(take, request.rpc_id)
@@ -297,12 +296,3 @@ class Session:
 
 
 _PLACEHOLDER = PLACEHOLDER.encode()
-
-
-def _times(number: int) -> str:
-    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
-
-
-def _ordinal(number: int) -> str:
-    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"a {number}{ending}"

@@ -16,7 +16,6 @@ from types import ModuleType
 from typing import Any
 
 import aiohttp
-import httpx
 import pytest
 import requests
 
@@ -114,7 +113,8 @@ def server() -> Iterator[Server]:
     made.server_close()
 
 
-LIBRARIES = [httpx] + ([importlib.import_module("httpx2")] if importlib.util.find_spec("httpx2") else [])
+LIBRARIES = [importlib.import_module(name) for name in ("httpx", "httpx2") if importlib.util.find_spec(name)]
+httpx = LIBRARIES[-1]
 
 
 def message(number: int | str, city: str) -> dict[str, Any]:
