@@ -17,6 +17,7 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
     assert [figure["name"] for figure in figures] == [
         "import nbreplay.session after openai",
         "import nbreplay.load_ipython_extension after openai",
+        "mode off / not installed",
         "the floor itself, plain call",
         "replay, plain call, cold / floor",
         "replay, plain call, warm / floor",
@@ -35,7 +36,7 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
         "recorded / not, a chunk of 50",
         "not on disk when the call returns, of 5",
         "file of a stream of 50, a chunk",
-        "mode off / not installed",
+        "mode off / not installed, after a replay without keys",
     ]
     assert {*map(frozenset, figures)} == {frozenset(figures[0])}
     assert {"name", "measured", "target", "met"} <= figures[0].keys()
