@@ -150,9 +150,12 @@ class Redactor:
 
     def finds(self, text: str) -> bool:
         """Tell whether there is a secret in `text`."""
+        return self._hinted(text) and self._pattern.search(text) is not None
+
+    def _hinted(self, text: str) -> bool:
         for hint in _HINTS:
             if hint in text:
-                return self._pattern.search(text) is not None
+                return True
         return any(literal in text for literal in self._literals)
 
     def text(self, text: str) -> str:
@@ -184,7 +187,7 @@ class Redactor:
         """Return `url` without secrets, keys in its query included."""
         whole = self.text(_QUERY.sub(self._replace_query, url))
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
-        return _SEGMENT.sub(lambda match: self.text(match.group()), whole)
+        return _SEGMENT.sub(lambda match: self.text(match.group()), whole) if self._hinted(whole) else whole
 
     def value(self, node: Any) -> Any:
         """Return JSON data with the secrets taken out of every string and every name."""
