@@ -127,7 +127,7 @@ class Socket:
     """Stands for a socket of which the bytes are there already; what is sent into it is dropped."""
 
     def __init__(self, pieces: Iterator[bytes] = iter(()), closed: Callable[[], None] = lambda: None) -> None:  # noqa: B008
-        self._file = io.BufferedReader(_Raw(pieces, closed))
+        self._file = _File(_Raw(pieces, closed))
 
     @classmethod
     def of(cls, replay: Replay, method: str) -> Socket:
@@ -152,6 +152,14 @@ class Socket:
 
     # A file that was made of a socket outlives it: closing does nothing, either.
     close = sendall = settimeout = shutdown = _nothing
+
+
+class _File(io.BufferedReader):
+    """A file that may be flushed when it is closed: the collector lets go of it and of its response in any order."""
+
+    def flush(self) -> None:
+        if not self.closed:
+            super().flush()
 
 
 class _Raw(io.RawIOBase):

@@ -57,6 +57,10 @@ class _Noting:
         self._size, self._length = 0, response.length
         self._chunks = Chunks() if response.chunked else None
 
+    def flush(self) -> None:
+        if not self._file.closed:  # the collector lets go of it and of its response in any order
+            self._file.flush()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 

@@ -32,11 +32,16 @@ def _by(interceptor: str, function: str = "install") -> hooks.Hook:
 
 
 _LIBRARIES = {
+    "agents.run_internal.tool_execution": _by("agent_tools", "install_agents"),
     "aiohttp": _by("aiohttp"),
     "botocore.endpoint": _by("botocore"),
     "http.client": _by("stdlib"),
     "httpx": _by("httpx"),
     "httpx2": _by("httpx"),
+    "langchain_core.tools.base": _by("agent_tools", "install_langchain"),
+    "mcp.client.session": _by("mcp"),
+    "mcp.client.streamable_http": _by("mcp", "install_http"),
+    "pydantic_ai.toolsets.function": _by("agent_tools", "install_pydantic_ai"),
     "urllib3": _by("urllib3"),
     "websockets.asyncio.client": _by("websockets"),
     "websockets.client": _by("websockets", "install_protocol"),

@@ -6,6 +6,7 @@ An SDK's module makes an `Sdk`, gives it clients and cells, and parametrizes one
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -116,6 +117,8 @@ class Cell:
         Whether the beginning of a stream must reach the caller while the server holds the rest back.
     answered : bool
         Whether an answer comes; else the connection fails.
+    inside : int
+        How many requests tools make, which are not recorded: the tools are.
     """
 
     sdk: Sdk
@@ -124,6 +127,7 @@ class Cell:
     operation: Operation
     streams: bool
     answered: bool
+    inside: int = 0
 
     def __str__(self) -> str:
         return f"{self.sdk.name}-{self.flavour}-{self.kind}"
@@ -176,6 +180,7 @@ class Sdk:
         streams: bool = False,
         answered: bool = True,
         only: str | None = None,
+        inside: int = 0,
     ) -> Any:
         """Add an operation's cells, one a flavour; `kind` is its name if not given, with hyphens. A decorator.
 
@@ -183,18 +188,18 @@ class Sdk:
         ----------
         operation : async function of (client, Stage)
         kind : str
-        streams, answered : bool
+        streams, answered, inside
             See `Cell`.
         only : {"sync", "async"}, optional
             The only flavour that has it.
         """
         if operation is None:
-            return lambda found: self.cell(found, kind=kind, streams=streams, answered=answered, only=only)
+            return functools.partial(self.cell, kind=kind, streams=streams, answered=answered, only=only, inside=inside)
         assert inspect.iscoroutinefunction(operation), operation
         name = kind or operation.__name__.strip("_").replace("_", "-")
         for flavour in FLAVOURS:
             if flavour in self.clients and only in (None, flavour):
-                self.cells.append(Cell(self, flavour, name, operation, streams, answered))
+                self.cells.append(Cell(self, flavour, name, operation, streams, answered, inside))
         return operation
 
 
@@ -225,7 +230,7 @@ def check(cell: Cell, folder: Path, tell: Callable[[str, object], None], patienc
         told = server.told()
         live = cell.run(Stage(server.url, server.ack)) if cell.answered else None
     tell("library", " + ".join(sorted(libraries)))
-    _recorded(cell, outcomes(recorded), told)
+    _recorded(cell, recorded, told)
     with counted() as opened, nr.session(store, mode="replay") as replayed:
         again = cell.run(Stage(server.url, lambda: None, replaying=True))
     assert not opened, "a replay opens no socket"
@@ -241,18 +246,21 @@ def _libraries(session: Session) -> set[str]:
     ask = session.ask
 
     def noting(call: Call) -> Any:
-        found.add(call.library)
+        if call.tool is None:
+            found.add(call.library)
         return ask(call)
 
     session.ask = noting  # type: ignore[method-assign]
     return found
 
 
-def _recorded(cell: Cell, became: list[str], told: Told) -> None:
-    assert became, "nothing was seen of the calls"
-    assert set(became) == {"recorded"}
+def _recorded(cell: Cell, session: Session, told: Told) -> None:
+    assert session.interactions, "nothing was seen of the calls"
+    assert set(outcomes(session)) == {"recorded"}
     if cell.answered:
-        assert len(became) == told.hits, "each request that reached the server was recorded, once"
+        # Tools run in this process.
+        sent = [item for item in session.interactions if item.request and item.request.kind != "tool"]
+        assert len(sent) + cell.inside == told.hits, "each request that reached the server was recorded, once"
     assert bool(told.held) == cell.streams, "the server held back what streams"
     assert told.late == 0, "the beginning of a stream reached its caller while the server held the rest"
 

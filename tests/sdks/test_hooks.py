@@ -53,6 +53,20 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("urllib3", "response.BaseHTTPResponse._init_decoder", None),
     ("urllib3", "response.HTTPResponse.CONTENT_DECODERS", None),
     ("botocore.endpoint", "time.sleep", None),
+    (
+        "agents.run_internal.tool_execution",
+        "_invoke_function_tool_with_metadata",
+        ("function_tool", "context", "arguments"),
+    ),
+    ("langchain_core.tools.base", "BaseTool.run", None),
+    ("langchain_core.tools.base", "BaseTool.arun", None),
+    ("langchain_core.tools.base", "BaseTool._arun", ("self", "args", "kwargs")),
+    ("langchain_core.tools.base", "ToolException", None),
+    ("mcp.client.session", "ClientSession.call_tool", None),
+    ("mcp.client.session", "types.CallToolResult", None),
+    ("mcp.client.streamable_http", "StreamableHTTPTransport.__init__", None),
+    ("pydantic_ai.toolsets.function", "FunctionToolset.call_tool", ("self", "name", "tool_args", "ctx", "tool")),
+    ("pydantic_ai.toolsets.function", "ModelRetry", None),
     ("http.client", "HTTPConnection._send_output", ("self", "message_body", "encode_chunked")),
     ("http.client", "HTTPConnection.send", ("self", "data")),
     ("http.client", "HTTPConnection.getresponse", ("self",)),
@@ -65,7 +79,8 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
 def version_of(library: str) -> str:
     if library == "http.client":
         return f"Python {platform.python_version()}"
-    return importlib.metadata.version(library.partition(".")[0])
+    root = library.partition(".")[0]
+    return importlib.metadata.version(importlib.metadata.packages_distributions()[root][0])
 
 
 def complaints(library: str) -> list[str]:

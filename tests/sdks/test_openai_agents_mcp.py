@@ -23,12 +23,12 @@ def server() -> Any:
 
 for _kind in test_openai_agents.MODELS:
 
-    @SDK.cell(kind=f"{_kind}-tools")
+    @SDK.cell(kind=f"{_kind}-tools", inside=1)
     async def _tools(c: Any, stage: Stage, kind: str = _kind) -> Any:
         async with server() as beside:
             return await test_openai_agents.run(test_openai_agents.agent(c, kind, mcp_servers=[beside]))
 
-    @SDK.cell(kind=f"{_kind}-stream-tools", streams=True)
+    @SDK.cell(kind=f"{_kind}-stream-tools", streams=True, inside=1)
     async def _stream_tools(c: Any, stage: Stage, kind: str = _kind) -> Any:
         async with server() as beside:
             helper = test_openai_agents.agent(c, kind, mcp_servers=[beside])
