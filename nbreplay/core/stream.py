@@ -120,13 +120,16 @@ class Events:
         at = 0
         for chunk in self.chunks:
             at += chunk.gap_ms
-            if isinstance(chunk.data, dict):
-                yield at, self._whole(chunk.data)
-            else:
-                raw = chunk.raw if chunk.raw is None or self.framing == "ndjson" else _data_of(chunk.raw)
-                value = _json_of(chunk.data if chunk.raw is None else raw)
-                if value is not None:
-                    yield at, value
+            value = self.value(chunk)
+            if value is not None:
+                yield at, value
+
+    def value(self, chunk: Chunk) -> dict[str, Any] | None:
+        """Return the JSON object that one of the chunks holds, or None."""
+        if isinstance(chunk.data, dict):
+            return self._whole(chunk.data)
+        raw = chunk.raw if chunk.raw is None or self.framing == "ndjson" else _data_of(chunk.raw)
+        return _json_of(chunk.data if chunk.raw is None else raw)
 
     def opened(self) -> list[str]:
         """Return the text of each chunk, out of the binary message that it may be in."""
@@ -202,10 +205,8 @@ class Frame(NamedTuple):
 
     Attributes
     ----------
-    start, end : str
-        With the braces and the commas towards what is between.
-    between : frozenset of str
-        The names that may stand there.
+    start, end : str, with the braces and the commas towards what is between
+    between : frozenset of str, the names that may stand there
     """
 
     start: str

@@ -95,6 +95,20 @@ class Take:
         """Whether it is an answer that is worth more than a failure: complete, or as much as its caller wanted."""
         return not self.transient and (self.complete or self.reason == "closed" or self.standing)
 
+    @property
+    def timed(self) -> bool:
+        """Whether its times were measured: foreign recordings tell none, and their gaps of 0 are not times."""
+        return self.extra.get("timed") is not False
+
+    @property
+    def duration_s(self) -> float | None:
+        """From sending the request to the end of the answer, in seconds; None where nobody measured."""
+        if not self.timed:
+            return None
+        if isinstance(self.body, Events) and self.body.chunks:
+            return self.body.duration_ms / 1000
+        return None if self.elapsed_ms is None else self.elapsed_ms / 1000
+
     def text(self) -> str:
         """Return the take as it stands in a file."""
         lines: list[dict[str, Any]] = [

@@ -62,13 +62,6 @@ class Totals:
     trouble: bool
 
 
-def duration_s(take: Take) -> float | None:
-    """Return the seconds that a take took when it was recorded, None where nobody measured."""
-    if isinstance(take.body, Events):
-        return take.body.duration_ms / 1000
-    return None if take.elapsed_ms is None else take.elapsed_ms / 1000
-
-
 def totals(interactions: Sequence[Interaction]) -> Totals:
     """Return the sums over `interactions`."""
     tokens: list[int] = []
@@ -78,7 +71,7 @@ def totals(interactions: Sequence[Interaction]) -> Totals:
             continue
         answer = fold(item.take)
         tokens += [count for count in (answer.input_tokens, answer.output_tokens) if count is not None]
-        took = duration_s(item.take)
+        took = item.take.duration_s
         if item.outcome == "replayed" and took is not None:
             saved.append(max(0.0, took - (item.served_s or 0.0)))
     trouble = any(item.outcome in ("missing", "blocked", "unsaved") for item in interactions)
@@ -174,7 +167,7 @@ def _card(item: Interaction) -> tuple[str, str]:
 
 def _facts(take: Take, answer: Answer) -> list[str]:
     facts = [str(take.status) if take.status != 200 else "", take.reason or ""]
-    took = duration_s(take)
+    took = take.duration_s
     facts.append(_seconds(took) if took is not None else "no timings recorded")
     if isinstance(take.body, Events) and take.body.chunks:
         facts.append(f"first chunk {_seconds(take.body.chunks[0].gap_ms / 1000)}, {len(take.body.chunks)} chunks")
