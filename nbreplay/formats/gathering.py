@@ -21,7 +21,7 @@ from nbreplay.core.take import Take
 from nbreplay.core.wire import is_deep
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
 
-__all__ = ["Counts", "Gathered", "files", "gather", "loaded_json", "put", "read_text", "refused"]
+__all__ = ["Counts", "Gathered", "each", "files", "gather", "loaded_json", "put", "read_text", "refused"]
 
 LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
 
@@ -95,19 +95,29 @@ def files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path
     raise StoreError(f"{path} is neither a file nor a folder: name the one that holds the recordings to import")
 
 
+def each(
+    paths: Iterable[Path], parse: Callable[[Path], Parsed]
+) -> Iterator[tuple[Path, list[tuple[Request, Take]] | RecordingFormatError]]:
+    """Yield every file with what it holds, or with an error where it cannot be read."""
+    for path in paths:
+        try:
+            yield path, list(parse(path))
+        except RecordingFormatError as error:
+            yield path, error
+        except OSError as error:
+            yield path, RecordingFormatError(f"{path} cannot be read: {error.strerror or error}")
+        except (RecursionError, TypeError, ValueError, KeyError, AttributeError, IndexError, NbreplayError) as error:
+            # A stranger's file may be wrong in any way; its siblings are read all the same.
+            why = f"it is not as such files are ({type(error).__name__}: {str(error)[:200]})"
+            yield path, refused(path, why)
+
+
 def gather(paths: Iterable[Path], parse: Callable[[Path], Parsed]) -> Iterator[Recording | RecordingFormatError]:
     """Yield an error for each file that cannot be read, then the recordings that all others make up together."""
     gathered = Gathered()
-    for path in paths:
-        try:
-            found = list(parse(path))
-        except RecordingFormatError as error:
-            yield error
-        except OSError as error:
-            yield RecordingFormatError(f"{path} cannot be read: {error.strerror or error}")
-        except (RecursionError, TypeError, ValueError, KeyError, AttributeError, IndexError, NbreplayError) as error:
-            # A stranger's file may be wrong in any way; its siblings are read all the same.
-            yield refused(path, f"it is not as such files are ({type(error).__name__}: {str(error)[:200]})")
+    for _, found in each(paths, parse):
+        if isinstance(found, RecordingFormatError):
+            yield found
         else:
             for request, take in found:
                 gathered.add(request, take)

@@ -21,7 +21,7 @@ from nbreplay.formats.llama_stack_names import file_of, folder_of, is_file, is_f
 from nbreplay.formats.llama_stack_requests import call_of, shape_of
 from nbreplay.formats.taking import taken
 
-__all__ = ["export", "parsed"]
+__all__ = ["OWN", "export", "parsed"]
 
 
 def parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
