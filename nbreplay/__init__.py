@@ -11,6 +11,7 @@ In Python::
 
     with nr.session("recordings", mode="auto") as s:
         ...
+    nr.load("recordings").interactions  # a pandas frame
 
 Nothing heavy is imported before it is asked for.
 """
@@ -40,6 +41,7 @@ _HOMES = {
     "Take": "nbreplay.core.take",
     "ToolError": "nbreplay.errors",
     "UnsafeRecordingError": "nbreplay.errors",
+    "load": "nbreplay.analysis.library",
     "session": "nbreplay.intercept.switch",
     "tool": "nbreplay.intercept.tools",
     "transport": "nbreplay.intercept.httpx",
@@ -63,6 +65,7 @@ __all__ = [
     "ToolError",
     "UnsafeRecordingError",
     "__version__",
+    "load",
     "load_ipython_extension",
     "session",
     "tool",
@@ -71,6 +74,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from nbreplay.analysis.library import load
     from nbreplay.core.log import Interaction
     from nbreplay.core.recording import Recording
     from nbreplay.core.session import Session

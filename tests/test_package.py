@@ -146,6 +146,13 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not loaded & {"filelock", "socket", "asyncio", "multiprocessing", "subprocess"}
 
 
+def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> None:
+    assert not loaded_by("from nbreplay.analysis import asked, columns, links, providers, rows, sources") & HEAVY
+    loaded = loaded_by("from nbreplay import load")
+    assert "pandas" in loaded
+    assert not loaded & (HEAVY - {"pandas", "numpy"})
+
+
 def test_replaying_needs_no_library_no_lock_and_no_socket() -> None:
     code = """
 from nbreplay import Session, Store

@@ -1,0 +1,1 @@
+"""Recordings as pandas frames. Imports pandas; needs no notebook."""

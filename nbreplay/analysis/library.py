@@ -1,0 +1,127 @@
+"""Library: recordings, or what a session did, as pandas frames that are built when first asked for."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import pandas as pd  # type: ignore[import-untyped]
+
+from nbreplay.analysis import columns, rows
+from nbreplay.analysis.frames import frame, repeated
+from nbreplay.analysis.links import tool_calls
+from nbreplay.analysis.sources import Row, Source, Trouble, read
+from nbreplay.errors import RecordingFormatError
+
+__all__ = ["Library", "load"]
+
+
+def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
+    """Read recordings, or what a session has done, as pandas frames.
+
+    Parameters
+    ----------
+    source : path, Store, Session, or a list of those
+        A folder that is a store or that holds llama-stack's recordings. Of a session, a row a call.
+    strict : bool
+        Whether a file that cannot be read is an error. If not, `Library.unread` tells of it.
+
+    Returns
+    -------
+    Library
+
+    Raises
+    ------
+    RecordingFormatError
+        Where `strict` and there is a file that cannot be read; it names up to ten.
+    StoreError
+        Where there is nothing of that name.
+    OptionError
+        For what is no source.
+
+    Examples
+    --------
+    >>> lib = nbreplay.load("recordings")
+    >>> lib.interactions.groupby("model").output_tokens.sum()
+    """
+    with _uncollected():
+        found, troubles = read(source)  # type: ignore[arg-type]
+    if strict and troubles:
+        files = len({trouble.file for trouble in troubles})
+        head = f"{files} files cannot be read as they are" if files > 1 else "a file cannot be read as it is"
+        listed = [f"- {trouble.reason}" for trouble in troubles[:10]]
+        more = [f"- and {len(troubles) - 10} more"] if len(troubles) > 10 else []
+        hint = "To go on with the others, say load(..., strict=False); .unread tells of these then"
+        raise RecordingFormatError("\n".join([f"{head}:", *listed, *more, hint]))
+    return Library(found, troubles)
+
+
+class Library:
+    """Recordings as frames; `nbreplay.load` makes it.
+
+    The columns are declared in `nbreplay.analysis.columns`. Times are seconds, absent where nobody recorded them.
+    """
+
+    def __init__(self, found: Sequence[Row], troubles: Sequence[Trouble] = ()) -> None:
+        self._told = [rows.Told(row) for row in found]
+        self._troubles = list(troubles)
+
+    def __repr__(self) -> str:
+        unread = f", {len(self._troubles)} unread" if self._troubles else ""
+        return f"Library({len(self._told)} interactions{unread})"
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @cached_property
+    def interactions(self) -> pd.DataFrame:
+        """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
+        with _uncollected():
+            served = any(told.row.outcome is not None for told in self._told)
+            if not served:
+                return frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
+            made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
+            return frame((*columns.INTERACTIONS, *columns.SERVED), made, index="interaction")
+
+    @cached_property
+    def messages(self) -> pd.DataFrame:
+        """A row a message, of those that went in and of those that came out."""
+        with _uncollected():
+            return self._many(columns.MESSAGES, [list(rows.messages(told)) for told in self._told])
+
+    @cached_property
+    def chunks(self) -> pd.DataFrame:
+        """A row a chunk of a stream."""
+        with _uncollected():
+            takes = [told.row.take for told in self._told]
+            return self._many(columns.CHUNKS, [[] if take is None else list(rows.chunks(take)) for take in takes])
+
+    @cached_property
+    def tool_calls(self) -> pd.DataFrame:
+        """A row a tool call that an answer asks for, with its result and where that comes from."""
+        with _uncollected():
+            return self._many(columns.TOOL_CALLS, tool_calls(self._told))
+
+    @cached_property
+    def unread(self) -> pd.DataFrame:
+        """A row a file that could not be read, or not all of it, with the reason."""
+        return frame(columns.UNREAD, self._troubles)
+
+    def _many(self, declared: Sequence[columns.Column], groups: Sequence[Sequence[Any]]) -> pd.DataFrame:
+        first = repeated([told.row.interaction for told in self._told], [len(group) for group in groups])
+        return frame(declared, (row for group in groups for row in group), first=first)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Hold the collector of cycles back: it would walk through all that is being read, again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
