@@ -18,7 +18,9 @@ from nbreplay.core.session import Session
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
-from nbreplay.formats import llama_stack
+from nbreplay.formats import known, llama_stack
+from nbreplay.formats.cassettes import ENDINGS
+from nbreplay.formats.gathering import files
 
 __all__ = ["Row", "Source", "Trouble", "read"]
 
@@ -104,12 +106,12 @@ class _Reading:
     def path(self, path: Path) -> None:
         if path.is_dir():
             store = Store(path)
-            if store.names() or not any(path.rglob("*.json")):
+            if store.names() or not files(path, ENDINGS):
                 self.store(store)
             else:
-                self.llama_stack(path)
-        elif path.suffix == ".json" and path.is_file():
-            self.llama_stack(path)
+                self.foreign(path)
+        elif path.suffix in ENDINGS and path.is_file():
+            self.foreign(path)
         elif path.exists():
             raise StoreError(f"{path} is a file, and no recording: name the folder that holds the recordings")
         else:
@@ -137,8 +139,8 @@ class _Reading:
             if other.name not in known:
                 self.troubles.append(Trouble(str(other), _stranger(str(other))))
 
-    def llama_stack(self, path: Path) -> None:
-        for file, found in llama_stack.read(path):
+    def foreign(self, path: Path) -> None:
+        for file, found in known.read(path):
             if isinstance(found, RecordingFormatError):
                 self.troubles.append(Trouble(str(file), str(found)))
                 continue

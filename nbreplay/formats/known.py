@@ -12,9 +12,9 @@ from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError
 from nbreplay.formats import cassettes, llama_stack, vcr
-from nbreplay.formats.gathering import Counts, files, gather, loaded_json, put, read_text
+from nbreplay.formats.gathering import Counts, each, files, gather, loaded_json, put, read_text
 
-__all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load"]
+__all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load", "read"]
 
 IMPORTS: Mapping[str, Callable[[Path, Path], list[tuple[Request, Take]]]] = {
     "llama-stack": llama_stack.parsed,
@@ -49,11 +49,25 @@ def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Re
     StoreError
         Where there is no such file or folder.
     """
+    yield from gather(*_found(source, form))
+
+
+def read(
+    source: str | os.PathLike[str], form: str | None = None
+) -> Iterator[tuple[Path, list[tuple[Request, Take]] | RecordingFormatError]]:
+    """Yield each foreign file with what it holds, or with an error where it cannot be read; see `load`."""
+    yield from each(*_found(source, form))
+
+
+def _found(
+    source: str | os.PathLike[str], form: str | None
+) -> tuple[list[Path], Callable[[Path], list[tuple[Request, Take]]]]:
+    """Return the files that there are, and what reads one of them."""
     if form is not None and form not in IMPORTS:
         raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
     root = Path(source).expanduser()
     endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
-    yield from gather(files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root))
+    return files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root)
 
 
 def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> Counts:
