@@ -7,13 +7,13 @@ Shared by the interceptors of urllib3 and of `http.client` itself, so that frami
 from __future__ import annotations
 
 import http
-import http.client
 import io
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from http import client as http_client
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,13 +35,13 @@ __all__ = ["Socket", "addressed", "body_bytes", "broken", "failed", "was_sent"]
 
 # Errors that a take may name. Nothing else from a file is looked up. Those of a call that was sent:
 _ANSWERING: dict[str, type[Exception]] = {
-    "BadStatusLine": http.client.BadStatusLine,
-    "HTTPException": http.client.HTTPException,
+    "BadStatusLine": http_client.BadStatusLine,
+    "HTTPException": http_client.HTTPException,
     "ReadError": ConnectionResetError,
     "ReadTimeout": TimeoutError,
     "ReadTimeoutError": TimeoutError,
-    "RemoteDisconnected": http.client.RemoteDisconnected,
-    "UnknownProtocol": http.client.UnknownProtocol,
+    "RemoteDisconnected": http_client.RemoteDisconnected,
+    "UnknownProtocol": http_client.UnknownProtocol,
 }
 _ERRORS: dict[str, type[Exception]] = {
     **_ANSWERING,
@@ -110,12 +110,12 @@ def failed(recorder: Recorder, error: BaseException, *, answering: bool = False)
     """Tell a recorder that its call ended in `error`; `answering` where it was sent already."""
     if isinstance(error, RecordingMissing):
         return
-    if not isinstance(error, OSError | http.client.HTTPException):
+    if not isinstance(error, OSError | http_client.HTTPException):
         # The program was interrupted, or the call is one that cannot be sent: no answer to keep.
         recorder.interrupt()
         return
     names = [kind.__name__ for kind in type(error).__mro__]
-    if answering and not isinstance(error, http.client.HTTPException):
+    if answering and not isinstance(error, http_client.HTTPException):
         names = ["ReadTimeoutError" if isinstance(error, TimeoutError) else "ReadError"]
     recorder.fail(next(name for name in names if name in _ERRORS), str(error))
 

@@ -5,8 +5,8 @@ What is noted is the body, out of its chunks; how it is compressed is left to wh
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable
+from http import client as http_client
 from typing import Any
 
 from nbreplay.core.recorder import Recorder
@@ -30,8 +30,8 @@ class Tee:
     def __init__(self, recorder: Recorder, kind: Callable[..., Any], begun: Callable[[Any], None]) -> None:
         self._recorder, self._kind, self._begun = recorder, kind, begun
 
-    def __call__(self, *args: Any, **options: Any) -> http.client.HTTPResponse:
-        made: http.client.HTTPResponse = self._kind(*args, **options)
+    def __call__(self, *args: Any, **options: Any) -> http_client.HTTPResponse:
+        made: http_client.HTTPResponse = self._kind(*args, **options)
 
         def begin() -> None:
             del made.begin  # the class has it: a response that refers to itself would not go when it is let go of
@@ -52,7 +52,7 @@ class Tee:
 class _Noting:
     """The file that a response reads its body from, noting what is read, out of its chunks."""
 
-    def __init__(self, response: http.client.HTTPResponse, recorder: Recorder) -> None:
+    def __init__(self, response: http_client.HTTPResponse, recorder: Recorder) -> None:
         self._file, self._recorder = response.fp, recorder
         self._size, self._length = 0, response.length
         self._chunks = Chunks() if response.chunked else None
