@@ -335,6 +335,19 @@ def test_a_library_that_is_imported_after_the_session_began(provider: Provider, 
     assert in_a_process(code, provider.url, str(store), http.__name__, cwd=tmp_path) == "['recorded']"
 
 
+def test_http_client_that_is_imported_after_the_session_began(tmp_path: Path, store: Path) -> None:
+    code = """
+        import sys
+        import nbreplay as nr
+        from nbreplay.intercept import hooks
+        with nr.session(sys.argv[1], mode="record"):
+            assert "http.client" not in sys.modules
+            import http.client
+            print(hooks.problems())
+    """
+    assert in_a_process(code, str(store), cwd=tmp_path) == "[]"
+
+
 def test_a_library_that_is_imported_after_the_session_ended(tmp_path: Path, store: Path) -> None:
     code = """
         import sys
