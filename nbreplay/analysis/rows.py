@@ -13,13 +13,13 @@ from nbreplay.analysis.asked import Message, messages_of, number, prompt_key, to
 from nbreplay.analysis.providers import provider_of
 from nbreplay.analysis.sources import Row
 from nbreplay.core.fold import Folded
+from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import dicts, values
 from nbreplay.core.reader import Reader
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.core.wire import Json
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.llama_stack_requests import verbatim
 
 __all__ = ["Told", "chunks", "interaction", "messages", "tool_error", "tool_value"]
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from nbreplay.errors import OptionError
+from nbreplay.errors import OptionError, RecordingFormatError
 
-__all__ = ["MASKED", "Normaliser", "replace_ids", "without_made_up"]
+__all__ = ["MASKED", "Normaliser", "replace_ids", "verbatim", "without_made_up"]
 
 MASKED = "[masked]"
 """What stands where a mask has matched."""
@@ -200,3 +200,36 @@ def _replaced(
 
 def _refers(name: str) -> bool:
     return name.endswith(("_id", "_ids")) or name in ("conversation", "container")
+
+
+_STANDS_FOR = re.compile(r"@(?:\d+|k1:[0-9a-f]{64})")
+
+
+def verbatim(body: Any, ids: tuple[str, ...]) -> Any:
+    """Return a canonical body with the ids that its request carried: undo `replace_ids`.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where there are others than it has places for.
+    """
+    left, found = list(ids), dict[str, str]()
+
+    def restored(node: Any, name: str = "") -> Any:
+        if isinstance(node, dict):
+            # In the order in which they were replaced.
+            done = {key: restored(node[key], key) for key in sorted(node)}
+            return {key: done[key] for key in node}
+        if isinstance(node, list):
+            return [restored(item, name) for item in node]
+        known = name in _REFERENCES or _refers(name)
+        if ids and known and isinstance(node, str) and _STANDS_FOR.fullmatch(node):
+            if node not in found and left:
+                found[node] = left.pop(0)
+            return found.get(node, node)
+        return node
+
+    made = restored(body)
+    if left:
+        raise RecordingFormatError("the ids of its request cannot be put back into their places")
+    return made

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from nbreplay.core.normalise import verbatim
 from nbreplay.core.request import Call
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
 from nbreplay.formats import google_genai
 from nbreplay.formats.taking import header_pairs
 
-__all__ = ["call_of", "request_of", "shape_of", "verbatim"]
+__all__ = ["call_of", "request_of", "shape_of"]
 
 Origin = dict[str, Any]
 
@@ -31,8 +32,6 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "/api/generate": {"stream": False},
 }
 _VERSION = "_sdk_version"
-_ID_FIELDS = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "id"})
-_ID = re.compile(r"@(?:\d+|k1:[0-9a-f]{64})")
 
 
 def shape_of(request: Mapping[str, Any]) -> str:
@@ -215,33 +214,3 @@ def _arguments(body: dict[str, Any], origin: Mapping[str, Any]) -> dict[str, Any
     if extra is not None:
         made["extra_body"] = {name: body[name] for name in extra if name in body}
     return {**made, **origin.get("arguments", {})}
-
-
-def verbatim(body: Any, ids: tuple[str, ...]) -> Any:
-    """Return a canonical body with the ids that its request carried.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where there are others than it has places for.
-    """
-    left, found = list(ids), dict[str, str]()
-
-    def restored(node: Any, name: str = "") -> Any:
-        if isinstance(node, dict):
-            # In the order in which they were replaced.
-            done = {key: restored(node[key], key) for key in sorted(node)}
-            return {key: done[key] for key in node}
-        if isinstance(node, list):
-            return [restored(item, name) for item in node]
-        known = name in _ID_FIELDS or name.endswith(("_id", "_ids")) or name in ("conversation", "container")
-        if ids and known and isinstance(node, str) and _ID.fullmatch(node):
-            if node not in found and left:
-                found[node] = left.pop(0)
-            return found.get(node, node)
-        return node
-
-    made = restored(body)
-    if left:
-        raise RecordingFormatError("the ids of its request cannot be put back into their places")
-    return made
