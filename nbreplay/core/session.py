@@ -134,14 +134,16 @@ class Session:
             return None
         started = time.perf_counter()
         try:
-            if mode is Mode.RECORD:
-                request = self._request(call, Redactor(call.tokens))
-                self.store.find(request.kind, request.key)
-            else:
+            recording = None
+            if mode is not Mode.RECORD:
                 request, recording = self._looked_up(call)
                 replay = self._replayed(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
+            if mode is Mode.RECORD or recording is not None:
+                # What is written is without its secrets, ids too, whatever was looked up.
+                request = self._request(call, Redactor(call.tokens))
+                self.store.find(request.kind, request.key)
             self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)

@@ -911,3 +911,19 @@ def test_an_answer_that_cannot_be_taken_down_costs_its_caller_nothing(store: Pat
     with pytest.warns(UserWarning, match="has its answer all the same"):
         recorder.end()
     assert [item.outcome for item in made.interactions] == ["unsaved"]
+
+
+def test_an_id_that_looks_like_a_secret_is_not_kept_whichever_take_it_is(store: Path) -> None:
+    own = SECRET
+    function = {"name": "f", "arguments": "{}"}
+    messages = [
+        {"role": "user", "content": "go on"},
+        {"role": "assistant", "tool_calls": [{"id": own, "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": own, "content": "done"},
+    ]
+    auto = session(store, "auto")
+    for value in (N1, N2):
+        record(auto, call({"model": "m", "messages": messages}), value)
+    (path,) = store.glob("*.json")
+    assert own not in path.read_text()
+    assert len(auto.interactions) == 2
