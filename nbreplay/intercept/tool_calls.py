@@ -6,6 +6,7 @@ Shared by `nbreplay.tool` and by what hooks into the tools of other libraries.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 import typing
@@ -25,6 +26,9 @@ from nbreplay.intercept.codec import UNKNOWN, Codec, arguments_of
 __all__ = ["Tool", "annotated", "line_of"]
 
 _JSON = "application/json"
+
+# A tool that is hooked into is made anew for each call, and what validates its results takes longest.
+_codec = functools.lru_cache(maxsize=256)(Codec)
 
 _names: weakref.WeakKeyDictionary[Session, dict[str, str]] = weakref.WeakKeyDictionary()
 """What has been called as a tool in a session, by the tool's name."""
@@ -52,7 +56,10 @@ class Tool:
 
     def __init__(self, name: str, own: str, returns: Any = UNKNOWN, raises: tuple[type[Exception], ...] = ()) -> None:
         self.name, self.own = name, own
-        self.codec = Codec(returns, raises, name)
+        try:
+            self.codec = _codec(returns, raises, name)
+        except TypeError:  # a type that cannot be hashed
+            self.codec = Codec(returns, raises, name)
 
     def ask(self, given: Callable[[], Mapping[str, Any]]) -> Replay | Recorder | None:
         """Return what becomes of a call with the arguments that `given` returns, by name.
