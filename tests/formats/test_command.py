@@ -23,7 +23,6 @@ version: 1
 @pytest.fixture
 def mixed(tmp_path: Path) -> Path:
     """A folder with a recording of llama-stack's, a cassette, another in JSON, and a file that is neither."""
-    pytest.importorskip("yaml")
     folder = written(tmp_path / "in", chat(), "{")
     (folder / "one.yaml").write_text(CASSETTE)
     answer = {"status": {"code": 200}, "headers": {}, "body": {"string": "other"}}

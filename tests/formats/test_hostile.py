@@ -183,7 +183,6 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("yaml")
     error = refused(cassette(tmp_path / "in", BOMBS[name]), tmp_path / "store")
     assert isinstance(error, UnsafeRecordingError)
     assert "one.yaml" in str(error)
@@ -195,7 +194,6 @@ def test_yaml_that_is_more_than_data_is_refused(tmp_path: Path, name: str) -> No
     ["[" * 5000, "version: 1\ninteractions: 1\n", "a: b: c", "version: 2\ninteractions: []\n", "- request: {}\n"],
 )
 def test_yaml_that_is_no_cassette_is_named(tmp_path: Path, text: str) -> None:
-    pytest.importorskip("yaml")
     assert "one.yaml" in str(refused(cassette(tmp_path / "in", text), tmp_path / "store"))
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import vcr
+from cassetter import _core as core
 
 import nbreplay as nr
 from nbreplay.core.recording import Recording
@@ -65,11 +67,9 @@ def plain(url: str) -> bytes:
 @pytest.mark.parametrize("serializer", ["yaml", "json"])
 @pytest.mark.parametrize("ask", [calls, plain])
 def test_what_vcrpy_has_recorded_replays_the_same(tmp_path: Path, serializer: str, ask: Callable[[str], Any]) -> None:
-    recorder = pytest.importorskip("vcr")
-    pytest.importorskip("yaml")
     path = tmp_path / "in" / f"one.{serializer}"
     with Provider() as provider:
-        with recorder.VCR(serializer=serializer).use_cassette(str(path), allow_playback_repeats=False) as cassette:
+        with vcr.VCR(serializer=serializer).use_cassette(str(path), allow_playback_repeats=False) as cassette:
             before = ask(provider.url)
             assert len(cassette)
         url = provider.url
@@ -85,7 +85,6 @@ def test_what_vcrpy_has_recorded_replays_the_same(tmp_path: Path, serializer: st
 
 
 def test_what_cassetter_has_recorded_replays_the_same(tmp_path: Path) -> None:
-    core = pytest.importorskip("cassetter._core")
     answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
     body = {"messages": MESSAGES, "model": "m"}
     made = core.Cassette()
@@ -119,10 +118,8 @@ def test_what_cassetter_has_recorded_replays_the_same(tmp_path: Path) -> None:
 
 
 def test_a_key_never_comes_into_the_store(tmp_path: Path) -> None:
-    recorder = pytest.importorskip("vcr")
-    pytest.importorskip("yaml")
     path = tmp_path / "one.yaml"
-    with Provider() as provider, recorder.VCR().use_cassette(str(path)), sdk("sync", provider.url) as client:
+    with Provider() as provider, vcr.VCR().use_cassette(str(path)), sdk("sync", provider.url) as client:
         client.chat.completions.create(model="test/echo-key", messages=MESSAGES)
         stream = client.chat.completions.create(model="test/echo-key+words=5", messages=MESSAGES, stream=True)
         assert list(stream)
