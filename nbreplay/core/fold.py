@@ -98,9 +98,10 @@ class Folded:
             if value is not None:
                 pieces = reader.read(value, event)
                 if reader.whole:
-                    self._start_anew(pieces)
-                for piece in pieces:
-                    self._add(at, piece)
+                    self._replace(at, pieces)
+                else:
+                    for piece in pieces:
+                        self._add(at, piece)
 
     def text(self, kind: str = "text", choice: int = 0) -> str:
         """Return all that was said of a kind."""
@@ -129,11 +130,14 @@ class Folded:
             call.name += piece.name
         call.arguments.append(piece.text)
 
-    def _start_anew(self, pieces: list[Piece]) -> None:
-        """Forget what was said, for a whole answer comes now; but not when it was."""
-        self.said = {}
-        kept = {piece.call: self.calls[piece.call] for piece in pieces if piece.call in self.calls}
-        self.calls = {key: Called(first_ms=call.first_ms, last_ms=call.last_ms) for key, call in kept.items()}
+    def _replace(self, at: int, pieces: list[Piece]) -> None:
+        """Put a whole answer in place of what was said; not in place of when it was said."""
+        before, self.calls, self.said = self.calls, {}, {}
+        for piece in pieces:
+            self._add(at, piece)
+        for key, call in self.calls.items():
+            if key in before:
+                call.first_ms, call.last_ms = before[key].first_ms, before[key].last_ms
 
 
 def fold(take: Take) -> Answer:

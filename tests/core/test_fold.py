@@ -276,6 +276,23 @@ _NAMES = st.sampled_from(
         "content_block",
         "partial_json",
         "status",
+        "messages",
+        "input",
+        "system",
+        "contents",
+        "tools",
+        "role",
+        "id",
+        "tool_call_id",
+        "toolUse",
+        "toolResult",
+        "functionResponse",
+        "start",
+        "outputs",
+        "bytes",
+        "thinking",
+        "summary",
+        "item_id",
     ]
 )
 _TYPES = st.sampled_from(
@@ -288,17 +305,23 @@ _TYPES = st.sampled_from(
         "tool_use",
         "text",
         "response",
+        "tool_result",
+        "function_call_output",
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "reasoning",
     ]
 )
 
 
-@given(
-    st.recursive(
-        st.none() | st.integers() | _TYPES,
-        lambda inner: st.lists(inner) | st.dictionaries(_NAMES, inner),
-        max_leaves=25,
-    )
+odd_values = st.recursive(
+    st.none() | st.integers() | _TYPES,
+    lambda inner: st.lists(inner) | st.dictionaries(_NAMES, inner),
+    max_leaves=25,
 )
+
+
+@given(odd_values)
 def test_nothing_that_looks_like_an_answer_is_too_odd(value: Any) -> None:
     assert isinstance(folded(value), Answer)
     assert isinstance(folded(value, value, stream="sse"), Answer)
