@@ -1,4 +1,7 @@
-"""Library: recordings, or what a session did, as pandas frames that are built when first asked for."""
+"""Library: recordings, or what a session did, as pandas frames that are built when first asked for.
+
+Reading is eager, so that what cannot be read is known at once; folding and building are not.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from nbreplay.analysis import columns, rows
 from nbreplay.analysis.frames import frame, repeated
 from nbreplay.analysis.links import tool_calls
 from nbreplay.analysis.sources import Row, Source, Trouble, read
+from nbreplay.core.session import Session
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Library", "load"]
@@ -56,7 +60,8 @@ def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
         more = [f"- and {len(troubles) - 10} more"] if len(troubles) > 10 else []
         hint = "To go on with the others, say load(..., strict=False); .unread tells of these then"
         raise RecordingFormatError("\n".join([f"{head}:", *listed, *more, hint]))
-    return Library(found, troubles)
+    given = source if isinstance(source, list | tuple) else [source]
+    return Library(found, troubles, served=any(isinstance(one, Session) for one in given))
 
 
 class Library:
@@ -65,9 +70,10 @@ class Library:
     The columns are declared in `nbreplay.analysis.columns`. Times are seconds, absent where nobody recorded them.
     """
 
-    def __init__(self, found: Sequence[Row], troubles: Sequence[Trouble] = ()) -> None:
+    def __init__(self, found: Sequence[Row], troubles: Sequence[Trouble] = (), *, served: bool = False) -> None:
         self._told = [rows.Told(row) for row in found]
         self._troubles = list(troubles)
+        self._served = served
 
     def __repr__(self) -> str:
         unread = f", {len(self._troubles)} unread" if self._troubles else ""
@@ -80,8 +86,7 @@ class Library:
     def interactions(self) -> pd.DataFrame:
         """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
         with _uncollected():
-            served = any(told.row.outcome is not None for told in self._told)
-            if not served:
+            if not self._served:
                 return frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
             made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
             return frame((*columns.INTERACTIONS, *columns.SERVED), made, index="interaction")

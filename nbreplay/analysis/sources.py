@@ -217,5 +217,5 @@ def _other_name(path: str, kind: str, key: str) -> str:
 
 def _stranger(path: str) -> str:
     return (
-        f"{path} cannot be read: it has no name of a recording (kind-0123456789abcdef.json). Move it out of the store"
+        f"{path} is not read: its name is none of a recording (kind-0123456789abcdef.json). Move it out of the store"
     )
