@@ -381,3 +381,8 @@ def test_text_of_a_message() -> None:
     assert text_of("a") == text_of([{"type": "text", "text": "a"}]) == "a"
     assert text_of(None) == text_of([]) == text_of([None, "x"]) == ""
     assert last_user_text(request(chat("hi"))) == "hi"
+
+
+@pytest.mark.parametrize("shared", [chunk({"content": "x"}), block_delta(0, type="text_delta", text="x")])
+def test_chunks_that_are_all_alike_are_each_of_them_said(shared: dict[str, Any]) -> None:
+    assert folded(shared, shared, shared, shared, stream="sse").text == "xxxx"
