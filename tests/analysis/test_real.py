@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,11 @@ def told(source: str) -> tuple[Library, dict[str, Counted]]:
         takes = {str(path): counting.own(path) for path in OWN.glob("*.json")}
         counted = {key: next(takes[file]) for key, file in lib.interactions.file.items()}
     return lib, counted
+
+
+def joined(texts: Any) -> str:
+    """The texts that there are, one after the other."""
+    return "".join(texts.dropna())
 
 
 SOURCES = pytest.mark.parametrize("source", ["own", "llama-stack"])
@@ -65,12 +71,12 @@ def test_tokens_are_those_in_the_files(source: str) -> None:
 def test_the_text_is_that_in_the_files(source: str) -> None:
     lib, counted = told(source)
     out = lib.messages[lib.messages.direction == "output"]
-    said = out[out.content_type != "reasoning"].groupby("interaction", observed=True).content.sum()
+    said = out[out.content_type != "reasoning"].groupby("interaction", observed=True).content.agg(joined)
     assert {key: text for key, text in said.items() if text} == {k: v.text for k, v in counted.items() if v.text}
     thought = out[out.content_type == "reasoning"].set_index("interaction").content
     assert dict(thought.items()) == {key: value.reasoning for key, value in counted.items() if value.reasoning}
     assert lib.interactions.output_chars.sum() == sum(len(value.text) for value in counted.values()) > 0
-    spoken = lib.chunks[lib.chunks.kind == "text"].groupby("interaction", observed=True).text.sum()
+    spoken = lib.chunks[lib.chunks.kind == "text"].groupby("interaction", observed=True).text.agg(joined)
     streamed = {key: value.text for key, value in counted.items() if value.chunks and value.text}
     assert {key: spoken.get(key) for key in streamed} == streamed
 

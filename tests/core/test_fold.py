@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from nbreplay.core.cutting import events_of
 from nbreplay.core.fold import Answer, ToolCall, fold, last_user_text, text_of
+from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.wire import plain_body
 from tests.core.making import JSON, call, chat, json_values, request, take
 
@@ -386,3 +387,5 @@ def test_text_of_a_message() -> None:
 @pytest.mark.parametrize("shared", [chunk({"content": "x"}), block_delta(0, type="text_delta", text="x")])
 def test_chunks_that_are_all_alike_are_each_of_them_said(shared: dict[str, Any]) -> None:
     assert folded(shared, shared, shared, shared, stream="sse").text == "xxxx"
+    # As a file may hold them, whoever wrote it.
+    assert fold(take(Events((Chunk(1, {}),) * 4, fields=tuple(shared), common=shared))).text == "xxxx"
