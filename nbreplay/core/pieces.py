@@ -10,7 +10,8 @@ from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
 from nbreplay.core.stream import Events
-from nbreplay.core.wire import Json
+from nbreplay.core.wire import Blob, Json, Text
+from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Piece", "Tray", "arguments_text", "dicts", "text", "text_of", "values"]
 
@@ -42,6 +43,7 @@ class Piece(NamedTuple):
 
 # What never tells a chunk's kind: chunks that share only these need not be put together first.
 _IDLE = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "usage", "provider"})
+_LARGEST = 256 << 20  # bytes; of a larger body nothing is told
 _BLOCK_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "function_call")
 
 
@@ -61,10 +63,23 @@ def values(body: object) -> Iterator[tuple[int, dict[str, Any] | None, str | Non
                 common = {}
             else:
                 yield at, body.value(chunk), chunk.event
-    elif isinstance(body, Json):
-        for value in body.value if isinstance(body.value, list) else (body.value,):
+    elif body is not None:
+        whole = body.value if isinstance(body, Json) else _parsed(body)
+        for value in whole if isinstance(whole, list) else (whole,):
             if isinstance(value, dict):
                 yield 0, value, None
+
+
+def _parsed(body: object) -> Any:
+    """Return the JSON of a body that is kept as text, since it would not be written alike, or in a file of its own."""
+    try:
+        if isinstance(body, Text):
+            return json.loads(body.text) if body.text.lstrip()[:1] in ("{", "[") else None
+        if isinstance(body, Blob) and body.size <= _LARGEST and next(body.pieces(), b"").lstrip()[:1] in (b"{", b"["):
+            return json.loads(body.data())
+    except (ValueError, RecursionError, OSError, RecordingFormatError):
+        pass
+    return None
 
 
 class Tray:

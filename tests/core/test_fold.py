@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nbreplay.core.cutting import events_of
 from nbreplay.core.fold import Answer, ToolCall, fold, last_user_text, text_of
 from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.wire import plain_body
+from nbreplay.core.wire import Blob, Text, plain_body
 from tests.core.making import JSON, call, chat, json_values, request, take
 
 
@@ -382,6 +382,18 @@ def test_text_of_a_message() -> None:
     assert text_of("a") == text_of([{"type": "text", "text": "a"}]) == "a"
     assert text_of(None) == text_of([]) == text_of([None, "x"]) == ""
     assert last_user_text(request(chat("hi"))) == "hi"
+
+
+def test_json_that_is_kept_as_text_or_in_a_file_of_its_own_is_read_as_json() -> None:
+    said = b'{"choices" :[{"message":\t{"content": "Tokyo"}}],\n\n"usage":{"prompt_tokens":7}}'
+    odd = plain_body(said, JSON)
+    assert isinstance(odd, Text)
+    large = plain_body(b'{"padding": "' + b"x" * (1 << 20) + b'", ' + said[1:], JSON)
+    assert isinstance(large, Blob)
+    for body in (odd, large):
+        assert (fold(take(body)).text, fold(take(body)).input_tokens) == ("Tokyo", 7)
+    assert fold(take(Text('{"broken'))) == fold(take(Blob.of(b"{broken"))) == fold(take(Text("[1]"))) == Answer()
+    assert fold(take(Blob("blob-" + "0" * 32 + ".bin", 9, path="there is none"))) == Answer()
 
 
 @pytest.mark.parametrize("shared", [chunk({"content": "x"}), block_delta(0, type="text_delta", text="x")])
