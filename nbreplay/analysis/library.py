@@ -29,7 +29,7 @@ def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
     Parameters
     ----------
     source : path, Store, Session, or a list of those
-        A folder that is a store or that holds llama-stack's recordings. Of a session, a row a call.
+        A folder that is a store, or that holds llama-stack's recordings or VCR cassettes. Of a session, a row a call.
     strict : bool
         Whether a file that cannot be read is an error. If not, `Library.unread` tells of it.
 

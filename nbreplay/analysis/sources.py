@@ -1,4 +1,4 @@
-"""Sources of frames: stores, folders of llama-stack's recordings, sessions; read into one row a take or a call.
+"""Sources of frames: stores, recordings of others, sessions; read into one row a take or a call.
 
 Imports no pandas. What cannot be read becomes a `Trouble` that names its file; nothing is left out in silence.
 """
@@ -216,6 +216,4 @@ def _other_name(path: str, kind: str, key: str) -> str:
 
 
 def _stranger(path: str) -> str:
-    return (
-        f"{path} is not read: its name is none of a recording (kind-0123456789abcdef.json). Move it out of the store"
-    )
+    return f"{path} is not read: its name is none of a recording (kind-0123456789abcdef.json). Move it out of the store"

@@ -37,12 +37,6 @@ def test_several_sources_and_recordings_of_others(store: Path, tmp_path: Path, c
     assert list(nr.load(session).interactions.outcome) == ["recorded"]
 
 
-def test_an_empty_store_has_every_column(tmp_path: Path) -> None:
-    lib = nr.load(tmp_path)
-    assert [len(frame) for frame in (lib.interactions, lib.messages, lib.chunks, lib.tool_calls)] == [0] * 4
-    assert "duration_s" in lib.interactions
-
-
 def test_what_cannot_be_read_is_named_or_told_of(tmp_path: Path, cassettes: Path) -> None:
     (cassettes / "broken.json").write_text("{")
     with pytest.raises(nr.RecordingFormatError, match=r"(?s)broken\.json.*strict=False"):
