@@ -10,9 +10,13 @@ import openai
 
 import nbreplay as nr
 from tests.clients import outcomes
-from tests.sdks.openai_client import PARAMETERS
 from tests.sdks.server import Server
 
+PARAMETERS = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+    "required": ["city", "days"],
+}
 TOOLS = [{"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}]
 
 
