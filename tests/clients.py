@@ -7,10 +7,12 @@ well as what is async; `call` runs it to its end with a client of the flavour as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import inspect
+import signal
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -157,3 +159,21 @@ def in_threads(ask: Callable[[Any], Any], items: Iterable[Any]) -> None:
         thread.start()
     for thread in threads:
         thread.join(120)
+
+
+@contextlib.contextmanager
+def ctrl_c(after: float = 0.1) -> Iterator[None]:
+    """Interrupt this thread, as Ctrl-C does; again, should it have been about to wait when the first signal came."""
+    over, own = threading.Event(), threading.get_ident()
+
+    def interrupt() -> None:
+        while not over.wait(after):
+            signal.pthread_kill(own, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -136,7 +136,8 @@ class Server:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
             if part in (HOLD, WAIT):
-                (self.go if part == HOLD else self._over).wait(20)
+                if not (self.go if part == HOLD else self._over).wait(20):
+                    return False  # nobody came: whoever reads on is not to wait for ever
             elif not part:
                 return False
             else:

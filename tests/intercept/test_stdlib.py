@@ -28,7 +28,7 @@ from nbreplay.core.blob import Blob
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.intercept import stdlib as hook
-from tests.clients import in_threads, outcomes, recordings, takes
+from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
 from tests.intercept.raw import (
     CREDENTIALS,
     HOLD,
@@ -441,8 +441,7 @@ def test_an_interrupt_is_kept_as_one(server: Server, store: Path) -> None:
     url = server.say("/events", chunked(*EVENTS, **SSE)[:-30], WAIT)
     with nr.session(store, mode="record"), urllib.request.urlopen(url) as answer:
         assert answer.read1() == EVENTS[0]
-        with pytest.raises(KeyboardInterrupt):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt), ctrl_c():
             answer.read()
     (take,) = takes(store)
     assert (take.complete, take.reason) == (False, "interrupted")

@@ -31,7 +31,7 @@ from nbreplay.core.stream import Events
 from nbreplay.core.wire import Json
 from nbreplay.intercept import guard, switch
 from nbreplay.intercept import urllib3 as hook
-from tests.clients import in_threads, outcomes, recordings, takes
+from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
 from tests.intercept.raw import (
     CREDENTIALS,
     HOLD,
@@ -606,8 +606,7 @@ def test_an_interrupt_is_kept_as_one(server: Server, store: Path) -> None:
         answer = client.get(url, stream=True)
         pieces = answer.iter_content(None)
         assert next(pieces) == EVENTS[0]
-        with pytest.raises(KeyboardInterrupt):
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt), ctrl_c():
             list(pieces)
         answer.close()
     (take,) = takes(store)
