@@ -42,6 +42,7 @@ def choose(
     host: str,
     ids: tuple[str, ...],
     cell: CellRef | None,
+    task: int | None = None,
     *,
     replaying: bool,
 ) -> tuple[Take | None, bool]:
@@ -58,6 +59,8 @@ def choose(
     ids : tuple of str
         The ids in the request, verbatim.
     cell : CellRef or None
+    task : int or None
+        Which of several tasks made together asks.
     replaying : bool
         Under ``replay``, not ``auto``.
     """
@@ -75,7 +78,7 @@ def choose(
         candidates = [take for take in candidates if not replaces(take)]
     if not candidates:
         return None, False
-    return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take))), foreign
+    return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take), take.task != task)), foreign
 
 
 def placed(

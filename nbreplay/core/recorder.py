@@ -24,6 +24,7 @@ from nbreplay.core.scrub import scrubbed
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
+from nbreplay.core.tasks import task_rank
 from nbreplay.core.wire import LARGE, encode_json, inflated, is_textual, plain_body
 from nbreplay.errors import NbreplayError
 
@@ -69,6 +70,7 @@ class Recorder:
     ) -> None:
         self.keeper, self.request, self.call = keeper, request, call
         self.run, self.order, self.mode, self.place = run, order, mode, place
+        self.task = task_rank()
         self.status: int | None = None
         self.headers: list[tuple[str, str]] = []
         self.content_type = ""
@@ -231,6 +233,7 @@ class Recorder:
             elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
             error=error,
             rpc_id=self.request.rpc_id,
+            task=self.task,
             standing=bool(reason)
             and reason != "dropped"
             and stands(self.call, self.request, self.status, self.content_type),

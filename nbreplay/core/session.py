@@ -25,6 +25,7 @@ from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.standing import again, held
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
+from nbreplay.core.tasks import task_rank
 from nbreplay.core.wire import LARGE, Text
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from nbreplay.core.explain import Miss
 
 __all__ = ["Session"]
+
+_PLACEHOLDER = PLACEHOLDER.encode()
 
 
 class Session:
@@ -194,9 +197,10 @@ class Session:
         slot = (self.store.identity, request.key)
         take, note = None, ""
         if recording is not None:
+            wanted = call.host, request.ids, run.ref, task_rank()
             with run.lock:
                 left = run.unused(slot, recording, replaying)
-                take, foreign = choose(recording.takes, left, call.host, request.ids, run.ref, replaying=replaying)
+                take, foreign = choose(recording.takes, left, *wanted, replaying=replaying)
                 if take is not None:
                     run.use(slot, take, replaying)
             if take is not None and foreign:
@@ -208,8 +212,7 @@ class Session:
         if take is None:
             from nbreplay.core.explain import used_up
 
-            times = len(recording.takes) if recording is not None else 0
-            # Nothing else takes a place under replay.
+            times = len(recording.takes) if recording is not None else 0  # and only misses take places under replay
             self._miss(call, request, run, mode, used_up(times, times - len(left) + run.place(slot)) if times else "")
         answer = held(call, take, recording) if call.method == "GET" else take
         if request.rpc_id is not None:
@@ -295,6 +298,3 @@ class Session:
 
     def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
-
-
-_PLACEHOLDER = PLACEHOLDER.encode()

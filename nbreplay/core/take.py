@@ -63,6 +63,8 @@ class Take:
         The id of the JSON-RPC request, which the answer repeats.
     standing : bool
         Whether it stayed open until its caller left, as such streams do: nothing of it is missing.
+    task : int or None
+        Which of several asyncio tasks made together asked, from 0: each is to get its own answer again.
     """
 
     recorded_at: str
@@ -82,6 +84,7 @@ class Take:
     extra: Mapping[str, Any] = field(default_factory=dict)
     rpc_id: RpcId | None = None
     standing: bool = False
+    task: int | None = None
 
     @property
     def transient(self) -> bool:
@@ -116,7 +119,8 @@ class Take:
         ]
         cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
         rpc = {} if self.rpc_id is None else {"rpc_id": self.rpc_id}
-        lines.append({"cell": cell, "ids": list(self.ids), **rpc})
+        task = {} if self.task is None else {"task": self.task}
+        lines.append({"cell": cell, "ids": list(self.ids), **task, **rpc})
         state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
         if self.reason:
             state["reason"] = self.reason
@@ -191,6 +195,9 @@ def take_from(data: dict[str, Any]) -> Take:
     rpc_id = get("rpc_id")
     if rpc_id is not None and not is_rpc_id(rpc_id):
         raise RecordingFormatError(f"its rpc_id is {rpc_id!r}")
+    task = get("task")
+    if task is not None and type(task) is not int:
+        raise RecordingFormatError(f"its task is {task!r}")
     return Take(
         at,
         host,
@@ -209,6 +216,7 @@ def take_from(data: dict[str, Any]) -> Take:
         {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
         rpc_id,
         bool(get("standing", False)),
+        task,
     )
 
 
@@ -221,6 +229,7 @@ _TAKE = frozenset(
             "error",
             "rpc_id",
             "standing",
+            "task",
             "json",
             "text",
             "blob",

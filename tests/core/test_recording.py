@@ -257,6 +257,8 @@ def changed(**fields: Any) -> str:
         (changed(headers="a"), "take 1"),
         (changed(reason="bored"), "reason"),
         (changed(elapsed_ms="1"), "elapsed_ms"),
+        (changed(task="1"), "task"),
+        (changed(task=True), "task"),
         (changed(ids="call_1"), "ids"),
         (changed(ids=[1]), "ids"),
         (changed(error="ReadError"), "take 1"),

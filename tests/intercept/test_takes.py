@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import nbreplay as nr
 from tests.clients import call, chat, gathered_chats, outcomes, recordings, said, sdk, takes, wait
 from tests.provider import Provider
 
+ROOT = Path(__file__).resolve().parents[2]
 TOOL = {
     "type": "function",
     "function": {
@@ -61,10 +64,68 @@ def test_calls_at_once_are_not_permuted(provider: Provider, store: Path) -> None
         live = asyncio.run(gathered_chats(provider.url, 3, model))
     assert sorted(live) == [f"answer {n} to: hello" for n in (1, 2, 3)]
     assert outcomes(session) == ["recorded"] * 3
-    assert answers(store) == live
     with nr.session(store, mode="replay"):
         assert asyncio.run(gathered_chats(provider.url, 3, model)) == live
     assert provider.hits == 3
+
+
+@pytest.mark.parametrize("recorded", [[0, 1, 2], [2, 0, 1]], ids=["recorded-in-order", "recorded-out-of-order"])
+@pytest.mark.parametrize("replayed", [[0, 1, 2], [2, 0, 1], [1, 2, 0]], ids=str)
+def test_calls_at_once_are_not_permuted_by_who_asks_first(
+    recorded: list[int], replayed: list[int], provider: Provider, store: Path
+) -> None:
+    """A client's first requests leave in the order in which threads look the platform up: in any."""
+
+    async def asked(order: list[int]) -> list[list[str]]:
+        turns = {who: asyncio.Event() for who in order}
+
+        async def ask(who: int) -> list[str]:
+            await turns[who].wait()
+            made = []
+            for _ in range(2):
+                made.append(await chat()(client))
+                following = order.index(who) + 1
+                if following < len(order):
+                    turns[order[following]].set()
+            return made
+
+        async with sdk("async", provider.url) as client:
+            turns[order[0]].set()
+            return await asyncio.gather(*map(ask, range(3)))
+
+    with nr.session(store, mode="record"):
+        live = asyncio.run(asked(recorded))
+    assert len({answer for own in live for answer in own}) == 6
+    with nr.session(store, mode="replay"):
+        assert asyncio.run(asked(replayed)) == live
+
+
+def test_the_first_calls_of_a_process_are_not_permuted(provider: Provider, store: Path) -> None:
+    """Its first lookup of the platform is slow: in every second process some other call left first."""
+    code = """
+import asyncio, json, sys
+import nbreplay as nr
+from tests.clients import gathered_chats
+with nr.session(sys.argv[2], mode=sys.argv[3]):
+    print(json.dumps(asyncio.run(gathered_chats(sys.argv[1], 12))))
+"""
+
+    def run(mode: str) -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", code, provider.url, str(store), mode],
+            env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout)
+        assert isinstance(answers, list)
+        return answers
+
+    live = run("record")
+    assert len(set(live)) == 12
+    assert [run("replay") for _ in range(4)] == [live] * 4
 
 
 def test_record_replaces_what_it_recorded_before(flavour: str, provider: Provider, store: Path) -> None:
