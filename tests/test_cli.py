@@ -18,7 +18,7 @@ from tests.clients import http, said
 from tests.provider import Provider
 from tests.testing.making import ASK, gone, notebook, recorded
 
-SCRIPT = "import sys; from nbreplay.cli import main; sys.exit(main())"
+SCRIPT = "import runpy; runpy.run_module('nbreplay', run_name='__main__')"
 
 
 def nbreplay(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:

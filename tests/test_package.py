@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "testing": {"errors", "core", "intercept", "notebook"},
     "_show": {"errors", "core", "notebook", "analysis"},
     "cli": {"errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
+    "__main__": {"cli"},
 }
 
 
