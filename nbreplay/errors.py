@@ -59,16 +59,29 @@ class ToolError(NbreplayError, TypeError):
 class RecordedToolError(NbreplayError):
     """A tool raised an exception when it was recorded, of a class that is neither built in nor among its ``raises=``.
 
+    Its `str` and `repr` are those of that exception: programs tell models of them, and what they say is part of the
+    request that follows.
+
     Parameters
     ----------
     type : str
         The name of that class.
     message : str
+    representation : str, optional
+        Its `repr`.
     """
 
-    def __init__(self, type: str, message: str) -> None:  # noqa: A002
-        super().__init__(f"{type}: {message}" if message else type)
+    def __init__(self, type: str, message: str, representation: str = "") -> None:  # noqa: A002
+        super().__init__(type, message, representation)
         self.type, self.message = type, message
+        self._representation = representation or f"{type}({message!r})"
+        self.add_note(f"When it was recorded it was {type}; named in raises= of the tool, it comes back as that.")
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __repr__(self) -> str:
+        return self._representation
 
 
 class NotebookMismatch(NbreplayError):

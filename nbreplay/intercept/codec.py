@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import builtins
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from pydantic import TypeAdapter
@@ -37,6 +37,10 @@ class Codec:
         Those that may come back as themselves, besides the built-in ones.
     name : str
         The tool's, for messages.
+    fallback : type, optional
+        What else it may return, where a result is not of `kind`; `UNKNOWN` for plain data. Nothing, if not given.
+    shapes : mapping of str to type, optional
+        More classes that a result may be of, by the names that they have in files.
 
     Raises
     ------
@@ -44,18 +48,34 @@ class Codec:
         Where no values of `kind` can be kept.
     """
 
-    def __init__(self, kind: Any, raises: tuple[type[Exception], ...], name: str) -> None:
-        self._name, self._raises = name, {error.__name__: error for error in raises}
+    def __init__(
+        self,
+        kind: Any,
+        raises: tuple[type[Exception], ...],
+        name: str,
+        *,
+        fallback: Any = None,
+        shapes: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.kind, self.raises = kind, raises
+        self._name, self._raised = name, {error.__name__: error for error in raises}
         self._frame = _is_frame(kind)
-        self._adapter: TypeAdapter[Any] | None = None
-        if kind is not UNKNOWN and not self._frame and kind is not Any:
-            try:
-                self._adapter = TypeAdapter(kind)
-            except Exception as error:  # pydantic has several for types that it does not know
-                raise ToolError(
-                    f"nbreplay cannot keep what the tool {name} returns ({kind!r}): {type(error).__name__}. "
-                    "Name another type with returns=, such as a dataclass, a pydantic model or dict"
-                ) from error
+        self._shapes = {tag: (shape, TypeAdapter(shape)) for tag, shape in (shapes or {}).items()}
+        self._adapters: dict[str, TypeAdapter[Any] | None] = {"value": self._adapter(kind)}
+        self._loose = fallback is not None
+        if self._loose:
+            self._adapters["plain"] = self._adapter(fallback)
+
+    def _adapter(self, kind: Any) -> TypeAdapter[Any] | None:
+        if kind is UNKNOWN or _is_frame(kind) or kind is Any:
+            return None
+        try:
+            return TypeAdapter(kind)
+        except Exception as error:  # pydantic has several for types that it does not know
+            raise ToolError(
+                f"nbreplay cannot keep what the tool {self._name} returns ({kind!r}): {type(error).__name__}. "
+                "Name another type with returns=, such as a dataclass, a pydantic model or dict"
+            ) from error
 
     def dump(self, value: Any) -> dict[str, Any]:
         """Return a result as JSON data.
@@ -65,7 +85,43 @@ class Codec:
         ToolError
             Where it would not come back as it is; the message says what to do.
         """
-        made = self._dumped(value)
+        if isinstance(value, bytes):
+            return {"bytes": base64.b64encode(value).decode("ascii")}
+        if _is_frame(type(value)):
+            return self._proved({"frame": _frame_data(value)}, value)
+        refused = None
+        for tag, one, bare in self._ways(type(value)):
+            try:
+                return self._proved(self._dumped(tag, one, value, bare), value)
+            except ToolError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    def _ways(self, kind: type) -> Iterator[tuple[str, TypeAdapter[Any] | None, bool]]:
+        for tag, (shape, shaped) in self._shapes.items():
+            if kind is shape:
+                # As it came, with what is not set left out; what a program made itself may need all of it.
+                yield tag, shaped, True
+                yield tag, shaped, False
+                return
+        for tag, adapter in self._adapters.items():
+            yield tag, adapter, False
+
+    def _dumped(self, tag: str, adapter: TypeAdapter[Any] | None, value: Any, bare: bool) -> dict[str, Any]:
+        try:
+            if adapter is not None:
+                data = adapter.dump_python(
+                    value, mode="json", warnings="error", by_alias=bare or None, exclude_unset=bare
+                )
+                return {tag: data}
+            json.dumps(value, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            raise self._refused(value, str(error)) from error
+        return {tag: value}
+
+    def _proved(self, made: dict[str, Any], value: Any) -> dict[str, Any]:
+        """Return what was made of a value if the value comes back out of it."""
         try:
             again = self.load(json.loads(json.dumps(made, allow_nan=False)))
         except (ValueError, TypeError, RecordingFormatError) as error:
@@ -74,23 +130,10 @@ class Codec:
             raise self._refused(value, "it would come back as something else")
         return made
 
-    def _dumped(self, value: Any) -> dict[str, Any]:
-        if isinstance(value, bytes):
-            return {"bytes": base64.b64encode(value).decode("ascii")}
-        if _is_frame(type(value)):
-            return {"frame": _frame_data(value)}
-        try:
-            if self._adapter is not None:
-                return {"value": self._adapter.dump_python(value, mode="json", warnings="error")}
-            json.dumps(value, allow_nan=False)
-        except (ValueError, TypeError) as error:
-            raise self._refused(value, str(error)) from error
-        return {"value": value}
-
     def _refused(self, value: Any, why: str) -> ToolError:
         return ToolError(
             f"nbreplay cannot keep what the tool {self._name} returned, a {type(value).__name__}: {why}. "
-            "Annotate what it returns, or name the type with @tool(returns=...)"
+            "Annotate what it returns, or name the type with @nbreplay.tool(returns=...)"
         )
 
     def load(self, data: Any) -> Any:
@@ -105,8 +148,11 @@ class Codec:
             raise RecordingFormatError(f"the result of the tool {self._name} is not as it should be")
         ((tag, value),) = data.items()
         try:
-            if tag == "value":
-                return value if self._adapter is None else self._adapter.validate_json(json.dumps(value))
+            if tag in self._adapters:
+                adapter = self._adapters[tag]
+                return value if adapter is None else adapter.validate_json(json.dumps(value))
+            if tag in self._shapes:
+                return self._shapes[tag][1].validate_json(json.dumps(value))
             if tag == "bytes":
                 return base64.b64decode(value, validate=True)
             if tag == "frame":
@@ -124,20 +170,25 @@ class Codec:
         arguments = [value for value in error.args if type(value) in _JSON]
         exact = len(arguments) == len(error.args)
         kept = arguments if exact else [str(error)]
-        return {"exception": {"type": type(error).__name__, "args": kept, "text": str(error)}}
+        made = {"type": type(error).__name__, "args": kept, "text": str(error), "repr": repr(error)}
+        base = next((kind.__name__ for kind in type(error).__mro__ if self._raised.get(kind.__name__) is kind), None)
+        # What a framework looks out for is an error of its own, whatever subclass of it was raised.
+        if base is not None and base != made["type"]:
+            made["base"] = base
+        return {"exception": made}
 
     def _exception(self, data: Any) -> Exception:
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
             raise RecordingFormatError(f"an exception of the tool {self._name} is not as it should be")
         name, text, arguments = data["type"], str(data.get("text", "")), data.get("args")
-        kind = self._raises.get(name) or _BUILTIN.get(name)
+        kind = self._raised.get(name) or _BUILTIN.get(name) or self._raised.get(str(data.get("base", "")))
         if kind is not None and isinstance(arguments, list) and all(type(value) in _JSON for value in arguments):
             try:
                 made: Exception = kind(*arguments)
                 return made
             except TypeError:  # it wants other arguments than it keeps
                 pass
-        return RecordedToolError(name, text)
+        return RecordedToolError(name, text, str(data.get("repr", "")))
 
 
 def arguments_of(given: Mapping[str, Any], tool: str) -> dict[str, Any]:

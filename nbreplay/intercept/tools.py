@@ -16,8 +16,8 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.errors import ToolError
 from nbreplay.intercept import guard
-from nbreplay.intercept.codec import UNKNOWN, item_of
-from nbreplay.intercept.tool_calls import Tool, annotated, line_of
+from nbreplay.intercept.codec import UNKNOWN, Codec, item_of
+from nbreplay.intercept.tool_calls import MARK, ToolCalls, annotated, line, origin
 
 __all__ = ["tool"]
 
@@ -68,38 +68,44 @@ def tool(
     return made.coroutine() if inspect.iscoroutinefunction(function) else made.plain()
 
 
-class _Tool(Tool):
+class _Tool(ToolCalls):
     def __init__(
         self, function: Function, name: str, returns: Any, raises: tuple[type[Exception], ...], ignore: frozenset[str]
     ) -> None:
-        self.function, self.ignore = function, ignore
-        self.signature = inspect.signature(function)
+        self.function, self.signature = function, inspect.signature(function)
         if returns is UNKNOWN:
             returns = annotated(function)
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 returns = item_of(returns)
-        super().__init__(name, f"{function.__module__}.{function.__qualname__}", returns, raises)
+        codec = Codec(returns, raises, name)
+        super().__init__(name, origin(function), codec, ignore, "Name one of them with @tool(name=...)")
 
     def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by their names, without the object whose method it is."""
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         first = next(iter(bound.arguments), "")
-        left_out = self.ignore | ({first} if first in ("self", "cls") else set())
-        return {name: value for name, value in bound.arguments.items() if name not in left_out}
+        return {name: value for name, value in bound.arguments.items() if name != first or name not in ("self", "cls")}
+
+    def marked(self, call: Function) -> Function:
+        setattr(call, MARK, self)
+        return call
+
+    # The wrappers.
 
     def plain(self) -> Function:
         @functools.wraps(self.function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self.call(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
+            return self.run(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
 
-        return call
+        return self.marked(call)
 
     def coroutine(self) -> Function:
         @functools.wraps(self.function)
         async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self.acall(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
+            return await self.arun(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
 
-        return call
+        return self.marked(call)
 
     def generator(self) -> Function:
         @functools.wraps(self.function)
@@ -164,7 +170,7 @@ class _yielding:  # noqa: N801
         decision.answered(200, [("content-type", _LINES)])
 
     def __enter__(self) -> Callable[[Any], None]:
-        return lambda value: self._decision.feed(line_of(self._tool.codec.dump(value)))
+        return lambda value: self._decision.feed(line(self._tool.codec.dump(value)))
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
@@ -174,7 +180,7 @@ class _yielding:  # noqa: N801
         elif isinstance(error, ToolError):
             self._decision.fail("ToolError", str(error))
         elif isinstance(error, Exception):
-            self._decision.feed(line_of(self._tool.codec.dump_exception(error)))
+            self._decision.feed(line(self._tool.codec.dump_exception(error)))
             self._decision.end()
         else:
             self._decision.interrupt()
@@ -182,6 +188,6 @@ class _yielding:  # noqa: N801
 
 def _lines(replay: Replay) -> Iterator[tuple[float, bytes]]:
     for delay, data in replay.parts():
-        for line in data.splitlines():
-            yield delay, line
+        for one in data.splitlines():
+            yield delay, one
             delay = 0.0

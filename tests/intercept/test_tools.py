@@ -6,6 +6,8 @@ import asyncio
 import dataclasses
 import datetime
 import json
+import pickle
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,10 @@ def test_another_exception_comes_back_if_it_was_named(store: Path) -> None:
     with nr.session(store, mode="replay"), pytest.raises(nr.RecordedToolError) as caught:
         nr.tool(failing)()
     assert (caught.value.type, caught.value.message) == ("OddError", "odd")
+    assert (str(caught.value), repr(caught.value)) == ("odd", "OddError('odd')"), "a model is told the same"
+    assert "it was OddError" in "".join(traceback.format_exception(caught.value))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), repr(again)) == ("odd", "OddError('odd')")
 
 
 def test_a_generator_yields_the_same_and_ends_the_same(store: Path) -> None:

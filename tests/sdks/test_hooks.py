@@ -1,4 +1,4 @@
-"""Each HTTP library that is installed still has the private hooks that nbreplay uses, with the signatures it expects.
+"""Each library that is installed still has the private hooks that nbreplay uses, with the signatures it expects.
 
 A release that changes one fails here first, with its name and version.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import platform
+import subprocess
+import sys
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,14 @@ SELF_URL = ("self", "url")
 MAKE_REQUEST = (
     *("self", "conn", "method", "url", "body", "headers", "retries", "timeout", "chunked", "response_conn"),
     *("preload_content", "decode_content", "enforce_content_length"),
+)
+TOOL_RUN = (
+    *("self", "tool_input", "verbose", "start_color", "color", "callbacks", "tags", "metadata", "run_name", "run_id"),
+    *("config", "tool_call_id", "kwargs"),
+)
+CALL_TOOL = (
+    *("self", "name", "arguments", "read_timeout_seconds", "progress_callback", "input_responses", "request_state"),
+    *("meta", "allow_input_required", "allow_claimed"),
 )
 # (library, what is hooked or built on, its parameters; None where only its being there matters)
 CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
@@ -53,23 +64,54 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("urllib3", "response.BaseHTTPResponse._init_decoder", None),
     ("urllib3", "response.HTTPResponse.CONTENT_DECODERS", None),
     ("botocore.endpoint", "time.sleep", None),
+    ("http.client", "HTTPConnection._send_output", ("self", "message_body", "encode_chunked")),
+    ("http.client", "HTTPConnection.send", ("self", "data")),
+    ("http.client", "HTTPConnection.getresponse", ("self",)),
+    ("agents.tool", "_FailureHandlingFunctionToolInvoker.__call__", ("self", "ctx", "input")),
+    ("agents.tool", "_invoke_function_tool_with_metadata", ("function_tool", "context", "arguments")),
+    ("agents.tool", "FunctionTool._is_agent_tool", None),
+    ("agents.tool", "FunctionTool._tool_origin", None),
+    ("agents.tool", "FunctionTool.qualified_name", None),
+    ("agents.tool", "UserError", None),
+    ("agents.tool", "ModelBehaviorError", None),
+    ("agents.tool", "ToolOutputText", None),
+    ("agents.tool", "ToolOutputImage", None),
+    ("agents.tool", "ToolOutputFileContent", None),
     (
         "agents.run_internal.tool_execution",
         "_invoke_function_tool_with_metadata",
         ("function_tool", "context", "arguments"),
     ),
-    ("langchain_core.tools.base", "BaseTool.run", None),
-    ("langchain_core.tools.base", "BaseTool.arun", None),
+    ("langchain_core.tools.base", "BaseTool.run", TOOL_RUN),
+    ("langchain_core.tools.base", "BaseTool.arun", TOOL_RUN),
     ("langchain_core.tools.base", "BaseTool._arun", ("self", "args", "kwargs")),
+    ("langchain_core.tools.base", "BaseTool._filter_injected_args", ("self", "tool_input")),
+    ("langchain_core.tools.base", "_get_runnable_config_param", ("func",)),
     ("langchain_core.tools.base", "ToolException", None),
-    ("mcp.client.session", "ClientSession.call_tool", None),
+    ("langchain_core.tools.base", "ToolMessage", None),
+    ("mcp.client.session", "ClientSession.call_tool", CALL_TOOL),
+    ("mcp.client.session", "ClientSession.server_info", None),
+    ("mcp.client.session", "MCPError", ("code", "message", "data")),
     ("mcp.client.session", "types.CallToolResult", None),
+    ("mcp.client.session", "types.InputRequiredResult", None),
     ("mcp.client.streamable_http", "StreamableHTTPTransport.__init__", None),
-    ("pydantic_ai.toolsets.function", "FunctionToolset.call_tool", ("self", "name", "tool_args", "ctx", "tool")),
-    ("pydantic_ai.toolsets.function", "ModelRetry", None),
-    ("http.client", "HTTPConnection._send_output", ("self", "message_body", "encode_chunked")),
-    ("http.client", "HTTPConnection.send", ("self", "data")),
-    ("http.client", "HTTPConnection.getresponse", ("self",)),
+    *(
+        (
+            f"pydantic_ai.toolsets.{name}",
+            f"{name.title()}Toolset.call_tool",
+            ("self", "name", "tool_args", "ctx", "tool"),
+        )
+        for name in ("combined", "function", "wrapper")
+    ),
+    ("pydantic_ai.messages", "BinaryContent.narrow_type", ("bc",)),
+    *(
+        ("pydantic_ai.messages", name, None)
+        for name in ("ToolReturn", "BinaryImage", "ImageUrl", "DocumentUrl", "AudioUrl", "VideoUrl")
+    ),
+    ("pydantic_ai.exceptions", "ModelRetry", None),
+    ("pydantic_ai.exceptions", "ToolFailed", None),
+    ("pydantic_ai.exceptions", "ApprovalRequired", ("metadata",)),
+    ("pydantic_ai.exceptions", "CallDeferred", None),
     ("websockets.sync.client", "parse_uri", ("uri",)),
     ("websockets.asyncio.client", "parse_uri", ("uri",)),
     ("websockets.client", "ClientProtocol.send_request", ("self", "request")),
@@ -121,3 +163,20 @@ def test_a_library_that_has_changed_is_named_with_its_version(monkeypatch: pytes
         f"{name}: Client._transport_for_url has the parameters {inspect.signature(http.Client.build_request)}",
         f"{name}: AsyncClient._transport_for_url is gone",
     ]
+
+
+@pytest.mark.parametrize("library", ["agents", "langchain_core.tools.base", "mcp", "pydantic_ai"])
+def test_a_library_that_is_imported_under_a_session_is_hooked(library: str, tmp_path: Path) -> None:
+    pytest.importorskip(library)
+    program = f"""
+import sys
+import nbreplay as nr
+from nbreplay.intercept import hooks, switch
+with nr.session({str(tmp_path)!r}, mode="replay"):
+    import {library}
+    assert not hooks.problems(), hooks.problems()
+    named = [name for name in switch._LIBRARIES if name.partition(".")[0] == {library.partition(".")[0]!r}]
+    assert [name for name in named if name in hooks._undo], named
+    assert all(name in hooks._undo for name in named if name in sys.modules), named
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=120)
