@@ -25,7 +25,9 @@ __all__ = ["install", "passing", "permitted", "unseen"]
 
 _installed = False
 _permitted: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
-_permitted_hosts: dict[str, int] = {}
+# By what lets them through. No counts: threads, and what the collector ends in between, would lose some of them, and
+# a host would stay permitted for ever.
+_permitted_hosts: dict[int, str] = {}
 _UNSEEN = ("pycurl", "grpc", "curl_cffi", "primp")
 
 
@@ -53,10 +55,10 @@ class permitted:  # noqa: N801
 
     def __enter__(self) -> None:
         self._token = _permitted.set(True)
-        _permitted_hosts[self._host] = _permitted_hosts.get(self._host, 0) + 1
+        _permitted_hosts[id(self)] = self._host
 
     def __exit__(self, *_: object) -> None:
-        _permitted_hosts[self._host] -= 1
+        _permitted_hosts.pop(id(self), None)
         # A generator may be finished in another context than it was started in.
         with contextlib.suppress(ValueError):
             _permitted.reset(self._token)
@@ -88,7 +90,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _check(host: str, port: Any) -> None:
     session = active.current()
-    if session is None or session.mode is not Mode.REPLAY or _permitted.get() or _permitted_hosts.get(host):
+    if session is None or session.mode is not Mode.REPLAY or _permitted.get() or host in [*_permitted_hosts.values()]:
         return
     if host_matches(host, session.options.allow) or host_matches(f"{host}:{port}", session.options.allow):
         return

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import smtplib
 import socket
+import sys
 import threading
 import time
 import urllib.error
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
+from nbreplay.intercept import guard
 from tests.clients import call, chat, finish, outcomes, plain, recordings, sdk, wait
 from tests.clients import http as library
 from tests.provider import Provider, Spawned
@@ -404,3 +406,23 @@ def test_telemetry_in_the_background_fails_as_it_would_offline(spawned: Spawned,
     assert set(log) == {"offline"}
     assert outcomes(session) == ["blocked"] * len(log)
     assert spawned.hits == 0
+
+
+def test_what_threads_let_through_is_not_let_through_for_ever(spawned: Spawned, store: Path) -> None:
+    """A thread that is switched away in between must not leave a host open."""
+
+    def let_through() -> None:
+        for _ in range(5000):
+            with guard.permitted("127.0.0.2"):
+                pass
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for done in [pool.submit(let_through) for _ in range(8)]:
+                done.result()
+    finally:
+        sys.setswitchinterval(before)
+    with nr.session(store, mode="replay"), pytest.raises(nr.NetworkBlocked):
+        socket.create_connection(("127.0.0.2", spawned.port), timeout=5).close()
