@@ -64,6 +64,8 @@ def test_calls_at_once_are_not_permuted(provider: Provider, store: Path) -> None
         live = asyncio.run(gathered_chats(provider.url, 3, model))
     assert sorted(live) == [f"answer {n} to: hello" for n in (1, 2, 3)]
     assert outcomes(session) == ["recorded"] * 3
+    kept = dict(zip([take.task for take in takes(store)], answers(store), strict=True))
+    assert [kept[task] for task in range(3)] == live
     with nr.session(store, mode="replay"):
         assert asyncio.run(gathered_chats(provider.url, 3, model)) == live
     assert provider.hits == 3
