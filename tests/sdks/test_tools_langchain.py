@@ -314,6 +314,23 @@ def test_tools_within_tools_and_outside_any_session(store: Path) -> None:
     assert entries.number == 3
 
 
+def test_one_within_a_function_that_is_recorded_is_that_ones_business(store: Path) -> None:
+    entries = Entries()
+    inner = weather(entries)
+
+    @nr.tool
+    def plan(city: str) -> str:
+        return f"Take a coat: {inner.invoke({'city': city})}"
+
+    with nr.session(store, mode="record") as session:
+        said = plan("Tokyo")
+    assert [item.request.fields["tool"] for item in session.interactions if item.request] == ["plan"]
+    entries.close()
+    with nr.session(store, mode="replay"):
+        assert plan("Tokyo") == said
+    assert entries.wrong == 0
+
+
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_an_agent_loop_runs_without_server_and_tools(flavour: str, store: Path) -> None:
     def agent(url: str, step: Any) -> list[Any]:
