@@ -148,7 +148,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> None:
-    assert not loaded_by("from nbreplay.analysis import asked, columns, links, providers, rows, sources") & HEAVY
+    assert not loaded_by("from nbreplay.analysis import columns, links, providers, rows, sources") & HEAVY
     loaded = loaded_by("from nbreplay import load")
     assert "pandas" in loaded
     assert not loaded & (HEAVY - {"pandas", "numpy"})

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbreplay.analysis.asked import Call, Message, canonical
-from nbreplay.analysis.rows import Told, tool_error, tool_value
+from nbreplay.analysis.rows import Told
+from nbreplay.core.asked import Call, Message, canonical
 from nbreplay.core.fold import Called
+from nbreplay.core.tool_takes import tool_error, tool_value
 
 __all__ = ["tool_calls"]
 

@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from nbreplay.analysis.asked import Message, messages_of, number, prompt_key, tools_of
 from nbreplay.analysis.providers import provider_of
 from nbreplay.analysis.sources import Row
+from nbreplay.core.asked import Message, messages_of, number, prompt_key, tools_of
 from nbreplay.core.fold import Folded
 from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import dicts, values
 from nbreplay.core.reader import Reader
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
-from nbreplay.core.wire import Json
+from nbreplay.core.tool_takes import tool_error
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["Told", "chunks", "interaction", "messages", "tool_error", "tool_value"]
+__all__ = ["Told", "chunks", "interaction", "messages"]
 
 _MAX_TOKENS = (
     *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
@@ -138,22 +138,6 @@ def _error_type(told: Told) -> str | None:
     if told.answer.reader.error_type or told.answer.reader.error:
         return told.answer.reader.error_type or (str(take.status) if (take.status or 0) >= 400 else "error")
     return str(take.status) if take.status is not None and take.status >= 400 else None
-
-
-def tool_error(take: Take) -> str | None:
-    """Return the class of the exception that a recorded tool raised, or None."""
-    for _, value, _ in values(take.body):
-        raised = None if value is None else value.get("exception")
-        if isinstance(raised, dict):
-            return str(raised.get("type", "Exception"))
-    return None
-
-
-def tool_value(take: Take) -> Any:
-    """Return what a recorded tool returned as JSON data; of a generator, a list of what it yielded."""
-    found = [value for _, value, _ in values(take.body) if value is not None]
-    made = [next(iter(value.values())) if len(value) == 1 else value for value in found]
-    return made[0] if isinstance(take.body, Json) and made else made
 
 
 def messages(told: Told) -> Iterator[tuple[Any, ...]]:

@@ -85,23 +85,34 @@ class Folded:
         In the order in which they began.
     first_ms : int or None
         When the first piece came.
+
+    Made of a whole body; of None, to be fed as the answer comes.
     """
 
     __slots__ = ("calls", "first_ms", "reader", "said")
 
-    def __init__(self, body: object) -> None:
-        self.reader = reader = Reader()
+    def __init__(self, body: object = None) -> None:
+        self.reader = Reader()
         self.said: dict[tuple[str, int], list[str]] = {}
         self.calls: dict[Hashable, Called] = {}
         self.first_ms: int | None = None
         for at, value, event in values(body):
             if value is not None:
-                pieces = reader.read(value, event)
-                if reader.whole:
-                    self._replace(at, pieces)
-                else:
-                    for piece in pieces:
-                        self._add(at, piece)
+                self.feed(at, value, event)
+
+    def feed(self, at: int, value: dict[str, Any], event: str | None = None) -> list[Piece]:
+        """Take in the next object of the answer, which came at a time in milliseconds; return what it brought.
+
+        Nothing, where it says again as a whole what came in pieces.
+        """
+        pieces = self.reader.read(value, event)
+        if self.reader.whole:
+            begun = self.first_ms is not None
+            self._replace(at, pieces)
+            return [] if begun else pieces
+        for piece in pieces:
+            self._add(at, piece)
+        return pieces
 
     def text(self, kind: str = "text", choice: int = 0) -> str:
         """Return all that was said of a kind."""
