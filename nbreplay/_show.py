@@ -11,16 +11,12 @@ __all__ = ["show"]
 
 def show(interactions: Sequence[Interaction]) -> None:
     """Display interactions: as cards in a notebook, as text elsewhere."""
-    from nbreplay.notebook.render import cards
+    from nbreplay.notebook.showing import show as shown
 
-    made = cards(interactions)
     try:
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
     except ImportError:
-        print(made["text/plain"])
-        return
-    if get_ipython() is None:
-        print(made["text/plain"])
+        shell = None
     else:
-        display(made, raw=True)
+        shell = get_ipython()
+    shown(interactions, shell)

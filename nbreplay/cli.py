@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: object) -> None:
-    from nbreplay.notebook.render import plain
+    from nbreplay.notebook.texts import plain
 
     print(plain(f"nbreplay: {error}"), file=sys.stderr)
 
@@ -168,7 +168,7 @@ def _ls(given: argparse.Namespace) -> int:
     elif not rows and not bad:
         print("no recordings")
     else:
-        from nbreplay.notebook.render import plain
+        from nbreplay.notebook.texts import plain
 
         widths = [max([len(str(row[name])) for row in rows] or [0]) for name in ("file", "model", "takes")]
         for row in rows:
@@ -212,7 +212,8 @@ def _found(key: str, store: str | None) -> tuple[str, Recording]:
 def _show(given: argparse.Namespace) -> int:
     from nbreplay.core.log import Interaction
     from nbreplay.core.request import Request
-    from nbreplay.notebook.render import cards, plain
+    from nbreplay.notebook.render import cards
+    from nbreplay.notebook.texts import plain
 
     name, recording = _found(given.key, given.store)
     if given.json:
@@ -224,12 +225,12 @@ def _show(given: argparse.Namespace) -> int:
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
         card = cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"]
-        print(card.replace("REPLAY  ", "  ", 1))
+        print(f"  {card}")
     return 0
 
 
 def _diff(given: argparse.Namespace) -> int:
-    from nbreplay.notebook.render import plain
+    from nbreplay.notebook.texts import plain
 
     if Path(given.a).is_dir() and Path(given.b).is_dir():
         return _diff_stores(Store(given.a), Store(given.b), given.json)

@@ -188,7 +188,7 @@ def test_show_every_take_and_its_times(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["show", "chat-"]) == 0
     shown = capsys.readouterr().out
     assert shown.index("answer 1 to: hello") < shown.index("take 2 of 2") < shown.index("answer 2 to: hello")
-    assert shown.count("first chunk") == 2
+    assert shown.count("first token") == 2
 
 
 def test_diff(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:

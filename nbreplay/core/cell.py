@@ -72,10 +72,16 @@ class Run:
         self.ref = cell.ref if cell else None
         self.started = utc(time.time() if started is None else started)
         self.lock = threading.Lock()
+        self._views = -1
         self._order: dict[Slot, int] = defaultdict(int)
         self._used: dict[tuple[bool, Slot], list[Take]] = defaultdict(list)
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
         self.held: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
+
+    def view(self) -> int:
+        """Return the number of one more display of calls in this run, from 0: they are told apart by it."""
+        self._views += 1
+        return self._views
 
     def place(self, slot: Slot) -> int:
         """Reserve the place of one more take of `slot`: takes are kept in the order in which their requests started."""

@@ -76,6 +76,11 @@ class Keeper:
         with self._lock:
             self._open.discard(recorder)
 
+    def recording(self, place: int) -> Recorder | None:
+        """Return what takes down the call that has `place` in the log, while its answer comes."""
+        with self._lock:
+            return next((recorder for recorder in self._open if recorder.place == place), None)
+
     def _write(self, recorder: Recorder, take: Take) -> bool:
         """Put a take into the store, and return whether it is there; else it may come with a good one that follows."""
         request, run, order = recorder.request, recorder.run, recorder.order

@@ -6,7 +6,7 @@ import itertools
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nbreplay.core.cell import Cell
@@ -15,7 +15,7 @@ from nbreplay.core.ids import issued_by
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
 
-__all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary"]
+__all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary", "watch"]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """What may become of a call; ``unsaved``: answered, and not written; ``blocked``: refused by the guard."""
@@ -60,6 +60,7 @@ class Interaction:
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 _kept: set[Log] | None = None
+_watchers: tuple[Callable[[Log, int], None], ...] = ()
 
 
 def every() -> list[Log]:
@@ -72,6 +73,21 @@ def keep_all() -> None:
     global _kept
     if _kept is None:
         _kept = set(_logs)
+
+
+def watch(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
+    """Have `watcher` called with the log and the place of every call that starts; return what ends that.
+
+    It is called where the call is made, before it goes on, and must not raise.
+    """
+    global _watchers
+    _watchers = (*_watchers, watcher)
+
+    def end() -> None:
+        global _watchers
+        _watchers = tuple(known for known in _watchers if known is not watcher)
+
+    return end
 
 
 class Log:
@@ -100,7 +116,10 @@ class Log:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
         with self._lock:
             self._slots.append(interaction)
-            return len(self._slots) - 1
+            place = len(self._slots) - 1
+        for watcher in _watchers:
+            watcher(self, place)
+        return place
 
     def finish(self, place: int, interaction: Interaction) -> None:
         """Put what became of the call into its place."""

@@ -119,6 +119,10 @@ class Recorder:
         if self._spools:
             self._spooled(data)
 
+    def so_far(self) -> Pieces:
+        """Return what has arrived, for somebody who looks on: as text is read, without its content encoding."""
+        return self.decode(list(self._pieces)) if self.decode else self._pieces
+
     def _spooled(self, data: bytes) -> None:
         """Have a large answer go into a file as it comes; in memory its times stay."""
         self._size += len(data)

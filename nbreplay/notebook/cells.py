@@ -20,6 +20,7 @@ from nbreplay.core.cell import Cell, Run
 from nbreplay.core.session import Session
 from nbreplay.errors import NbreplayError
 from nbreplay.notebook.line import Directive, cleaned, parse_cell
+from nbreplay.notebook.live import Live
 
 __all__ = ["TROUBLE", "Cells", "Running"]
 
@@ -43,6 +44,8 @@ class Running:
         What its ``%%replay`` line says.
     session : Session or None
         What is on for its time.
+    live : Live or None
+        What shows its calls while it runs.
     """
 
     raw: str
@@ -51,6 +54,7 @@ class Running:
     nested: bool
     view: str | None = None
     session: Session | None = None
+    live: Live | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +73,8 @@ class Cells:
     shell : IPython.core.interactiveshell.InteractiveShell
     opened : callable
         Returns the session that a ``%%replay`` line asks for.
+    watch : callable
+        Returns what is to show a cell's calls while it runs, or None.
     tell : callable
         Called at the end of a cell with it, its calls, the session and the error.
     """
@@ -77,9 +83,10 @@ class Cells:
         self,
         shell: Any,
         opened: Callable[[Directive], Session],
+        watch: Callable[[Running], Live | None],
         tell: Callable[[Running, list[logs.Interaction], Session | None, Any], None],
     ) -> None:
-        self._shell, self._opened, self._tell = shell, opened, tell
+        self._shell, self._opened, self._watch, self._tell = shell, opened, watch, tell
         self._running: list[Running] = []
         self.refused: str | None = None
         self.gate = _Gate(self)
@@ -133,6 +140,8 @@ class Cells:
                 running.session = session
             except NbreplayError as error:
                 self.refused = f"%%replay: {error}"
+        if above is None:
+            running.live = self._watch(running)
 
     def post_run_cell(self, result: Any) -> None:
         """A cell has ended, well or not: restore the mode, write open streams, tell what happened."""
@@ -152,7 +161,7 @@ class Cells:
             active.leave_run(running.run)
             self._missed = self.last_miss
             made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in TROUBLE]
-            if made:
+            if made or running.live is not None:
                 self._tell(running, made, session, error)
 
     def _ended(self, result: Any) -> Running | None:
@@ -188,6 +197,8 @@ class Cells:
         for running in self._running:
             if running.session is not None:
                 running.session.stop()
+            if running.live is not None:
+                running.live.end(())
             active.leave_run(running.run)
         self._running.clear()
 

@@ -22,9 +22,11 @@ from nbreplay.core.config import Mode, forced_mode, project
 from nbreplay.core.session import Session
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import switch
-from nbreplay.notebook import comms, render, status
+from nbreplay.notebook import comms, showing, status
+from nbreplay.notebook.badge import badge
 from nbreplay.notebook.cells import TROUBLE, Cells, Running
 from nbreplay.notebook.line import HELP, MODES, VIEWS, WORDS, Directive, misplaced, parse_cell, parse_line, transform
+from nbreplay.notebook.live import Live
 
 __all__ = ["ReplayMagics", "load", "unload"]
 
@@ -50,7 +52,7 @@ class ReplayMagics(Magics):
         self.base: Session | None = None
         self.unguard: Callable[[], None] = lambda: None
         self._said = Directive()
-        self.cells = Cells(shell, self._opened, self._tell)
+        self.cells = Cells(shell, self._opened, self._watch, self._tell)
 
     # What IPython would put in for {4} or $name is part of a regular expression here, and is not looked at in %%replay.
     @no_var_expand
@@ -81,7 +83,11 @@ class ReplayMagics(Magics):
 
     def _do(self, directive: Directive) -> None:
         if directive.word == "last":
-            self._say(render.cards(self._last()))
+            last = self._last()
+            if last:
+                showing.show(last, self.shell)
+            else:
+                self._say({"text/plain": "nbreplay: no calls yet"})
         elif directive.word == "diff":
             self._say({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
         elif directive.word is None and not directive.given and directive.store is None:
@@ -137,16 +143,30 @@ class ReplayMagics(Magics):
         store = directive.store or (here if self._said.store else None) or self.store or here
         return switch.opened(store, log=self.log, mode=mode, **given)
 
+    def _watch(self, running: Running) -> Live | None:
+        if (running.view or self.view) != "stream":
+            return None
+        showing.prepared(self.shell)
+        run = running.run
+        session = running.session or active.current()
+        cell = None if run.cell is None else run.cell.id
+        return Live(
+            lambda: showing.screen(self.shell, cell, run.view()), None if session is None else session.options.speed
+        )
+
     def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = running.view or self.view
+        seen = running.live is not None and running.live.end(made)
+        if not made:
+            return
         if view == "off" and not any(item.outcome in TROUBLE for item in made):
             return
         mode = session.mode.value if session else "off"
         store = str(session.store.path) if session else made[-1].store
-        if view == "stream":
-            self._say(render.cards(made))
+        if view == "stream" and not seen:
+            showing.show(made, self.shell)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
-        self._say(render.badge(made, mode=mode, store=status.short(store), shown=shown))
+        self._say(badge(made, mode=mode, store=status.short(store), shown=shown))
 
     def _last(self) -> list[logs.Interaction]:
         every = [item for log in logs.every() for item in log.interactions]

@@ -10,7 +10,8 @@ from nbreplay.core.config import Mode, forced_mode
 from nbreplay.core.log import Log
 from nbreplay.core.session import Session
 from nbreplay.intercept import guard, hooks, keys
-from nbreplay.notebook import render
+from nbreplay.notebook.badge import totals
+from nbreplay.notebook.texts import escape, plain
 
 __all__ = ["overview", "short", "switched"]
 
@@ -54,13 +55,13 @@ def switched(session: Session | None) -> str:
     if mode is Mode.REPLAY and not session.store.path.exists():
         lines.append(f"⚠ {session.store.path} does not exist, so every call will be missing")
     lines += [f"⚠ {text}" for text in warnings_()]
-    return render.plain("\n".join(lines))
+    return plain("\n".join(lines))
 
 
 def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
     """Return the display of ``%replay``."""
     interactions = [item for log in every for item in log.interactions]
-    sums = render.totals(interactions)
+    sums = totals(interactions)
     rows = []
     if session is None:
         rows.append(("mode", "off"))
@@ -90,9 +91,7 @@ def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
         rows.append(("no key", ", ".join(keys.placed()) + " not set; a placeholder stands in, and is never sent"))
     rows += [("warning", text) for text in warnings_()]
     width = max(len(name) for name, _ in rows)
-    text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {render.plain(value)}" for name, value in rows)
+    text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {plain(value)}" for name, value in rows)
     left = 'style="text-align:left"'
-    cells = "".join(
-        f"<tr><th {left}>{render.escape(name)}</th><td {left}>{render.escape(value)}</td></tr>" for name, value in rows
-    )
-    return render.bundle(text, f"<table>{cells}</table>")
+    cells = "".join(f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows)
+    return {"text/plain": text, "text/html": f"<table>{cells}</table>"}

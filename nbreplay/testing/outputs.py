@@ -39,7 +39,7 @@ def strip(notebook: Any) -> None:
 
 
 def save(path: Path, executed: Any) -> bool:
-    """Store the outputs and execution counts of an executed notebook in its file; return whether that changed it.
+    """Store the outputs, counts and widgets of an executed notebook in its file; return whether that changed it.
 
     All else stays byte for byte as it is, where the file is written as a program writes JSON.
 
@@ -60,12 +60,22 @@ def save(path: Path, executed: Any) -> bool:
     for cell, old, new in zip(stored["cells"], known.cells, executed.cells, strict=True):
         if cell["cell_type"] == "code":
             changed |= _store(cell, old, new)
+    changed |= _store_widgets(stored, executed)
     if not changed:
         return False
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_bytes(_written(stored, before).encode("utf-8"))
     shutil.copymode(path, temporary)
     os.replace(temporary, path)
+    return True
+
+
+def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
+    """Keep what the notebook's widgets show, so that they do without a kernel; return whether that changed it."""
+    widgets = executed.metadata.get("widgets")
+    if not widgets or stored.get("metadata", {}).get("widgets") == widgets:
+        return False
+    stored.setdefault("metadata", {})["widgets"] = json.loads(json.dumps(widgets))
     return True
 
 

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from nbreplay.core.log import OUTCOMES
-from nbreplay.notebook.render import plain
+from nbreplay.notebook.texts import plain
 from nbreplay.testing.runner import Result
 
 __all__ = ["last_line", "print_results"]

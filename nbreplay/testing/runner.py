@@ -184,6 +184,7 @@ async def run_async(
                     break
             if not any("the kernel died" in error for error in errors):
                 calls = [Call(**item) for item in await running.report()]
+            running.set_widgets_metadata()
     except NbreplayError as error:
         errors.append(str(error))
     strip(notebook)

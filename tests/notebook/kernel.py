@@ -14,8 +14,9 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["Kernel", "Ran", "started"]
+__all__ = ["VIEW", "Kernel", "Ran", "started"]
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 _PATIENCE = 60.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,6 +36,8 @@ class Ran:
         The execution count.
     ename, evalue, traceback : str
         The error; empty where there was none.
+    comms : list of (str, dict)
+        What was sent to widgets: the type and the content of each message.
     """
 
     stdout: str = ""
@@ -45,11 +48,24 @@ class Ran:
     ename: str = ""
     evalue: str = ""
     traceback: str = ""
+    comms: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    transients: list[str | None] = field(default_factory=list)
 
     @property
     def status(self) -> list[str]:
         """The texts of nbreplay's own displays."""
         return [data["text/plain"] for data, metadata in self.displays if metadata == {"nbreplay": "status"}]
+
+    @property
+    def views(self) -> list[str]:
+        """The texts of what was displayed with a widget."""
+        return [data["text/plain"] for data, _ in self.displays if VIEW in data]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What widgets were told without its being kept."""
+        said = [content["data"] for kind, content in self.comms if kind == "comm_msg"]
+        return [data["content"] for data in said if data.get("method") == "custom"]
 
     @property
     def shown(self) -> list[str]:
@@ -150,6 +166,12 @@ class Kernel:
             setattr(ran, content["name"], getattr(ran, content["name"]) + content["text"])
         elif kind == "display_data":
             ran.displays.append((content["data"], content["metadata"]))
+            ran.transients.append(content.get("transient", {}).get("display_id"))
+        elif kind == "update_display_data":
+            place = ran.transients.index(content["transient"]["display_id"])
+            ran.displays[place] = (content["data"], content["metadata"])
+        elif kind.startswith("comm_"):
+            ran.comms.append((kind, content))
         elif kind == "execute_result":
             ran.result = content["data"]["text/plain"]
         elif kind == "error":

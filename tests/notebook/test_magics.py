@@ -120,14 +120,19 @@ def test_view_off_shows_nothing_but_what_went_wrong(kernel: Kernel) -> None:
 
 def test_view_stream_shows_a_card_a_call(kernel: Kernel) -> None:
     kernel.run("%replay record kept --view stream")
-    cards, badge = kernel.run("ask('one')\nask('two')").status
-    assert cards.count("REC  test") == 2
+    ran = kernel.run("ask('one')\nask('two')")
+    (cards,), (badge,) = ran.views, ran.status
+    assert cards.startswith("2 calls")
+    assert cards.count("test · done") == 2
     assert "asked: one" in cards
     assert "answer" in cards
+    assert "REC" not in cards, "what is kept tells of the take alone"
+    assert ran.messages[-1]["words"] == ["REC", "REC"]
     assert badge.startswith("nbreplay: 2 recorded")
-    (only,) = kernel.run("%%replay --view badge\nask('one')").status
-    assert only.startswith("nbreplay: 1 recorded")
-    assert len(kernel.run("ask('one')").status) == 2, "the cell's view was its own"
+    ran = kernel.run("%%replay --view badge\nask('one')")
+    assert not ran.views
+    assert ran.status[0].startswith("nbreplay: 1 recorded")
+    assert kernel.run("ask('one')").views, "the cell's view was its own"
 
 
 def test_the_view_can_be_configured(kernel: Kernel) -> None:
@@ -264,8 +269,9 @@ def test_last_shows_the_last_calls(kernel: Kernel) -> None:
     kernel.run("ask('before')")
     kernel.run("ask('one')\nask('two')")
     ran = kernel.run("%replay last")
-    (text,) = ran.status
-    assert text.count("REC  test") == 2
+    (text,) = ran.views
+    assert text.count("test · done") == 2
+    assert ran.messages[-1]["words"] == ["REC", "REC"]
     assert "asked: one" in text
     assert "asked: two" in text
     assert "before" not in text
@@ -278,7 +284,8 @@ def test_what_came_is_shown_escaped(kernel: Kernel) -> None:
     for data, _ in ran.displays:
         assert "<script>" not in data["text/html"]
         assert "\x1b" not in data["text/html"] + data["text/plain"]
-    assert "\\u001b[31mred" in ran.status[0]
+        assert "\x1b" not in json.dumps(data) + json.dumps(ran.comms)
+    assert "\\u001b[31mred" in ran.views[0]
 
 
 def test_diff_tells_why_the_last_miss_missed(kernel: Kernel) -> None:
