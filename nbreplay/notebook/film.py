@@ -19,7 +19,7 @@ from nbreplay.core.tool_takes import tool_error, tool_value
 from nbreplay.notebook.reel import Beat, Reel, Result, Track
 from nbreplay.notebook.texts import clip, plain, seconds
 
-__all__ = ["RESULT", "WORDS", "Film", "film"]
+__all__ = ["RESULT", "WORDS", "Film", "Reeled", "film", "reeled"]
 
 WORDS = {
     "replayed": "REPLAY",
@@ -34,7 +34,7 @@ WORDS = {
 RESULT = 10_000
 """How many characters of a tool's result are shown at most."""
 
-_ASKED, _NOTE, _RAW = 2_000, 5_000, 8_000
+_ASKED, _NOTE, _RAW = 2_000, 5_000, 3_000
 
 
 @frozen
@@ -154,12 +154,30 @@ def _written(beats: Sequence[Beat]) -> str:
     return " ".join(words)
 
 
-def film(item: Interaction, *, results: Mapping[int, Result] | None = None, depth: int = 0) -> Film:
+Reeled = tuple[Reel, list[Beat]]
+"""What an answer says, and its beats."""
+
+
+def reeled(item: Interaction) -> Reeled:
+    """Return what an answer says, and its beats; nothing of a tool's."""
+    reel = Reel()
+    beats: list[Beat] = []
+    if item.take is not None and (item.request is None or item.request.kind != "tool"):
+        for at, value, event in values(item.take.body):
+            beats += reel.feed(at, value, event)
+    return reel, beats
+
+
+def film(
+    item: Interaction, *, reel: Reel, beats: Sequence[Beat], results: Mapping[int, Result] | None = None, depth: int = 0
+) -> Film:
     """Return the film of a call.
 
     Parameters
     ----------
     item : Interaction
+    reel, beats
+        As `reeled` returns them.
     results : mapping of int to Result, optional
         From the number of a tool call in the answer to what became of it.
     depth : int
@@ -171,11 +189,7 @@ def film(item: Interaction, *, results: Mapping[int, Result] | None = None, dept
     if take is None:
         title = plain((request.model if request else "") or item.host)
         return Film(title, WORDS[item.outcome], foot=(own,) if own else (), asked=asked, note=note, depth=depth)
-    reel = Reel()
-    beats: list[Beat] = []
     is_tool = request is not None and request.kind == "tool"
-    for at, value, event in values(take.body) if not is_tool else ():
-        beats += reel.feed(at, value, event)
     if is_tool:
         reel.tracks = [_tool_track(item, take)]
     calls = [track for track in reel.tracks if track.kind == "tool_call"]

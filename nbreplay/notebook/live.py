@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -14,7 +15,9 @@ from nbreplay.core import log as logs
 from nbreplay.core.fold import last_user_text
 from nbreplay.core.following import Following
 from nbreplay.core.recorder import Recorder
-from nbreplay.notebook.film import WORDS, Film
+from nbreplay.core.stream import Events
+from nbreplay.core.take import Take
+from nbreplay.notebook.film import WORDS, Film, Reeled
 from nbreplay.notebook.loop import films_of
 from nbreplay.notebook.reel import Beat, Reel
 from nbreplay.notebook.render import MANY
@@ -25,7 +28,8 @@ __all__ = ["PACE", "Live", "Screen", "careful"]
 PACE = 0.15
 """Seconds between two updates: text is on its way within that, and a minute's stream takes 400 messages."""
 
-_AGAIN_S = 2.0  # for so long a front end may load the widget; updates repeat what it may not have heard
+# For so long, and so many characters, updates repeat what a front end may not have heard while it loads the widget.
+_AGAIN_S, _AGAIN_SIZE = 2.0, 1_500
 _logger = logging.getLogger("nbreplay")
 
 
@@ -35,11 +39,13 @@ class Screen(Protocol):
     def open(self) -> None:
         """Take a place among the outputs of the cell."""
 
-    def cards(self, order: list[str], states: dict[str, dict[str, Any]]) -> None:
-        """Show these, each as given now or before."""
+    def tell(self, what: dict[str, Any]) -> None:
+        """Show what has changed.
 
-    def more(self, own: str, start: int, tracks: list[list[Any]], beats: list[Beat]) -> None:
-        """Show what has come of one; `start` counts the beats before."""
+        ``order``: which calls there are; ``films``: the states of those that are new or have ended; ``come``: of those
+        that go on, ``tracks``, kind, choice and name of each so far; ``texts``, pairs of a track and what was added to
+        it, of all so far where ``again`` is true; ``chunks`` and ``at``: how many, and when the last one came, in ms.
+        """
 
     def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
         """Show how all of it ended, for good."""
@@ -51,13 +57,53 @@ class _Following:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.following, self.reel = Following(recorder), Reel()
-        self.beats: list[Beat] = []
-        self.sent = 0
+        self.objects: list[list[Beat]] = []
+        self._size = 0  # characters so far
+        self._heard = False  # whether all that came before has been heard, as far as one can tell
 
     def state(self) -> dict[str, Any]:
+        """Return what is known before the answer is there."""
         request = self.recorder.request
         asked = clip(plain(last_user_text(request)), 2_000)
         return {"title": plain(request.model or self.recorder.call.host), "asked": asked, "busy": True}
+
+    def come(self, early: bool) -> dict[str, Any] | None:
+        """Return what has come since this was asked last, as a `Screen` is told it."""
+        at, fresh = self._read()
+        if not fresh and self._heard:
+            return None
+        again = early and self._size < _AGAIN_SIZE
+        texts = [(place, track.text) for place, track in enumerate(self.reel.tracks)] if again else _runs(fresh)
+        self._size += sum(len(beat.text) for beat in fresh)
+        self._heard = not again
+        tracks = [[track.kind, track.choice, track.name] for track in self.reel.tracks]
+        return {"again": again, "tracks": tracks, "texts": texts, "chunks": len(self.objects), "at": at}
+
+    def _read(self) -> tuple[int, list[Beat]]:
+        at, objects = self.following.more()
+        before = len(self.objects)
+        self.objects += [self.reel.feed(at, value, event) for value, event in objects]
+        return at, [beat for beats in self.objects[before:] for beat in beats]
+
+    def of(self, take: Take | None) -> Reeled | None:
+        """Return what was read here as what a take says, with its times; None where it may say another thing."""
+        if take is None or self.recorder.saved is not take or take.redacted or not isinstance(take.body, Events):
+            return None
+        self._read()
+        chunks = take.body.chunks
+        if len(chunks) != len(self.objects):
+            return None
+        times = itertools.accumulate(chunk.gap_ms for chunk in chunks)
+        beats = [beat._replace(at_ms=at) for at, made in zip(times, self.objects, strict=True) for beat in made]
+        if self.reel.folded.first_ms is not None:
+            self.reel.folded.first_ms = next((beat.at_ms for beat in beats if beat.track >= 0), None)
+        return self.reel, beats
+
+
+def _runs(beats: Sequence[Beat]) -> list[tuple[int, str]]:
+    """Return the texts of beats, those of a track that follow each other as one."""
+    by_track = itertools.groupby((beat for beat in beats if beat.track >= 0), key=lambda beat: beat.track)
+    return [(place, "".join(beat.text for beat in run)) for place, run in by_track]
 
 
 class Live:
@@ -76,6 +122,7 @@ class Live:
         self._screen: Screen | None = None
         self._places: list[tuple[logs.Log, int]] = []
         self._open: dict[str, _Following] = {}
+        self._followed: list[_Following] = []
         self._sent: dict[str, dict[str, Any]] = {}
         self._ended = 0
         self._began = 0.0
@@ -108,12 +155,15 @@ class Live:
         with self._lock:
             if self._over.is_set() or self._screen is None:
                 return
-            self._cards(self._screen)
-            for own, one in self._open.items():
-                self._more(self._screen, own, one)
+            # At first all is said again and again: the front end may still be loading what is to hear it.
+            early = time.monotonic() - self._began < _AGAIN_S
+            order, states = self._cards(early)
+            come = {own: told for own, one in self._open.items() if (told := one.come(early)) is not None}
+            if states or come:
+                self._screen.tell({"order": order, "films": states, "come": come})
 
-    def _cards(self, screen: Screen) -> None:
-        """Show what has started and what has ended since."""
+    def _cards(self, early: bool) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """Return what has started and what has ended: the order, and the states that are to be told."""
         ended: list[tuple[str, logs.Interaction]] = []
         states: dict[str, dict[str, Any]] = {}
         for log, place in self._places[: MANY + 1]:
@@ -123,7 +173,9 @@ class Live:
                     self._open[own] = _Following(recorder)
                 states[own] = self._open[own].state()
             elif item is not None:
-                self._open.pop(own, None)
+                one = self._open.pop(own, None)
+                if one is not None:
+                    self._followed.append(one)
                 ended.append((own, item))
                 states[own] = self._sent.get(own, {})
         if len(ended) != self._ended:
@@ -136,23 +188,9 @@ class Live:
                 states[own] = {**told[own], "now": WORDS[item.outcome]}
                 if self._speed and item.outcome == "replayed":
                     states[own]["play"] = self._speed
-        early = time.monotonic() - self._began < _AGAIN_S
         changed = {own: state for own, state in states.items() if state and (early or self._sent.get(own) != state)}
-        if changed:
-            self._sent.update(changed)
-            screen.cards([own for own in states if states[own]], changed)
-
-    def _more(self, screen: Screen, own: str, one: _Following) -> None:
-        before = len(one.beats)
-        for at, value, event in one.following.more():
-            one.beats += one.reel.feed(at, value, event)
-        if len(one.beats) == before and one.sent == before:
-            return
-        late = bool(one.beats) and one.beats[-1].at_ms - one.beats[0].at_ms > _AGAIN_S * 1000
-        start = one.sent if late else 0
-        tracks = [[track.kind, track.choice, track.name] for track in one.reel.tracks]
-        screen.more(own, start, tracks, one.beats[start:])
-        one.sent = len(one.beats)
+        self._sent.update(changed)
+        return [own for own in states if states[own]], changed
 
     def end(self, items: Sequence[logs.Interaction]) -> bool:
         """The cell has ended: show its calls as they will stay. Return whether there was something to show."""
@@ -165,7 +203,10 @@ class Live:
     def _close(self, items: Sequence[logs.Interaction]) -> None:
         with self._lock:
             assert self._screen is not None
-            made = films_of(items)
+            # What was read while it came need not be read again.
+            followed = {id(one.recorder.saved): one for one in [*self._followed, *self._open.values()]}
+            known = [one.of(item.take) if (one := followed.get(id(item.take))) else None for item in items]
+            made = films_of(items, known)
             self._screen.close([one for _, one in made], [WORDS[items[place].outcome] for place, _ in made])
 
     def _carefully(self, do: Callable[[], None]) -> bool:

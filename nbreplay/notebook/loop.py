@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from nbreplay.core.asked import canonical, messages_of
-from nbreplay.core.fold import Called, Folded
+from nbreplay.core.fold import Called
 from nbreplay.core.log import Interaction
 from nbreplay.core.normalise import verbatim
 from nbreplay.core.take import Take
 from nbreplay.core.tool_takes import tool_error, tool_value
 from nbreplay.errors import RecordingFormatError
-from nbreplay.notebook.film import RESULT, Film, film
+from nbreplay.notebook.film import RESULT, Film, Reeled, film, reeled
 from nbreplay.notebook.reel import Result
 from nbreplay.notebook.texts import clip, plain
 
@@ -41,10 +42,15 @@ def films(items: Sequence[Interaction]) -> list[Film]:
     return [made for _, made in films_of(items)]
 
 
-def films_of(items: Sequence[Interaction]) -> list[tuple[int, Film]]:
-    """Return films as `films` does, each with the place of its call among `items`."""
+def films_of(items: Sequence[Interaction], known: Sequence[Reeled | None] = ()) -> list[tuple[int, Film]]:
+    """Return films as `films` does, each with the place of its call among `items`.
+
+    What the answers say need not be found out where it is `known`.
+    """
     calls: list[_Asked] = []
     depths: list[int | None] = []
+    read = itertools.zip_longest(items, known)
+    made = [reeled(item) if already is None else already for item, already in read]
     for place, item in enumerate(items):
         depth: int | None = 0
         if item.request is not None and item.request.kind == "tool":
@@ -52,9 +58,8 @@ def films_of(items: Sequence[Interaction]) -> list[tuple[int, Film]]:
         else:
             above = _carried(calls, item)
             depth = 0 if above is None else (depths[above] or 0) + 1
-            if item.take is not None:
-                found = Folded(item.take.body).calls.values()
-                calls += [_Asked(place, number, called) for number, called in enumerate(found)]
+            found = made[place][0].folded.calls.values()
+            calls += [_Asked(place, number, called) for number, called in enumerate(found)]
         depths.append(depth)
     results: list[dict[int, Result]] = [{} for _ in items]
     for call in calls:
@@ -62,7 +67,7 @@ def films_of(items: Sequence[Interaction]) -> list[tuple[int, Film]]:
             text = clip(plain(call.text), RESULT)
             results[call.place][call.number] = Result(text, plain(call.error), call.took)
     return [
-        (place, film(item, results=results[place], depth=depth))
+        (place, film(item, reel=made[place][0], beats=made[place][1], results=results[place], depth=depth))
         for place, (item, depth) in enumerate(zip(items, depths, strict=True))
         if depth is not None
     ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from nbreplay.core.fold import Folded
 from nbreplay.core.frozen import frozen
+from nbreplay.core.pieces import Piece
 from nbreplay.notebook.texts import indented, plain
 
 __all__ = ["Beat", "Reel", "Result", "Track"]
@@ -87,18 +88,23 @@ class Reel:
         self.tracks: list[Track] = []
         self._places: dict[Hashable, int] = {}
 
-    def feed(self, at_ms: int, value: Mapping[str, Any] | None, event: str | None = None) -> list[Beat]:
+    def feed(self, at_ms: int, value: dict[str, Any] | None, event: str | None = None) -> list[Beat]:
         """Take in the next object; return its beats, one without text where it brings none."""
-        beats = []
-        for piece in () if value is None else self.folded.feed(at_ms, dict(value), event):
-            key = (piece.kind, piece.call if piece.kind == "tool_call" else piece.choice)
-            place = self._places.setdefault(key, len(self.tracks))
-            if place == len(self.tracks):
-                self.tracks.append(Track(piece.kind, piece.choice))
-            track = self.tracks[place]
-            if piece.name:
-                track.name = plain(self.folded.calls[piece.call].name)
-            said = plain(piece.text)
-            track.parts.append(said)
-            beats.append(Beat(at_ms, place, said))
-        return beats or [Beat(at_ms, -1, "")]
+        pieces = None if value is None else self.folded.feed(at_ms, value, event)
+        if not pieces:
+            return [Beat(at_ms, -1, "")]
+        return [self._laid(at_ms, piece) for piece in pieces]
+
+    def _laid(self, at_ms: int, piece: Piece) -> Beat:
+        kind, text, choice, call, name, _ = piece
+        key = (kind, choice if call is None else call)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self.tracks)
+            self.tracks.append(Track(kind, choice))
+        track = self.tracks[place]
+        if name:
+            track.name = plain(self.folded.calls[call].name)
+        said = plain(text)
+        track.parts.append(said)
+        return Beat(at_ms, place, said)

@@ -10,7 +10,6 @@ from rich.live import Live
 from rich.text import Text
 
 from nbreplay.notebook.film import Film
-from nbreplay.notebook.reel import Beat
 from nbreplay.notebook.render import bundle
 
 __all__ = ["TerminalScreen"]
@@ -26,25 +25,25 @@ class TerminalScreen:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._order: list[str] = []
         self._states: dict[str, dict[str, Any]] = {}
-        self._said: dict[str, list[Beat]] = {}
-        self._tracks: dict[str, list[list[Any]]] = {}
+        self._said: dict[str, list[str]] = {}  # by track
 
     def open(self) -> None:
         """Take a place below what is printed."""
         if self._console.is_terminal:
             self._live.start()
 
-    def cards(self, order: list[str], states: dict[str, dict[str, Any]]) -> None:
-        """Show these, each as given now or before."""
-        self._order = order
-        self._states.update(states)
-        self._draw()
-
-    def more(self, own: str, start: int, tracks: list[list[Any]], beats: list[Beat]) -> None:
-        """Show what has come of one; `start` counts the beats before."""
-        said = self._said.setdefault(own, [])
-        said[start:] = beats
-        self._tracks[own] = tracks
+    def tell(self, what: dict[str, Any]) -> None:
+        """Show what has changed."""
+        self._order = what["order"]
+        self._states.update(what["films"])
+        for own, come in what["come"].items():
+            said = self._said.setdefault(own, [])
+            if come["again"]:
+                said.clear()
+            for kind, _, name in come["tracks"][len(said) :]:
+                said.append({"text": "", "tool_call": f"▸ {name} "}.get(kind, f"[{kind}] "))
+            for place, text in come["texts"]:
+                said[place] += text
         self._draw()
 
     def _draw(self) -> None:
@@ -57,18 +56,9 @@ class TerminalScreen:
                 continue
             shown.append(f"{state.get('now', '…')}  ", style="bold")
             shown.append(" · ".join([state["title"], *state.get("facts", [])]) + "\n", style="dim")
-            lines = self._lines(own)
+            lines = "\n".join(self._said.get(own, [])).splitlines()
             shown.append("\n".join(lines[-_LINES:]) + "\n" if lines else "")
         self._live.update(shown, refresh=True)
-
-    def _lines(self, own: str) -> list[str]:
-        """Return what has come of one: text as it is, reasoning and the arguments of tools with their names."""
-        lines = []
-        for place, (kind, _, name) in enumerate(self._tracks.get(own, [])):
-            said = "".join(beat.text for beat in self._said[own] if beat.track == place)
-            label = {"text": "", "tool_call": f"▸ {name} "}.get(kind, f"[{kind}] ")
-            lines += f"{label}{said}".splitlines()
-        return lines
 
     def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
         """Show how all of it ended, for good."""

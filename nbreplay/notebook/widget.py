@@ -17,7 +17,6 @@ from IPython.display import publish_display_data
 from ipywidgets import Layout
 
 from nbreplay.notebook.film import Film
-from nbreplay.notebook.reel import Beat
 from nbreplay.notebook.render import MANY, bundle, heading, overview
 
 __all__ = ["StreamView", "WidgetScreen", "opened", "shown", "spoken"]
@@ -26,6 +25,11 @@ _STATIC = Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _open: dict[str, StreamView] = {}
 _numbers = itertools.count()
+
+
+def _lean(path: Path) -> str:
+    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
 
 
 class StreamView(anywidget.AnyWidget):
@@ -43,8 +47,9 @@ class StreamView(anywidget.AnyWidget):
         Whether they stand side by side, on one timeline.
     """
 
-    _esm = _STATIC / "stream.js"
-    _css = _STATIC / "stream.css"
+    # Every widget carries them: what only a reader of the code wants is left out.
+    _esm = _lean(_STATIC / "stream.js")
+    _css = _lean(_STATIC / "stream.css")
     head = traitlets.Unicode().tag(sync=True)
     cards: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     rows: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)
@@ -115,13 +120,9 @@ class WidgetScreen:
         view = self._made()
         publish_display_data(shown(view, ()), transient={"display_id": view.model_id})
 
-    def cards(self, order: list[str], states: dict[str, dict[str, Any]]) -> None:
-        """Show these, each as given now or before."""
-        _tell(self._made(), "cards", order=order, films=states)
-
-    def more(self, own: str, start: int, tracks: list[list[Any]], beats: list[Beat]) -> None:
-        """Show what has come of one; `start` counts the beats before."""
-        _tell(self._made(), "more", id=own, **{"from": start}, tracks=tracks, beats=beats)
+    def tell(self, what: dict[str, Any]) -> None:
+        """Show what has changed."""
+        _tell(self._made(), "more", **what)
 
     def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
         """Show how all of it ended, for good."""

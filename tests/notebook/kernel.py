@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import time
@@ -38,6 +39,8 @@ class Ran:
         The error; empty where there was none.
     comms : list of (str, dict)
         What was sent to widgets: the type and the content of each message.
+    messages_sent, bytes_sent : int
+        All that the kernel sent for the cell to who listens, as JSON.
     """
 
     stdout: str = ""
@@ -49,6 +52,8 @@ class Ran:
     evalue: str = ""
     traceback: str = ""
     comms: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    messages_sent: int = 0
+    bytes_sent: int = 0
     transients: list[str | None] = field(default_factory=list)
 
     @property
@@ -146,6 +151,9 @@ class Kernel:
             if told["parent_header"].get("msg_id") != identity:
                 continue
             kind, content = told["msg_type"], told["content"]
+            ran.messages_sent += 1
+            parts = (told[name] for name in ("header", "parent_header", "metadata", "content"))
+            ran.bytes_sent += sum(len(json.dumps(part, default=str, ensure_ascii=False).encode()) for part in parts)
             if kind == "status" and content["execution_state"] == "idle":
                 break
             self._take(ran, kind, content)

@@ -145,7 +145,7 @@ function card(state) {
       parts.forEach((one, place) => one.show(textAt(told.tracks[place], over ? Infinity : at), over));
     },
     /** Take in what has come of an answer that streams. */
-    more({ from, tracks, beats }) {
+    more({ again, tracks, texts, chunks, at }) {
       tracks.forEach(([kind, choice, name], place) => {
         if (place === told.tracks.length) {
           told.tracks.push(track({ kind, choice, name }));
@@ -153,15 +153,11 @@ function card(state) {
           body.append(parts[place].node);
         }
         told.tracks[place].name = name;
+        if (again) told.tracks[place].text = "";
       });
-      const have = told.times.length;
-      if (from > have) return; // the end brings what is missing here
-      for (const [at, place, text] of beats.slice(have - from)) {
-        told.times.push(at);
-        if (place >= 0) told.tracks[place].text += text;
-      }
+      for (const [place, text] of texts) told.tracks[place].text += text;
       parts.forEach((one, place) => one.show(told.tracks[place].text, false));
-      say(facts, `${told.times.length} chunks · ${((told.times.at(-1) || 0) / 1000).toFixed(1)} s`);
+      if (chunks) say(facts, `${chunks} chunks · ${(at / 1000).toFixed(1)} s`);
     },
   };
   made.name(state.now);
@@ -288,7 +284,11 @@ function render({ model, el }) {
     }
   }
   /** Draw what is under way. */
-  function under({ order, films }) {
+  function under({ order, films, come }) {
+    arrange(order, films);
+    for (const [own, told] of Object.entries(come)) live.get(own)?.made.more(told);
+  }
+  function arrange(order, films) {
     let fresh = false;
     for (const [own, state] of Object.entries(films)) {
       const same = JSON.stringify(state);
@@ -306,8 +306,7 @@ function render({ model, el }) {
     root.append(...shown.map(({ made, state }) => (shown.length > 1 ? folded(made, state, state.busy) : made.node)));
   }
   function heard(message) {
-    if (message.do === "cards") under(message);
-    if (message.do === "more") live.get(message.id)?.made.more(message);
+    if (message.do === "more") under(message);
     if (message.do === "words") {
       told = message;
       draw();
