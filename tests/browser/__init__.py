@@ -1,0 +1,1 @@
+"""The view in a real browser: JupyterLab, Notebook 7 and exported pages."""

@@ -1,0 +1,92 @@
+"""A page of a notebook in a browser, and what has become of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Error, Locator, Page, expect
+
+__all__ = ["Opened"]
+
+_PATIENCE = 60_000  # ms
+expect.set_options(timeout=20_000)
+_NOT_OURS = ("schema", "ResizeObserver")  # what JupyterLab and Notebook 7 complain of by themselves
+
+
+_RUNS = """() => [...document.querySelectorAll('.jp-InputPrompt')].some((prompt) => prompt.textContent.includes('*'))
+  || Boolean(document.querySelector('[data-status="busy"]'))"""
+
+
+class Opened:
+    """A page.
+
+    Attributes
+    ----------
+    page : playwright.sync_api.Page
+    requests : list of str
+        Every address that was asked for, those of data and blobs left out.
+    troubles : list of str
+        Errors of scripts, and dialogs.
+    """
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.troubles: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self._trouble(str(error)))
+        page.on("dialog", lambda dialog: (self.troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.goto(address)
+
+    def _trouble(self, text: str) -> None:
+        if not any(word in text for word in _NOT_OURS):
+            self.troubles.append(text)
+
+    def ready(self) -> Opened:
+        """Wait for the notebook and its kernel."""
+        self.page.wait_for_selector(".jp-Notebook", timeout=_PATIENCE)
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=_PATIENCE)
+        self.page.wait_for_selector('[data-status="idle"]', timeout=_PATIENCE, state="attached")
+        time.sleep(0.5)  # a click at once is lost now and then
+        return self
+
+    def run_all(self) -> Opened:
+        """Run every cell, and wait until all have ended."""
+        self.start()
+        self.page.wait_for_function(f"() => !({_RUNS})()", timeout=_PATIENCE)
+        return self
+
+    def start(self) -> Opened:
+        """Run every cell."""
+        for _ in range(5):
+            self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
+            self.page.get_by_role("menuitem", name="Run All Cells", exact=True).first.click()
+            try:
+                self.page.wait_for_function(_RUNS, timeout=4_000)
+            except Error:
+                continue  # now and then a click is lost
+            return self
+        raise AssertionError("the notebook does not run")
+
+    @property
+    def cards(self) -> Locator:
+        """The cards that are shown."""
+        return self.page.locator(".nbr-card")
+
+    def outside(self) -> list[str]:
+        """Return what was asked of anything but this machine."""
+        schemes = ("data", "blob", "file")
+        return [
+            url
+            for url in self.requests
+            if urlsplit(url).scheme not in schemes and urlsplit(url).hostname not in ("127.0.0.1", "localhost")
+        ]
+
+    def picture(self, path: Path, *, of: Locator | None = None) -> None:
+        """Take a picture of the page, or of a part of it."""
+        if of is None:
+            self.page.screenshot(path=path)
+        else:
+            of.screenshot(path=path)
