@@ -1,0 +1,47 @@
+"""A notebook as a web page: its cards play with no kernel, no server and no network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from tests.browser.conftest import ROOT
+from tests.browser.page import Opened
+
+Open = Callable[..., Opened]
+STREAMS = ROOT / "notebooks" / "02_streams_and_tools.ipynb"
+
+
+def test_the_exported_page_plays_alone(opened: Open, scratch: Path, pictures: Path) -> None:
+    command = [sys.executable, "-m", "nbconvert", "--to", "nbreplay", str(STREAMS), "--output-dir", str(scratch)]
+    subprocess.run(command, check=True, capture_output=True)
+    (made,) = scratch.glob("*.html")
+    page = opened(made.as_uri())
+    first = page.cards.first
+    expect(first.locator(".nbr-title")).to_have_text("smollm2-135m")
+    whole = first.locator(".nbr-text").inner_text()
+    slider = first.locator("input[type=range]")
+    slider.evaluate("e => { e.value = e.max / 2; e.dispatchEvent(new Event('input')); }")
+    part = first.locator(".nbr-text").inner_text()
+    assert 0 < len(part) < len(whole)
+    assert whole.startswith(part)
+    first.get_by_role("button", name="play").click()
+    expect(first.locator(".nbr-text")).to_have_text(whole)
+    page.picture(pictures / "page.png")
+    assert page.troubles == []
+    assert [url for url in page.requests if not url.startswith(("file:", "blob:", "data:"))] == []
+
+
+def test_without_script_the_page_says_the_same(opened: Open, scratch: Path) -> None:
+    command = [sys.executable, "-m", "nbconvert", "--to", "nbreplay", str(STREAMS), "--output-dir", str(scratch)]
+    subprocess.run(command, check=True, capture_output=True)
+    (made,) = scratch.glob("*.html")
+    page = opened(made.as_uri(), java_script_enabled=False)
+    text = page.page.locator("body").inner_text()
+    assert "first token" in text
+    assert "lighthouse" in text
+    assert "get_weather" in text
