@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from nbreplay.core.log import Interaction
 
-__all__ = ["show"]
+__all__ = ["show", "show_pairs"]
 
 
 def show(interactions: Sequence[Interaction]) -> None:
     """Display interactions: as cards in a notebook, as text elsewhere."""
     from nbreplay.notebook.showing import show as shown
 
+    shown(interactions, _shell())
+
+
+def show_pairs(pairs: Sequence[tuple[Interaction | None, Interaction | None]]) -> None:
+    """Display pairs of interactions side by side; None where one side has none."""
+    from nbreplay.notebook.showing import show_pairs as shown
+
+    shown(pairs, _shell())
+
+
+def _shell() -> Any:
     try:
         from IPython.core.getipython import get_ipython
     except ImportError:
-        shell = None
-    else:
-        shell = get_ipython()
-    shown(interactions, shell)
+        return None
+    return get_ipython()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CHUNKS", "FRAMES", "INTERACTIONS", "MESSAGES", "SERVED", "TOOL_CALLS", "UNREAD", "Column"]
+__all__ = ["CHUNKS", "COMPARED", "FRAMES", "INTERACTIONS", "MESSAGES", "SERVED", "TOOL_CALLS", "UNREAD", "Column"]
 
 
 class Column(NamedTuple):
@@ -112,6 +112,25 @@ TOOL_CALLS = (
 UNREAD = (
     Column("file", "string", "the file that could not be read, or not all of it"),
     Column("reason", "string", "why, and what to do"),
+)
+
+COMPARED = (
+    Column("status", "category", "same, changed, only in a or only in b"),
+    Column("key", "string", "what identifies the request; of a, where both have one"),
+    Column("kind", "category", "chat, response, message, tool, …"),
+    Column("a", "string", "the interaction of a"),
+    Column("b", "string", "the interaction of b"),
+    Column("model_a", "category", "the model that was asked"),
+    Column("model_b", "category", "the model that was asked"),
+    Column("text_a", "string", "the first choice's text; of a tool, what it returned"),
+    Column("text_b", "string", "the first choice's text; of a tool, what it returned"),
+    Column("difference", "string", "how the texts differ, line by line; NA where they do not"),
+    Column("similarity", "Float64", "of the texts' words, from 0 to 1"),
+    Column("output_tokens_delta", "Int64", "output tokens of b less those of a"),
+    Column("duration_delta_s", "Float64", "duration of b less that of a"),
+    Column("ttft_delta_s", "Float64", "time to the first token of b less that of a"),
+    Column("tool_calls_a", "string", "the tool calls asked for, a line each"),
+    Column("tool_calls_b", "string", "the tool calls asked for, a line each"),
 )
 
 FRAMES = {"interactions": INTERACTIONS, "messages": MESSAGES, "chunks": CHUNKS, "tool_calls": TOOL_CALLS}

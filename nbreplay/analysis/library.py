@@ -68,47 +68,52 @@ class Library:
     """Recordings as frames; `nbreplay.load` makes it.
 
     The columns are declared in `nbreplay.analysis.columns`. Times are seconds, absent where nobody recorded them.
+
+    Attributes
+    ----------
+    told : list of Told
+        What the rows of `interactions` are made of.
     """
 
     def __init__(self, found: Sequence[Row], troubles: Sequence[Trouble] = (), *, served: bool = False) -> None:
-        self._told = [rows.Told(row) for row in found]
+        self.told = [rows.Told(row) for row in found]
         self._troubles = list(troubles)
         self._served = served
 
     def __repr__(self) -> str:
         unread = f", {len(self._troubles)} unread" if self._troubles else ""
-        return f"Library({len(self._told)} interactions{unread})"
+        return f"Library({len(self.told)} interactions{unread})"
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self.told)
 
     @cached_property
     def interactions(self) -> pd.DataFrame:
         """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
         with _uncollected():
             if not self._served:
-                return frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
-            made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
+                return frame(columns.INTERACTIONS, map(rows.interaction, self.told), index="interaction")
+            made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self.told)
             return frame((*columns.INTERACTIONS, *columns.SERVED), made, index="interaction")
 
     @cached_property
     def messages(self) -> pd.DataFrame:
         """A row a message, of those that went in and of those that came out."""
         with _uncollected():
-            return self._many(columns.MESSAGES, [list(rows.messages(told)) for told in self._told])
+            return self._many(columns.MESSAGES, [list(rows.messages(told)) for told in self.told])
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """A row a chunk of a stream."""
         with _uncollected():
-            takes = [told.row.take for told in self._told]
+            takes = [told.row.take for told in self.told]
             return self._many(columns.CHUNKS, [[] if take is None else list(rows.chunks(take)) for take in takes])
 
     @cached_property
     def tool_calls(self) -> pd.DataFrame:
         """A row a tool call that an answer asks for, with its result and where that comes from."""
         with _uncollected():
-            return self._many(columns.TOOL_CALLS, tool_calls(self._told))
+            return self._many(columns.TOOL_CALLS, tool_calls(self.told))
 
     @cached_property
     def unread(self) -> pd.DataFrame:
@@ -116,7 +121,7 @@ class Library:
         return frame(columns.UNREAD, self._troubles)
 
     def _many(self, declared: Sequence[columns.Column], groups: Sequence[Sequence[Any]]) -> pd.DataFrame:
-        first = repeated([told.row.interaction for told in self._told], [len(group) for group in groups])
+        first = repeated([told.row.interaction for told in self.told], [len(group) for group in groups])
         return frame(declared, (row for group in groups for row in group), first=first)
 
 

@@ -181,11 +181,14 @@ def heading(made: Sequence[Film]) -> str:
 
 def _line(one: Film) -> str:
     said = next((track.text for track in one.tracks if track.kind in ("text", "refusal")), "")
-    called = ", ".join(track.name for track in one.tracks if track.kind == "tool_call")
-    shown = said or (f"→ {called}" if called else one.error or one.note)
-    first = " ".join(shown.split())
+    called = ", ".join(
+        f"{track.name}({one_line(track.text)})" + (f" → {track.result.text}" if track.result else "")
+        for track in one.tracks
+        if track.kind == "tool_call"
+    )
+    first = " ".join((said or called or one.error or one.note).split())
     return " · ".join(
-        part for part in (one.word, one.title, first if len(first) <= 60 else first[:60] + " …", *one.facts[:2]) if part
+        part for part in (one.word, one.title, first if len(first) <= 90 else first[:90] + " …", *one.facts[:2]) if part
     )
 
 

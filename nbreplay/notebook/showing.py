@@ -7,12 +7,14 @@ from typing import Any
 
 from nbreplay.core import active
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.film import WORDS
+from nbreplay.notebook.film import WORDS, Film
 from nbreplay.notebook.live import Screen, careful
-from nbreplay.notebook.loop import films_of
-from nbreplay.notebook.render import cards
+from nbreplay.notebook.loop import films, films_of
+from nbreplay.notebook.render import MANY, bundle, cards
 
-__all__ = ["prepared", "screen", "show"]
+__all__ = ["prepared", "screen", "show", "show_pairs"]
+
+Pair = tuple[Interaction | None, Interaction | None]
 
 
 def prepared(shell: Any) -> None:
@@ -57,18 +59,46 @@ def show(interactions: Sequence[Interaction], shell: Any) -> None:
         print(cards(interactions, words=True)["text/plain"])
         return
 
-    run = active.current_run()
-    cell = run.cell.id if run is not None and run.cell is not None else None
-    serial = 0 if run is None else run.view()
-
     def by_widget() -> None:
         from nbreplay.notebook.widget import WidgetScreen
 
         made = films_of(interactions)
         words = [WORDS[interactions[place].outcome] for place, _ in made]
-        WidgetScreen(cell, serial).show([one for _, one in made], words)
+        WidgetScreen(*_place()).show([one for _, one in made], words)
 
     if not careful(by_widget):
         from IPython.display import publish_display_data
 
         publish_display_data(cards(interactions))
+
+
+def show_pairs(pairs: Sequence[Pair], shell: Any) -> None:
+    """Show pairs of calls side by side, each on one timeline; of many, the first."""
+    for pair in pairs[:MANY]:
+        made = [_side(item, "a" if place == 0 else "b") for place, item in enumerate(pair)]
+        text = bundle(made)
+        if shell is None or not _has_front_end(shell):
+            print(text["text/plain"], end="\n\n")
+            continue
+
+        def by_widget(made: Sequence[Film] = made) -> None:
+            from nbreplay.notebook.widget import WidgetScreen
+
+            WidgetScreen(*_place(), together=True).show(made, ())
+
+        if not careful(by_widget):
+            from IPython.display import publish_display_data
+
+            publish_display_data(text)
+    if len(pairs) > MANY:
+        print(f"… and {len(pairs) - MANY} more pairs")
+
+
+def _side(item: Interaction | None, name: str) -> Film:
+    return Film("nothing", note=f"{name} has no answer to this") if item is None else films([item])[0]
+
+
+def _place() -> tuple[str | None, int]:
+    """The cell's id, and which view of its run comes next."""
+    run = active.current_run()
+    return (None, 0) if run is None else (run.cell.id if run.cell is not None else None, run.view())

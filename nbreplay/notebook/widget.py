@@ -58,7 +58,7 @@ class StreamView(anywidget.AnyWidget):
     def put(self, made: Sequence[Film]) -> None:
         """Show what is final."""
         with self.hold_sync():
-            self.head = heading(made) if len(made) > 1 else ""
+            self.head = heading(made) if len(made) > 1 and not self.together else ""
             self.rows = [list(row) for row in overview(made)] if len(made) > MANY else []
             self.cards = [one.state() for one in made] if len(made) <= MANY else []
 
@@ -104,15 +104,17 @@ class WidgetScreen:
         The cell's id.
     serial : int
         Which view of the cell's run it is.
+    together : bool
+        Whether they stand side by side.
     """
 
-    def __init__(self, cell: str | None, serial: int = 0) -> None:
-        self._cell, self._serial = cell, serial
+    def __init__(self, cell: str | None, serial: int = 0, *, together: bool = False) -> None:
+        self._cell, self._serial, self._together = cell, serial, together
         self._view: StreamView | None = None
 
     def _made(self) -> StreamView:
         if self._view is None:
-            self._view = opened(self._cell, self._serial)
+            self._view = opened(self._cell, self._serial, together=self._together)
         return self._view
 
     def open(self) -> None:

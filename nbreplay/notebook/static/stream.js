@@ -230,9 +230,10 @@ function whole(state, keep) {
 /** One line for a card among several. */
 function line(state) {
   const said = (state.tracks || []).find((one) => one.kind === "text" || one.kind === "refusal");
-  const called = (state.tracks || []).filter((one) => one.kind === "tool_call").map((one) => one.name).join(", ");
-  const text = ((said && said.text) || (called && `→ ${called}`) || state.error || state.note || "").replace(/\s+/g, " ").trim();
-  const short = text.length > 70 ? `${text.slice(0, 70)} …` : text;
+  const called = (state.tracks || []).filter((one) => one.kind === "tool_call")
+    .map((one) => `${one.name}(${(one.text || "").replace(/\s*\n\s*/g, " ")})${one.result ? ` → ${one.result}` : ""}`).join(", ");
+  const text = ((said && said.text) || called || state.error || state.note || "").replace(/\s+/g, " ").trim();
+  const short = text.length > 90 ? `${text.slice(0, 90)} …` : text;
   return [state.now || state.word, state.title, short, ...(state.facts || []).slice(0, 2)].filter(Boolean).join(" · ");
 }
 
