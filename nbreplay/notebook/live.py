@@ -115,6 +115,11 @@ class Live:
         Makes the screen when the first call starts.
     speed : float or None
         At which pace calls are replayed.
+
+    Attributes
+    ----------
+    failed : bool
+        Whether showing them has failed; that has been logged then.
     """
 
     def __init__(self, screen: Callable[[], Screen], speed: float | None = None) -> None:
@@ -128,13 +133,13 @@ class Live:
         self._began = 0.0
         self._lock = threading.RLock()
         self._over = threading.Event()
-        self._broken = False
+        self.failed = False
         self._unwatch = logs.watch(self._started)
 
     def _started(self, log: logs.Log, place: int) -> None:
         """A call starts; in the thread that makes it."""
         self._places.append((log, place))
-        if self._screen is None and not self._broken:
+        if self._screen is None and not self.failed:
             self._carefully(self._begin)
 
     def _begin(self) -> None:
@@ -148,7 +153,7 @@ class Live:
             threading.Thread(target=self._run, name="nbreplay view", daemon=True).start()
 
     def _run(self) -> None:
-        while not self._over.wait(PACE) and not self._broken:
+        while not self._over.wait(PACE) and not self.failed:
             self._carefully(self._tick)
 
     def _tick(self) -> None:
@@ -210,10 +215,10 @@ class Live:
             self._screen.close([one for _, one in made], [WORDS[items[place].outcome] for place, _ in made])
 
     def _carefully(self, do: Callable[[], None]) -> bool:
-        if self._broken:
+        if self.failed:
             return False
         done = careful(do)
-        self._broken = not done
+        self.failed = not done
         return done
 
 

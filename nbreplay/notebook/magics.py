@@ -164,7 +164,7 @@ class ReplayMagics(Magics):
         mode = session.mode.value if session else "off"
         store = str(session.store.path) if session else made[-1].store
         if view == "stream" and not seen:
-            showing.show(made, self.shell)
+            showing.show(made, self.shell, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
         self._say(badge(made, mode=mode, store=status.short(store), shown=shown))
 

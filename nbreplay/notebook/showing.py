@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,14 +21,8 @@ Pair = tuple[Interaction | None, Interaction | None]
 
 def prepared(shell: Any) -> None:
     """Import what a view needs, before a call waits for it."""
-    careful(lambda: _imported(_has_front_end(shell)))
-
-
-def _imported(front_end: bool) -> None:
-    if front_end:
-        import nbreplay.notebook.widget
-    else:
-        import nbreplay.notebook.terminal  # noqa: F401
+    with contextlib.suppress(Exception):  # what cannot be imported is told when it is wanted
+        importlib.import_module(f"nbreplay.notebook.{'widget' if _has_front_end(shell) else 'terminal'}")
 
 
 def _has_front_end(shell: Any) -> bool:
@@ -53,7 +49,7 @@ def screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
     return TerminalScreen()
 
 
-def show(interactions: Sequence[Interaction], shell: Any) -> None:
+def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = True) -> None:
     """Show calls that have ended: by a widget, or as text where there is no front end, or its widgets fail."""
     if shell is None or not _has_front_end(shell):
         print(cards(interactions, words=True)["text/plain"])
@@ -66,7 +62,7 @@ def show(interactions: Sequence[Interaction], shell: Any) -> None:
         words = [WORDS[interactions[place].outcome] for place, _ in made]
         WidgetScreen(*_place()).show([one for _, one in made], words)
 
-    if not careful(by_widget):
+    if not (widgets and careful(by_widget)):
         from IPython.display import publish_display_data
 
         publish_display_data(cards(interactions))

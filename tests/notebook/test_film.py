@@ -1,0 +1,276 @@
+"""What cards tell: tracks and times, the loop of an agent, and the same as text, Markdown and HTML."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nbreplay.core.cutting import events_of
+from nbreplay.core.log import Interaction
+from nbreplay.core.request import Request
+from nbreplay.core.stream import Chunk, Events
+from nbreplay.core.wire import Json, Text
+from nbreplay.notebook.film import Film
+from nbreplay.notebook.loop import films
+from nbreplay.notebook.render import MANY, bundle, cards, heading, render, spark
+from nbreplay.notebook.texts import clip, escape, fenced, indented, one_line, plain, seconds
+from tests.core.making import call, chat, request, take
+from tests.core.test_fold import chunk
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[x](javascript:1)"
+
+
+def streamed(*deltas: dict[str, Any], gaps: tuple[int, ...] = (), **more: Any) -> Interaction:
+    """A streamed chat whose chunks bring these deltas."""
+    gaps = gaps or tuple(10 for _ in deltas)
+    chunks = tuple(Chunk(gap, chunk(delta)) for gap, delta in zip(gaps, deltas, strict=True))
+    return Interaction(request(chat()), take(Events(chunks), **more), "replayed", host="api.openai.com")
+
+
+def asked(text: str = "", calls: tuple[tuple[str, str, str], ...] = (), messages: Any = None) -> Interaction:
+    """A plain chat: what was asked, and its answer with text and tool calls (id, name, arguments)."""
+    made = [{"id": own, "type": "function", "function": {"name": n, "arguments": a}} for own, n, a in calls]
+    answer = {"model": "m", "choices": [{"index": 0, "message": {"content": text or None, "tool_calls": made}}]}
+    body = {"model": "m", "messages": messages or [{"role": "user", "content": "hello"}]}
+    wanted = request(call(body))
+    return Interaction(wanted, take(Json(answer), ids=wanted.ids), "replayed", host="h")
+
+
+def tool(name: str, arguments: dict[str, Any], returned: str) -> Interaction:
+    made = Request("tool", {"tool": name, "arguments": arguments}, "k1:" + "0" * 64)
+    return Interaction(made, take(Json({"value": returned}), host="", elapsed_ms=120), "replayed")
+
+
+def answered(own: str, name: str, arguments: str, result: str) -> list[dict[str, Any]]:
+    """The messages of a request that brings a result back."""
+    called = {"id": own, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": own, "content": result},
+    ]
+
+
+def function(arguments: str, index: int = 0, **more: str) -> dict[str, Any]:
+    known = {"id": more["id"], "type": "function"} if "id" in more else {}
+    named = {"name": more["name"]} if "name" in more else {}
+    return {"tool_calls": [{"index": index, **known, "function": {**named, "arguments": arguments}}]}
+
+
+def test_a_film_knows_what_was_there_at_a_time() -> None:
+    item = streamed(
+        {"reasoning_content": "Let me "}, {"reasoning_content": "see."}, {"content": "To"}, {"content": "kyo"}
+    )
+    (film,) = films([item])
+    assert [(track.kind, track.text) for track in film.tracks] == [("reasoning", "Let me see."), ("text", "Tokyo")]
+    assert film.until_ms == 40
+    assert film.upto(5) == []
+    assert [track.text for track in film.upto(30)] == ["Let me see.", "To"]
+    assert film.upto(40) == list(film.tracks)
+    assert film.facts == ("done", "40 ms", "first token 10 ms")
+
+
+def test_the_arguments_of_a_tool_stream_as_text_and_become_json() -> None:
+    item = streamed(function("", id="c1", name="get_weather"), function('{"city":'), function(' "Tokyo"}'))
+    (film,) = films([item])
+    (track,) = film.upto(20)
+    assert (track.name, track.text, track.formatted()) == ("get_weather", '{"city":', None)
+    (track,) = film.tracks
+    assert track.formatted() == '{\n  "city": "Tokyo"\n}'
+    (broken,) = films([streamed(function('{"city": ', id="c1", name="get_weather"))])
+    shown = render(broken)
+    for text in shown.values():
+        assert "invalid JSON" in text
+        assert "get_weather(" in text
+    assert broken.state()["tracks"][0]["invalid"] is True
+
+
+def test_numbers_and_names_stay_as_they_are_written() -> None:
+    text = '{"a":1.10,"b":12345678901234567890,"a":1e5,"c":[],"d":{},"e":["x, {y}: \\"z\\""]}'
+    shown = indented(text)
+    assert re.sub(r"\n\s*", "", shown).replace(": ", ":", 6) == text.replace("x, {y}:", "x, {y}:")
+    assert "1.10" in shown
+    assert "12345678901234567890" in shown
+    assert shown.count('"a"') == 2
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner)))
+def test_indented_json_is_the_same_json(value: Any) -> None:
+    assert json.loads(indented(json.dumps(value))) == value
+
+
+def test_a_stream_without_times_says_so() -> None:
+    (film,) = films([streamed({"content": "x"}, extra={"timed": False})])
+    assert film.beats == ()
+    assert film.state()["untimed"] is True
+    assert "0" not in "".join(film.facts)
+    assert "no timings recorded" in render(film)["text/plain"]
+    assert spark(film) == ""
+
+
+def test_the_beats_of_a_film_come_back_from_its_state() -> None:
+    """As the player reads them: lengths are those of UTF-16."""
+    item = streamed({"content": "a"}, {}, {"reasoning_content": "😀b"}, {"content": "é😀"}, gaps=(3, 4, 5, 6))
+    (film,) = films([item])
+    state = film.state()
+    assert state["beats"] == "3+1 4 @1 5+3 @0 6+3"
+    assert [track["text"] for track in state["tracks"]] == ["aé😀", "😀b"]
+
+
+def test_a_long_stream_takes_few_bytes_a_chunk() -> None:
+    (film,) = films([streamed(*({"content": f" {n}"} for n in range(20_000)))])
+    assert len(json.dumps(film.state(), ensure_ascii=False)) / 20_000 < 60
+
+
+def test_the_loop_of_an_agent_is_a_tree() -> None:
+    given_ = '{"city": "Tokyo"}'
+    items = [
+        asked(calls=(("c1", "get_weather", given_), ("c2", "get_time", "{}"))),
+        tool("get_weather", {"city": "Tokyo", "unit": "C"}, "18 °C"),
+        asked("It is 18 °C.", messages=answered("c1", "get_weather", given_, "18 °C")),
+        asked("Something else."),
+    ]
+    made = films(items)
+    assert [film.depth for film in made] == [0, 1, 0], "the tool is told in the row of its call"
+    weather, clock = made[0].tracks
+    assert weather.result is not None
+    assert (weather.result.text, weather.result.error, weather.result.took_s) == ("18 °C", "", 0.12)
+    assert clock.result is None
+    shown = bundle(made)
+    assert "▸ get_weather" in shown["text/plain"]
+    assert "ok · 0.12 s" in shown["text/plain"]
+    assert "→ 18 °C" in shown["text/plain"]
+    assert "\n  m · done" in shown["text/plain"], "the next request stands below"
+    assert "margin-left:1.5em" in shown["text/html"]
+
+
+def test_a_tool_that_no_model_asked_for_has_a_card_of_its_own() -> None:
+    (film,) = films([tool("get_weather", {"city": "Tokyo"}, "18 °C")])
+    assert film.title == "get_weather"
+    assert film.tracks[0].result is not None
+    assert film.tracks[0].result.text == "18 °C"
+
+
+@pytest.mark.parametrize("count", [1, 2, MANY, MANY + 1])
+def test_several_calls_have_a_heading_and_many_a_summary(count: int) -> None:
+    shown = cards([asked(f"answer {n}") for n in range(count)])
+    assert sorted(shown) == ["text/html", "text/markdown", "text/plain"]
+    for text in shown.values():
+        assert (f"{count} calls" in text) is (count > 1)
+        assert ("answer 0" in text) is (count <= MANY)
+    assert shown["text/html"].count("<details style=") == (count if 1 < count <= MANY else 0)
+
+
+def test_no_calls() -> None:
+    assert cards([])["text/plain"] == "nbreplay: no calls yet"
+    assert heading([]) == "0 calls"
+
+
+def test_what_is_shown_tells_of_the_take_alone() -> None:
+    """So that it is the same whether it has just been recorded or is replayed."""
+    item = streamed({"content": "x"})
+    recorded = Interaction(item.request, item.take, "recorded", served_s=3.0, host="localhost", store="elsewhere")
+    assert cards([item]) == cards([recorded])
+    assert films([item])[0].state() == films([recorded])[0].state()
+    assert cards([recorded], words=True)["text/plain"].startswith("REC  ")
+
+
+def test_a_call_without_a_take_says_what_became_of_it() -> None:
+    item = Interaction(request(chat()), None, "missing", note="no recorded answer", host="h")
+    for text in cards([item]).values():
+        assert "MISSING" in text
+        assert "no recorded answer" in text
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.add(tag)
+        self.found |= {f"{tag} {name}" for name, _ in attrs}
+
+
+@pytest.mark.parametrize("up_to", [None, 10])
+def test_hostile_text_stays_text(up_to: int | None) -> None:
+    item = streamed(
+        {"content": HOSTILE, "reasoning_content": HOSTILE, "refusal": HOSTILE},
+        function(HOSTILE, id=HOSTILE, name=HOSTILE),
+        error={"type": HOSTILE, "message": HOSTILE},
+    )
+    (film,) = films([item])
+    shown = render(film, up_to, word="REPLAY")
+    tags = _Tags()
+    tags.feed(shown["text/html"])
+    assert tags.found <= {
+        "div",
+        "div style",
+        "b",
+        "span",
+        "span style",
+        "details",
+        "details style",
+        "summary",
+        "pre",
+        "pre style",
+    }
+    for text in (*shown.values(), json.dumps(film.state(), ensure_ascii=False)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+    fences = [line for line in shown["text/markdown"].split("\n") if line.startswith("```")]
+    assert len(fences) % 2 == 0
+    outside, inside = [], False
+    for line in shown["text/markdown"].split("\n"):
+        if line.startswith("```"):
+            inside = not inside
+        elif not inside:
+            outside.append(line)
+    assert "javascript" not in "".join(outside)
+
+
+def test_a_fence_is_longer_than_any_in_the_text() -> None:
+    assert fenced("```\nx\n````").startswith("`````text\n")
+
+
+@given(st.text())
+def test_plain_text_can_be_sent_and_hides_nothing(text: str) -> None:
+    shown = plain(text)
+    shown.encode("utf-8")
+    assert plain(shown) == shown
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200e\u200f]", shown)
+    assert "<" not in escape(text)
+
+
+def test_small_words() -> None:
+    assert [seconds(value) for value in (0.0012, 0.34, 9.99, 1234)] == ["1 ms", "0.34 s", "9.99 s", "1,234 s"]
+    assert clip("abcdef", 3) == "abc … (6 characters)"
+    assert clip("abc", 3) == "abc"
+    assert one_line('{\n  "a": 1\n}') == '{ "a": 1 }'
+
+
+def test_the_bars_show_when_chunks_came() -> None:
+    (film,) = films([streamed(*({"content": "x"} for _ in range(8)), gaps=(0, 0, 0, 0, 0, 0, 0, 100))])
+    assert spark(film, 10) == "█        ▁".replace("▁", spark(film, 10)[-1])
+    assert len(spark(film, 10)) == 10
+
+
+def test_a_film_of_what_is_no_answer() -> None:
+    item = Interaction(request(chat()), take(Text("<html>gateway")), "replayed", host="h")
+    (film,) = films([item])
+    assert film.tracks == ()
+    assert isinstance(film, Film)
+
+
+def test_all_kinds_of_a_stream_that_was_cut() -> None:
+    events = events_of([(0.0, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n: ping\n\n')], "sse", 0.0)
+    item = Interaction(request(chat()), take(events, complete=False, reason="dropped"), "replayed", host="h")
+    (film,) = films([item])
+    assert film.facts[0] == "dropped"
+    assert film.chunks == 2
