@@ -142,7 +142,7 @@ def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
     def open_(address: str, **given: Any) -> Opened:
         # A workspace of its own: JupyterLab would else open what it had open before.
         address = address.replace("/lab/tree/", f"/lab/workspaces/{uuid.uuid4().hex}/tree/")
-        pages.append(Opened(browser.new_page(viewport={"width": 1060, "height": 1400}, **given), address))
+        pages.append(Opened(browser.new_page(**{"viewport": {"width": 1060, "height": 1400}, **given}), address))
         return pages[-1]
 
     yield open_

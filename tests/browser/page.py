@@ -15,8 +15,7 @@ expect.set_options(timeout=20_000)
 _NOT_OURS = ("schema", "ResizeObserver")  # what JupyterLab and Notebook 7 complain of by themselves
 
 
-_RUNS = """() => [...document.querySelectorAll('.jp-InputPrompt')].some((prompt) => prompt.textContent.includes('*'))
-  || Boolean(document.querySelector('[data-status="busy"]'))"""
+_RUNS = "() => [...document.querySelectorAll('.jp-InputPrompt')].some((prompt) => prompt.textContent.includes('*'))"
 
 
 class Opened:

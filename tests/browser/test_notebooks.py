@@ -34,7 +34,12 @@ def at(page: Opened, ms: int) -> tuple[str, str]:
     """Scrub the first player to a time; return the text and the clock."""
     slider = page.page.locator(".nbr-play input[type=range]").first
     slider.evaluate(f"e => {{ e.value = {ms}; e.dispatchEvent(new Event('input')); }}")
-    return page.page.locator(".nbr-text").first.inner_text(), page.page.locator(".nbr-time").first.inner_text()
+    return text(page), page.page.locator(".nbr-time").first.text_content() or ""
+
+
+def text(page: Opened) -> str:
+    """The text of the first answer, whether or not it is in sight."""
+    return page.page.locator(".nbr-text").first.text_content() or ""
 
 
 @pytest.mark.parametrize("server", ["lab/tree", "classic/notebooks"])
@@ -62,7 +67,7 @@ def test_run_all_in_replay_shows_the_cards(
 def test_play_pause_and_scrub(lab: str, opened: Open) -> None:
     page = opened(f"{lab}/lab/tree/notebooks/{STREAMS}").ready().run_all()
     expect(page.cards.first.locator(".nbr-word")).to_have_text("REPLAY")
-    whole = page.page.locator(".nbr-text").first.inner_text()
+    whole = text(page)
     until = float(page.page.locator(".nbr-play input[type=range]").first.get_attribute("max") or 0)
     assert at(page, 0)[0] == ""
     part, clock = at(page, int(until / 2))
@@ -88,6 +93,24 @@ def test_play_pause_and_scrub(lab: str, opened: Open) -> None:
     expect(page.page.locator(".nbr-text").first).to_have_text(whole)
 
 
+def test_the_pictures_of_readme_can_be_taken(
+    lab: str, opened: Open, pictures: Path, notebook: Write, project: Path
+) -> None:
+    """They are notebooks/images/stream.png and tools.png."""
+    name = notebook("pictures", "1")
+    (project / "notebooks" / name).write_text((ROOT / "notebooks" / STREAMS).read_text("utf-8"), "utf-8")
+    tall = {"width": 1000, "height": 4000}  # what is not in sight is not drawn
+    page = opened(f"{lab}/lab/tree/notebooks/{name}", viewport=tall, device_scale_factor=1.5).ready().run_all()
+    expect(page.page.locator(".nbr-together .nbr-card")).to_have_count(2)
+    at(page, 520)
+    page.picture(pictures / "stream.png", of=page.page.locator(".jp-CodeCell").filter(has=page.cards.first).first)
+    tools = page.page.locator(".jp-CodeCell").filter(has_text="nbreplay.tool").last
+    tools.locator(".nbr-fold, .nbr-call").evaluate_all("found => found.forEach((fold) => { fold.open = true; })")
+    page.picture(pictures / "tools.png", of=tools.locator(".jp-OutputArea-output").first)
+    for name in ("stream", "tools"):
+        assert (pictures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_dark_theme_is_kept_to(dark_lab: str, opened: Open, pictures: Path) -> None:
     page = opened(f"{dark_lab}/lab/tree/notebooks/{STREAMS}").ready().run_all()
     expect(page.cards.first.locator(".nbr-word")).to_have_text("REPLAY")
@@ -108,7 +131,7 @@ def test_a_saved_notebook_plays_before_anything_has_run(lab: str, opened: Open, 
     page = opened(f"{lab}/lab/tree/notebooks/{STREAMS}").ready()
     expect(page.cards.first.locator(".nbr-title")).to_have_text("smollm2-135m")
     expect(page.cards.first.locator(".nbr-word")).to_be_hidden()
-    whole = page.page.locator(".nbr-text").first.inner_text()
+    whole = text(page)
     part, _ = at(page, 700)
     assert 0 < len(part) < len(whole)
 
@@ -132,11 +155,11 @@ def test_text_is_on_the_page_before_the_model_has_sent_all_of_it(lab: str, opene
         # The server sends no more until somebody has told it that the first piece has come.
         expect(page.page.locator(".nbr-text").first).not_to_be_empty()
         expect(page.cards.first).to_have_attribute("aria-busy", "true")
-        first = page.page.locator(".nbr-text").first.inner_text()
+        first = text(page)
         provider.ack()
         expect(page.cards.first).to_have_attribute("aria-busy", "false")
         expect(page.cards.first.locator(".nbr-word")).to_have_text("REC")
-        whole = page.page.locator(".nbr-text").first.inner_text()
+        whole = text(page)
         assert whole.startswith(first)
         assert len(whole) > len(first)
         expect(page.page.get_by_role("status").filter(has_text="done").first).to_be_attached()
@@ -156,8 +179,7 @@ show([Interaction(None, take, "replayed")], get_ipython())
 """
     page = opened(f"{lab}/lab/tree/notebooks/{notebook('long', made)}").ready().run_all()
     expect(page.cards.first.locator(".nbr-time")).to_have_text(f"{chunks / 1000:.2f}/{chunks / 1000:.2f} s")
-    text = page.page.locator(".nbr-text").first.text_content() or ""
-    assert text.split() == [str(number) for number in range(chunks)]
+    assert text(page).split() == [str(number) for number in range(chunks)]
     part, _ = at(page, chunks // 4)
     assert part.split()[-1] == str(chunks // 4 - 1)
 
