@@ -129,4 +129,8 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # What was read stays: it goes to the old ones at once, and is not walked through on the way.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from nbreplay.analysis.asked import Message, messages_of, number, prompt_key, tools_of
+from nbreplay.analysis.asked import Message, messages_of, prompt_key
 from nbreplay.analysis.providers import provider_of
+from nbreplay.analysis.settings import number, tools_of
 from nbreplay.analysis.sources import Row
 from nbreplay.core.fold import Folded
 from nbreplay.core.normalise import verbatim
@@ -188,8 +189,10 @@ def chunks(take: Take) -> Iterator[tuple[Any, ...]]:
         return
     reader, numbers, timed, begun, before = Reader(), dict[Any, int](), take.timed, False, 0
     read = reader.read
+    t = gap = None
     for index, (chunk, (at, value, event)) in enumerate(zip(body.chunks, values(body), strict=True)):
-        t, gap = (at / 1000, (at - before) / 1000) if timed else (None, None)
+        if timed:
+            t, gap = at / 1000, (at - before) / 1000
         before = at
         pieces = () if value is None else read(value, event)
         if not pieces or (reader.whole and begun):

@@ -134,10 +134,9 @@ class _Reading:
             request = Request(recording.kind, recording.request, recording.key)
             for take in recording.takes:
                 self.take(request, take, path)
-        known = set(names)
-        for other in sorted(store.path.glob("*.json")) if store.path.is_dir() else []:
-            if other.name not in known:
-                self.troubles.append(Trouble(str(other), _stranger(str(other))))
+        for other in sorted(set(_json_in(store)).difference(names)):
+            path = os.path.join(store.name, other)
+            self.troubles.append(Trouble(path, _stranger(path)))
 
     def foreign(self, path: Path) -> None:
         for file, found in known.read(path):
@@ -201,6 +200,13 @@ class _Reading:
             self.troubles.append(Trouble(path, why + "Correct it"))
             return None
         return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def _json_in(store: Store) -> list[str]:
+    try:
+        return [name for name in os.listdir(store.path) if name.endswith(".json")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _origin(extra: Mapping[str, Any]) -> str:
