@@ -16,6 +16,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from nbreplay.analysis import columns, rows
 from nbreplay.analysis.frames import frame, repeated
 from nbreplay.analysis.links import tool_calls
+from nbreplay.analysis.metrics import linked
 from nbreplay.analysis.sources import Row, Source, Trouble, read
 from nbreplay.core.session import Session
 from nbreplay.errors import RecordingFormatError
@@ -87,9 +88,11 @@ class Library:
         """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
         with _uncollected():
             if not self._served:
-                return frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
-            made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
-            return frame((*columns.INTERACTIONS, *columns.SERVED), made, index="interaction")
+                made = frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
+            else:
+                served = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
+                made = frame((*columns.INTERACTIONS, *columns.SERVED), served, index="interaction")
+            return linked(made, self)
 
     @cached_property
     def messages(self) -> pd.DataFrame:
@@ -117,7 +120,7 @@ class Library:
 
     def _many(self, declared: Sequence[columns.Column], groups: Sequence[Sequence[Any]]) -> pd.DataFrame:
         first = repeated([told.row.interaction for told in self._told], [len(group) for group in groups])
-        return frame(declared, (row for group in groups for row in group), first=first)
+        return linked(frame(declared, (row for group in groups for row in group), first=first), self)
 
 
 @contextmanager
