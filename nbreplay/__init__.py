@@ -41,6 +41,7 @@ _HOMES = {
     "Take": "nbreplay.core.take",
     "ToolError": "nbreplay.errors",
     "UnsafeRecordingError": "nbreplay.errors",
+    "compare": "nbreplay.analysis.compare",
     "load": "nbreplay.analysis.library",
     "session": "nbreplay.intercept.switch",
     "tool": "nbreplay.intercept.tools",
@@ -65,6 +66,7 @@ __all__ = [
     "ToolError",
     "UnsafeRecordingError",
     "__version__",
+    "compare",
     "load",
     "load_ipython_extension",
     "session",
@@ -74,6 +76,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from nbreplay.analysis.compare import compare
     from nbreplay.analysis.library import load
     from nbreplay.core.log import Interaction
     from nbreplay.core.recording import Recording

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-from nbreplay.core.log import Interaction
+from typing import Any
 
 __all__ = ["show"]
 
 
-def show(interactions: Sequence[Interaction]) -> None:
-    """Display interactions: as cards in a notebook, as text elsewhere."""
-    from nbreplay.notebook.render import cards
+def show(thing: Any) -> None:
+    """Display interactions, or a comparison: as cards or a table in a notebook, as text elsewhere."""
+    if isinstance(thing, Sequence):
+        from nbreplay.notebook.render import cards
 
-    made = cards(interactions)
+        made = cards(thing)
+    else:
+        made = thing._repr_mimebundle_()
     try:
         from IPython.core.getipython import get_ipython
         from IPython.display import display
