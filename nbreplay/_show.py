@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbreplay.core.log import Interaction
@@ -17,11 +17,11 @@ def show(interactions: Sequence[Interaction]) -> None:
     shown(interactions, _shell())
 
 
-def show_pairs(pairs: Sequence[tuple[Interaction | None, Interaction | None]]) -> None:
-    """Display pairs of interactions side by side; None where one side has none."""
+def show_pairs(pairs: Iterable[tuple[Interaction | None, Interaction | None]], count: int, title: str) -> None:
+    """Display pairs of interactions side by side, and as text below a title; None where one side has none."""
     from nbreplay.notebook.showing import show_pairs as shown
 
-    shown(pairs, _shell())
+    shown(pairs, count, title, _shell())
 
 
 def _shell() -> Any:

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["CHUNKS", "COMPARED", "FRAMES", "INTERACTIONS", "MESSAGES", "SERVED", "TOOL_CALLS", "UNREAD", "Column"]
+__all__ = [
+    "CHUNKS",
+    "COMPARED",
+    "FRAMES",
+    "INTERACTIONS",
+    "MESSAGES",
+    "OPERATIONS",
+    "OTEL",
+    "SERVED",
+    "TOOL_CALLS",
+    "UNREAD",
+    "Column",
+]
 
 
 class Column(NamedTuple):
@@ -61,6 +73,7 @@ INTERACTIONS = (
     Column("ttft_s", "Float64", "to the first chunk that brings text, reasoning or a tool call"),
     Column("recorded_at", "datetime", "when it was recorded"),
     Column("cell", "string", "the cell that asked: its id, else the digest of its source"),
+    Column("answer_key", "string", "what identifies what the answer says: its text, tool calls, error; else its data"),
 )
 SERVED = (
     Column("outcome", "category", "what became of the call: replayed, recorded, live, missing, unsaved or blocked"),
@@ -114,23 +127,65 @@ UNREAD = (
     Column("reason", "string", "why, and what to do"),
 )
 
-COMPARED = (
-    Column("status", "category", "same, changed, only in a or only in b"),
-    Column("key", "string", "what identifies the request; of a, where both have one"),
-    Column("kind", "category", "chat, response, message, tool, …"),
-    Column("a", "string", "the interaction of a"),
-    Column("b", "string", "the interaction of b"),
-    Column("model_a", "category", "the model that was asked"),
-    Column("model_b", "category", "the model that was asked"),
-    Column("text_a", "string", "the first choice's text; of a tool, what it returned"),
-    Column("text_b", "string", "the first choice's text; of a tool, what it returned"),
-    Column("difference", "string", "how the texts differ, line by line; NA where they do not"),
-    Column("similarity", "Float64", "of the texts' words, from 0 to 1"),
-    Column("output_tokens_delta", "Int64", "output tokens of b less those of a"),
-    Column("duration_delta_s", "Float64", "duration of b less that of a"),
-    Column("ttft_delta_s", "Float64", "time to the first token of b less that of a"),
-    Column("tool_calls_a", "string", "the tool calls asked for, a line each"),
-    Column("tool_calls_b", "string", "the tool calls asked for, a line each"),
-)
-
 FRAMES = {"interactions": INTERACTIONS, "messages": MESSAGES, "chunks": CHUNKS, "tool_calls": TOOL_CALLS}
+
+COMPARED = (
+    Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
+    Column("status", "category", "same, changed, only in a, or only in b"),
+    Column("kind", "category", "as in `interactions`"),
+    Column("interaction_a", "string", "the interaction in a"),
+    Column("interaction_b", "string", "the interaction in b"),
+    Column("model_a", "category", "the model that was asked in a"),
+    Column("model_b", "category", "the model that was asked in b"),
+    Column("prompt", "string", "the last message that a user sent"),
+    Column("text_a", "string", "what a says"),
+    Column("text_b", "string", "what b says"),
+    Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
+    Column("similarity", "Float64", "how much of the words is the same, 0 to 1"),
+    Column("tool_calls_a", "string", "what a asks for, a call a line: name and arguments"),
+    Column("tool_calls_b", "string", "what b asks for"),
+    Column("n_tool_calls_delta", "Int64", "tool calls in b less those in a"),
+    Column("input_tokens_delta", "Int64", "tokens in b less those in a"),
+    Column("output_tokens_delta", "Int64", "tokens in b less those in a"),
+    Column("duration_s_delta", "Float64", "seconds in b less those in a"),
+    Column("ttft_s_delta", "Float64", "seconds to the first token in b less those in a"),
+    Column("finish_reason_a", "category", "why a ended"),
+    Column("finish_reason_b", "category", "why b ended"),
+    Column("error_type_a", "category", "the error in a"),
+    Column("error_type_b", "category", "the error in b"),
+)
+"""The frame of a comparison."""
+
+OTEL = {
+    "provider": "gen_ai.provider.name",
+    "kind": "gen_ai.operation.name",
+    "host": "server.address",
+    "model": "gen_ai.request.model",
+    "response_model": "gen_ai.response.model",
+    "stream": "gen_ai.request.stream",
+    "status": "http.response.status_code",
+    "finish_reason": "gen_ai.response.finish_reasons",
+    "error_type": "error.type",
+    "temperature": "gen_ai.request.temperature",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "reasoning_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "ttfc_s": "gen_ai.response.time_to_first_chunk",
+    "name": "gen_ai.tool.name",
+    "tool_call_id": "gen_ai.tool.call.id",
+    "arguments": "gen_ai.tool.call.arguments",
+    "result": "gen_ai.tool.call.result",
+}
+"""From our names to OpenTelemetry's; what it has no name for is `nbreplay.` and ours."""
+
+OPERATIONS = {
+    "message": "chat",
+    "response": "chat",
+    "completion": "text_completion",
+    "embedding": "embeddings",
+    "generate": "generate_content",
+    "tool": "execute_tool",
+}
+"""From our kinds to OpenTelemetry's operations; those that are not here are called the same."""

@@ -6,24 +6,26 @@ Reading is eager, so that what cannot be read is known at once; folding and buil
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from nbreplay.analysis import columns, rows
+from nbreplay.analysis import columns, parquet, rows
 from nbreplay.analysis.frames import frame, repeated
-from nbreplay.analysis.links import tool_calls
-from nbreplay.analysis.sources import Row, Source, Trouble, read
+from nbreplay.analysis.keeping import Keeping
+from nbreplay.analysis.links import fact, tool_calls
+from nbreplay.analysis.metrics import linked
+from nbreplay.analysis.sources import Row, Source, Trouble, own_store, read
 from nbreplay.core.session import Session
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Library", "load"]
 
 
-def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
+def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool = True) -> Library:
     """Read recordings, or what a session has done, as pandas frames.
 
     Parameters
@@ -32,6 +34,9 @@ def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
         A folder that is a store, or that holds llama-stack's recordings or VCR cassettes. Of a session, a row a call.
     strict : bool
         Whether a file that cannot be read is an error. If not, `Library.unread` tells of it.
+    cache : bool
+        Whether the frames of a store are kept beside it, where pyarrow is installed, so that only files that have
+        changed are read the next time. They are in its folder ``.nbreplay/frames``, and may be deleted.
 
     Returns
     -------
@@ -52,7 +57,12 @@ def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
     >>> lib.interactions.groupby("model").output_tokens.sum()
     """
     with _uncollected():
-        found, troubles = read(source)  # type: ignore[arg-type]
+        store = own_store(source) if cache and parquet.available() else None
+        keeping = None if store is None else Keeping(store)
+        if keeping is not None:
+            found, troubles = list[Row](), keeping.troubles
+        else:
+            found, troubles = read(source)  # type: ignore[arg-type]
     if strict and troubles:
         files = len({trouble.file for trouble in troubles})
         head = f"{files} files cannot be read as they are" if files > 1 else "a file cannot be read as it is"
@@ -61,6 +71,8 @@ def load(source: Source | Sequence[Source], *, strict: bool = True) -> Library:
         hint = "To go on with the others, say load(..., strict=False); .unread tells of these then"
         raise RecordingFormatError("\n".join([f"{head}:", *listed, *more, hint]))
     given = source if isinstance(source, list | tuple) else [source]
+    if keeping is not None:
+        return Library(found, troubles, keeping=keeping)
     return Library(found, troubles, served=any(isinstance(one, Session) for one in given))
 
 
@@ -68,61 +80,80 @@ class Library:
     """Recordings as frames; `nbreplay.load` makes it.
 
     The columns are declared in `nbreplay.analysis.columns`. Times are seconds, absent where nobody recorded them.
-
-    Attributes
-    ----------
-    told : list of Told
-        What the rows of `interactions` are made of.
     """
 
-    def __init__(self, found: Sequence[Row], troubles: Sequence[Trouble] = (), *, served: bool = False) -> None:
-        self.told = [rows.Told(row) for row in found]
+    def __init__(
+        self,
+        found: Sequence[Row],
+        troubles: Sequence[Trouble] = (),
+        *,
+        served: bool = False,
+        keeping: Keeping | None = None,
+    ) -> None:
+        self._told = [rows.Told(row) for row in found]
+        self._keeping = keeping
         self._troubles = list(troubles)
         self._served = served
 
     def __repr__(self) -> str:
         unread = f", {len(self._troubles)} unread" if self._troubles else ""
-        return f"Library({len(self.told)} interactions{unread})"
+        return f"Library({len(self)} interactions{unread})"
 
     def __len__(self) -> int:
-        return len(self.told)
+        return len(self._told if self._keeping is None else self._keeping.interactions)
+
+    def row(self, interaction: str) -> Row | None:
+        """Return what the row of an interaction is made of; None where its file is there no longer."""
+        if self._keeping is not None:
+            return self._keeping.row(interaction)
+        return next((told.row for told in self._told if told.row.interaction == interaction), None)
 
     @cached_property
     def interactions(self) -> pd.DataFrame:
         """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
         with _uncollected():
-            if not self._served:
-                return frame(columns.INTERACTIONS, map(rows.interaction, self.told), index="interaction")
-            made = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self.told)
-            return frame((*columns.INTERACTIONS, *columns.SERVED), made, index="interaction")
+            if self._keeping is not None:
+                made = self._keeping.frame()
+            elif not self._served:
+                made = frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
+            else:
+                served = ((*rows.interaction(told), told.row.outcome, told.row.served_s) for told in self._told)
+                made = frame((*columns.INTERACTIONS, *columns.SERVED), served, index="interaction")
+            return linked(made, self)
 
     @cached_property
     def messages(self) -> pd.DataFrame:
         """A row a message, of those that went in and of those that came out."""
-        with _uncollected():
-            return self._many(columns.MESSAGES, [list(rows.messages(told)) for told in self.told])
+        return self._many("messages", lambda told: list(rows.messages(told)))
 
     @cached_property
     def chunks(self) -> pd.DataFrame:
         """A row a chunk of a stream."""
-        with _uncollected():
-            takes = [told.row.take for told in self.told]
-            return self._many(columns.CHUNKS, [[] if take is None else list(rows.chunks(take)) for take in takes])
+        return self._many("chunks", lambda told: [] if told.row.take is None else list(rows.chunks(told.row.take)))
 
     @cached_property
     def tool_calls(self) -> pd.DataFrame:
         """A row a tool call that an answer asks for, with its result and where that comes from."""
         with _uncollected():
-            return self._many(columns.TOOL_CALLS, tool_calls(self.told))
+            if self._keeping is not None:
+                return linked(self._keeping.tool_calls(), self)
+            return self._built(columns.TOOL_CALLS, tool_calls([fact(told) for told in self._told]))
 
     @cached_property
     def unread(self) -> pd.DataFrame:
         """A row a file that could not be read, or not all of it, with the reason."""
         return frame(columns.UNREAD, self._troubles)
 
-    def _many(self, declared: Sequence[columns.Column], groups: Sequence[Sequence[Any]]) -> pd.DataFrame:
-        first = repeated([told.row.interaction for told in self.told], [len(group) for group in groups])
-        return frame(declared, (row for group in groups for row in group), first=first)
+    def _many(self, name: str, make: Callable[[rows.Told], Sequence[Sequence[Any]]]) -> pd.DataFrame:
+        declared = columns.FRAMES[name]
+        with _uncollected():
+            if self._keeping is not None:
+                return linked(self._keeping.many(name, declared, make), self)
+            return self._built(declared, [make(told) for told in self._told])
+
+    def _built(self, declared: Sequence[columns.Column], groups: Sequence[Sequence[Any]]) -> pd.DataFrame:
+        first = repeated([told.row.interaction for told in self._told], [len(group) for group in groups])
+        return linked(frame(declared, (row for group in groups for row in group), first=first), self)
 
 
 @contextmanager
@@ -134,4 +165,8 @@ def _uncollected() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # What was read stays: it goes to the old ones at once, and is not walked through on the way.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()

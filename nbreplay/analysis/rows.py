@@ -5,13 +5,18 @@ What an answer says is folded once an interaction, and shared by the frames that
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
+from pydantic_core import to_json
+
 from nbreplay.analysis.providers import provider_of
+from nbreplay.analysis.settings import number, tools_of
 from nbreplay.analysis.sources import Row
-from nbreplay.core.asked import Message, messages_of, number, prompt_key, tools_of
+from nbreplay.core.asked import Message, canonical, messages_of, prompt_key
+from nbreplay.core.blob import Blob
 from nbreplay.core.fold import Folded
 from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import dicts, values
@@ -19,6 +24,7 @@ from nbreplay.core.reader import Reader
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.core.tool_takes import tool_error
+from nbreplay.core.wire import Text
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Told", "chunks", "interaction", "messages"]
@@ -115,7 +121,38 @@ def interaction(told: Told) -> tuple[Any, ...]:
         answer.first_ms / 1000 if timed and answer.first_ms is not None else None,
         row.recorded_ms,
         row.cell,
+        None if take is None else _answer_key(told, take),
     )
+
+
+# What differs from answer to answer whatever is said.
+_PASSING = frozenset(("id", "created", "created_at", "completed_at", "system_fingerprint", "usage", "request_id"))
+
+
+def _answer_key(told: Told, take: Take) -> str:
+    answer = told.answer
+    error = _error_type(told)
+    said: Any = [[*place, "".join(texts)] for place, texts in answer.said.items() if place[0] != "reasoning"]
+    calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in answer.calls.values()]
+    if not said and not calls and error is None:
+        said = _data(take)
+    try:
+        made = to_json([said, calls, error])
+    except ValueError:
+        made = repr((said, calls, error)).encode()  # half of a surrogate pair, or not JSON
+    return "a1:" + hashlib.sha256(made).hexdigest()[:32]
+
+
+def _data(take: Take) -> Any:
+    """What an answer brings that says nothing: vectors, what a tool returned, a page, a file."""
+    if isinstance(take.body, Blob):
+        return take.body.name
+    if isinstance(take.body, Text):
+        return take.body.stored()
+    found = [value for _, value, _ in values(take.body) if value is not None]
+    if not found:
+        return take.body.stored()
+    return [{name: one for name, one in value.items() if name not in _PASSING} for value in found]
 
 
 def _streams(take: Take | None, body: Any) -> bool | None:
@@ -172,8 +209,10 @@ def chunks(take: Take) -> Iterator[tuple[Any, ...]]:
         return
     reader, numbers, timed, begun, before = Reader(), dict[Any, int](), take.timed, False, 0
     read = reader.read
+    t = gap = None
     for index, (chunk, (at, value, event)) in enumerate(zip(body.chunks, values(body), strict=True)):
-        t, gap = (at / 1000, (at - before) / 1000) if timed else (None, None)
+        if timed:
+            t, gap = at / 1000, (at - before) / 1000
         before = at
         pieces = () if value is None else read(value, event)
         if not pieces or (reader.whole and begun):

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nbreplay.analysis import progress
 from nbreplay.core.recording import file_name
 from nbreplay.core.request import Request
 from nbreplay.core.session import Session
@@ -22,7 +23,7 @@ from nbreplay.formats import known, llama_stack
 from nbreplay.formats.cassettes import ENDINGS
 from nbreplay.formats.gathering import files
 
-__all__ = ["Row", "Source", "Trouble", "read"]
+__all__ = ["Row", "Source", "Trouble", "own_store", "read", "read_store"]
 
 Source = str | os.PathLike[str] | Store | Session
 
@@ -85,6 +86,21 @@ def read(sources: Source | list[Any] | tuple[Any, ...]) -> tuple[list[Row], list
     return reading.rows, reading.troubles
 
 
+def own_store(source: Any) -> Store | None:
+    """Return the store that a source is, where it is one and nothing else."""
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        source = Store(path) if path.is_dir() else None
+    return source if isinstance(source, Store) and source.names() else None
+
+
+def read_store(store: Store, names: Sequence[str]) -> tuple[list[Row], list[Trouble]]:
+    """Read some of a store's recordings; what else lies there is told of, too."""
+    reading = _Reading()
+    reading.store(store, names)
+    return reading.rows, reading.troubles
+
+
 class _Reading:
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -117,9 +133,9 @@ class _Reading:
         else:
             raise StoreError(f"there is no folder {path}: name the one that holds the recordings")
 
-    def store(self, store: Store) -> None:
+    def store(self, store: Store, some: Sequence[str] | None = None) -> None:
         names = sorted(store.names())
-        for name in names:
+        for name in progress.told(names if some is None else some, "recordings read"):
             path = os.path.join(store.name, name)
             try:
                 recording = store.read(name)
@@ -134,10 +150,9 @@ class _Reading:
             request = Request(recording.kind, recording.request, recording.key)
             for take in recording.takes:
                 self.take(request, take, path)
-        known = set(names)
-        for other in sorted(store.path.glob("*.json")) if store.path.is_dir() else []:
-            if other.name not in known:
-                self.troubles.append(Trouble(str(other), _stranger(str(other))))
+        for other in sorted(set(_json_in(store)).difference(names)):
+            path = os.path.join(store.name, other)
+            self.troubles.append(Trouble(path, _stranger(path)))
 
     def foreign(self, path: Path) -> None:
         for file, found in known.read(path):
@@ -201,6 +216,13 @@ class _Reading:
             self.troubles.append(Trouble(path, why + "Correct it"))
             return None
         return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+
+
+def _json_in(store: Store) -> list[str]:
+    try:
+        return [name for name in os.listdir(store.path) if name.endswith(".json")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _origin(extra: Mapping[str, Any]) -> str:

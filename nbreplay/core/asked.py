@@ -1,4 +1,4 @@
-"""What a request says: its messages, tools and settings, whichever provider's shape it has. Imports no pandas."""
+"""What a request says: its messages, whichever provider's shape it has. Imports no pandas."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from pydantic_core import to_json
+
 from nbreplay.core.pieces import arguments_text, dicts, text, text_of
 
-__all__ = ["Call", "Message", "canonical", "messages_of", "number", "prompt_key", "tools_of"]
+__all__ = ["Call", "Message", "canonical", "messages_of", "prompt_key"]
 
 
 class Call(NamedTuple):
@@ -64,32 +66,17 @@ def canonical(arguments: Any) -> str:
 def prompt_key(messages: Iterable[Message]) -> str | None:
     """Return what identifies messages, whoever is asked; None where there are none."""
     said = [(m.role, m.content, m.content_type, m.calls, m.result_of, m.others) for m in messages]
-    return "p1:" + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32] if said else None
+    if not said:
+        return None
+    try:
+        data = to_json(said)
+    except ValueError:
+        data = json.dumps(said).encode()  # half of a surrogate pair
+    return "p1:" + hashlib.sha256(data).hexdigest()[:32]
 
 
-_SETTINGS = ("generationConfig", "generation_config", "inferenceConfig", "options")
-
-
-def number(body: Any, names: Iterable[str]) -> float | None:
-    """Return a setting: the first of `names` that the body, or the object in it that holds settings, has."""
-    if isinstance(body, dict):
-        for holder in (body, *(body[name] for name in _SETTINGS if isinstance(body.get(name), dict))):
-            for name in names:
-                value = holder.get(name)
-                if type(value) in (int, float):
-                    return value  # type: ignore[no-any-return]
-    return None
-
-
-def tools_of(body: Any) -> int:
-    """Return how many tools a request offers."""
-    if not isinstance(body, dict):
-        return 0
-    config = body.get("toolConfig")
-    found = dicts(body.get("tools")) + dicts(body.get("functions"))
-    found += dicts(config.get("tools")) if isinstance(config, dict) else []
-    declared = [tool.get("functionDeclarations", tool.get("function_declarations")) for tool in found]
-    return sum(len(inner) if isinstance(inner, list) else 1 for inner in declared)
+_SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
+_PROMPTS = ("messages", "input", "contents", "content", "prompt", "query", "texts", "requests", "documents")
 
 
 def messages_of(body: Any) -> list[Message]:
@@ -134,6 +121,10 @@ class _History:
 
     def add(self, message: Any) -> None:
         if not isinstance(message, dict):
+            return
+        if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _SPEAKERS:
+            # Most are no more than this.
+            self.made.append(Message(message["role"], message["content"], "text"))
             return
         kind = message.get("type")
         if isinstance(kind, str) and "role" not in message and kind != "message":
@@ -241,6 +232,9 @@ class _History:
             only = blocks[0]["json"] if len(blocks) == 1 and "json" in blocks[0] else content
             said = "" if only == [] else json.dumps(only, ensure_ascii=False)
         self.made.append(Message("tool", said, "tool_result", (), call or Call(text(own), text(name), ""), failed))
+
+
+_SPEAKERS = ("user", "assistant", "system", "developer")
 
 
 def _role(given: Any) -> str:

@@ -26,6 +26,15 @@ class Reader(Tray):
         self.whole = False
         self.pieces = []
         get = value.get
+        choices = get("choices")
+        if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict and not get("usage"):
+            # Nearly every chunk there is brings a piece of text and nothing else.
+            (choice,) = choices
+            delta = choice.get("delta")
+            if type(delta) is dict and len(delta) == 1 and not choice.get("finish_reason") and not get("error"):
+                said, index = delta.get("content"), choice.get("index", 0)
+                if type(said) is str and said and type(index) is int and self.model:
+                    return [Piece("text", said, index)]
         model = get("model") or get("modelVersion")
         if type(model) is str:
             self.model = model
@@ -35,7 +44,6 @@ class Reader(Tray):
         error = get("error")
         if error:
             self.failed(error)
-        choices = get("choices")
         if type(choices) is list:
             for choice in choices:
                 if type(choice) is dict:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nbreplay.core import active
@@ -68,9 +69,11 @@ def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = Tru
         publish_display_data(cards(interactions))
 
 
-def show_pairs(pairs: Sequence[Pair], shell: Any) -> None:
-    """Show pairs of calls side by side, each on one timeline; of many, the first."""
-    for pair in pairs[:MANY]:
+def show_pairs(pairs: Iterable[Pair], count: int, title: str, shell: Any) -> None:
+    """Show pairs of calls side by side, each on one timeline, or as text below a title; of many, the first."""
+    if shell is None or not _has_front_end(shell):
+        print(title, end="\n\n")
+    for pair in itertools.islice(pairs, MANY):
         made = [_side(item, "a" if place == 0 else "b") for place, item in enumerate(pair)]
         text = bundle(made)
         if shell is None or not _has_front_end(shell):
@@ -86,8 +89,8 @@ def show_pairs(pairs: Sequence[Pair], shell: Any) -> None:
             from IPython.display import publish_display_data
 
             publish_display_data(text)
-    if len(pairs) > MANY:
-        print(f"… and {len(pairs) - MANY} more pairs")
+    if count > MANY:
+        print(f"… and {count - MANY} more pairs")
 
 
 def _side(item: Interaction | None, name: str) -> Film:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import nbreplay
-from nbreplay.analysis import columns, frames
+from nbreplay.analysis import columns, frames, parquet
 from nbreplay.core.store import Store
 from tests.analysis.making import lib, put, rows, streamed
 from tests.core.making import Replay, chat, record, session
@@ -237,7 +237,8 @@ def test_two_calls_of_one_key_in_a_session_are_two_rows(tmp_path: Path) -> None:
 @pytest.mark.skipif(ARROW == "python", reason="pyarrow is not installed")
 def test_without_pyarrow_the_frames_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_arrow = lib(tmp_path, (ASKED, SAID)).interactions
-    monkeypatch.setattr(frames, "find_spec", lambda _: None)
+    for module in (frames, parquet):
+        monkeypatch.setattr(module, "find_spec", lambda _: None)
     without = nbreplay.load(tmp_path).interactions
     assert without.file.dtype == pd.StringDtype("python")
     assert with_arrow.astype(object).equals(without.astype(object))

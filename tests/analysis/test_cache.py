@@ -1,0 +1,215 @@
+"""The cache of frames: the same frames as without it, only what changed read again, and never one that is not so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import nbreplay
+from nbreplay.analysis import cache, columns
+from nbreplay.core.store import Store
+from tests.analysis.making import lib, put, streamed
+
+pytest.importorskip("pyarrow")
+OWN = Path(__file__).parents[2] / "recordings"
+NAMES = tuple(columns.FRAMES)
+
+
+@pytest.fixture
+def old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are trusted as soon as they are there, as they are when they are older than the rule says."""
+    monkeypatch.setattr(cache, "YOUNG_NS", 0)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read from now on."""
+    seen: list[str] = []
+    real = Store.read
+
+    def told(self: Store, name: str) -> Any:
+        seen.append(name)
+        return real(self, name)
+
+    monkeypatch.setattr(Store, "read", told)
+    return seen
+
+
+def real_copy(folder: Path) -> Path:
+    shutil.copytree(OWN, folder, ignore=shutil.ignore_patterns(".nbreplay"))
+    return folder
+
+
+def asked(text: str) -> dict[str, Any]:
+    return {"model": "m", "messages": [{"role": "user", "content": text}]}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": {"content": text}}], "usage": {"prompt_tokens": 5}}
+
+
+def hold(folder: Path, *, strict: bool = True) -> nbreplay.analysis.library.Library:
+    """The frames that the cache gives are those that the files give, types and categories too."""
+    made, plain = nbreplay.load(folder, strict=strict), nbreplay.load(folder, strict=strict, cache=False)
+    for name in NAMES:
+        pd.testing.assert_frame_equal(getattr(made, name), getattr(plain, name))
+    pd.testing.assert_frame_equal(made.unread, plain.unread)
+    assert (len(made), repr(made)) == (len(plain), repr(plain))
+    return made
+
+
+def file_of(store: Path, text: str) -> Path:
+    (found,) = [path for path in store.glob("*.json") if f'"{text}"' in path.read_text()]
+    return found
+
+
+@pytest.mark.usefixtures("old")
+def test_a_second_load_reads_no_file_and_gives_the_same(tmp_path: Path, read: list[str]) -> None:
+    store = real_copy(tmp_path / "store")
+    hold(store)
+    read.clear()
+    again = nbreplay.load(store)
+    for name in NAMES:
+        assert len(getattr(again, name))
+    assert read == []
+    hold(store)
+    # Under another name, its files are called by that.
+    os.rename(store, tmp_path / "moved")
+    hold(tmp_path / "moved")
+
+
+@pytest.mark.usefixtures("old")
+def test_only_what_changed_is_read_again(tmp_path: Path, read: list[str]) -> None:
+    store = real_copy(tmp_path / "store")
+    hold(store)
+    put(Store(store), asked("new"), said("x"))
+    put(Store(store), asked("streamed"), streamed({"choices": [{"index": 0, "delta": {"content": "y"}}]}))
+    new = {file_of(store, "new").name, file_of(store, "streamed").name}
+    read.clear()
+    made = nbreplay.load(store)
+    for name in NAMES:
+        getattr(made, name)
+    assert set(read) == new
+    hold(store)
+    # One more answer in a file, and a file less.
+    put(Store(store), asked("new"), said("z"))
+    victim = sorted(store.glob("chat-*.json"))[0]
+    victim.unlink()
+    read.clear()
+    nbreplay.load(store)
+    assert set(read) <= {file_of(store, "new").name}
+    hold(store)
+
+
+@pytest.mark.usefixtures("old")
+def test_a_result_that_comes_later_is_linked_to_a_call_that_is_kept(tmp_path: Path, read: list[str]) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
+    first = {"choices": [{"index": 0, "message": {"content": None, "tool_calls": [call]}}]}
+    assert not lib(tmp_path, (asked("a"), first)).tool_calls.answered.any()
+    history = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "seen"}]
+    put(Store(tmp_path), {"model": "m", "messages": history}, said("b"), at=5)
+    read.clear()
+    made = nbreplay.load(tmp_path)
+    assert made.tool_calls.result.tolist() == ["seen"]
+    assert len(read) == 1
+    hold(tmp_path)
+
+
+def same_size(store: Path, before: str, after: str) -> None:
+    """Change a file's text in place, and set its times back to what they were."""
+    assert len(before) == len(after)
+    path = next(path for path in store.glob("*.json") if before in path.read_text())
+    stat = path.stat()
+    with path.open("r+", encoding="utf-8") as file:
+        text = file.read()
+        file.seek(0)
+        file.write(text.replace(before, after))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (stat.st_size, stat.st_mtime_ns)
+
+
+@pytest.mark.parametrize("rule", [True, False])
+def test_a_change_within_the_same_tick_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
+    # As if the file system told no more than size and mtime, and its clock stood still.
+    monkeypatch.setattr(cache, "_state", lambda path: (os.stat(path).st_size, os.stat(path).st_mtime_ns, 0, 0))
+    if not rule:
+        monkeypatch.setattr(cache, "YOUNG_NS", 0)
+    before = lib(tmp_path, (asked("a"), said("before")))
+    assert before.messages.content.iloc[-1] == "before"
+    same_size(tmp_path, "before", "change")
+    # Without the rule it would not be: so the test tests it.
+    assert nbreplay.load(tmp_path).messages.content.iloc[-1] == ("change" if rule else "before")
+
+
+@pytest.mark.usefixtures("old")
+def test_a_change_that_hides_its_time_is_noticed(tmp_path: Path) -> None:
+    assert lib(tmp_path, (asked("a"), said("before"))).messages.content.iloc[-1] == "before"
+    same_size(tmp_path, "before", "change")
+    assert nbreplay.load(tmp_path).messages.content.iloc[-1] == "change"
+
+
+@pytest.mark.usefixtures("old")
+def test_it_may_be_deleted_or_broken(tmp_path: Path) -> None:
+    store = real_copy(tmp_path / "store")
+    hold(store)
+    folder = store / ".nbreplay" / "frames"
+    (generation,) = folder.iterdir()
+    assert {path.stem for path in generation.iterdir()} == {"facts", "files", "rows", *NAMES}
+    assert (store / ".nbreplay" / ".gitignore").read_text() == "*\n"
+    for path in sorted(generation.iterdir()):
+        path.write_bytes(b"PAR1 nonsense")
+        hold(store)
+    shutil.rmtree(folder)
+    hold(store)
+    for _ in range(4):
+        put(Store(store), asked("again"), said("x"))
+        hold(store)
+    assert len(list(folder.iterdir())) == 2
+
+
+@pytest.mark.usefixtures("old")
+def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
+    store = real_copy(tmp_path / "store")
+    (store / ".nbreplay").write_text("in the way")
+    hold(store)
+    assert (store / ".nbreplay").read_text() == "in the way"
+
+
+@pytest.mark.usefixtures("old")
+def test_what_cannot_be_read_is_told_each_time(tmp_path: Path) -> None:
+    store = real_copy(tmp_path / "store")
+    good = sorted(store.glob("chat-*.json"))[0].read_text()
+    (store / "chat-0000000000000001.json").write_text(good[: len(good) // 2])
+    (store / "chat-0000000000000002.json").write_text(good)  # the same key twice
+    (store / "package.json").write_text("{}")
+    for _ in range(3):
+        made = hold(store, strict=False)
+        assert len(made.unread) == 3
+        with pytest.raises(nbreplay.RecordingFormatError, match="3 files"):
+            nbreplay.load(store)
+
+
+@pytest.mark.usefixtures("old")
+def test_frames_of_one_library_are_of_one_time(tmp_path: Path) -> None:
+    first = lib(tmp_path, (asked("a"), said("x")))
+    assert len(first.interactions) == 1
+    made = nbreplay.load(tmp_path)
+    put(Store(tmp_path), asked("b"), said("y"))
+    assert len(made.interactions) == 1
+    with pytest.raises(nbreplay.StoreError, match="load it again"):
+        made.chunks  # noqa: B018
+    hold(tmp_path)
+
+
+@pytest.mark.usefixtures("old")
+def test_another_version_reads_anew(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lib(tmp_path, (asked("a"), said("x")))
+    read.clear()
+    monkeypatch.setattr(cache, "_FORMAT", "another")
+    nbreplay.load(tmp_path)
+    assert len(read) == 1
