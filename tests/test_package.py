@@ -21,11 +21,12 @@ LINES = 300
 # errors <- core <- intercept <- notebook, testing, cli; core <- formats <- analysis.
 MAY_IMPORT = {
     "errors": set(),
+    "prices": set(),
     "core": {"errors"},
     "intercept": {"errors", "core"},
     "formats": {"errors", "core"},
-    "analysis": {"errors", "core", "formats"},
-    "notebook": {"errors", "core", "intercept"},
+    "analysis": {"errors", "prices", "core", "formats"},
+    "notebook": {"errors", "prices", "core", "intercept"},
     "testing": {"errors", "core", "intercept", "notebook"},
     "_show": {"errors", "core", "notebook", "analysis"},
     "cli": {"errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
@@ -148,7 +149,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> None:
-    assert not loaded_by("from nbreplay.analysis import columns, links, providers, rows, sources") & HEAVY
+    assert not loaded_by("from nbreplay.analysis import columns, links, rows, sources") & HEAVY
     loaded = loaded_by("from nbreplay import load")
     assert "pandas" in loaded
     assert not loaded & (HEAVY - {"pandas", "numpy"})

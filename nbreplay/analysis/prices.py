@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.errors import OptionError
+from nbreplay.prices import UNKNOWN, Cost, Price, packaged
 
 __all__ = ["costs"]
 
 _MILLION = 1_000_000
-# What genai-prices calls some of OpenTelemetry's providers.
-_PROVIDERS = {"azure.ai.openai": "azure", "mistral_ai": "mistral", "gcp.gemini": "google", "gcp.vertex_ai": "google"}
 
 
 def costs(frame: pd.DataFrame, prices: Mapping[str, Any] | pd.DataFrame | None) -> tuple[pd.Series, pd.Series]:
@@ -33,14 +32,9 @@ def costs(frame: pd.DataFrame, prices: Mapping[str, Any] | pd.DataFrame | None) 
         if kind == "embedding" and told is None:  # nothing comes out of it
             told = 0
         known = asked is not None and told is not None
-        found.append(price(model, answered, provider, asked, told, min(cached or 0, asked)) if known else _UNKNOWN)
+        found.append(price(model, answered, provider, asked, told, min(cached or 0, asked)) if known else UNKNOWN)
     spent, paid = (pd.Series([one[place] for one in found], index=frame.index, dtype="Float64") for place in (0, 1))
     return spent, paid
-
-
-Cost = tuple[float | None, float | None]
-Price = Callable[[Any, Any, Any, int, int, int], Cost]
-_UNKNOWN: Cost = (None, None)
 
 
 def _own(prices: Mapping[str, Any] | pd.DataFrame) -> Price:
@@ -52,7 +46,7 @@ def _own(prices: Mapping[str, Any] | pd.DataFrame) -> Price:
     def price(model: Any, answered: Any, _: Any, asked: int, told: int, cached: int) -> Cost:
         row = table.get(model) or table.get(answered)
         if row is None:
-            return _UNKNOWN
+            return UNKNOWN
         into, out, known = row
         return ((asked - cached) * into + cached * known) / _MILLION, told * out / _MILLION
 
@@ -76,25 +70,10 @@ def _row(model: Any, given: Any) -> tuple[float, float, float]:
 
 
 def _packaged() -> Price:
-    try:
-        import genai_prices
-    except ImportError:
+    found = packaged()
+    if found is None:
         raise OptionError(
             "cost needs prices: give a table, cost({'gpt-4o': {'input': 2.5, 'output': 10}}), or "
             "pip install 'nbreplay[prices]' for a package of them"
-        ) from None
-
-    def price(model: Any, answered: Any, provider: Any, asked: int, told: int, cached: int) -> Cost:
-        usage = genai_prices.Usage(input_tokens=asked, output_tokens=told, cache_read_tokens=cached)
-        own = _PROVIDERS.get(provider, provider)
-        for name in dict.fromkeys(name for name in (answered, model) if name):
-            # A model of one's own is nobody's: without a provider there is no price.
-            if own is not None:
-                try:
-                    made = genai_prices.calc_price(usage, name, provider_id=own)
-                except (LookupError, ValueError):
-                    continue
-                return float(made.input_price), float(made.output_price)
-        return _UNKNOWN
-
-    return price
+        )
+    return found

@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from nbreplay.analysis.providers import provider_of
 from nbreplay.analysis.settings import number, tools_of
 from nbreplay.analysis.sources import Row
 from nbreplay.core.asked import Message, canonical, messages_of, prompt_key
@@ -20,6 +19,7 @@ from nbreplay.core.blob import Blob
 from nbreplay.core.fold import Folded
 from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import dicts, values
+from nbreplay.core.providers import provider_of
 from nbreplay.core.reader import Reader
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take

@@ -17,6 +17,7 @@ from nbreplay.core.following import Following
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
+from nbreplay.notebook.costs import estimate
 from nbreplay.notebook.film import WORDS, Film, Reeled
 from nbreplay.notebook.loop import films_of
 from nbreplay.notebook.reel import Beat, Reel
@@ -47,8 +48,8 @@ class Screen(Protocol):
         it, of all so far where ``again`` is true; ``chunks`` and ``at``: how many, and when the last one came, in ms.
         """
 
-    def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
-        """Show how all of it ended, for good."""
+    def close(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
+        """Show how all of it ended, for good; words and costs, one a film, are for now only."""
 
 
 class _Following:
@@ -212,7 +213,9 @@ class Live:
             followed = {id(one.recorder.saved): one for one in [*self._followed, *self._open.values()]}
             known = [one.of(item.take) if (one := followed.get(id(item.take))) else None for item in items]
             made = films_of(items, known)
-            self._screen.close([one for _, one in made], [WORDS[items[place].outcome] for place, _ in made])
+            own = [items[place] for place, _ in made]
+            words, costs = [WORDS[item.outcome] for item in own], [estimate(item) for item in own[:MANY]]
+            self._screen.close([one for _, one in made], words, costs)
 
     def _carefully(self, do: Callable[[], None]) -> bool:
         if self.failed:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nbreplay.core import active
 from nbreplay.core.log import Interaction
+from nbreplay.notebook.costs import estimate
 from nbreplay.notebook.film import WORDS, Film
 from nbreplay.notebook.live import Screen, careful
 from nbreplay.notebook.loop import films, films_of
@@ -61,7 +62,8 @@ def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = Tru
 
         made = films_of(interactions)
         words = [WORDS[interactions[place].outcome] for place, _ in made]
-        WidgetScreen(*_place()).show([one for _, one in made], words)
+        costs = [estimate(interactions[place]) for place, _ in made[:MANY]]
+        WidgetScreen(*_place()).show([one for _, one in made], words, costs)
 
     if not (widgets and careful(by_widget)):
         from IPython.display import publish_display_data
@@ -83,7 +85,7 @@ def show_pairs(pairs: Iterable[Pair], count: int, title: str, shell: Any) -> Non
         def by_widget(made: Sequence[Film] = made) -> None:
             from nbreplay.notebook.widget import WidgetScreen
 
-            WidgetScreen(*_place(), together=True).show(made, ())
+            WidgetScreen(*_place(), together=True).show(made, (), ())
 
         if not careful(by_widget):
             from IPython.display import publish_display_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,8 @@ class TerminalScreen:
             shown.append("\n".join(lines[-_LINES:]) + "\n" if lines else "")
         self._live.update(shown, refresh=True)
 
-    def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
+    def close(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
         """Show how all of it ended, for good."""
         self._live.stop()
-        print(bundle(made, words)["text/plain"])
+        told = [" · ".join(filter(None, (word, cost))) for word, cost in itertools.zip_longest(words, costs)]
+        print(bundle(made, told)["text/plain"])

@@ -126,19 +126,19 @@ class WidgetScreen:
         """Show what has changed."""
         _tell(self._made(), "more", **what)
 
-    def close(self, made: Sequence[Film], words: Sequence[str]) -> None:
+    def close(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
         """Show how all of it ended, for good."""
         view = self._made()
         view.put(made)
         publish_display_data(shown(view, made), transient={"display_id": view.model_id}, update=True)
-        _tell(view, "words", words=list(words), costs=[], said=spoken(made))
+        _tell(view, "words", words=list(words), costs=list(costs), said=spoken(made))
 
-    def show(self, made: Sequence[Film], words: Sequence[str]) -> None:
+    def show(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
         """Show what has ended already."""
         view = self._made()
         view.put(made)
         publish_display_data(shown(view, made), transient={"display_id": view.model_id})
-        _tell(view, "words", words=list(words), costs=[], said="")
+        _tell(view, "words", words=list(words), costs=list(costs), said="")
 
 
 def spoken(made: Sequence[Film]) -> str:

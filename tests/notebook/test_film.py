@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,6 +17,7 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.request import Request
 from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.wire import Json, Text
+from nbreplay.notebook.costs import estimate
 from nbreplay.notebook.film import Film
 from nbreplay.notebook.loop import films
 from nbreplay.notebook.render import MANY, bundle, cards, heading, render, spark
@@ -253,6 +255,19 @@ def test_small_words() -> None:
     assert clip("abcdef", 3) == "abc … (6 characters)"
     assert clip("abc", 3) == "abc"
     assert one_line('{\n  "a": 1\n}') == '{ "a": 1 }'
+
+
+def test_what_a_call_cost_is_estimated_and_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    prices = pytest.importorskip("genai_prices")
+    usage = {"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}}
+    item = Interaction(request(chat()), take(Json(usage)), "replayed", host="api.openai.com")
+    wanted = prices.calc_price(prices.Usage(input_tokens=1000, output_tokens=200), "gpt-4o", provider_id="openai")
+    assert estimate(item) == f"≈ ${float(wanted.total_price):.2g}"
+    assert "$" not in json.dumps(films([item])[0].state()) + "".join(cards([item]).values())
+    local = Interaction(item.request, take(Json(usage), host="127.0.0.1"), "replayed")
+    assert estimate(local) == "", "a model of one's own is nobody's"
+    monkeypatch.setitem(sys.modules, "genai_prices", None)
+    assert estimate(item) == ""
 
 
 def test_the_bars_show_when_chunks_came() -> None:
