@@ -19,10 +19,15 @@ _LINES = 12  # of an answer under way; all of it is there at the end
 
 
 class TerminalScreen:
-    """Shows a cell's calls in a terminal."""
+    """Shows a cell's calls in a terminal.
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False, emoji=False)
+    Parameters
+    ----------
+    console : rich.console.Console, optional
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._order: list[str] = []
         self._states: dict[str, dict[str, Any]] = {}

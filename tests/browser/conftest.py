@@ -14,18 +14,14 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-pytest.importorskip("playwright", reason="the browser tests want the extra 'browser'")
-pytest.importorskip("jupyterlab", reason="the browser tests want the extra 'browser'")
-pytest.importorskip("notebook", reason="the browser tests want the extra 'browser'")
-pytest.importorskip("nbconvert", reason="the browser tests want the extra 'browser'")
+if TYPE_CHECKING:  # the extra may not be installed; the tests then say so
+    from playwright.sync_api import Browser
 
-from playwright.sync_api import Browser, sync_playwright
-
-from tests.browser.page import Opened
+    from tests.browser.page import Opened
 
 ROOT = Path(__file__).resolve().parents[2]
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
@@ -63,6 +59,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A Chromium."""
+    from playwright.sync_api import sync_playwright
+
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         pytest.skip("there is no chromium here")
@@ -137,6 +135,8 @@ def classic(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture
 def opened(browser: Browser) -> Iterator[Callable[..., Opened]]:
     """Open an address in a page of its own."""
+    from tests.browser.page import Opened
+
     pages: list[Opened] = []
 
     def open_(address: str, **given: Any) -> Opened:

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
 
-from nbreplay.core.key import key_of
-from nbreplay.core.recording import Recording, file_name
-from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.take import Take
-from tests.browser.conftest import ROOT
-from tests.browser.page import Opened
+for name in ("playwright.sync_api", "jupyterlab", "notebook", "nbconvert"):
+    pytest.importorskip(name, reason="the browser tests want the extra 'browser'")
+
+from playwright.sync_api import expect  # noqa: E402
+
+from nbreplay.core.key import key_of  # noqa: E402
+from nbreplay.core.recording import Recording, file_name  # noqa: E402
+from nbreplay.core.stream import Chunk, Events  # noqa: E402
+from nbreplay.core.take import Take  # noqa: E402
+from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.page import Opened  # noqa: E402
 
 Open = Callable[..., Opened]
 HOSTILE = [
@@ -74,9 +78,9 @@ def shown(notebook: Callable[..., str], project: Path) -> str:
         made = hostile(text)
         (store / file_name(made.kind, made.key)).write_text(made.text(), "utf-8")
     code = """
-from nbreplay import Interaction, Store
-from nbreplay.core.request import Request
-from nbreplay.notebook.showing import show
+from nbreplay import Interaction, Store  # noqa: E402
+from nbreplay.core.request import Request  # noqa: E402
+from nbreplay.notebook.showing import show  # noqa: E402
 store = Store("../hostile")
 items = []
 for name in store.names():

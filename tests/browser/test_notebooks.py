@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
 
-from tests.browser.conftest import ROOT
-from tests.browser.page import Opened
-from tests.provider import Provider
+for name in ("playwright.sync_api", "jupyterlab", "notebook", "nbconvert"):
+    pytest.importorskip(name, reason="the browser tests want the extra 'browser'")
+
+from playwright.sync_api import expect  # noqa: E402
+
+from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.page import Opened  # noqa: E402
+from tests.provider import Provider  # noqa: E402
 
 Open = Callable[..., Opened]
 Write = Callable[..., str]
@@ -170,9 +174,9 @@ def test_text_is_on_the_page_before_the_model_has_sent_all_of_it(lab: str, opene
 def test_long_streams_arrive_whole_and_can_be_scrubbed(chunks: int, lab: str, opened: Open, notebook: Write) -> None:
     made = f"""
 %load_ext nbreplay
-from nbreplay import Interaction, Take, Chunk
-from nbreplay.core.stream import Events
-from nbreplay.notebook.showing import show
+from nbreplay import Interaction, Take, Chunk  # noqa: E402
+from nbreplay.core.stream import Events  # noqa: E402
+from nbreplay.notebook.showing import show  # noqa: E402
 chunks = tuple(Chunk(1, {{"choices": [{{"index": 0, "delta": {{"content": f" {{n}}"}}}}]}}) for n in range({chunks}))
 take = Take("2026-11-22T00:00:00Z", "api.example.com", "/v1/chat/completions", "test", Events(chunks))
 show([Interaction(None, take, "replayed")], get_ipython())

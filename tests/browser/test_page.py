@@ -7,10 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import expect
+import pytest
 
-from tests.browser.conftest import ROOT
-from tests.browser.page import Opened
+for name in ("playwright.sync_api", "jupyterlab", "notebook", "nbconvert"):
+    pytest.importorskip(name, reason="the browser tests want the extra 'browser'")
+
+from playwright.sync_api import expect  # noqa: E402
+
+from tests.browser.conftest import ROOT  # noqa: E402
+from tests.browser.page import Opened  # noqa: E402
 
 Open = Callable[..., Opened]
 STREAMS = ROOT / "notebooks" / "02_streams_and_tools.ipynb"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nbreplay.core.config import Mode
+from nbreplay.core.log import Interaction
+from nbreplay.notebook.loop import films
+from nbreplay.notebook.terminal import TerminalScreen
 from nbreplay.testing.runner import Result, run
 from tests.notebook.conftest import CLIENT
 from tests.notebook.kernel import VIEW, Kernel, Ran
@@ -208,3 +213,22 @@ def test_in_a_terminal_it_is_text(model: Spawned) -> None:
     done = ipython(typed)
     assert done.stdout.count("REC  test · done") == 2, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_in_a_terminal_text_grows_below_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = io.StringIO()
+    screen = TerminalScreen(Console(file=page, force_terminal=True, width=80, color_system=None))
+    screen.open()
+    tracks = [["text", 0, ""], ["tool_call", 0, "look"]]
+    busy = {"a": {"title": "m", "busy": True}}
+    come = {"again": True, "tracks": tracks, "texts": [(0, "To")], "chunks": 1, "at": 5}
+    screen.tell({"order": ["a"], "films": busy, "come": {"a": come}})
+    screen.tell(
+        {"order": ["a"], "films": {}, "come": {"a": {**come, "again": False, "texts": [(0, "kyo"), (1, "{}")]}}}
+    )
+    screen.close(films([Interaction(None, None, "missing", host="h")]), ["MISSING"], ["≈ $1"])
+    grown = page.getvalue()
+    assert grown.index("To\n") < grown.index("Tokyo")
+    assert "▸ look {}" in grown
+    assert "\x1b[2K" in grown, "what was under way is taken away again"
+    assert "MISSING · ≈ $1  h" in capsys.readouterr().out
