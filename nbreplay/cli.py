@@ -95,9 +95,9 @@ def _parser() -> argparse.ArgumentParser:
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
 
-    give_out = commands.add_parser("export", help="write the recordings of a store as another recorder's")
+    give_out = commands.add_parser("export", help="write a store as another recorder's, or its frames as parquet")
     give_out.add_argument("folder", metavar="FOLDER")
-    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack")
+    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack or parquet")
     give_out.add_argument("--store", metavar="STORE")
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
@@ -283,6 +283,10 @@ def _import(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
+    if given.format == "parquet":
+        from nbreplay.analysis.export import export as as_frames
+
+        return _told(as_frames(_store(given.store), given.folder), f"written to {given.folder}", given.json)
     from nbreplay.formats.known import export
 
     return _told(export(_store(given.store), given.folder, given.format), f"written to {given.folder}", given.json)

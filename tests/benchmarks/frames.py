@@ -1,7 +1,7 @@
 """What frames cost: `nbreplay.load` and all four, against json.load of every file and `pandas.json_normalize`.
 
-``python -m tests.benchmarks.frames``; ``--recordings 20000 --rounds 3`` are the defaults. ``--memory`` loads once, makes
-all four frames, and says how much memory the process had at most.
+``python -m tests.benchmarks.frames``; ``--recordings 20000 --rounds 3`` are the defaults. ``--memory`` makes all four,
+once, and says how much memory the process had at most.
 """
 
 from __future__ import annotations
