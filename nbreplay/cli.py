@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import`` and ``export``.
+"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbreplay import verify
 from nbreplay.core.config import Mode, default_store, forced_mode
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
     take_in = commands.add_parser("import", help="read recordings of llama-stack or VCR cassettes into a store")
     take_in.add_argument("source", metavar="FILE|FOLDER")
-    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; each file tells itself, if not given")
+    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; else each file tells itself")
     take_in.add_argument("--store", metavar="STORE")
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
@@ -101,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     give_out.add_argument("--store", metavar="STORE")
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
+    verify.add(commands)
     return parser
 
 
@@ -122,8 +124,8 @@ def _run(given: argparse.Namespace) -> int:
     results = run_all(
         find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json
     )
-    updated = [result.path for result in results if given.update and result.passed and _saved(result)]
-    print_results(results, updated, as_json=given.json)
+    saved = [result.path for result in results if given.update and result.passed and _saved(result)]
+    print_results(results, saved, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -218,12 +220,12 @@ def _show(given: argparse.Namespace) -> int:
     if given.json:
         print(recording.text(), end="")
         return 0
-    request = Request(recording.kind, recording.request, recording.key)
-    print(f"{name}\n{recording.key}\n")
-    print(plain(json.dumps(recording.request, ensure_ascii=False, indent=2)))
+    print(f"{name}\n{recording.key}\n\n{plain(json.dumps(recording.request, ensure_ascii=False, indent=2))}")
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        card = cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"]
+        card = cards(
+            [Interaction(Request(recording.kind, recording.request, recording.key), take, "replayed", host=take.host)]
+        )["text/plain"]
         print(card.replace("REPLAY  ", "  ", 1))
     return 0
 
@@ -261,13 +263,9 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        for label, names in (
-            ("only in a", rows["only_a"]),
-            ("only in b", rows["only_b"]),
-            ("changed", rows["changed"]),
-        ):
-            for name in names:
-                print(f"{label:<9}  {name}")
+        for label in ("only_a", "only_b", "changed"):
+            for name in rows[label]:
+                print(f"{label.replace('_', ' in '):<9}  {name}")
         counts = {name: len(found) for name, found in rows.items()}
         print("{same} same, {changed} changed, {only_a} only in a, {only_b} only in b".format(**counts))
     for error in bad:
@@ -286,10 +284,12 @@ def _export(given: argparse.Namespace) -> int:
     if given.format == "parquet":
         from nbreplay.analysis.export import export as as_frames
 
-        return _told(as_frames(_store(given.store), given.folder), f"written to {given.folder}", given.json)
-    from nbreplay.formats.known import export
+        counts = as_frames(_store(given.store), given.folder)
+    else:
+        from nbreplay.formats.known import export
 
-    return _told(export(_store(given.store), given.folder, given.format), f"written to {given.folder}", given.json)
+        counts = export(_store(given.store), given.folder, given.format)
+    return _told(counts, f"written to {given.folder}", given.json)
 
 
 def _told(counts: Counts, done: str, as_json: bool) -> int:

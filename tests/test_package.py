@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "notebook": {"errors", "core", "intercept"},
     "testing": {"errors", "core", "intercept", "notebook"},
     "_show": {"errors", "core", "notebook", "analysis"},
-    "cli": {"errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
+    "verify": {"errors", "core", "intercept", "analysis", "notebook"},
+    "cli": {"verify", "errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
     "__main__": {"cli"},
 }
 
