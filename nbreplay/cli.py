@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import`` and ``export``.
+"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """
@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbreplay import verify
 from nbreplay.core.config import Mode, default_store, forced_mode
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
@@ -90,17 +91,18 @@ def _parser() -> argparse.ArgumentParser:
 
     take_in = commands.add_parser("import", help="read recordings of llama-stack or VCR cassettes into a store")
     take_in.add_argument("source", metavar="FILE|FOLDER")
-    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; each file tells itself, if not given")
+    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; else each file tells itself")
     take_in.add_argument("--store", metavar="STORE")
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
 
-    give_out = commands.add_parser("export", help="write the recordings of a store as another recorder's")
+    give_out = commands.add_parser("export", help="write a store as another recorder's, or its frames as parquet")
     give_out.add_argument("folder", metavar="FOLDER")
-    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack")
+    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack or parquet")
     give_out.add_argument("--store", metavar="STORE")
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
+    verify.add(commands)
     return parser
 
 
@@ -122,8 +124,8 @@ def _run(given: argparse.Namespace) -> int:
     results = run_all(
         find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json
     )
-    updated = [result.path for result in results if given.update and result.passed and _saved(result)]
-    print_results(results, updated, as_json=given.json)
+    saved = [result.path for result in results if given.update and result.passed and _saved(result)]
+    print_results(results, saved, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
 
 
@@ -219,13 +221,11 @@ def _show(given: argparse.Namespace) -> int:
     if given.json:
         print(recording.text(), end="")
         return 0
-    request = Request(recording.kind, recording.request, recording.key)
-    print(f"{name}\n{recording.key}\n")
-    print(plain(json.dumps(recording.request, ensure_ascii=False, indent=2)))
+    print(f"{name}\n{recording.key}\n\n{plain(json.dumps(recording.request, ensure_ascii=False, indent=2))}")
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        card = cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"]
-        print(f"  {card}")
+        request = Request(recording.kind, recording.request, recording.key)
+        print("  " + cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"])
     return 0
 
 
@@ -262,13 +262,9 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=2))
     else:
-        for label, names in (
-            ("only in a", rows["only_a"]),
-            ("only in b", rows["only_b"]),
-            ("changed", rows["changed"]),
-        ):
-            for name in names:
-                print(f"{label:<9}  {name}")
+        for label in ("only_a", "only_b", "changed"):
+            for name in rows[label]:
+                print(f"{label.replace('_', ' in '):<9}  {name}")
         counts = {name: len(found) for name, found in rows.items()}
         print("{same} same, {changed} changed, {only_a} only in a, {only_b} only in b".format(**counts))
     for error in bad:
@@ -284,9 +280,15 @@ def _import(given: argparse.Namespace) -> int:
 
 
 def _export(given: argparse.Namespace) -> int:
-    from nbreplay.formats.known import export
+    if given.format == "parquet":
+        from nbreplay.analysis.export import export as as_frames
 
-    return _told(export(_store(given.store), given.folder, given.format), f"written to {given.folder}", given.json)
+        counts = as_frames(_store(given.store), given.folder)
+    else:
+        from nbreplay.formats.known import export
+
+        counts = export(_store(given.store), given.folder, given.format)
+    return _told(counts, f"written to {given.folder}", given.json)
 
 
 def _told(counts: Counts, done: str, as_json: bool) -> int:

@@ -29,7 +29,8 @@ MAY_IMPORT = {
     "notebook": {"errors", "prices", "core", "intercept"},
     "testing": {"errors", "core", "intercept", "notebook"},
     "_show": {"errors", "core", "notebook", "analysis"},
-    "cli": {"errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
+    "verify": {"errors", "core", "intercept", "analysis", "notebook"},
+    "cli": {"verify", "errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
     "__main__": {"cli"},
 }
 

@@ -6,41 +6,50 @@ Reading is eager, so that what cannot be read is known at once; folding and buil
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import columns, parquet, rows
+from nbreplay.analysis.dataset import Dataset, is_dataset, write
 from nbreplay.analysis.frames import frame, repeated
 from nbreplay.analysis.keeping import Keeping
 from nbreplay.analysis.links import fact, tool_calls
 from nbreplay.analysis.metrics import linked
 from nbreplay.analysis.sources import Row, Source, Trouble, own_store, read
 from nbreplay.core.session import Session
-from nbreplay.errors import RecordingFormatError
+from nbreplay.errors import OptionError, RecordingFormatError
 
-__all__ = ["Library", "load"]
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Library", "load", "refused"]
 
 
-def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool = True) -> Library:
+def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool = True, engine: str = "pandas") -> Any:
     """Read recordings, or what a session has done, as pandas frames.
 
     Parameters
     ----------
     source : path, Store, Session, or a list of those
-        A folder that is a store, or that holds llama-stack's recordings or VCR cassettes. Of a session, a row a call.
+        A folder that is a store, or that holds llama-stack's recordings or VCR cassettes, or one that
+        ``nbreplay export --format parquet`` wrote. Of a session, a row a call.
     strict : bool
         Whether a file that cannot be read is an error. If not, `Library.unread` tells of it.
     cache : bool
         Whether the frames of a store are kept beside it, where pyarrow is installed, so that only files that have
         changed are read the next time. They are in its folder ``.nbreplay/frames``, and may be deleted.
 
+    engine : {"pandas", "dask"}
+        With dask, which is an extra, the frames are dask frames, of one store or one export.
+
     Returns
     -------
-    Library
+    Library or DaskLibrary
 
     Raises
     ------
@@ -56,6 +65,14 @@ def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool 
     >>> lib = nbreplay.load("recordings")
     >>> lib.interactions.groupby("model").output_tokens.sum()
     """
+    if engine not in ("pandas", "dask"):
+        raise OptionError(f'the engine is "pandas" or "dask", not {engine!r}')
+    if engine == "dask":
+        from nbreplay.analysis.lazily import DaskLibrary
+
+        return DaskLibrary(source, strict=strict)
+    if is_dataset(source):
+        return Library([], dataset=Dataset(source))  # type: ignore[arg-type]
     with _uncollected():
         store = own_store(source) if cache and parquet.available() else None
         keeping = None if store is None else Keeping(store)
@@ -64,16 +81,21 @@ def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool 
         else:
             found, troubles = read(source)  # type: ignore[arg-type]
     if strict and troubles:
-        files = len({trouble.file for trouble in troubles})
-        head = f"{files} files cannot be read as they are" if files > 1 else "a file cannot be read as it is"
-        listed = [f"- {trouble.reason}" for trouble in troubles[:10]]
-        more = [f"- and {len(troubles) - 10} more"] if len(troubles) > 10 else []
-        hint = "To go on with the others, say load(..., strict=False); .unread tells of these then"
-        raise RecordingFormatError("\n".join([f"{head}:", *listed, *more, hint]))
+        raise refused(troubles)
     given = source if isinstance(source, list | tuple) else [source]
     if keeping is not None:
         return Library(found, troubles, keeping=keeping)
     return Library(found, troubles, served=any(isinstance(one, Session) for one in given))
+
+
+def refused(troubles: Sequence[Trouble]) -> RecordingFormatError:
+    """Return the error that names the files that cannot be read, up to ten of them."""
+    files = len({trouble.file for trouble in troubles})
+    head = f"{files} files cannot be read as they are" if files > 1 else "a file cannot be read as it is"
+    listed = [f"- {trouble.reason}" for trouble in troubles[:10]]
+    more = [f"- and {len(troubles) - 10} more"] if len(troubles) > 10 else []
+    hint = "To go on with the others, say load(..., strict=False); .unread tells of these then"
+    return RecordingFormatError("\n".join([f"{head}:", *listed, *more, hint]))
 
 
 class Library:
@@ -89,9 +111,10 @@ class Library:
         *,
         served: bool = False,
         keeping: Keeping | None = None,
+        dataset: Dataset | None = None,
     ) -> None:
         self._told = [rows.Told(row) for row in found]
-        self._keeping = keeping
+        self._keeping, self._dataset = keeping, dataset
         self._troubles = list(troubles)
         self._served = served
 
@@ -100,6 +123,8 @@ class Library:
         return f"Library({len(self)} interactions{unread})"
 
     def __len__(self) -> int:
+        if self._dataset is not None:
+            return self._dataset.count
         return len(self._told if self._keeping is None else self._keeping.interactions)
 
     def row(self, interaction: str) -> Row | None:
@@ -112,7 +137,9 @@ class Library:
     def interactions(self) -> pd.DataFrame:
         """A row a take; of a session, a row a call, with `outcome` and `served_s`. By `interaction`."""
         with _uncollected():
-            if self._keeping is not None:
+            if self._dataset is not None:
+                made = self._dataset.frame("interactions")
+            elif self._keeping is not None:
                 made = self._keeping.frame()
             elif not self._served:
                 made = frame(columns.INTERACTIONS, map(rows.interaction, self._told), index="interaction")
@@ -135,6 +162,8 @@ class Library:
     def tool_calls(self) -> pd.DataFrame:
         """A row a tool call that an answer asks for, with its result and where that comes from."""
         with _uncollected():
+            if self._dataset is not None:
+                return linked(self._dataset.frame("tool_calls"), self)
             if self._keeping is not None:
                 return linked(self._keeping.tool_calls(), self)
             return self._built(columns.TOOL_CALLS, tool_calls([fact(told) for told in self._told]))
@@ -144,9 +173,23 @@ class Library:
         """A row a file that could not be read, or not all of it, with the reason."""
         return frame(columns.UNREAD, self._troubles)
 
+    def to_parquet(self, folder: str | os.PathLike[str]) -> None:
+        """Write the frames as a partitioned Parquet dataset, which `load` reads; replaces one that is there.
+
+        Raises
+        ------
+        OptionError
+            Where pyarrow is not installed, or the folder has something else in it.
+        StoreError
+            Where it cannot be written.
+        """
+        write(self, folder)
+
     def _many(self, name: str, make: Callable[[rows.Told], Sequence[Sequence[Any]]]) -> pd.DataFrame:
         declared = columns.FRAMES[name]
         with _uncollected():
+            if self._dataset is not None:
+                return linked(self._dataset.frame(name), self)
             if self._keeping is not None:
                 return linked(self._keeping.many(name, declared, make), self)
             return self._built(declared, [make(told) for told in self._told])

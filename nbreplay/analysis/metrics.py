@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import OPERATIONS, OTEL
+from nbreplay.analysis.plots import Plots
 from nbreplay.analysis.prices import costs
 from nbreplay.errors import OptionError
 
@@ -67,6 +68,11 @@ class Metrics:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
+    @property
+    def plot(self) -> Plots:
+        """Plots, which need matplotlib: ``pip install 'nbreplay[plot]'``."""
+        return Plots(self._frame)
+
     def summary(self, by: By = "model") -> pd.DataFrame:
         """Return a row a group: how many, failed, cut short, tokens, and times."""
         frame = self._with("interaction", "error_type", "complete", "input_tokens", "output_tokens", "duration_s")
@@ -107,7 +113,7 @@ class Metrics:
         pandas.DataFrame
             A row a group: streams, gaps, median, p99, max, stalls, stalled_s.
         """
-        frame = self._others("chunks", by)
+        frame = self.others("chunks", by)
         # The first chunk's is no pause: it is the wait for the answer to begin.
         frame = frame[(frame.chunk > 0) & frame.gap_s.notna()]
         frame = frame.assign(_stall=frame.gap_s > stall, _stalled=frame.gap_s.where(frame.gap_s > stall, 0.0))
@@ -166,7 +172,7 @@ class Metrics:
 
     def tool_success(self, by: By = "name") -> pd.DataFrame:
         """Return how tool calls went: a row a tool, or a group by columns of the tool calls or interactions."""
-        frame = self._others("tool_calls", by)
+        frame = self.others("tool_calls", by)
         failed = frame.error_type.notna()
         frame = frame.assign(_failed=failed, _bad=~frame.arguments_valid, _ok=frame.answered & ~failed)
         groups = self._groups(frame, by)
@@ -198,7 +204,7 @@ class Metrics:
             )
         return frame
 
-    def _others(self, name: str, by: By) -> pd.DataFrame:
+    def others(self, name: str, by: By) -> pd.DataFrame:
         """Return the rows of another frame that are of these interactions, with the columns that are grouped by."""
         own = self._frame
         own_kind = "gap_s" if name == "chunks" else "arguments_valid"
