@@ -26,8 +26,8 @@ from nbreplay.notebook.texts import clip, plain
 
 __all__ = ["PACE", "Live", "Screen", "careful"]
 
-PACE = 0.15
-"""Seconds between two updates: text is on its way within that, and a minute's stream takes 400 messages."""
+PACE = 0.13
+"""Seconds between two updates: text is on its way within that, and a minute's stream takes 460 messages."""
 
 # For so long, and so many characters, updates repeat what a front end may not have heard while it loads the widget.
 _AGAIN_S, _AGAIN_SIZE = 2.0, 1_500

@@ -4,7 +4,8 @@ A real kernel records a stream of the shape that OpenAI sends, which comes at a 
 and with ``--view badge``. What the kernel sends is counted by who listens to it; its CPU is what the process spent from
 the cell before to the cell after. *own* is the CPU of the view's own functions by the clock of their thread, without
 what sends its messages; *pause* is the time between two updates. The exit status says only that it could be run: times
-are not asserted. The target for CPU is meant for a machine on which the SDK needs some 60 us a chunk.
+are not asserted. The target for CPU is meant for a machine on which the SDK needs some 60 us a chunk, 120 ms for the
+stream; *watched / not* holds the same against what the stream costs here.
 """
 
 from __future__ import annotations
@@ -117,9 +118,12 @@ def main(arguments: list[str] | None = None) -> int:
             20,
         ),
         ("  own", 1000 * middle(r[3] for r in seen), None),
+        ("  not watched, us a chunk", 1e6 / given.chunks * middle(r[2] for r in unseen), None),
+        ("CPU of the kernel, watched / not", middle(a[2] / b[2] for a, b in pairs), 1 + 20 / 120),
         ("wall, watched / not", middle(a[1] / b[1] for a, b in pairs), 1.05),
         ("  wall not watched, s", middle(r[1] for r in unseen), None),
-        ("longest pause between updates, s", max(pauses, default=0.0), 0.2),
+        ("pause between updates, 19 of 20, s", sorted(pauses)[len(pauses) * 19 // 20] if pauses else 0.0, 0.2),
+        ("  the longest, s", max(pauses, default=0.0), 0.2),
         ("updates a second", 1 / middle(pauses) if pauses else 0.0, None),
     ]
     for name, value, target in rows:
