@@ -11,7 +11,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
 
-__all__ = ["frame", "repeated"]
+__all__ = ["frame", "repeated", "sound"]
 
 
 def frame(
@@ -53,7 +53,7 @@ def _string_dtype() -> pd.StringDtype:
     return pd.StringDtype("pyarrow" if find_spec("pyarrow") is not None else "python")
 
 
-def _sound(values: Sequence[str | None]) -> Sequence[str | None]:
+def sound(values: Sequence[str | None]) -> Sequence[str | None]:
     """Return texts of which UTF-8 can hold each: half of a surrogate pair becomes U+FFFD."""
     try:
         "".join([value for value in values if value is not None]).encode("utf-8")
@@ -66,13 +66,13 @@ def _sound(values: Sequence[str | None]) -> Sequence[str | None]:
 
 
 def _strings(values: Sequence[str | None]) -> Any:
-    return pd.array(list(_sound(values)), dtype=_string_dtype())
+    return pd.array(list(sound(values)), dtype=_string_dtype())
 
 
 def _category(values: Sequence[str | None]) -> pd.Categorical:
     # By hand: few values, and each is hashed once.
     places: dict[str, int] = {}
-    codes = [-1 if value is None else places.setdefault(value, len(places)) for value in _sound(values)]
+    codes = [-1 if value is None else places.setdefault(value, len(places)) for value in sound(values)]
     order = sorted(places)
     rank = np.empty(len(order) + 1, dtype=np.int64)
     rank[-1] = -1

@@ -15,7 +15,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import columns, parquet, rows
 from nbreplay.analysis.cache import Cache, Kept, scan
-from nbreplay.analysis.frames import frame
+from nbreplay.analysis.frames import frame, sound
 from nbreplay.analysis.links import Fact, fact, tool_calls
 from nbreplay.analysis.sources import Row, read_store
 from nbreplay.core.blob import Blob
@@ -101,7 +101,7 @@ class Keeping:
         declared = columns.INTERACTIONS
         table = self._table("interactions", declared, lambda told: [rows.interaction(told)[1:]])
         pa = parquet.arrow()
-        paths = pa.array([os.path.join(self._store.name, name) for name in self._names], pa.large_string())
+        paths = pa.array(sound([os.path.join(self._store.name, name) for name in self._names]), pa.large_string())
         own = pa.array(self.interactions, pa.large_string())
         # The order is that of the rows, one each.
         table = table.drop_columns(["row"]).append_column("interaction", own)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Linked", "Metrics", "linked"]
 
+_KEY = "by "
 By = str | Sequence[str] | None
 
 
@@ -205,7 +206,7 @@ class Metrics:
         return frame
 
     def others(self, name: str, by: By) -> pd.DataFrame:
-        """Return the rows of another frame that are of these interactions, with the columns that are grouped by."""
+        """Return the rows of another frame that are of these interactions, with what they are to be grouped by."""
         own = self._frame
         own_kind = "gap_s" if name == "chunks" else "arguments_valid"
         mark = own.attrs.get("nbreplay")
@@ -219,16 +220,18 @@ class Metrics:
             frame = every[every.interaction.isin(interactions.index)]
         else:
             raise OptionError(f"the frame does not know its recordings any more: ask it of lib.{name}")
-        wanted = [] if by is None else [by] if isinstance(by, str) else list(by)
-        for column in wanted:
-            if column not in frame.columns and interactions is not None and column in interactions.columns:
+        for column in _listed(by):
+            # Asked of interactions, a column is theirs, also where the others have one of its name.
+            if interactions is None or column not in interactions.columns:
+                continue
+            if frame is not own or column not in frame.columns:
                 told = interactions[column].reindex(frame.interaction.astype(object))
-                frame = frame.assign(**{column: told.array})
+                frame = frame.assign(**{_KEY + column: told.array})
         return frame
 
     @staticmethod
     def _groups(frame: pd.DataFrame, by: By) -> Any:
-        wanted = [] if by is None else [by] if isinstance(by, str) else list(by)
+        wanted = [key(frame, name) for name in _listed(by)]
         lacking = [name for name in wanted if name not in frame.columns]
         if lacking:
             raise OptionError(f"there is no column {', '.join(map(repr, lacking))} to group by")
@@ -238,10 +241,18 @@ class Metrics:
     @staticmethod
     def _made(columns: Mapping[str, Any], by: By) -> pd.DataFrame:
         made = pd.DataFrame(dict(columns))
-        made.index.name = None if by is None else by if isinstance(by, str) else None
-        if by is not None and not isinstance(by, str):
-            made.index.names = [*by] if len(by) > 1 else [by[0]]
+        if by is not None:
+            made.index.names = _listed(by)
         return made
+
+
+def key(frame: pd.DataFrame, name: str) -> str:
+    """Return the column that holds what `name` means, in a frame that `Metrics.others` made."""
+    return _KEY + name if _KEY + name in frame.columns else name
+
+
+def _listed(by: By) -> list[str]:
+    return [] if by is None else [by] if isinstance(by, str) else list(by)
 
 
 def _spread(values: Any) -> dict[str, Any]:

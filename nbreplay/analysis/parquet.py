@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -120,9 +121,11 @@ def write(table: Any, path: str | os.PathLike[str]) -> None:
     ------
     OSError
     """
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    temporary = f"{os.fspath(path)}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        arrow().parquet.write_table(table, temporary, compression="zstd")
+        # Opened here: a path of Arrow's may be a URI, and is never what is no UTF-8.
+        with open(temporary, "wb") as file:
+            arrow().parquet.write_table(table, file, compression="zstd")
         os.replace(temporary, path)
     finally:
         if os.path.exists(temporary):
@@ -139,6 +142,7 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     """
     pa = arrow()
     try:
-        return pa.parquet.ParquetFile(path).read(columns=columns)
+        with open(path, "rb") as file:
+            return pa.parquet.ParquetFile(file).read(columns=columns)
     except pa.ArrowException as error:
         raise OSError(f"{os.fspath(path)} cannot be read: {error}") from error

@@ -14,6 +14,7 @@ __all__ = ["Plots"]
 # Of equal lightness, told apart by the colour-blind, and clear on white as on black.
 _COLOURS = ("#3b82c4", "#d97706", "#2a9d6f", "#c2528b", "#8b7bd8", "#808080")
 _GREY = "#808890"
+_KEY = "by "  # as `Metrics.others` marks what is grouped by
 
 
 class Plots:
@@ -46,7 +47,7 @@ class Plots:
         rows = rows[(rows.chunk > 0) & rows.gap_s.notna()]
         ax = _axes(ax, "Gaps between chunks", "seconds, at most", "share of gaps")
         drawn = False
-        for place, (name, group) in enumerate(_grouped(rows, by)):
+        for place, (name, group) in enumerate(_grouped(rows, _KEY + by if _KEY + by in rows.columns else by)):
             values = group.gap_s.astype(float).sort_values().clip(lower=0.0005)
             shares = [(number + 1) / len(values) for number in range(len(values))]
             ax.step(
@@ -66,7 +67,7 @@ class Plots:
     def timeline(self, ax: Any = None) -> Any:
         """Draw when each call was recorded and how long it took; a dot where its first token came."""
         frame = self._frame.dropna(subset=["recorded_at", "duration_s"]).sort_values("recorded_at", kind="stable")
-        ax = _axes(ax, "Calls in the order in which they were recorded", "seconds from sending", "")
+        ax = _axes(ax, "Calls, the first on top", "seconds from sending", "")
         colours = _by_name(frame, "model")
         for place, row in enumerate(frame.itertuples()):
             colour = colours[str(row.model)]
@@ -113,10 +114,10 @@ def _axes(ax: Any, title: str, across: str, up: str) -> Any:
         figure, ax = plt.subplots(figsize=(7, 3), layout="constrained")
         figure.patch.set_alpha(0)
     ax.patch.set_alpha(0)
-    ax.set_title(title, loc="left", color=_GREY, fontsize=11)
+    ax.set_title(title, loc="left", color=_GREY, fontsize=11, pad=8)
     ax.set_xlabel(across, color=_GREY)
     ax.set_ylabel(up, color=_GREY)
-    ax.tick_params(colors=_GREY)
+    ax.tick_params(which="both", colors=_GREY)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_GREY)
@@ -151,7 +152,9 @@ def _keys(ax: Any, colours: Mapping[str, str]) -> None:
 
 
 def _legend(ax: Any) -> None:
-    ax.legend(frameon=False, labelcolor=_GREY, fontsize=9)
+    # Above the axes, where no bar is.
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+    ax.legend(frameon=False, labelcolor=_GREY, fontsize=9, ncols=3, **place)
 
 
 def _short(name: object) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,27 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
     (store / ".nbreplay").write_text("in the way")
     hold(store)
     assert (store / ".nbreplay").read_text() == "in the way"
+
+
+@pytest.mark.usefixtures("old")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
+    store = real_copy(Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xffre")))
+    hold(store)
+    assert "\ufffd" in hold(store).interactions.file.iloc[0]
+
+
+@pytest.mark.usefixtures("old")
+def test_loads_at_once_get_in_nobodys_way(tmp_path: Path) -> None:
+    store = real_copy(tmp_path / "store")
+    expected = nbreplay.load(store, cache=False)
+
+    def whole(_: int) -> bool:
+        made = nbreplay.load(store)
+        return all(getattr(made, name).equals(getattr(expected, name)) for name in NAMES)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(whole, range(12)))
 
 
 @pytest.mark.usefixtures("old")

@@ -85,6 +85,11 @@ def test_first_tokens_gaps_and_throughput(some: Library) -> None:
     assert llm.gaps(stall=0.05).stalls.to_dict() == {"slow": 2, "fast": 2}
     assert list(some.interactions.query("model == 'fast'").llm.gaps().index) == ["fast"]
     assert some.chunks.llm.gaps(by=None).gaps.tolist() == [4]
+    # Both frames have a kind: that of what is asked.
+    assert llm.gaps(by="kind").gaps.to_dict() == {"chat": 4}
+    assert llm.gaps(by=["kind", "model"]).index.names == ["kind", "model"]
+    assert some.chunks.llm.gaps(by="kind").gaps.to_dict() == {"text": 2, "usage": 2}
+    assert some.chunks.llm.gaps().gaps.to_dict() == {"slow": 2, "fast": 2}
     speed = llm.throughput()
     assert speed.tokens_per_s["slow"] == pytest.approx(4 / 6)
     assert speed.after_first_token_per_s.to_dict() == pytest.approx({"slow": 4 / 4, "fast": 4 / 0.2})

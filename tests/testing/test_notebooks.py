@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,21 +13,35 @@ from nbreplay.testing.runner import run
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.rglob("*.ipynb"))
+ANALYSIS = {"03_analysis"}
+"""Those that ask no model: they read what the others recorded."""
 
 
 def test_there_are_notebooks() -> None:
     assert NOTEBOOKS
 
 
+def drawn(outputs: list[Any]) -> list[Any]:
+    """Outputs, of plots no more than that there is one: another matplotlib draws other pixels."""
+    made = copy.deepcopy(outputs)
+    for output in made:
+        if "image/png" in output.get("data", {}):
+            output["data"]["image/png"] = "a plot"
+    return made
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_gives_its_stored_outputs(path: Path) -> None:
+    if path.stem in ANALYSIS:
+        pytest.importorskip("matplotlib")
+        pytest.importorskip("pyarrow")
     before = path.read_bytes()
     result = run(path)
     assert result.errors == []
-    assert {call.outcome for call in result.calls} == {"replayed"}
+    assert {call.outcome for call in result.calls} == (set() if path.stem in ANALYSIS else {"replayed"})
     stored = read(path)
     for cell, executed in zip(stored.cells, result.notebook.cells, strict=True):
         if cell.cell_type == "code":
-            assert executed.outputs == cell.outputs, cell.source
+            assert drawn(executed.outputs) == drawn(cell.outputs), cell.source
             assert executed.execution_count == cell.execution_count
     assert path.read_bytes() == before
