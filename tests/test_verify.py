@@ -45,7 +45,8 @@ def test_drift_is_told_and_kept_only_when_asked(store: Path, capsys: pytest.Capt
         assert main(["verify", str(store), *LOCAL]) == 1
         out = capsys.readouterr().out
         assert "0 same, 2 changed" in out
-        assert {json.dumps(json.loads(body)) for _, _, body in provider.requests[2:]} == {*map(json.dumps, bodies)}
+        again = [json.loads(body) for _, _, body in provider.requests[2:]]
+        assert sorted(again, key=len) == sorted(bodies, key=len)  # one streams, and has a field more
         assert {path.name: path.read_bytes() for path in store.glob("*.json")} == files
         assert main(["verify", str(store), "--update", "--json", *LOCAL]) == 0
         made = json.loads(capsys.readouterr().out)
