@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:  # the extra may not be installed; the tests then say so
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Playwright
 
     from tests.browser.page import Opened
 
@@ -56,16 +56,21 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def chromium(playwright: Playwright) -> Browser:
+    """Return a Chromium that runs; skip where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("there is no chromium here")
+    return playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """A Chromium."""
     from playwright.sync_api import sync_playwright
 
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("there is no chromium here")
     with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        made = chromium(playwright)
         yield made
         made.close()
 
@@ -76,7 +81,8 @@ def _port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _served(application: str, project: Path, folder: Path, theme: str) -> Iterator[str]:
+def served(application: str, project: Path, folder: Path, theme: str) -> Iterator[str]:
+    """Have a server that shows a project, and yield its address; what it keeps for itself is in `folder`."""
     settings = folder / "settings" / "@jupyterlab"
     for name, text in _SETTINGS.items():
         path = (settings / name).with_suffix(".jupyterlab-settings")
@@ -117,19 +123,19 @@ def _served(application: str, project: Path, folder: Path, theme: str) -> Iterat
 @pytest.fixture(scope="session")
 def lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab."""
-    yield from _served("jupyterlab", project, tmp_path_factory.mktemp("lab"), "Light")
+    yield from served("jupyterlab", project, tmp_path_factory.mktemp("lab"), "Light")
 
 
 @pytest.fixture(scope="session")
 def dark_lab(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a JupyterLab with the dark theme."""
-    yield from _served("jupyterlab", project, tmp_path_factory.mktemp("dark"), "Dark")
+    yield from served("jupyterlab", project, tmp_path_factory.mktemp("dark"), "Dark")
 
 
 @pytest.fixture(scope="session")
 def classic(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a Notebook 7."""
-    yield from _served("notebook", project, tmp_path_factory.mktemp("classic"), "Light")
+    yield from served("notebook", project, tmp_path_factory.mktemp("classic"), "Light")
 
 
 @pytest.fixture
