@@ -1,0 +1,75 @@
+"""Exported pages: what plays in them is in them, and nothing in them asks anybody for anything."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from nbreplay.notebook.page import PageExporter
+
+STREAMS = Path(__file__).resolve().parents[2] / "notebooks" / "02_streams_and_tools.ipynb"
+STATE = "application/vnd.jupyter.widget-state+json"
+
+
+@pytest.fixture
+def book() -> Any:
+    return nbformat.read(STREAMS, as_version=4)
+
+
+def exported(book: Any) -> str:
+    return str(PageExporter().from_notebook_node(book)[0])
+
+
+def cards(page: str) -> dict[str, Any]:
+    """What the page's own script reads."""
+    found = re.search(r'<script type="application/json" id="nbreplay-cards">(.*?)</script>', page, re.S)
+    assert found
+    return dict(json.loads(found[1]))
+
+
+def test_the_page_holds_what_its_cards_show(book: Any) -> None:
+    before = nbformat.writes(book)
+    page = exported(book)
+    known = cards(page)
+    assert len(known["states"]) == page.count("data-nbreplay=") == 5
+    assert all(f'data-nbreplay="{own}"' in page for own in known["states"])
+    assert "lighthouse" in json.dumps(known["states"])
+    assert "render" in known["esm"]
+    assert nbformat.writes(book) == before, "the notebook stays as it is"
+
+
+def test_nothing_is_asked_of_anybody(book: Any) -> None:
+    page = exported(book)
+    assert not re.findall(r'(?:src|href)="https?://', page)
+    assert "jupyter-widgets" not in page
+
+
+def test_what_needs_more_keeps_it(book: Any) -> None:
+    book.cells[0].source += "\n\n$x^2$"
+    book.metadata.widgets[STATE]["state"]["other"] = {"model_name": "IntSliderModel", "state": {}}
+    page = exported(book)
+    assert re.search(r'src="https?://[^"]*mathjax', page, re.I)
+    assert "html-manager" in page
+
+
+def test_a_recording_cannot_end_the_script_that_holds_it(book: Any) -> None:
+    hostile = "</script><script>alert(1)</script><!--"
+    for widget in book.metadata.widgets[STATE]["state"].values():
+        for card in widget["state"].get("cards", ()):
+            card["title"] = hostile
+    page = exported(book)
+    assert hostile not in page
+    titles = [card["title"] for state in cards(page)["states"].values() for card in state["cards"]]
+    assert set(titles) == {hostile}
+
+
+def test_a_notebook_without_cards_is_a_page(book: Any) -> None:
+    del book.metadata["widgets"]
+    page = exported(book)
+    assert "nbreplay-cards" not in page
+    assert "lighthouse" in page
