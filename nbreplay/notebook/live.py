@@ -58,7 +58,9 @@ class _Following:
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
         self.following, self.reel = Following(recorder), Reel()
-        self.objects: list[list[Beat]] = []
+        # Side by side, since a list for each of thousands of chunks has the collector walk through all of them.
+        self._beats: list[Beat] = []
+        self._sizes: list[int] = []  # of each chunk, how many beats it brought
         self._size = 0  # characters so far
         self._heard = False  # whether all that came before has been heard, as far as one can tell
 
@@ -78,13 +80,16 @@ class _Following:
         self._size += sum(len(beat.text) for beat in fresh)
         self._heard = not again
         tracks = [[track.kind, track.choice, track.name] for track in self.reel.tracks]
-        return {"again": again, "tracks": tracks, "texts": texts, "chunks": len(self.objects), "at": at}
+        return {"again": again, "tracks": tracks, "texts": texts, "chunks": len(self._sizes), "at": at}
 
     def _read(self) -> tuple[int, list[Beat]]:
         at, objects = self.following.more()
-        before = len(self.objects)
-        self.objects += [self.reel.feed(at, value, event) for value, event in objects]
-        return at, [beat for beats in self.objects[before:] for beat in beats]
+        before = len(self._beats)
+        for value, event in objects:
+            made = self.reel.feed(at, value, event)
+            self._sizes.append(len(made))
+            self._beats += made
+        return at, self._beats[before:]
 
     def of(self, take: Take | None) -> Reeled | None:
         """Return what was read here as what a take says, with its times; None where it may say another thing."""
@@ -92,10 +97,11 @@ class _Following:
             return None
         self._read()
         chunks = take.body.chunks
-        if len(chunks) != len(self.objects):
+        if len(chunks) != len(self._sizes):
             return None
         times = itertools.accumulate(chunk.gap_ms for chunk in chunks)
-        beats = [beat._replace(at_ms=at) for at, made in zip(times, self.objects, strict=True) for beat in made]
+        each = itertools.chain.from_iterable(map(itertools.repeat, times, self._sizes))
+        beats = [Beat(at, track, text) for at, (_, track, text) in zip(each, self._beats, strict=True)]
         if self.reel.folded.first_ms is not None:
             self.reel.folded.first_ms = next((beat.at_ms for beat in beats if beat.track >= 0), None)
         return self.reel, beats
@@ -213,8 +219,8 @@ class Live:
             followed = {id(one.recorder.saved): one for one in [*self._followed, *self._open.values()]}
             known = [one.of(item.take) if (one := followed.get(id(item.take))) else None for item in items]
             made = films_of(items, known)
-            own = [items[place] for place, _ in made]
-            words, costs = [WORDS[item.outcome] for item in own], [estimate(item) for item in own[:MANY]]
+            words = [WORDS[items[place].outcome] for place, _ in made]
+            costs = [estimate(items[place], film) for place, film in made[:MANY]]
             self._screen.close([one for _, one in made], words, costs)
 
     def _carefully(self, do: Callable[[], None]) -> bool:

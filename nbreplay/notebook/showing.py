@@ -62,7 +62,7 @@ def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = Tru
 
         made = films_of(interactions)
         words = [WORDS[interactions[place].outcome] for place, _ in made]
-        costs = [estimate(interactions[place]) for place, _ in made[:MANY]]
+        costs = [estimate(interactions[place], film) for place, film in made[:MANY]]
         WidgetScreen(*_place()).show([one for _, one in made], words, costs)
 
     if not (widgets and careful(by_widget)):

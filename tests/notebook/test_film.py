@@ -262,12 +262,13 @@ def test_what_a_call_cost_is_estimated_and_kept_nowhere(monkeypatch: pytest.Monk
     usage = {"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}}
     item = Interaction(request(chat()), take(Json(usage)), "replayed", host="api.openai.com")
     wanted = prices.calc_price(prices.Usage(input_tokens=1000, output_tokens=200), "gpt-4o", provider_id="openai")
-    assert estimate(item) == f"≈ ${float(wanted.total_price):.2g}"
+    (film,) = films([item])
+    assert estimate(item, film) == f"≈ ${float(wanted.total_price):.2g}"
     assert "$" not in json.dumps(films([item])[0].state()) + "".join(cards([item]).values())
     local = Interaction(item.request, take(Json(usage), host="127.0.0.1"), "replayed")
-    assert estimate(local) == "", "a model of one's own is nobody's"
+    assert estimate(local, film) == "", "a model of one's own is nobody's"
     monkeypatch.setitem(sys.modules, "genai_prices", None)
-    assert estimate(item) == ""
+    assert estimate(item, film) == ""
 
 
 def test_the_bars_show_when_chunks_came() -> None:
