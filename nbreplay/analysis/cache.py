@@ -28,6 +28,7 @@ __all__ = ["YOUNG_NS", "Cache", "Files", "Kept", "scan"]
 YOUNG_NS = 2_000_000_000
 _FORMAT = "1"  # a change of what is kept, or of how it is made, raises it
 _GENERATIONS = 2
+_LARGEST = 2**63 - 1
 
 
 class Files(NamedTuple):
@@ -45,20 +46,22 @@ class Files(NamedTuple):
 def scan(store: Store) -> Files:
     """Look at the files of a store."""
     at_ns = time.time_ns()
-    states: dict[str, tuple[int, int, int, int]] = {}
-    names = store.names()
-    for name in names:
-        with contextlib.suppress(OSError):
-            states[name] = _state(os.path.join(store.identity, name))
-    names = sorted(states)
-    made = np.array([states[name] for name in names], dtype=np.int64).reshape(len(names), 4)
-    return Files(names, made, at_ns)
+    # Of a store that has not changed, this is most of what there is to do.
+    root = os.path.join(store.identity, "")
+    names, states = list[str](), list[tuple[int, int, int, int]]()
+    for name in sorted(store.names()):
+        try:
+            states.append(_state(root + name))
+        except OSError:
+            continue  # it has gone meanwhile
+        names.append(name)
+    return Files(names, np.array(states, dtype=np.int64).reshape(len(names), 4), at_ns)
 
 
 def _state(path: str) -> tuple[int, int, int, int]:
     stat = os.stat(path)
     # An inode may be any number below 2**64.
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & (2**63 - 1)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & _LARGEST
 
 
 class Kept(NamedTuple):

@@ -101,7 +101,8 @@ class Keeping:
         declared = columns.INTERACTIONS
         table = self._table("interactions", declared, lambda told: [rows.interaction(told)[1:]])
         pa = parquet.arrow()
-        paths = pa.array(sound([os.path.join(self._store.name, name) for name in self._names]), pa.large_string())
+        folder = os.path.join(self._store.name, "")
+        paths = pa.array(sound([folder + name for name in self._names]), pa.large_string())
         own = pa.array(self.interactions, pa.large_string())
         # The order is that of the rows, one each.
         table = table.drop_columns(["row"]).append_column("interaction", own)
