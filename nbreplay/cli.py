@@ -222,9 +222,9 @@ def _show(given: argparse.Namespace) -> int:
         print(recording.text(), end="")
         return 0
     print(f"{name}\n{recording.key}\n\n{plain(json.dumps(recording.request, ensure_ascii=False, indent=2))}")
+    request = Request(recording.kind, recording.request, recording.key)
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        request = Request(recording.kind, recording.request, recording.key)
         print("  " + cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"])
     return 0
 

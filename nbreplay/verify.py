@@ -11,12 +11,9 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
-import urllib.error
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbreplay.core.config import default_store
 from nbreplay.core.hosts import host_matches, is_private
@@ -27,6 +24,9 @@ from nbreplay.core.request import Call, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError
+
+if TYPE_CHECKING:
+    import urllib.request
 
 __all__ = ["add"]
 
@@ -56,12 +56,9 @@ def add(commands: Any) -> None:
     verify.set_defaults(do=_verify)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
 def _verify(given: argparse.Namespace) -> int:
+    import tempfile
+
     from nbreplay.analysis.compare import compare
     from nbreplay.intercept.switch import session
     from nbreplay.notebook.texts import plain
@@ -115,6 +112,8 @@ def _again(
     name: str, recording: Recording | RecordingFormatError, allow: tuple[str, ...]
 ) -> tuple[Take, urllib.request.Request]:
     """Return a recording's last good take, and the request to be sent for it."""
+    import urllib.request
+
     if isinstance(recording, RecordingFormatError):
         raise _Skipped(str(recording))
     take = next((take for take in reversed(recording.takes) if take.good and take.error is None), None)
@@ -157,7 +156,14 @@ def _authorised(host: str) -> dict[str, str]:
 
 def _send(request: urllib.request.Request) -> str | None:
     """Send a request and read the answer to its end; return why that did not succeed."""
-    opener = urllib.request.build_opener(_NoRedirect)
+    import urllib.error
+    import urllib.request
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: Any) -> None:
+            return None
+
+    opener = urllib.request.build_opener(NoRedirect)
     try:
         with opener.open(request, timeout=_TIMEOUT_S) as answer:
             while answer.read1():
