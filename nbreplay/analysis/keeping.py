@@ -16,9 +16,10 @@ import pandas as pd  # type: ignore[import-untyped]
 from nbreplay.analysis import columns, parquet, rows
 from nbreplay.analysis.cache import Cache, Kept, scan
 from nbreplay.analysis.frames import frame, sound
-from nbreplay.analysis.links import Fact, fact, tool_calls
+from nbreplay.analysis.links import fact, tool_calls
 from nbreplay.analysis.sources import Row, read_store
 from nbreplay.core.blob import Blob
+from nbreplay.core.links import Fact
 from nbreplay.core.store import Store
 from nbreplay.errors import StoreError
 

@@ -14,10 +14,9 @@ from pydantic_core import to_json
 
 from nbreplay.analysis.settings import number, tools_of
 from nbreplay.analysis.sources import Row
-from nbreplay.core.asked import Message, canonical, messages_of, prompt_key
+from nbreplay.core.asked import Message, canonical, messages_in, messages_of, prompt_key
 from nbreplay.core.blob import Blob
 from nbreplay.core.fold import Folded
-from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import dicts, values
 from nbreplay.core.providers import provider_of
 from nbreplay.core.reader import Reader
@@ -25,7 +24,6 @@ from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.core.tool_takes import tool_error
 from nbreplay.core.wire import Text
-from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Told", "chunks", "interaction", "messages"]
 
@@ -72,12 +70,7 @@ class Told:
     def asked(self) -> list[Message]:
         """The messages that went in, with the ids that they carried."""
         take = self.row.take
-        if take is None or not take.ids:
-            return self.canonical
-        try:
-            return messages_of(verbatim(self.body, take.ids))
-        except (RecordingFormatError, RecursionError):
-            return self.canonical
+        return self.canonical if take is None or not take.ids else messages_in(self.body, take.ids)
 
 
 def interaction(told: Told) -> tuple[Any, ...]:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from nbreplay.core.normalise import verbatim
 from nbreplay.core.pieces import arguments_text, dicts, text, text_of
+from nbreplay.errors import RecordingFormatError
 
-__all__ = ["Call", "Message", "canonical", "messages_of", "prompt_key"]
+__all__ = ["Call", "Message", "canonical", "messages_in", "messages_of", "prompt_key"]
 
 
 class Call(NamedTuple):
@@ -105,6 +107,14 @@ def messages_of(body: Any) -> list[Message]:
                 else:
                     history.add({"role": "document" if name == "documents" else "user", "content": item})
     return history.made
+
+
+def messages_in(body: Any, ids: Sequence[str]) -> list[Message]:
+    """Return the messages of a body as it is stored, with its request's own ids in place of the stored ones."""
+    try:
+        return messages_of(verbatim(body, tuple(ids)) if ids else body)
+    except (RecordingFormatError, RecursionError):
+        return messages_of(body)
 
 
 def _contents(given: Any) -> dict[str, Any]:
