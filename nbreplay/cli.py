@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbreplay import verify
-from nbreplay.core.config import Mode, default_store, forced_mode
+from nbreplay.core.config import Mode, default_store, mode_of_run
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
 from nbreplay.core.recording import Recording, parse
@@ -24,7 +24,6 @@ from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
 
 if TYPE_CHECKING:
     from nbreplay.formats.gathering import Counts
-    from nbreplay.testing.runner import Result
 
 __all__ = ["main"]
 
@@ -115,28 +114,15 @@ def _positive(text: str) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import find_notebooks, run_all
+    from nbreplay.testing.runner import find_notebooks, run_all, update
 
-    forced = forced_mode()
-    if forced is not None and given.mode is not None and forced is not Mode.of(given.mode):
-        raise OptionError(f"NBREPLAY_MODE is {forced.value}, and --mode says {given.mode}: take one of them away")
-    mode = forced or Mode.of(given.mode or "replay")
+    mode = mode_of_run(given.mode, "--mode") or Mode.REPLAY
     results = run_all(
         find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json
     )
-    saved = [result.path for result in results if given.update and result.passed and _saved(result)]
+    saved = [result.path for result in results if given.update and update(result)]
     print_results(results, saved, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
-
-
-def _saved(result: Result) -> bool:
-    from nbreplay.testing.outputs import save
-
-    try:
-        return save(result.path, result.notebook)
-    except NbreplayError as error:
-        result.errors.append(str(error))
-        return False
 
 
 def _store(given: str | None) -> Store:

@@ -13,7 +13,7 @@ from nbreplay.core.environment import Known
 from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
-__all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "project"]
+__all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "mode_of_run", "project"]
 
 
 class Mode(enum.Enum):
@@ -54,6 +54,28 @@ def _forced() -> Mode | None:
 
 forced_mode = Known(_forced, "NBREPLAY_MODE".__eq__)
 """Returns the mode that ``NBREPLAY_MODE`` forces on everything, or None; raises `OptionError` where it is no mode."""
+
+
+def mode_of_run(given: str | None, option: str) -> Mode | None:
+    """Return the mode that the environment or the command line forces on all that is run, or None.
+
+    Parameters
+    ----------
+    given : str or None
+        What the command line says.
+    option : str
+        By which option.
+
+    Raises
+    ------
+    OptionError
+        Where the two contradict each other.
+    """
+    forced = forced_mode()
+    asked = None if given is None else Mode.of(given)
+    if forced is not None and asked not in (None, forced):
+        raise OptionError(f"NBREPLAY_MODE is {forced.value}, and {option} says {given}: take one of them away")
+    return forced or asked
 
 
 @frozen

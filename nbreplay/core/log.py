@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from nbreplay.core.cell import Cell
@@ -15,10 +16,25 @@ from nbreplay.core.ids import issued_by
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
 
-__all__ = ["OUTCOMES", "Interaction", "Log", "every", "keep_all", "summary", "watch"]
+__all__ = [
+    "FAILURES",
+    "OUTCOMES",
+    "Interaction",
+    "Log",
+    "counted",
+    "every",
+    "keep_all",
+    "keeping",
+    "summary",
+    "used",
+    "watch",
+]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """What may become of a call; ``unsaved``: answered, and not written; ``blocked``: refused by the guard."""
+
+FAILURES = ("missing", "blocked", "unsaved")
+"""The outcomes that fail a test, whatever has become of their exceptions."""
 
 
 @frozen
@@ -39,7 +55,7 @@ class Interaction:
     note : str
         What else there is to say: why it is missing, where it comes from.
     store : str
-        The store's path.
+        The store's absolute path.
     host : str
     """
 
@@ -60,6 +76,7 @@ class Interaction:
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 _kept: set[Log] | None = None
+_keeping: list[list[Log]] = []
 _watchers: tuple[Callable[[Log, int], None], ...] = ()
 
 
@@ -90,6 +107,18 @@ def watch(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
     return end
 
 
+@contextlib.contextmanager
+def keeping() -> Iterator[list[Log]]:
+    """Forget no log that is made meanwhile: a test is to be told of every session in it."""
+    made: list[Log] = []
+    _keeping.append(made)
+    try:
+        yield made
+    finally:
+        # By identity: two lists that are equal are not the same test's.
+        _keeping[:] = [known for known in _keeping if known is not made]
+
+
 class Log:
     """The interactions of one or more sessions.
 
@@ -97,6 +126,9 @@ class Log:
     ----------
     issued : dict of str to str
         Ids that answers brought, each with the key of the request that issued it.
+    healed : set of (str, str)
+        Store and file of recordings that were looked at for a request of another key: an ``--ignore`` or ``--mask``
+        is newer than they are.
     """
 
     _numbers = itertools.count()
@@ -106,11 +138,14 @@ class Log:
         _logs.add(self)
         if _kept is not None:
             _kept.add(self)
+        for made in _keeping:
+            made.append(self)
         self._lock = threading.Lock()
         self._slots: list[Interaction | None] = []
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
         self._served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
+        self.healed: set[tuple[str, str]] = set()
 
     def start(self, interaction: Interaction | None = None) -> int:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
@@ -165,8 +200,26 @@ _STATELESS = frozenset(
 
 def summary(interactions: Iterable[Interaction]) -> str:
     """Return the counts as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
-    counts = Counter(item.outcome for item in interactions)
+    return counted(Counter(item.outcome for item in interactions))
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return what `summary` does, of what is counted already."""
     always = ("replayed", "recorded", "missing")
-    parts = [f"{counts[outcome]} {outcome}" for outcome in always]
-    parts += [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome not in always and counts[outcome]]
+    parts = [f"{counts.get(outcome, 0)} {outcome}" for outcome in always]
+    parts += [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome not in always and counts.get(outcome)]
     return ", ".join(parts)
+
+
+def used(logs: Iterable[Log]) -> dict[str, list[str]]:
+    """Return the stores that were asked, and of each the names of the recordings that were asked for."""
+    from nbreplay.core.recording import file_name
+
+    found: dict[str, set[str]] = {}
+    for log in logs:
+        for item in log.interactions:
+            if item.request is not None:
+                found.setdefault(item.store, set()).add(file_name(item.request.kind, item.key))
+        for store, name in log.healed:
+            found.setdefault(store, set()).add(name)
+    return {store: sorted(names) for store, names in found.items()}

@@ -231,6 +231,7 @@ class Session:
             request.kind, rule, lambda fields: key_of(request.kind, normalised(fields, self.normaliser))
         )
         found = [self.store.read(name) for name in names.get(request.key, ())]
+        self.log.healed.update((self.store.name, name) for name in names.get(request.key, ()))
         takes = {id(take): take for recording in (*found, own) if recording for take in recording.takes}
         if not takes:
             return own

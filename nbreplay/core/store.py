@@ -48,13 +48,13 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
         self.path = Path(path).expanduser()
-        self.name = str(self.path)
+        self.name = os.path.abspath(self.path)
         self.durable = durable
         if self.path.exists() and not self.path.is_dir():
             raise StoreError(
                 f"{self.path} is a file, and a store is a folder: name another store, or move the file away"
             )
-        self._root = os.path.join(os.path.abspath(self.path), "")
+        self._root = os.path.join(self.name, "")
         self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
         self._cached = 0
         self._lock = thread_lock(self._root)

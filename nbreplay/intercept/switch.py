@@ -96,14 +96,16 @@ def session(
     return opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only, allow=allow)
 
 
-def opened(store: str | os.PathLike[str] | None, *, log: Any = None, **given: Any) -> Session:
-    """Return a session as `session` does, on top of what the project says."""
-    known = project()
+def opened(
+    store: str | os.PathLike[str] | None, *, log: Any = None, folder: str | os.PathLike[str] = ".", **given: Any
+) -> Session:
+    """Return a session as `session` does, on top of what the project that `folder` is in says."""
+    known = project(folder)
     options = known.options
     for name in ("ignore", "mask", "allow"):
         extra = Options.of(**{name: given.get(name)})
         given[name] = tuple(dict.fromkeys([*getattr(options, name), *getattr(extra, name)]))
-    where = Store(store if store is not None else default_store(known=known), durable=known.durable)
+    where = Store(store if store is not None else default_store(folder, known), durable=known.durable)
     return Session(where, options.with_(**given), log=log)
 
 

@@ -23,22 +23,25 @@ def begin() -> str:
 
 
 def report() -> str:
-    """Return every call that was made in this kernel, as JSON text."""
+    """Return every call that was made in this kernel, and the recordings that were asked for, as JSON text."""
     for session in active.sessions():
         session.flush()
-    return json.dumps(
-        [
-            {
-                "outcome": item.outcome,
-                "kind": item.request.kind if item.request else "",
-                "model": item.request.model if item.request else "",
-                "key": item.key,
-                "cell": item.cell.id if item.cell else None,
-                "number": item.cell.number if item.cell else None,
-                "note": item.note,
-                "host": item.host,
-            }
-            for log in logs.every()
-            for item in log.interactions
-        ]
-    )
+    used = {session.store.name: list[str]() for session in active.sessions()} | logs.used(logs.every())
+    return json.dumps({"calls": _calls(), "used": used})
+
+
+def _calls() -> list[dict[str, object]]:
+    return [
+        {
+            "outcome": item.outcome,
+            "kind": item.request.kind if item.request else "",
+            "model": item.request.model if item.request else "",
+            "key": item.key,
+            "cell": item.cell.id if item.cell else None,
+            "number": item.cell.number if item.cell else None,
+            "note": item.note,
+            "host": item.host,
+        }
+        for log in logs.every()
+        for item in log.interactions
+    ]

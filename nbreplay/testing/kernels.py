@@ -66,14 +66,14 @@ class Kernel(NotebookClient):
         """
         await self._ask("begin", "nbreplay cannot be switched on in the notebook's kernel")
 
-    async def report(self) -> list[dict[str, Any]]:
-        """Return every call that was made in the kernel.
+    async def report(self) -> dict[str, Any]:
+        """Return every call that was made in the kernel, and the recordings that it asked for.
 
         Raises
         ------
         NbreplayError
         """
-        return list(await self._ask("report", "the kernel could not report what the notebook did"))
+        return dict(await self._ask("report", "the kernel could not report what the notebook did"))
 
     async def _ask(self, what: str, otherwise: str) -> Any:
         try:

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from nbreplay.core.log import OUTCOMES
+from nbreplay.core.log import counted
 from nbreplay.notebook.texts import plain
 from nbreplay.testing.runner import Result
 
-__all__ = ["last_line", "print_results"]
+__all__ = ["last_line", "print_results", "told"]
 
 
 def last_line(results: Sequence[Result]) -> str:
     """Return the one line that a run ends with: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
-    counts = Counter(call.outcome for result in results for call in result.calls)
-    shown = [outcome for outcome in OUTCOMES if outcome in ("replayed", "recorded", "missing") or counts[outcome]]
-    order = [
-        "replayed",
-        "recorded",
-        "missing",
-        *[outcome for outcome in shown if outcome not in ("replayed", "recorded", "missing")],
-    ]
-    return "nbreplay: " + ", ".join(f"{counts[outcome]} {outcome}" for outcome in order)
+    return f"nbreplay: {counted(Counter(call.outcome for result in results for call in result.calls))}"
+
+
+def told(errors: Iterable[str]) -> list[str]:
+    """Return the lines of errors, fit for a terminal."""
+    return [plain(line) for error in errors for line in error.rstrip().split("\n")]
 
 
 def print_results(results: Sequence[Result], updated: Sequence[Path], *, as_json: bool) -> None:
@@ -36,9 +33,8 @@ def print_results(results: Sequence[Result], updated: Sequence[Path], *, as_json
     for result in results:
         note = " · outputs stored" if result.path in updated else ""
         print(f"{'ok  ' if result.passed else 'FAIL'}  {result.path}{note}")
-        for error in result.errors:
-            lines = error.rstrip().split("\n")
-            print("\n".join(f"      {plain(line)}" for line in lines))
+        for line in told(result.errors):
+            print(f"      {line}")
     failed = sum(not result.passed for result in results)
     if failed:
         print(f"{failed} of {len(results)} notebook{'s' if len(results) != 1 else ''} failed")

@@ -15,11 +15,12 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
+from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
 from nbreplay.testing.kernels import kernel
-from nbreplay.testing.outputs import read, strip
+from nbreplay.testing.outputs import read, save, strip
 
-__all__ = ["Call", "Result", "find_notebooks", "run", "run_all", "run_async"]
+__all__ = ["Call", "Result", "find_notebooks", "run", "run_all", "run_async", "update"]
 
 
 @frozen
@@ -48,12 +49,15 @@ class Result:
     calls : list of Call
     errors : list of str
         Why it failed; empty where it passed.
+    used : dict of str to list of str
+        The stores that it asked, and the names of the recordings that it asked for.
     """
 
     path: Path
     notebook: Any
     calls: list[Call] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    used: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -169,6 +173,7 @@ async def run_async(
             cell.outputs, cell.execution_count = [], None
     errors: list[str] = []
     calls: list[Call] = []
+    used: dict[str, list[str]] = {}
     try:
         async with kernel(notebook, path, mode, timeout) as running:
             for index, cell in enumerate(notebook.cells):
@@ -183,20 +188,31 @@ async def run_async(
                 if errors:
                     break
             if not any("the kernel died" in error for error in errors):
-                calls = [Call(**item) for item in await running.report()]
+                report = await running.report()
+                calls, used = [Call(**item) for item in report["calls"]], report["used"]
             running.set_widgets_metadata()
     except NbreplayError as error:
         errors.append(str(error))
     strip(notebook)
     errors += _verdict(notebook, calls, errors)
-    return Result(path, notebook, calls, errors)
+    return Result(path, notebook, calls, errors, used)
+
+
+def update(result: Result) -> bool:
+    """Store the outputs of a notebook that has passed; return whether that changed it. Where it cannot be, it fails."""
+    try:
+        return result.passed and save(result.path, result.notebook)
+    except NbreplayError as error:
+        result.errors.append(str(error))
+        return False
 
 
 def _told(error: Exception, timeout: float | None) -> str:
     if isinstance(error, CellExecutionError):
         return f"{error.ename}: {error.evalue}"
     if isinstance(error, CellTimeoutError):
-        return f"it had not ended after {timeout:g} s, and was stopped; --timeout gives it longer"
+        longer = "--timeout, or --nbreplay-timeout of pytest, gives it longer"
+        return f"it had not ended after {timeout:g} s, and was stopped; {longer}"
     return "the kernel died"
 
 
@@ -212,7 +228,7 @@ def _verdict(notebook: Any, calls: list[Call], errors: list[str]) -> list[str]:
     found = [
         f"{call.outcome}: {call.note}"
         for call in calls
-        if call.outcome in ("missing", "blocked", "unsaved")
+        if call.outcome in FAILURES
         and (call.cell or call.number) not in expected
         and not any(call.note in error for error in errors)
     ]
