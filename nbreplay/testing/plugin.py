@@ -97,7 +97,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         if _is_notebook(item):
             item.stash[_passed] = True
         return
-    if "replay" not in names and _FIXTURE not in names and item.get_closest_marker("nbreplay") is None:
+    # Not by the name "replay": a project may have a fixture of that name of its own.
+    if _FIXTURE not in names and item.get_closest_marker("nbreplay") is None:
         return
     item.stash[_passed] = True
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
@@ -120,6 +121,7 @@ def _nbreplay_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
     except NbreplayError as error:
         pytest.fail(f"nbreplay: {error}", pytrace=False)
     request.node.stash[_watch] = watch
+    request.node.stash.setdefault(_passed, True)  # where a test asks for the fixture as it runs
     try:
         yield watch
     finally:

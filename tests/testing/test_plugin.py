@@ -256,6 +256,17 @@ def test_one_of_them(marked):
     from nbreplay.core import active
     assert bool(active.sessions()) is marked
 
+def test_asked_for_late(request):
+    request.getfixturevalue("replay")
+    assert ask() == {answers["hello"]!r}
+
+async def turned(text):
+    return ask(text)
+
+@pytest.mark.nbreplay
+def test_loop():
+    assert asyncio.run(turned("hello")) == {answers["hello"]!r}
+
 def test_nothing_is_left():
     from nbreplay.core import active
     assert not active.sessions()
@@ -263,10 +274,30 @@ def test_nothing_is_left():
 """,
     )
     result = run("--strict-markers", "-p", "no:cacheprovider", str(pytester.path / "tests"))
-    result.assert_outcomes(passed=8)
-    result.stdout.fnmatch_lines(["nbreplay: 4 replayed, 0 recorded, 0 missing"])
+    result.assert_outcomes(passed=10)
+    result.stdout.fnmatch_lines(["nbreplay: 6 replayed, 0 recorded, 0 missing"])
     assert "nbreplay(mode=, store=" in text(run("--markers"))
     assert "The session in which the calls of this test are replayed" in text(run("--fixtures"))
+
+
+def test_a_fixture_of_the_same_name(run: Run, pytester: pytest.Pytester) -> None:
+    """A project's own goes before ours, and has no session."""
+    module(
+        pytester.path,
+        """
+from nbreplay.core import active
+
+@pytest.fixture
+def replay(): return "mine"
+
+def test_it(replay):
+    assert replay == "mine"
+    assert not active.sessions()
+""",
+    )
+    result = run()
+    result.assert_outcomes(passed=1)
+    assert "nbreplay:" not in text(result)
 
 
 def test_what_fails_a_test(run: Run, pytester: pytest.Pytester) -> None:
