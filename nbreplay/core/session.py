@@ -226,13 +226,12 @@ class Session:
         if not self.normaliser:
             return own
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
-        rule = (self.normaliser.ignore, self.normaliser.mask)
-        names = self.store.healed(
-            request.kind, rule, lambda fields: key_of(request.kind, normalised(fields, self.normaliser))
-        )
-        found = [self.store.read(name) for name in names.get(request.key, ())]
-        self.log.healed.update((self.store.name, name) for name in names.get(request.key, ()))
-        takes = {id(take): take for recording in (*found, own) if recording for take in recording.takes}
+        rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
+        by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
+        healed = by_key.get(request.key, ())
+        self.log.healed.update((self.store.name, name) for name in healed)
+        found = (*map(self.store.read, healed), own)
+        takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own
         ordered = sorted(takes.values(), key=lambda take: take.recorded_at)
