@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbreplay import verify
-from nbreplay.core.config import Mode, default_store, mode_of_run
+from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
 from nbreplay.core.recording import Recording, parse
 from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
+from nbreplay.testing import commands as testing
 
 if TYPE_CHECKING:
     from nbreplay.formats.gathering import Counts
@@ -61,15 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nbreplay {__import__('nbreplay').__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="execute notebooks and say what they exchanged")
-    run.add_argument("notebooks", nargs="+", metavar="NOTEBOOK|FOLDER")
-    run.add_argument("--mode", choices=("replay", "auto", "record"), help="replay (the default) sends nothing")
-    run.add_argument("--update", action="store_true", help="store the new outputs in the notebooks")
-    run.add_argument("-n", type=_positive, default=1, metavar="N", help="how many at a time")
-    run.add_argument("--timeout", type=_positive, default=600, metavar="S", help="seconds that one cell may take (600)")
-    run.add_argument("--json", action="store_true", help="print what happened as JSON")
-    run.set_defaults(do=_run)
-
+    testing.add(commands)
     ls = commands.add_parser("ls", help="list the recordings of a store")
     ls.add_argument("store", nargs="?", metavar="STORE")
     ls.add_argument("--json", action="store_true")
@@ -103,26 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     give_out.set_defaults(do=_export)
     verify.add(commands)
     return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
-
-
-def _run(given: argparse.Namespace) -> int:
-    from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import find_notebooks, run_all, update
-
-    mode = mode_of_run(given.mode, "--mode") or Mode.REPLAY
-    results = run_all(
-        find_notebooks(given.notebooks), mode=mode, at_once=given.n, timeout=given.timeout, quiet=given.json
-    )
-    saved = [result.path for result in results if given.update and update(result)]
-    print_results(results, saved, as_json=given.json)
-    return 0 if all(result.passed for result in results) else 1
 
 
 def _store(given: str | None) -> Store:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+from typing import Any
 
 from nbreplay.core import active
 from nbreplay.core import log as logs
 
 __all__ = ["begin", "report"]
+
+_END_SECONDS = 2.0
 
 
 def begin() -> str:
@@ -19,7 +23,18 @@ def begin() -> str:
     logs.keep_all()
     shell = get_ipython()
     load(shell, on=True)
+    atexit.register(_end_in_order, shell)
     return "null"
+
+
+def _end_in_order(shell: Any) -> None:
+    """Let the thread that was told to shut down come to its end.
+
+    ipykernel ends the thread that takes outputs first, and where the other had one for it meanwhile, waits for ever.
+    """
+    kernel = shell.kernel
+    if getattr(kernel, "_shutdown_message", None) is not None and (thread := kernel.parent.control_thread):
+        thread.join(_END_SECONDS)
 
 
 def report() -> str:

@@ -1,64 +1,154 @@
-"""A notebook as a test of pytest's: one file, one item, whose id is the path."""
+"""Notebooks as tests of pytest's: a notebook is an item, or each of its code cells is one."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from nbreplay.testing.runner import Result
+    from nbreplay.testing.result import Call, CellRun, Failure, Result
 
-__all__ = ["NotebookFile", "NotebookItem"]
+__all__ = ["CellItem", "Item", "NotebookFile", "NotebookItem"]
 
 
 class NotebookFile(pytest.File):
-    """Collects the one item that a notebook is."""
-
-    def collect(self) -> Iterator[NotebookItem]:
-        """Yield the notebook."""
-        yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
-
-
-class NotebookItem(pytest.Item):
-    """Runs a notebook as ``nbreplay run`` does, and fails with what that says.
+    """Collects the items of a notebook.
 
     Attributes
     ----------
-    result : Result or None
-        What became of it.
-    updated : bool
-        Whether new outputs were stored in its file.
+    ran : tuple of Result and bool, or None
+        What became of it, and whether new outputs were stored.
     """
 
-    def __init__(self, **given: Any) -> None:
-        super().__init__(**given)
-        self.result: Result | None = None
-        self.updated = False
+    ran: tuple[Result, bool] | None = None
+
+    def collect(self) -> Iterator[Item]:
+        """Yield the notebook, or its code cells where they are asked for."""
+        if not self.config.getoption("nbreplay_cells"):
+            yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
+            return
+        from nbreplay.errors import NbreplayError
+        from nbreplay.testing.outputs import read
+
+        try:
+            cells = read(self.path).cells
+        except NbreplayError as error:
+            raise self.CollectError(str(error)) from None
+        numbers = [index for index, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip()]
+        for index in numbers:
+            first = next(line for line in cells[index - 1].source.splitlines() if line.strip())
+            name = f"{index}: {first.strip()[:60]}"
+            yield CellItem.from_parent(self, name=name, index=index, last=index == numbers[-1])
+
+
+class Item(pytest.Item):
+    """A notebook, or a cell of one; it has been run by `nbreplay.testing.worker` when it is its turn.
+
+    Attributes
+    ----------
+    calls : list of Call
+        What it has called.
+    """
+
+    calls: list[Call]
+
+    @property
+    def ran(self) -> tuple[Result, bool] | None:
+        """What became of the notebook, and whether new outputs were stored."""
+        return self.parent.ran if isinstance(self.parent, NotebookFile) else None
+
+    @property
+    def used(self) -> dict[str, list[str]]:
+        """The stores that the notebook asked, and the names of the recordings that it asked for."""
+        return self.ran[0].used if self.ran else {}
+
+    @property
+    def updated(self) -> bool:
+        """Whether new outputs were stored in the notebook."""
+        return bool(self.ran and self.ran[1])
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        raise NotImplementedError
 
     def runtest(self) -> None:
-        """Run the notebook in a kernel of its own."""
-        from nbreplay.core.config import Mode, mode_of_run
+        """Wait for what becomes of it, and fail where it has failed."""
         from nbreplay.errors import NbreplayError
         from nbreplay.testing.report import told
-        from nbreplay.testing.runner import run, update
 
-        option = self.config.getoption
-        with warnings.catch_warnings():
-            # Those are of the libraries that talk to the kernel. The notebook's own arise in the kernel.
-            warnings.simplefilter("ignore")
+        assert isinstance(self.parent, NotebookFile)
+        if self.parent.ran is None or isinstance(self, NotebookItem):
             try:
-                mode = mode_of_run(option("nbreplay_mode"), "--nbreplay-mode") or Mode.REPLAY
-                self.result = run(self.path, mode=mode, timeout=option("nbreplay_timeout"))
-                self.updated = bool(option("nbreplay_update")) and update(self.result)
-                errors = self.result.errors
+                self.parent.ran = self.config.pluginmanager.getplugin("nbreplay-ahead").result(self.path)
             except NbreplayError as error:
-                errors = [str(error)]
-        if errors:
-            pytest.fail("\n".join(told(errors)), pytrace=False)
+                pytest.fail(str(error), pytrace=False)
+        assert self.ran is not None
+        if failures := self.failures(self.ran[0]):
+            pytest.fail("\n".join(told(failure.text for failure in failures)), pytrace=False)
+
+    def failures(self, result: Result) -> list[Failure]:
+        """Return what failed of it."""
+        raise NotImplementedError
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Return what stands above the report. The path alone pytest would take for a dotted name."""
         return self.path, None, f"notebook {self.nodeid}"
+
+
+class NotebookItem(Item):
+    """A notebook."""
+
+    @property
+    def calls(self) -> list[Call]:  # type: ignore[override]
+        return self.ran[0].calls if self.ran else []
+
+    @property
+    def seconds(self) -> float:
+        return self.ran[0].seconds if self.ran else 0.0
+
+    def failures(self, result: Result) -> list[Failure]:
+        return result.failures
+
+
+class CellItem(Item):
+    """A code cell of a notebook; the last of them answers for what belongs to none.
+
+    Attributes
+    ----------
+    index : int
+        Its place among all cells, from 1.
+    """
+
+    def __init__(self, *, index: int, last: bool, **given: Any) -> None:
+        super().__init__(**given)
+        self.index, self._last = index, last
+
+    @property
+    def cell(self) -> CellRun | None:
+        """What became of it; None where it was not reached."""
+        return next((cell for cell in self.ran[0].cells if cell.index == self.index), None) if self.ran else None
+
+    @property
+    def calls(self) -> list[Call]:  # type: ignore[override]
+        if self.ran is None:
+            return []
+        result, cell = self.ran[0], self.cell
+        others = [call for call in result.calls if not any(known.made(call) for known in result.cells)]
+        return (result.calls_of(cell) if cell else []) + (others if self._last else [])
+
+    @property
+    def seconds(self) -> float:
+        return self.cell.seconds if self.cell else 0.0
+
+    def failures(self, result: Result) -> list[Failure]:
+        found = [failure for failure in result.failures if failure.cell == self.index]
+        if self._last:
+            found += [failure for failure in result.failures if failure.cell is None]
+        if not found and self.cell is None:
+            pytest.skip("it was not reached: the notebook had failed before")
+        if not found and self.cell and self.cell.status == "skipped":
+            pytest.skip("it is tagged so")
+        return found

@@ -6,23 +6,51 @@ import ast
 import asyncio
 import contextlib
 import json
+import keyword
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError
+from nbreplay.testing.warm import PROVISIONER, Warm
 
 __all__ = ["Kernel", "kernel"]
 
 _INSIDE = "__import__('nbreplay.testing.inside', fromlist=['inside']).{}()"
 _REPORT_SECONDS = 30.0
+_SHUTDOWN_SECONDS = 5.0
+
+
+class Manager(AsyncKernelManager):
+    """Starts a kernel; forks it where it has a warm process to fork it from.
+
+    Attributes
+    ----------
+    warm : Warm or None
+    """
+
+    warm: Warm | None = None
+
+    def use(self, warm: Warm | None) -> None:
+        """Have kernels forked, unless the kernel's own specification says how it is started."""
+        spec = self.kernel_spec
+        if warm is None or spec is None or "kernel_provisioner" in spec.metadata:
+            return
+        spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER}}
+        # Nobody has installed a checkout that is run as it lies there, and so nobody knows our entry point.
+        if KernelProvisionerFactory.instance(parent=self).is_provisioner_available(spec):
+            self.warm = warm
+        else:
+            del spec.metadata["kernel_provisioner"]
 
 
 class Kernel(NotebookClient):
@@ -66,6 +94,22 @@ class Kernel(NotebookClient):
         """
         await self._ask("begin", "nbreplay cannot be switched on in the notebook's kernel")
 
+    async def assign(self, values: Mapping[str, Any]) -> None:
+        """Set names in the notebook, as a cell would, and leave no trace of it.
+
+        Raises
+        ------
+        NbreplayError
+            Where a value is none that JSON has, or a name is none.
+        """
+        for name, value in values.items():
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise NbreplayError(f"the parameter {name!r} is not a name that a cell can use")
+            text = json.dumps(value)  # also what Python reads, as a text
+            reply = await self._execute(f"{name} = __import__('json').loads({text!r})")
+            if reply["content"]["status"] != "ok":
+                raise NbreplayError(f"the parameter {name} cannot be set: {reply['content'].get('evalue', '')}")
+
     async def report(self) -> dict[str, Any]:
         """Return every call that was made in the kernel, and the recordings that it asked for.
 
@@ -90,9 +134,42 @@ class Kernel(NotebookClient):
         return json.loads(ast.literal_eval(found["data"]["text/plain"]))
 
     async def _evaluated(self, expression: str) -> Any:
+        return await self._execute("", it=expression)
+
+    async def _execute(self, code: str, **expressions: str) -> Any:
         return await self._client._async_execute_interactive(
-            "", silent=True, store_history=False, user_expressions={"it": expression}, output_hook=lambda _: None
+            code, silent=True, store_history=False, user_expressions=expressions, output_hook=lambda _: None
         )
+
+    async def start(self, environment: dict[str, str]) -> None:
+        """Start the kernel, and wait until it answers.
+
+        Raises
+        ------
+        RuntimeError
+            Where it does not.
+        """
+        await self.async_start_new_kernel(env=environment)
+        self.kc = self._manager.client()
+        self._client.start_channels(hb=False)
+        self._client.allow_stdin = False
+        async with asyncio.timeout(self.startup_timeout):
+            while not await self._answers():
+                if not await self._manager.is_alive():
+                    raise RuntimeError("it ended before it answered")
+
+    async def _answers(self) -> bool:
+        """Whether the kernel answers, and its outputs arrive: what it has sent before the client listened is lost."""
+        asked = self._client.kernel_info()
+        try:
+            while (await self._client.shell_channel.get_msg(timeout=1))["parent_header"].get("msg_id") != asked:
+                pass
+            while True:
+                said = await self._client.iopub_channel.get_msg(timeout=0.1)
+                if said["parent_header"].get("msg_id") == asked and said["content"].get("execution_state") == "idle":
+                    return True
+        except Empty:
+            return False
 
     @property
     def _client(self) -> Any:
@@ -104,12 +181,19 @@ class Kernel(NotebookClient):
 
     async def stop(self) -> None:
         """End the kernel, if it still runs."""
+        if self.kc is not None and self.shutdown_kernel == "graceful" and self._manager.warm is not None:
+            self._client.shutdown()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SHUTDOWN_SECONDS):
+                    await self._manager.provisioner.wait()
         with contextlib.suppress(RuntimeError):  # it has ended by itself meanwhile
             await self._async_cleanup_kernel()
 
 
 @contextlib.asynccontextmanager
-async def kernel(notebook: Any, path: Path, mode: Mode, timeout: float | None) -> AsyncIterator[Kernel]:
+async def kernel(
+    notebook: Any, path: Path, mode: Mode, timeout: float | None, warm: Warm | None = None
+) -> AsyncIterator[Kernel]:
     """Have a kernel for a notebook, in the notebook's folder, with `mode` forced and switched on.
 
     Raises
@@ -127,20 +211,20 @@ async def kernel(notebook: Any, path: Path, mode: Mode, timeout: float | None) -
         coalesce_streams=True,
         # The kernel's own warnings would stand between the results of notebooks.
         extra_arguments=["--IPKernelApp.log_level=40"],
-        kernel_manager_class=AsyncKernelManager,
+        kernel_manager_class=Manager,
     )
     environment = {**os.environ, "NBREPLAY_MODE": mode.value, "NBREPLAY_NOTEBOOK": str(path)}
     made.km = made.create_kernel_manager()
     try:
         try:
-            await made.async_start_new_kernel(env=environment)
-            await made.async_start_new_kernel_client()
+            made._manager.use(warm)
+            await made.start(environment)
         except NoSuchKernel as error:
             raise NbreplayError(
                 f"its kernel {name!r} is not installed here: python -m ipykernel install --sys-prefix --name {name} "
                 "makes this Python known by that name"
             ) from error
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError) as error:  # a TimeoutError, too
             raise NbreplayError(f"its kernel {name!r} cannot be started: {error}") from error
         await made.begin()
         yield made

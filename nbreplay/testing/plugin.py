@@ -14,8 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from nbreplay.core.session import Session
-    from nbreplay.testing.items import NotebookItem
-    from nbreplay.testing.runner import Result
+    from nbreplay.testing.items import Item
     from nbreplay.testing.tally import Tally
     from nbreplay.testing.watch import Watch
 
@@ -50,6 +49,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="forced on notebooks and tests; replay, which sends nothing, if not given",
     )
     group.addoption("--nbreplay-update", action="store_true", help="store the new outputs in notebooks that pass")
+    group.addoption("--nbreplay-cells", action="store_true", help="have each code cell of a notebook as a test")
+    group.addoption(
+        "--nbreplay-no-compare",
+        dest="nbreplay_compare",
+        action="store_const",
+        const=False,
+        help="do not compare what notebooks display with what they have stored",
+    )
+    group.addoption(
+        "--nbreplay-n",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how many notebooks run at a time (twice the processors; 1, where calls are recorded)",
+    )
     group.addoption(
         "--nbreplay-timeout",
         type=float,
@@ -65,6 +79,8 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted, update = config.getoption("nbreplay"), config.getoption("nbreplay_update")
     if update and not wanted:
         raise pytest.UsageError("--nbreplay-update stores outputs of notebooks, which --nbreplay collects: give both")
+    if config.getoption("nbreplay_cells") and not wanted:
+        raise pytest.UsageError("--nbreplay-cells is about notebooks, which --nbreplay collects: give both")
     if wanted or config.getoption("nbreplay_mode"):
         from nbreplay.core.config import mode_of_run
         from nbreplay.errors import OptionError
@@ -73,6 +89,10 @@ def pytest_configure(config: pytest.Config) -> None:
             mode_of_run(config.getoption("nbreplay_mode"), "--nbreplay-mode")
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
+    if wanted:
+        from nbreplay.testing.ahead import Ahead
+
+        config.pluginmanager.register(Ahead(config), "nbreplay-ahead")
     from nbreplay.testing.tally import Tally
 
     config.stash[_tally] = Tally(config)
@@ -88,6 +108,21 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     from nbreplay.testing.items import NotebookFile
 
     return NotebookFile.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the cells of a notebook on one worker."""
+    if not config.getoption("nbreplay_cells") or config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByNotebook(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file.endswith(".ipynb") else nodeid
+
+    return ByNotebook(config, log)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -174,25 +209,26 @@ def pytest_runtest_makereport(
 
             shorten(call.excinfo)
     report = yield
+    if _is_notebook(item) and report.when == "call":
+        report.duration = item.seconds  # not how long it was waited for
     item.stash[_passed] &= report.passed
     if report.when == "teardown":
         from nbreplay.testing.tally import exchanged
 
         whole = item.stash[_passed] and item.config.stash[_tally].whole
-        done: Watch | Result | None = watch
+        done: Watch | Item | None = watch
         updated = ""
         if _is_notebook(item):
-            done, updated = item.result, str(item.path) if item.updated else ""
-            item.result = None
+            done, updated = item, str(item.path) if item.updated else ""
         # pytest-xdist carries what else a report has, as long as it is plain data.
         report.nbreplay = exchanged(done, updated, whole)  # type: ignore[attr-defined]
         item.stash[_watch] = None  # pytest keeps every test to the end of the run
     return report
 
 
-def _is_notebook(item: pytest.Item) -> TypeGuard[NotebookItem]:
+def _is_notebook(item: pytest.Item) -> TypeGuard[Item]:
     if not item.config.getoption("nbreplay"):
         return False
-    from nbreplay.testing.items import NotebookItem
+    from nbreplay.testing.items import Item
 
-    return isinstance(item, NotebookItem)
+    return isinstance(item, Item)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from pathlib import Path
 
 from nbreplay.core.log import counted
 from nbreplay.notebook.texts import plain
-from nbreplay.testing.runner import Result
+from nbreplay.testing.result import Call, Result
 
 __all__ = ["last_line", "print_results", "told"]
 
@@ -47,6 +47,12 @@ def _row(result: Result, updated: bool) -> dict[str, object]:
         "passed": result.passed,
         "updated": updated,
         "errors": result.errors,
-        "counts": dict(Counter(call.outcome for call in result.calls)),
-        "calls": [{field.name: getattr(call, field.name) for field in fields(call)} for call in result.calls],
+        "seconds": round(result.seconds, 3),
+        "counts": _counts(result.calls),
+        "calls": [asdict(call) for call in result.calls],
+        "cells": [asdict(cell) | {"counts": _counts(result.calls_of(cell))} for cell in result.cells],
     }
+
+
+def _counts(calls: Sequence[Call]) -> dict[str, int]:
+    return dict(Counter(call.outcome for call in calls))

@@ -5,68 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import field
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
-from nbreplay.core.frozen import frozen
 from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
-from nbreplay.testing.kernels import kernel
+from nbreplay.testing.imports import imported
+from nbreplay.testing.kernels import Kernel, kernel
 from nbreplay.testing.outputs import read, save, strip
+from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
+from nbreplay.testing.warm import Warm, possible
 
-__all__ = ["Call", "Result", "find_notebooks", "run", "run_all", "run_async", "update"]
+__all__ = ["at_once", "find_notebooks", "run", "run_all", "update", "warmed"]
 
-
-@frozen
-class Call:
-    """One call that a notebook made, as its kernel reports it."""
-
-    outcome: str
-    kind: str
-    model: str
-    key: str
-    cell: str | None
-    number: int | None
-    note: str
-    host: str
-
-
-@frozen
-class Result:
-    """What became of a notebook.
-
-    Attributes
-    ----------
-    path : Path
-    notebook : nbformat.NotebookNode
-        As it was executed, nbreplay's own displays left out.
-    calls : list of Call
-    errors : list of str
-        Why it failed; empty where it passed.
-    used : dict of str to list of str
-        The stores that it asked, and the names of the recordings that it asked for.
-    """
-
-    path: Path
-    notebook: Any
-    calls: list[Call] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    used: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether every cell ran as it should, and nothing was missing."""
-        return not self.errors
-
-    def count(self, outcome: str) -> int:
-        """Return how many calls had an outcome."""
-        return sum(call.outcome == outcome for call in self.calls)
+_SKIPPED = {"skip", "skip-execution"}
 
 
 def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -91,24 +50,21 @@ def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def run(
-    path: str | os.PathLike[str],
-    *,
-    mode: Mode = Mode.REPLAY,
-    timeout: float | None = 600,
-    on_cell: Callable[[int, int], None] | None = None,
-) -> Result:
+def at_once(mode: Mode) -> int:
+    """Return how many notebooks are run at a time where nobody says: one, where their order may matter to a service."""
+    return 2 * (os.cpu_count() or 1) if mode is Mode.REPLAY else 1
+
+
+def run(path: str | os.PathLike[str], wanted: Wanted | None = None, **given: Any) -> Result:
     """Execute one notebook in a kernel of its own, in the notebook's folder.
 
     Parameters
     ----------
     path : path
-    mode : Mode
-        Forced on the notebook, whatever its magics say.
-    timeout : float or None
-        Seconds that one cell may take.
-    on_cell : callable
-        Called with the number of cells done and of all, after each.
+    wanted : Wanted, optional
+    **given
+        What is not as `wanted` says, such as ``mode``; and ``on_cell``, which is called after each cell with the
+        numbers of those done and of all.
 
     Returns
     -------
@@ -119,83 +75,137 @@ def run(
     NbreplayError
         Where the file is no notebook.
     """
-    return asyncio.run(run_async(Path(path), mode=mode, timeout=timeout, on_cell=on_cell))
+    on_cell = given.pop("on_cell", None)
+    return asyncio.run(_run(Path(path), replace(wanted or Wanted(), **given), on_cell))
 
 
 def run_all(
-    paths: Sequence[Path], *, mode: Mode, at_once: int = 1, timeout: float | None = 600, quiet: bool = False
+    paths: Sequence[Path],
+    wanted: Wanted,
+    *,
+    number: int = 1,
+    on_cell: Callable[[Path, int, int], None] | None = None,
+    on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Execute notebooks, `at_once` at a time on one event loop, and show how far they are on a terminal."""
+    """Execute notebooks, `number` at a time on one event loop; a notebook that cannot be run is a result, too.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    wanted : Wanted
+    number : int
+    on_cell : callable
+        Called after each cell with the notebook, and the numbers of cells done and of all.
+    on_result : callable
+        Called with each result as soon as it is there, in whatever order.
+    """
 
     async def every() -> list[Result]:
-        gate = asyncio.Semaphore(at_once)
+        gate = asyncio.Semaphore(number)
+        async with warmed(paths) as warm:
 
-        async def one(path: Path) -> Result:
-            async with gate:
-                with _progress(path, quiet) as on_cell:
+            async def one(path: Path) -> Result:
+                def told(done: int, total: int) -> None:
+                    if on_cell:
+                        on_cell(path, done, total)
+
+                async with gate:
                     try:
-                        return await run_async(path, mode=mode, timeout=timeout, on_cell=on_cell)
+                        result = await _run(path, wanted, told, warm.get(path.parent))
                     except NbreplayError as error:
-                        return Result(path, None, errors=[str(error)])
+                        result = Result(path, None, failures=[Failure(str(error))])
+                if on_result:
+                    on_result(result)
+                return result
 
-        return list(await asyncio.gather(*map(one, paths)))
+            return list(await asyncio.gather(*map(one, paths)))
 
     return asyncio.run(every())
 
 
-@contextlib.contextmanager
-def _progress(path: Path, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show which cell of a notebook runs, where somebody watches, and take that away again."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-
-    def show(done: int, total: int) -> None:
-        sys.stderr.write(f"\r\x1b[K{path.name}: cell {done} of {total}")
-        sys.stderr.flush()
-
-    show(0, 0)
+@contextlib.asynccontextmanager
+async def warmed(paths: Sequence[Path]) -> AsyncIterator[Mapping[Path, Warm]]:
+    """Have a process to fork kernels from for each folder that has several of these notebooks."""
+    folders = Counter(path.parent for path in paths)
+    warm: dict[Path, Warm] = {}
     try:
-        yield show
+        for folder, number in folders.items():
+            if number > 1 and possible():
+                notebooks = []
+                for path in paths:
+                    if path.parent == folder:
+                        with contextlib.suppress(NbreplayError):  # it will be told of when it is run
+                            notebooks.append(read(path))
+                warm[folder] = Warm(folder.resolve(), imported(notebooks, folder))
+                await warm[folder].start()
+        yield warm
     finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+        for one in warm.values():
+            await one.stop()
 
 
-async def run_async(
-    path: Path, *, mode: Mode, timeout: float | None = 600, on_cell: Callable[[int, int], None] | None = None
+async def _run(
+    path: Path, wanted: Wanted, on_cell: Callable[[int, int], None] | None = None, warm: Warm | None = None
 ) -> Result:
-    """Do what `run` does, on a running event loop."""
     notebook = read(path)
-    total = len(notebook.cells)
     for cell in notebook.cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and not _skipped(cell):
             cell.outputs, cell.execution_count = [], None
-    errors: list[str] = []
-    calls: list[Call] = []
-    used: dict[str, list[str]] = {}
+    failures: list[Failure] = []
+    cells: list[CellRun] = []
+    report: dict[str, Any] = {"calls": [], "used": {}}
+    started = time.perf_counter()
     try:
-        async with kernel(notebook, path, mode, timeout) as running:
-            for index, cell in enumerate(notebook.cells):
-                try:
-                    await running.async_execute_cell(cell, index)
-                except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                    errors.append(f"cell {index + 1} ({_first(cell)}): {_told(error, timeout)}")
-                    if isinstance(error, DeadKernelError):
-                        break
-                if on_cell:
-                    on_cell(index + 1, total)
-                if errors:
-                    break
-            if not any("the kernel died" in error for error in errors):
+        async with kernel(notebook, path, wanted.mode, wanted.timeout, warm) as running:
+            alive = await _cells(running, wanted, cells, failures, on_cell)
+            if alive:
                 report = await running.report()
-                calls, used = [Call(**item) for item in report["calls"]], report["used"]
             running.set_widgets_metadata()
     except NbreplayError as error:
-        errors.append(str(error))
+        failures.append(Failure(str(error)))
     strip(notebook)
-    errors += _verdict(notebook, calls, errors)
-    return Result(path, notebook, calls, errors, used)
+    calls = [Call(**item) for item in report["calls"]]
+    failures += _verdict(notebook, calls, cells, failures)
+    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started)
+
+
+async def _cells(
+    running: Kernel,
+    wanted: Wanted,
+    cells: list[CellRun],
+    failures: list[Failure],
+    on_cell: Callable[[int, int], None] | None,
+) -> bool:
+    """Execute the cells of a notebook, and note what becomes of them; return whether the kernel still lives."""
+    every = running.nb.cells
+    given = dict(wanted.parameters)
+    if given and not any(_tagged(cell, "parameters") for cell in every):
+        await running.assign(given)
+    for index, cell in enumerate(every, 1):
+        if cell.cell_type == "code" and cell.source.strip():
+            if _skipped(cell):
+                cells.append(CellRun(index, cell.get("id"), _first(cell), "skipped", 0.0))
+                continue
+            failed, started = False, time.perf_counter()
+            running.allow_errors = _tagged(cell, "nbreplay-ignore")
+            try:
+                await running.async_execute_cell(cell, index - 1)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                failed = True
+                failures.append(Failure(f"cell {index} ({_first(cell)}): {_told(error, wanted.timeout)}", index))
+                if isinstance(error, DeadKernelError):
+                    return False
+            finally:
+                status, seconds = "failed" if failed else "ok", time.perf_counter() - started
+                number = cell.get("execution_count")
+                cells.append(CellRun(index, cell.get("id"), _first(cell), status, seconds, number))
+            if failed and not wanted.keep_going:
+                break
+            if given and _tagged(cell, "parameters"):
+                await running.assign(given)
+        if on_cell:
+            on_cell(index, len(every))
+    return True
 
 
 def update(result: Result) -> bool:
@@ -203,7 +213,7 @@ def update(result: Result) -> bool:
     try:
         return result.passed and save(result.path, result.notebook)
     except NbreplayError as error:
-        result.errors.append(str(error))
+        result.failures.append(Failure(str(error)))
         return False
 
 
@@ -220,16 +230,22 @@ def _first(cell: Any) -> str:
     return next((line for line in cell.source.splitlines() if line.strip()), "")[:60]
 
 
-def _verdict(notebook: Any, calls: list[Call], errors: list[str]) -> list[str]:
+def _tagged(cell: Any, *tags: str) -> bool:
+    return not set(tags).isdisjoint(cell.get("metadata", {}).get("tags", ()))
+
+
+def _skipped(cell: Any) -> bool:
+    return _tagged(cell, *_SKIPPED)
+
+
+def _verdict(notebook: Any, calls: list[Call], cells: list[CellRun], known: list[Failure]) -> list[Failure]:
     """Return what went wrong without stopping the notebook: the log is the verdict, whatever swallowed exceptions."""
-    tagged = [cell for cell in notebook.cells if "raises-exception" in cell.get("metadata", {}).get("tags", ())]
-    # Notebooks of before format 4.5 have no ids.
-    expected = {cell.get("id") or cell.get("execution_count") for cell in tagged} - {None}
-    found = [
-        f"{call.outcome}: {call.note}"
-        for call in calls
-        if call.outcome in FAILURES
-        and (call.cell or call.number) not in expected
-        and not any(call.note in error for error in errors)
-    ]
-    return list(dict.fromkeys(found))
+    found: dict[str, Failure] = {}
+    for call in calls:
+        if call.outcome not in FAILURES or any(call.note in failure.text for failure in known):
+            continue
+        cell = next((cell.index for cell in cells if cell.made(call)), None)
+        if cell is None or not _tagged(notebook.cells[cell - 1], "raises-exception", "nbreplay-ignore"):
+            text = f"{call.outcome}: {call.note}"
+            found.setdefault(text, Failure(text, cell))
+    return list(found.values())

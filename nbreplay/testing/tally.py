@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from nbreplay.testing.runner import Result
+    from nbreplay.testing.items import Item
     from nbreplay.testing.watch import Watch
 
 __all__ = ["Tally", "exchanged"]
 
 
-def exchanged(done: Watch | Result | None, updated: str, whole: bool) -> dict[str, Any]:
+def exchanged(done: Watch | Item | None, updated: str, whole: bool) -> dict[str, Any]:
     """Return what one test has exchanged, as plain data.
 
     Parameters
     ----------
-    done : Watch or Result or None
+    done : Watch or Item or None
         None where the test was not begun.
     updated : str
         The notebook whose outputs were stored, or ``""``.
@@ -54,7 +54,7 @@ class Tally:
         self._tests = self._failed = 0
         self._counts: Counter[str] = Counter()
         self._used: dict[str, set[str]] = {}
-        self._updated: list[str] = []
+        self._updated: dict[str, None] = {}  # each once, in their order
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         """Note that not all is run."""
@@ -76,7 +76,7 @@ class Tally:
         for store, names in told["used"].items():
             self._used.setdefault(store, set()).update(names)
         if told["updated"]:
-            self._updated.append(told["updated"])
+            self._updated[told["updated"]] = None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         """Say it."""

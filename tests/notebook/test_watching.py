@@ -15,7 +15,8 @@ from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction
 from nbreplay.notebook.loop import films
 from nbreplay.notebook.terminal import TerminalScreen
-from nbreplay.testing.runner import Result, run
+from nbreplay.testing.result import Result
+from nbreplay.testing.runner import run
 from tests.notebook.conftest import CLIENT
 from tests.notebook.kernel import VIEW, Kernel, Ran
 from tests.provider import Provider, Spawned

@@ -18,7 +18,8 @@ import pytest
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
 from nbreplay.testing.outputs import read, save
-from nbreplay.testing.runner import Result, find_notebooks, run, run_all
+from nbreplay.testing.result import Result, Wanted
+from nbreplay.testing.runner import find_notebooks, run, run_all
 from tests.provider import Provider
 from tests.testing.making import ASK, gone, notebook, recorded
 
@@ -231,7 +232,7 @@ def test_several_at_once(tmp_path: Path) -> None:
     broken = tmp_path / "broken.ipynb"
     broken.write_text("{")
     other = notebook(tmp_path / "other.ipynb", ASK, kernelspec={"name": "no-such-kernel", "display_name": "x"})
-    results = run_all([broken, good, other, bad], mode=Mode.REPLAY, at_once=3)
+    results = run_all([broken, good, other, bad], Wanted(), number=3)
     assert [result.path for result in results] == [broken, good, other, bad]
     assert [result.passed for result in results] == [False, True, False, False]
     assert "cannot be read" in results[0].errors[0]
