@@ -1,4 +1,4 @@
-"""The command ``nbreplay run``: its options, and how far it is on a terminal.
+"""The commands ``nbreplay run`` and ``trim``: their options, and how far they are on a terminal.
 
 The command line imports this at every start: it imports nothing that runs notebooks before it is to run some.
 """
@@ -23,7 +23,7 @@ __all__ = ["add"]
 
 
 def add(commands: Any) -> None:
-    """Add the command to a parser's."""
+    """Add the commands to a parser's."""
     run = commands.add_parser("run", help="execute notebooks, compare their outputs, say what they exchanged")
     _common(run)
     run.add_argument("--mode", choices=("replay", "auto", "record"), help="replay (the default) sends nothing")
@@ -49,6 +49,11 @@ def add(commands: Any) -> None:
         help="set a name after the cell tagged 'parameters', else before the first; a VALUE is JSON, or a text",
     )
     run.set_defaults(do=_run)
+
+    trim = commands.add_parser("trim", help="replay notebooks, and show the recordings that none of them asked for")
+    _common(trim)
+    trim.add_argument("--yes", action="store_true", help="remove those recordings")
+    trim.set_defaults(do=_trim, mode="replay", update=False, compare=False, keep_going=False, parameter=[])
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +88,51 @@ def _run(given: argparse.Namespace) -> int:
     saved = [result.path for result in results if given.update and update(result)]
     print_results(results, saved, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
+
+
+def _trim(given: argparse.Namespace) -> int:
+    from nbreplay.core.store import Store
+    from nbreplay.core.trim import remove, unused
+    from nbreplay.testing.report import print_results
+    from nbreplay.testing.runner import at_once, find_notebooks, run_all
+
+    wanted = _wanted(given)
+    if wanted.mode is not Mode.REPLAY:
+        raise OptionError(f"NBREPLAY_MODE is {wanted.mode.value}, and trim replays: take it away")
+    paths = find_notebooks(given.notebooks)
+    with _progress(given, len(paths)) as on_cell:
+        results = run_all(paths, wanted, number=given.n or at_once(wanted.mode), on_cell=on_cell)
+    if not all(result.passed for result in results):
+        # What a failed notebook did not come to is not unused.
+        print_results(results, [], as_json=given.json)
+        print("nothing is trimmed: a notebook failed", file=sys.stderr)
+        return 1
+    used: dict[str, set[str]] = {}
+    for result in results:
+        for store, names in result.used.items():
+            used.setdefault(store, set()).update(names)
+    rows = []
+    for store, asked in sorted(used.items()):
+        left = unused(Store(store), asked)
+        removed = remove(Store(store), left) if given.yes else []
+        rows.append({"store": store, "used": len(asked), "unused": left, "removed": removed})
+    if given.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2))
+        return 0
+    for row in rows:
+        _print_trimmed(row, len(paths), yes=given.yes)
+    return 0
+
+
+def _print_trimmed(row: dict[str, Any], notebooks: int, *, yes: bool) -> None:
+    from nbreplay.notebook.texts import plain
+
+    these = f"{'these' if notebooks > 1 else 'this'} notebook{'s' if notebooks > 1 else ''}"
+    print(plain(f"{row['store']}: {row['used']} asked for by {these}, {len(row['unused'])} not"))
+    for name in row["removed"] if yes else row["unused"]:
+        print(plain(f"  {'removed ' if yes else ''}{name}"))
+    if row["unused"] and not yes:
+        print("trim --yes removes them. Name every notebook that uses the store: it knows of no others.")
 
 
 def _wanted(given: argparse.Namespace) -> Wanted:

@@ -19,10 +19,12 @@ def begin() -> str:
     from IPython.core.getipython import get_ipython
 
     from nbreplay.notebook.magics import load
+    from nbreplay.testing.steady import keep_ids
 
     logs.keep_all()
     shell = get_ipython()
     load(shell, on=True)
+    keep_ids(shell)
     atexit.register(_end_in_order, shell)
     return "null"
 

@@ -49,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="forced on notebooks and tests; replay, which sends nothing, if not given",
     )
     group.addoption("--nbreplay-update", action="store_true", help="store the new outputs in notebooks that pass")
+    group.addoption(
+        "--nbreplay-trim",
+        action="store_true",
+        help="remove the recordings that nothing asked for, where all has passed",
+    )
     group.addoption("--nbreplay-cells", action="store_true", help="have each code cell of a notebook as a test")
     group.addoption(
         "--nbreplay-no-compare",

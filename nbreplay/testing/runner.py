@@ -17,9 +17,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbreplay.core.config import Mode
 from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.testing.document import read, save, strip
 from nbreplay.testing.imports import imported
 from nbreplay.testing.kernels import Kernel, kernel
-from nbreplay.testing.outputs import read, save, strip
 from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
 from nbreplay.testing.warm import Warm, possible
 

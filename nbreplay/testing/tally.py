@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -90,28 +91,45 @@ class Tally:
         terminalreporter.ensure_newline()
         for path in self._updated:
             terminalreporter.write_line(f"nbreplay: outputs stored in {self._short(path)}")
+        trimming = self._config.getoption("nbreplay_trim")
+        if trimming and not (self.whole and not stopped):
+            terminalreporter.write_line("nbreplay: nothing trimmed: not all tests of whole folders have run and passed")
         for store, names in unused.items():
+            if trimming:
+                self._trim(terminalreporter, store, names)
+                continue
             more = "" if terminalreporter.verbosity > 0 else " (-v lists them)"
             terminalreporter.write_line(f"nbreplay: {len(names)} unused in {self._short(store)}{more}")
             if not more:
                 for name in names:
                     terminalreporter.write_line(f"  {name}")
-        number = sum(map(len, unused.values()))
+        number = 0 if trimming else sum(map(len, unused.values()))
         terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
 
     def _unused(self) -> dict[str, list[str]]:
         from nbreplay.core.store import Store
+        from nbreplay.core.trim import unused
         from nbreplay.errors import StoreError
 
         found = {}
         for store, names in sorted(self._used.items()):
-            try:
-                left = sorted(set(Store(store).names()) - names)
-            except StoreError:
-                continue  # a test has taken it away, or made a file of it
-            if left:
-                found[store] = left
+            # A test may have taken it away, or made a file of it.
+            with contextlib.suppress(StoreError):
+                if left := unused(Store(store), names):
+                    found[store] = left
         return found
+
+    def _trim(self, terminalreporter: pytest.TerminalReporter, store: str, names: list[str]) -> None:
+        from nbreplay.core.store import Store
+        from nbreplay.core.trim import remove
+        from nbreplay.errors import StoreError
+
+        try:
+            removed = remove(Store(store), names)
+        except StoreError as error:
+            terminalreporter.write_line(f"nbreplay: {error}")
+        else:
+            terminalreporter.write_line(f"nbreplay: {len(removed)} files removed from {self._short(store)}")
 
     def _short(self, path: str) -> str:
         short = os.path.relpath(path, self._config.invocation_params.dir) if os.path.isabs(path) else path
