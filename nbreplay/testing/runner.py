@@ -17,8 +17,8 @@ from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
 from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.testing.document import read, save, strip
 from nbreplay.testing.kernels import kernel
-from nbreplay.testing.outputs import read, save, strip
 
 __all__ = ["Call", "Result", "find_notebooks", "run", "run_all", "run_async", "update"]
 

@@ -17,7 +17,7 @@ import pytest
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
-from nbreplay.testing.outputs import read, save
+from nbreplay.testing.document import read, save
 from nbreplay.testing.runner import Result, find_notebooks, run, run_all
 from tests.provider import Provider
 from tests.testing.making import ASK, gone, notebook, recorded
