@@ -38,14 +38,18 @@ class Difference:
 def difference(index: int, source: str, lines: Sequence[str]) -> Difference:
     """Return a difference whose texts no terminal obeys."""
     first = next((line.strip() for line in source.splitlines() if line.strip()), "")
-    return Difference(index, plain(first[:60]), tuple(plain(line) for line in lines))
+    return Difference(index, _safe(first[:60]), tuple(map(_safe, lines)))
+
+
+def _safe(line: str) -> str:
+    return plain(line).replace("\n", "\\u000a")  # the name of a type may hold anything
 
 
 def shown(difference: Difference, colour: bool) -> str:
     """Return a difference as text for a terminal: the cell, and its lines, indented."""
-    first = plain(difference.first)
+    first = _safe(difference.first)
     lines = [f"cell {difference.index}{f' ({first})' if first else ''}:"]
-    for line in map(plain, difference.lines):
+    for line in map(_safe, difference.lines):
         code = {"-": "31", "+": "32"}.get(line[:1]) if colour else None
         lines.append(f"    \x1b[{code}m{line}\x1b[0m" if code else f"    {line}")
     return "\n".join(lines)

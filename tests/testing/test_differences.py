@@ -31,6 +31,12 @@ def test_no_terminal_obeys_what_is_shown(made: Difference) -> None:
     assert coloured.replace("\x1b[31m", "").replace("\x1b[0m", "") == text
 
 
+def test_a_line_stays_one() -> None:
+    made = difference(1, "x", ["  [text/a\n- b]"])
+    assert made.lines == ("  [text/a\\u000a- b]",)
+    assert shown(Difference(1, "x\ny", ("- a\nb",)), colour=False).count("\n") == 1
+
+
 def test_a_diff_has_some_lines_around_what_changes() -> None:
     old = [f"line {number}" for number in range(20)]
     new = [*old[:10], "changed", *old[11:]]

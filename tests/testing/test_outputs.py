@@ -258,9 +258,9 @@ def test_errors_are_their_names_and_what_they_say() -> None:
     assert lines([failed("a")], []) == ["  [error]", "- ValueError: a"]
 
 
-def shown_widget(widget: ipywidgets.Widget, text: str = "x", states: bool = True) -> Any:
+def shown_widget(widget: ipywidgets.Widget, text: str = "x", states: bool = True, brief: bool = False) -> Any:
     view = new_output("display_data", {VIEW: {"model_id": widget.model_id}, "text/plain": text})
-    return made(view, states=dependency_state([widget], drop_defaults=False) if states else None)
+    return made(view, states=dependency_state([widget], drop_defaults=brief) if states else None)
 
 
 def sliders(value: int, width: str = "1px") -> ipywidgets.Widget:
@@ -276,6 +276,15 @@ def test_widgets_are_compared_by_their_state() -> None:
     assert lines(stored, shown_widget(sliders(1, "2px"))) != [], "also what it refers to"
     assert lines(stored, made(display("HBox(1)"))) != []
     assert lines(stored, shown_widget(sliders(2)), ignore=(VIEW,)) == []
+
+
+def test_a_state_that_is_stored_without_defaults_is_the_same_as_a_full_one() -> None:
+    stored = shown_widget(sliders(1), brief=True)
+    full = shown_widget(sliders(1))
+    assert len(str(stored)) < len(str(full)) / 2
+    assert lines(stored, full) == []
+    assert lines(stored, shown_widget(sliders(2))) != []
+    assert lines(stored, shown_widget(sliders(2), brief=True)) != []
 
 
 def test_widgets_without_a_stored_state_are_there_or_not() -> None:
