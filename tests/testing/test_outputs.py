@@ -221,6 +221,7 @@ def test_pictures_may_differ_a_little() -> None:
     ]
     assert lines([picture(0)], [picture(51)], ignore=("image/*",)) == []
     assert lines([picture(0)], [picture(5), display("x")]) == ["  [output 2, text/plain]", "+ x"]
+    assert lines([display("x"), picture(0)], [picture(5)]) == ["  [output 1, text/plain]", "- x"]
     assert lines([picture(0)], []) == ["  [image/png]", "- image/png 4×3"]
 
 
@@ -332,6 +333,8 @@ def test_outputs_that_are_none_do_not_crash() -> None:
     old.cells[0].outputs = broken
     new.cells[0].outputs = [*broken]
     assert lines(old, new) == []
-    new.cells[0].outputs = [out("a\nb")]
+    old.cells[0].outputs, new.cells[0].outputs = broken[5:6], [{"data": {**broken[5]["data"], "text/html": ["a", "b"]}}]
+    assert lines(old, new) == ["  [text/html]", "+ ab"]
+    old.cells[0].outputs, new.cells[0].outputs = broken, [out("a\nb")]
     assert lines(old, new) != []
     assert lines(new, old) != []

@@ -82,6 +82,7 @@ def test_what_cannot_be_seen_through_and_what_can() -> None:
     clear, also_clear, white = (Image.new("RGBA", (8, 8), fill) for fill in ((255, 0, 0, 0), (0, 255, 0, 0), "white"))
     assert apart("image/png", encoded(clear), encoded(also_clear), 0) is None
     assert apart("image/png", encoded(clear), encoded(white), 0.5)
+    assert apart("image/png", encoded(clear), encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 255))), 0.5)
 
 
 def test_more_than_eight_bits_are_not_tolerated_to_differ() -> None:

@@ -81,7 +81,7 @@ def test_addresses_of_objects_are_masked() -> None:
         assert repr(first) != repr(second)
         assert masked(repr(first), RULES) == masked(repr(second), RULES)
         assert "at [address]" in masked(repr(first), RULES)
-    assert masked("0x7f3a12b4c5d0", RULES) == masked("0x7f3a12b4c6d0", RULES)
+    assert masked("0x7f3a12b4c5d0, 0x000001F3A2B4C5D0", RULES) == "[address], [address]"
 
 
 @pytest.mark.parametrize("text", [hex(255), hex(3735928559), hex(10**12), "0x" + "7f" * 20, "look at 0xff"])
@@ -151,6 +151,13 @@ def test_ids_that_are_made_of_uuids() -> None:
     one, other = (page.format(uuid.uuid4(), 1, uuid.uuid4().hex) for _ in range(2))
     assert masked_markup(one, RULES) == masked_markup(other, RULES)
     assert masked_markup(one, RULES) != masked_markup(one.replace("[1]", "[2]"), RULES)
+
+
+def test_ids_that_bokeh_counts() -> None:
+    page = '<div data-root-id="p{0}"></div><script>Bokeh.embed({{"roots": {{"p{0}": {1}}}}})</script>'
+    assert masked_markup(page.format(1001, 1), RULES) == masked_markup(page.format(1034, 1), RULES)
+    assert masked_markup(page.format(1001, 1), RULES) != masked_markup(page.format(1001, 2), RULES)
+    assert masked_markup('<p title="p1001">', RULES) != masked_markup('<p title="p1002">', RULES)
 
 
 @pytest.mark.parametrize(
