@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +168,18 @@ class Project:
     durable : bool
     view : str or None
         The default of ``--view``.
+    outputs : mapping
+        The table ``[tool.nbreplay.outputs]`` as it is written, which `nbreplay.testing.sanitise.Rules` reads.
+    file : Path or None
+        Where all of this is said.
     """
 
     options: Options = Options()
     store: Path | None = None
     durable: bool = False
     view: str | None = None
+    outputs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    file: Path | None = field(default=None, compare=False)
 
 
 def project(folder: str | os.PathLike[str] = ".") -> Project:
@@ -200,12 +206,15 @@ def _read_project(path: Path) -> Project:
         raise OptionError(f"{path} cannot be read: {error}") from None
     given = dict(table) if isinstance(table, dict) else {"nbreplay": table}
     store, durable, view = given.pop("store", None), given.pop("durable", False), given.pop("view", None)
+    outputs = given.pop("outputs", {})
     try:
         if store is not None and not isinstance(store, str):
             raise OptionError(f"store is a path, not {store!r}")
         if not isinstance(durable, bool):
             raise OptionError(f"durable is true or false, not {durable!r}")
-        return Project(Options.of(**given), path.parent / store if store else None, durable, view)
+        if not isinstance(outputs, dict):
+            raise OptionError(f"outputs is a table, [tool.nbreplay.outputs], not {outputs!r}")
+        return Project(Options.of(**given), path.parent / store if store else None, durable, view, outputs, path)
     except OptionError as error:
         raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
 

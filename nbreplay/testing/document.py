@@ -1,4 +1,4 @@
-"""The outputs of a notebook: storing them, and nothing else, in its file."""
+"""The document that a notebook is: reading its file, and storing outputs, and nothing else, in it."""
 
 from __future__ import annotations
 

@@ -96,13 +96,16 @@ def test_a_project_has_defaults(tmp_path: Path) -> None:
     write(
         tmp_path,
         '[tool.nbreplay]\nstore = "tapes"\nmode = "replay"\nmask = "x"\nignore = ["a.b"]\n'
-        'durable = true\nview = "off"\n',
+        'durable = true\nview = "off"\n[tool.nbreplay.outputs]\ntolerance = 0.5\n',
     )
     found = project(inner)
     assert found.store == tmp_path / "tapes"
     assert (found.options.mode, found.options.mask, found.options.ignore) == (Mode.REPLAY, ("x",), ("a.b",))
     assert found.durable
     assert found.view == "off"
+    assert found.outputs == {"tolerance": 0.5}
+    assert found.file == tmp_path / "pyproject.toml"
+    assert Project().outputs == {}
 
 
 def test_the_nearest_project_counts_whether_or_not_it_speaks_of_us(tmp_path: Path) -> None:
@@ -119,6 +122,7 @@ def test_the_nearest_project_counts_whether_or_not_it_speaks_of_us(tmp_path: Pat
         "[tool.nbreplay]\nstore = 7",
         "[tool.nbreplay]\nspeed = 'x'",
         "[tool.nbreplay]\ndurable = 'no'",
+        "[tool.nbreplay]\noutputs = 'compare'",
         "[tool.nbreplay",
         "[tool]\nnbreplay = 'off'",
         "[tool]\nnbreplay = ['off']",

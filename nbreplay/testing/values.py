@@ -1,0 +1,115 @@
+"""Values of JSON as lines of text that are the same where the values are: of outputs, and of the state of widgets."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+__all__ = ["flattened", "widget", "widget_states"]
+
+_STATE = "application/vnd.jupyter.widget-state+json"
+_REFERENCE = "IPY_MODEL_"
+# They change with versions of libraries, and from run to run.
+_UNCOMPARED = frozenset({"_model_module_version", "_view_module_version", "_view_count", "msg_id"})
+
+
+def flattened(value: Any, text: Callable[[str], str], path: str = "") -> list[str]:
+    """Return a line for each value in JSON, with where it stands; `text` is applied to its texts."""
+    lines: list[str] = []
+    left: list[tuple[str, Any]] = [(path, value)]  # no recursion: it may be nested deeply
+    while left:
+        where, node = left.pop()
+        if isinstance(node, Mapping) and node:
+            items = sorted((_step(text(str(name))), item) for name, item in _sorted(node))
+            left.extend((where + step, item) for step, item in reversed(items))
+        elif isinstance(node, list | tuple) and node:
+            left.extend((f"{where}[{place}]", item) for place, item in reversed(list(enumerate(node))))
+        else:
+            lines.append(f"{where or '.'}: {_scalar(node, text)}")
+    return lines
+
+
+def _sorted(node: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return sorted(node.items(), key=lambda item: str(item[0]))
+
+
+def _step(name: str) -> str:
+    return f".{name}" if re.fullmatch(r"[\w-]+", name) else f"[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _scalar(node: Any, text: Callable[[str], str]) -> str:
+    if isinstance(node, str):
+        return json.dumps(text(node), ensure_ascii=False)
+    # JavaScript, and so JupyterLab, writes 1.0 as 1.
+    if isinstance(node, float) and node.is_integer() and abs(node) < 2**53:
+        node = int(node)
+    return json.dumps(node, default=repr)
+
+
+def widget_states(notebook: Any) -> Mapping[str, Any]:
+    """Return the models of a notebook's widgets, by their ids."""
+    found: Any = notebook.get("metadata", {})
+    for name in ("widgets", _STATE, "state"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def widget(
+    old: Any, new: Any, states: tuple[Mapping[str, Any], Mapping[str, Any]], text: Callable[[str], str]
+) -> tuple[list[str], list[str]]:
+    """Return the lines of two views of widgets: the state of the model, and of all models it refers to.
+
+    Models are told by the order in which they are referred to, never by their ids. Where the stored notebook has no
+    state for the model, only that it is a widget is told.
+    """
+    first, second = _id(old), _id(new)
+    if first not in states[0]:
+        return ["widget"], ["widget"]
+    ids: tuple[list[str], list[str]] = ([first], [second])
+    lines: tuple[list[str], list[str]] = ([], [])
+    place = 0
+    while place < max(map(len, ids)):
+        models = [_model(known, found, place) for known, found in zip(states, ids, strict=True)]
+        names = _names(*(model.get("state", {}) for model in models))
+        for side, model in enumerate(models):
+            if place < len(ids[side]):
+                kept = {
+                    "widget": f"{model.get('model_module')}.{model.get('model_name')}" if model else None,
+                    "state": {name: item for name, item in model.get("state", {}).items() if name in names},
+                    "buffers": model.get("buffers") or [],
+                }
+                lines[side].extend(flattened(kept, _numbered(ids[side], text), f"widget {place + 1}"))
+        place += 1
+    return lines
+
+
+def _id(view: Any) -> str:
+    return str(view.get("model_id", "")) if isinstance(view, Mapping) else ""
+
+
+def _model(known: Mapping[str, Any], found: list[str], place: int) -> Mapping[str, Any]:
+    model = known.get(found[place]) if place < len(found) else None
+    return model if isinstance(model, Mapping) and isinstance(model.get("state", {}), Mapping) else {}
+
+
+def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Return what is compared of two states. JupyterLab stores none of the values that are the defaults."""
+    full = [bool(state) and "_model_module" in state for state in (old, new)]
+    names = set(old) | set(new) if full[0] == full[1] else set(old) & set(new)
+    return names - _UNCOMPARED
+
+
+def _numbered(ids: list[str], text: Callable[[str], str]) -> Callable[[str], str]:
+    def shown(value: str) -> str:
+        if not value.startswith(_REFERENCE):
+            return text(value)
+        name = value.removeprefix(_REFERENCE)
+        if name not in known:
+            known[name] = len(ids)
+            ids.append(name)
+        return f"widget {known[name] + 1}"
+
+    known = {name: place for place, name in enumerate(ids)}
+    return shown
