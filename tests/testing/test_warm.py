@@ -30,8 +30,8 @@ os.umask(0o77)
 sys.path.insert(0, "/leaked")
 sys.modules["leaked"] = sys
 builtins.leaked = 1
-json_was = __import__("json").dumps
-__import__("json").dumps = print
+
+__import__("textwrap").dedent = print
 random.seed(1)
 numpy.random.seed(1)
 warnings.simplefilter("error")
@@ -50,7 +50,7 @@ seen = {
     "path": "/leaked" in sys.path,
     "module": "leaked" in sys.modules,
     "builtin": hasattr(builtins, "leaked"),
-    "json": json.dumps is print,
+    "textwrap": __import__("textwrap").dedent is print,
     "warnings": warnings.filters[0][0] == "error",
     "threads": sorted(type(thread).__name__ for thread in threading.enumerate()),
     "limit": sys.getrecursionlimit(),
