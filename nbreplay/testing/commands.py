@@ -78,15 +78,27 @@ def _positive(text: str) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    from nbreplay.testing.repeat import repeated
     from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import at_once, find_notebooks, run_all, update
+    from nbreplay.testing.runner import at_once, find_notebooks, run_all, update, write
 
     wanted = _wanted(given)
+    if given.times > 1 and wanted.mode is not Mode.REPLAY:
+        raise OptionError("--times shows that replays are alike: leave --mode out")
     paths = find_notebooks(given.notebooks)
     with _progress(given, len(paths)) as on_cell:
-        results = run_all(paths, wanted, number=given.n or at_once(wanted.mode), on_cell=on_cell)
+        runs = run_all(paths * given.times, wanted, number=given.n or at_once(wanted.mode), on_cell=on_cell)
+    results, notes = runs, dict[Path, str]()
+    if given.times > 1:
+        results = []
+        for place, path in enumerate(paths):
+            result, notes[path] = repeated(runs[place :: len(paths)])
+            results.append(result)
     saved = [result.path for result in results if given.update and update(result)]
-    print_results(results, saved, as_json=given.json)
+    if given.output:
+        for result in results:
+            write(result, given.output)
+    print_results(results, saved, notes, as_json=given.json)
     return 0 if all(result.passed for result in results) else 1
 
 

@@ -87,7 +87,10 @@ class Item(pytest.Item):
                 pytest.fail(str(error), pytrace=False)
         assert self.ran is not None
         if failures := self.failures(self.ran[0]):
-            pytest.fail("\n".join(told(failure.text for failure in failures)), pytrace=False)
+            pytest.fail("\n".join(told(failures, colour=self._coloured())), pytrace=False)
+
+    def _coloured(self) -> bool:
+        return self.config.get_terminal_writer().hasmarkup
 
     def failures(self, result: Result) -> list[Failure]:
         """Return what failed of it."""

@@ -7,42 +7,19 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
-from typing import Any, Literal
+from typing import Any
 
 from nbreplay.core.frozen import frozen
 from nbreplay.testing import differences, pictures, values
 from nbreplay.testing.differences import Difference
 from nbreplay.testing.sanitise import Rules, masked, masked_markup, printed
+from nbreplay.testing.tags import skipped, wanted
 
-__all__ = ["compare", "wanted"]
+__all__ = ["compare"]
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _MARKUP = re.compile(r"text/html|image/svg\+xml|application/(x-)?javascript|text/javascript|application/xhtml\+xml")
 _JSON = re.compile(r"application/(.*\+)?json")
-
-# In this order, where a cell has more than one.
-_WANTED: dict[str, Literal["compare", "run", "ignore"]] = {
-    "nbreplay-ignore": "ignore",
-    "nbreplay-run": "run",
-    "nbreplay-compare": "compare",
-    "nbval-ignore-output": "run",
-}
-_SKIPPED = {"skip", "skip-execution"}
-
-
-def wanted(cell: Any) -> Literal["compare", "run", "ignore"] | None:
-    """Return what the tags of a cell ask for, or None where they do not say.
-
-    ``nbreplay-compare``: its outputs are compared. ``nbreplay-run``: only that it runs counts. ``nbreplay-ignore``: nor
-    does it matter whether it raises.
-    """
-    tags = _tags(cell)
-    return next((choice for tag, choice in _WANTED.items() if tag in tags), None)
-
-
-def _tags(cell: Any) -> set[str]:
-    tags = cell.get("metadata", {}).get("tags")
-    return {tag for tag in tags if isinstance(tag, str)} if isinstance(tags, list | tuple) else set()
 
 
 def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
@@ -66,7 +43,7 @@ def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
 
 
 def _compared(cell: Any, rules: Rules) -> bool:
-    if cell.cell_type != "code" or _tags(cell) & _SKIPPED:
+    if cell.cell_type != "code" or skipped(cell):
         return False
     if not cell.get("outputs") and cell.get("execution_count") is None:
         return False  # it was never run

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from nbreplay.core.log import counted
 from nbreplay.notebook.texts import plain
-from nbreplay.testing.result import Call, Result
+from nbreplay.testing.differences import shown
+from nbreplay.testing.result import Call, Failure, Result
+
+_REMEDY = (
+    "It does not display what it displayed before. To store what is new: nbreplay run --update, or",
+    "pytest --nbreplay-update. What may differ: tag the cell nbreplay-run, or have it masked, by mask in pyproject.toml's",
+    "[tool.nbreplay.outputs].",
+)
 
 __all__ = ["last_line", "print_results", "told"]
 
@@ -20,25 +29,54 @@ def last_line(results: Sequence[Result]) -> str:
     return f"nbreplay: {counted(Counter(call.outcome for result in results for call in result.calls))}"
 
 
-def told(errors: Iterable[str]) -> list[str]:
-    """Return the lines of errors, fit for a terminal."""
-    return [plain(line) for error in errors for line in error.rstrip().split("\n")]
+def told(failures: Iterable[Failure], *, colour: bool = False) -> list[str]:
+    """Return the lines of what has failed, fit for a terminal, and what is to be done where outputs differ."""
+    lines = []
+    differ = False
+    for failure in failures:
+        if failure.difference is not None:
+            lines += shown(failure.difference, colour).split("\n")
+            differ = True
+        else:
+            lines += [plain(line) for line in failure.text.rstrip().split("\n")]
+    return [*lines, *(_REMEDY if differ else ())]
 
 
-def print_results(results: Sequence[Result], updated: Sequence[Path], *, as_json: bool) -> None:
-    """Print what became of each notebook, why it failed, and the last line."""
+def print_results(
+    results: Sequence[Result],
+    updated: Sequence[Path] = (),
+    notes: Mapping[Path, str] | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Print what became of each notebook, why it failed, and the last line.
+
+    Parameters
+    ----------
+    results : sequence of Result
+    updated : sequence of Path
+        Those whose new outputs were stored.
+    notes : mapping of Path to str
+        What else there is to say of some of them.
+    as_json : bool
+    """
     if as_json:
         print(json.dumps([_row(result, result.path in updated) for result in results], ensure_ascii=False, indent=2))
         return
     for result in results:
-        note = " · outputs stored" if result.path in updated else ""
-        print(f"{'ok  ' if result.passed else 'FAIL'}  {result.path}{note}")
-        for line in told(result.errors):
+        note = f" · {notes[result.path]}" if notes and notes.get(result.path) else ""
+        note += " · outputs stored" if result.path in updated else ""
+        print(f"{'ok  ' if result.passed else 'FAIL'}  {plain(str(result.path))}{note}")
+        for line in told(result.failures, colour=_coloured()):
             print(f"      {line}")
     failed = sum(not result.passed for result in results)
     if failed:
         print(f"{failed} of {len(results)} notebook{'s' if len(results) != 1 else ''} failed")
     print(last_line(results))
+
+
+def _coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _row(result: Result, updated: bool) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
+from nbreplay.testing.differences import Difference
 
 __all__ = ["Call", "CellRun", "Failure", "Result", "Wanted"]
 
@@ -92,10 +93,13 @@ class Failure:
         Of one or more lines.
     cell : int or None
         The place of the cell that it belongs to, from 1.
+    difference : Difference or None
+        Where that is that it does not display what is stored.
     """
 
     text: str
     cell: int | None = None
+    difference: Difference | None = None
 
 
 @frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 import time
 from collections import Counter
@@ -12,20 +13,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
 from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.testing.differences import shown
 from nbreplay.testing.document import read, save, strip
 from nbreplay.testing.imports import imported
 from nbreplay.testing.kernels import Kernel, kernel
+from nbreplay.testing.outputs import compare
 from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
+from nbreplay.testing.sanitise import Rules, rules_for
+from nbreplay.testing.tags import may_raise, skipped, tags
+from nbreplay.testing.tags import wanted as wanted_of
 from nbreplay.testing.warm import Warm, possible
 
-__all__ = ["at_once", "find_notebooks", "run", "run_all", "update", "warmed"]
-
-_SKIPPED = {"skip", "skip-execution"}
+__all__ = ["at_once", "find_notebooks", "run", "run_all", "update", "warmed", "write"]
 
 
 def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -148,8 +153,10 @@ async def _run(
     path: Path, wanted: Wanted, on_cell: Callable[[int, int], None] | None = None, warm: Warm | None = None
 ) -> Result:
     notebook = read(path)
+    rules = rules_for(path.parent) if _compared(wanted) else None
+    stored = copy.deepcopy(notebook) if rules else None
     for cell in notebook.cells:
-        if cell.cell_type == "code" and not _skipped(cell):
+        if cell.cell_type == "code" and not skipped(cell):
             cell.outputs, cell.execution_count = [], None
     failures: list[Failure] = []
     cells: list[CellRun] = []
@@ -166,6 +173,8 @@ async def _run(
     strip(notebook)
     calls = [Call(**item) for item in report["calls"]]
     failures += _verdict(notebook, calls, cells, failures)
+    if rules:
+        failures += _differences(stored, notebook, rules, cells)
     return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started)
 
 
@@ -179,15 +188,15 @@ async def _cells(
     """Execute the cells of a notebook, and note what becomes of them; return whether the kernel still lives."""
     every = running.nb.cells
     given = dict(wanted.parameters)
-    if given and not any(_tagged(cell, "parameters") for cell in every):
+    if given and not any("parameters" in tags(cell) for cell in every):
         await running.assign(given)
     for index, cell in enumerate(every, 1):
         if cell.cell_type == "code" and cell.source.strip():
-            if _skipped(cell):
+            if skipped(cell):
                 cells.append(CellRun(index, cell.get("id"), _first(cell), "skipped", 0.0))
                 continue
             failed, started = False, time.perf_counter()
-            running.allow_errors = _tagged(cell, "nbreplay-ignore")
+            running.allow_errors = wanted_of(cell) == "ignore"
             try:
                 await running.async_execute_cell(cell, index - 1)
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
@@ -201,11 +210,21 @@ async def _cells(
                 cells.append(CellRun(index, cell.get("id"), _first(cell), status, seconds, number))
             if failed and not wanted.keep_going:
                 break
-            if given and _tagged(cell, "parameters"):
+            if given and "parameters" in tags(cell):
                 await running.assign(given)
         if on_cell:
             on_cell(index, len(every))
     return True
+
+
+def _compared(wanted: Wanted) -> bool:
+    return wanted.mode is Mode.REPLAY if wanted.compare is None else wanted.compare
+
+
+def _differences(stored: Any, notebook: Any, rules: Rules, cells: list[CellRun]) -> list[Failure]:
+    ran = {cell.index for cell in cells if cell.status == "ok"}
+    found = [difference for difference in compare(stored, notebook, rules) if difference.index in ran]
+    return [Failure(shown(difference, colour=False), difference.index, difference) for difference in found]
 
 
 def update(result: Result) -> bool:
@@ -215,6 +234,28 @@ def update(result: Result) -> bool:
     except NbreplayError as error:
         result.failures.append(Failure(str(error)))
         return False
+
+
+def write(result: Result, folder: Path) -> None:
+    """Write a notebook as it was executed, also one that failed, into a folder, under its own name.
+
+    Raises
+    ------
+    OptionError
+        Where that would replace the notebook itself.
+    NbreplayError
+        Where it cannot be written.
+    """
+    if result.notebook is None:
+        return
+    target = folder / result.path.name
+    if target.exists() and target.samefile(result.path):
+        raise OptionError(f"--output {folder} holds the notebook itself: name another folder, or use --update")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        nbformat.write(result.notebook, target)
+    except OSError as error:
+        raise NbreplayError(f"{target} cannot be written: {error.strerror or error}") from error
 
 
 def _told(error: Exception, timeout: float | None) -> str:
@@ -230,14 +271,6 @@ def _first(cell: Any) -> str:
     return next((line for line in cell.source.splitlines() if line.strip()), "")[:60]
 
 
-def _tagged(cell: Any, *tags: str) -> bool:
-    return not set(tags).isdisjoint(cell.get("metadata", {}).get("tags", ()))
-
-
-def _skipped(cell: Any) -> bool:
-    return _tagged(cell, *_SKIPPED)
-
-
 def _verdict(notebook: Any, calls: list[Call], cells: list[CellRun], known: list[Failure]) -> list[Failure]:
     """Return what went wrong without stopping the notebook: the log is the verdict, whatever swallowed exceptions."""
     found: dict[str, Failure] = {}
@@ -245,7 +278,7 @@ def _verdict(notebook: Any, calls: list[Call], cells: list[CellRun], known: list
         if call.outcome not in FAILURES or any(call.note in failure.text for failure in known):
             continue
         cell = next((cell.index for cell in cells if cell.made(call)), None)
-        if cell is None or not _tagged(notebook.cells[cell - 1], "raises-exception", "nbreplay-ignore"):
+        if cell is None or not may_raise(notebook.cells[cell - 1]):
             text = f"{call.outcome}: {call.note}"
             found.setdefault(text, Failure(text, cell))
     return list(found.values())

@@ -16,6 +16,7 @@ from nbreplay.core.config import Mode, mode_of_run
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.switch import opened
 from nbreplay.testing.report import told as lines
+from nbreplay.testing.result import Failure
 
 __all__ = ["Watch", "shorten"]
 
@@ -86,7 +87,7 @@ class Watch:
         found = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
         new = [text for text in dict.fromkeys(found) if text not in self._told]
         self._told.update(new)
-        return "\n".join(lines(text for text in new if text.partition(": ")[2] not in told))
+        return "\n".join(lines(Failure(text) for text in new if text.partition(": ")[2] not in told))
 
 
 def _marked(item: pytest.Item) -> dict[str, Any]:

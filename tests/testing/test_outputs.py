@@ -19,9 +19,10 @@ from PIL import Image
 
 from nbreplay.testing.differences import shown
 from nbreplay.testing.document import read
-from nbreplay.testing.outputs import compare, wanted
+from nbreplay.testing.outputs import compare
 from nbreplay.testing.runner import run
 from nbreplay.testing.sanitise import Rules
+from nbreplay.testing.tags import wanted
 from tests.testing.making import notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
