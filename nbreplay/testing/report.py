@@ -17,7 +17,7 @@ from nbreplay.testing.result import Call, Failure, Result
 
 _REMEDY = (
     "It does not display what it displayed before. To store what is new: nbreplay run --update, or",
-    "pytest --nbreplay-update. What may differ: tag the cell nbreplay-run, or have it masked, by mask in pyproject.toml's",
+    "pytest --nbreplay-update. What may differ: tag the cell nbreplay-run, or mask it in pyproject.toml,",
     "[tool.nbreplay.outputs].",
 )
 

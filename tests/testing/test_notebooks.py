@@ -33,8 +33,8 @@ def drawn(outputs: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_gives_its_stored_outputs(path: Path) -> None:
     if path.stem in ANALYSIS:
-        pytest.importorskip("matplotlib")
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("matplotlib", reason="the notebook draws: pip install -e '.[plot]'")
+        pytest.importorskip("pyarrow", reason="the notebook reads parquet: pip install -e '.[parquet]'")
     before = path.read_bytes()
     result = run(path)
     assert result.errors == []

@@ -1,0 +1,185 @@
+"""The notebooks of this repository under pytest: they pass, and each way of breaking one fails in its own way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.testing.test_notebooks import ANALYSIS, NOTEBOOKS
+
+HERE = Path(__file__).resolve().parents[2]
+ASKING = [path for path in NOTEBOOKS if path.stem not in ANALYSIS]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the notebooks and their recordings, elsewhere."""
+    for name in ("notebooks", "recordings"):
+        shutil.copytree(HERE / name, tmp_path / name, ignore=shutil.ignore_patterns(".nbreplay", "images"))
+    shutil.copy(HERE / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def under_pytest(project: Path, *given: str, path: str = "notebooks") -> tuple[int, str]:
+    """Run pytest over notebooks as anybody would, with no key; return its exit status and what it says."""
+    keys = {name for name in os.environ if name.endswith("_API_KEY") or name.startswith("NBREPLAY")}
+    environment = {name: value for name, value in os.environ.items() if name not in keys}
+    environment["PYTHONPATH"] = str(HERE)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbreplay", "-o", "addopts=", *given]
+    command += ["-p", "nbreplay.testing.plugin", str(project / path)]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def changed(path: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    """Change the cells of a notebook."""
+    made = json.loads(path.read_text("utf-8"))
+    change(made["cells"])
+    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def added(source: str) -> Callable[[list[dict[str, Any]]], None]:
+    """A change: another cell at the end."""
+    cell = {
+        "cell_type": "code",
+        "id": "added",
+        "metadata": {},
+        "source": source,
+        "outputs": [],
+        "execution_count": None,
+    }
+    return lambda cells: cells.append(cell)
+
+
+def test_all_of_them_pass(project: Path) -> None:
+    pytest.importorskip("matplotlib", reason="a notebook draws: pip install -e '.[plot]'")
+    pytest.importorskip("pyarrow", reason="a notebook reads parquet: pip install -e '.[parquet]'")
+    before = {path: path.read_bytes() for path in project.rglob("*.ipynb")}
+    status, said = under_pytest(project)
+    assert status == 0, said
+    assert f"{len(NOTEBOOKS)} passed" in said
+    assert ", 0 recorded, 0 missing" in said
+    assert {path: path.read_bytes() for path in project.rglob("*.ipynb")} == before
+    status, said = under_pytest(project, "--nbreplay-update")
+    assert status == 0, said
+    assert "outputs stored" not in said
+    assert {path: path.read_bytes() for path in project.rglob("*.ipynb")} == before, "not one byte"
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_each_way_of_breaking_one(project: Path, path: Path) -> None:
+    """All at once, each in a copy of its own: the failure names the cell, and what to do."""
+    notebook = project / "notebooks" / path.name
+    for other in project.rglob("*.ipynb"):
+        if other != notebook:
+            other.unlink()
+    # Its own recordings, but for one that only it asks for.
+    shutil.copytree(project / "notebooks", project / "removed" / "notebooks")
+    shutil.copytree(project / "recordings", project / "removed" / "recordings")
+    removed = (project / "removed" / "notebooks" / path.name).rename(
+        project / "removed" / "notebooks" / "removed.ipynb"
+    )
+    stored = json.loads(notebook.read_text("utf-8"))["cells"]
+    printing = next(
+        at for at, cell in enumerate(stored) if any(out.get("name") == "stdout" for out in cell.get("outputs", ()))
+    )
+    copies = {name: notebook.with_name(f"{name}.ipynb") for name in ("edited", "new", "hangs", "dies")}
+    for copied in copies.values():
+        shutil.copy(notebook, copied)
+
+    def edit(cells: list[dict[str, Any]]) -> None:
+        (output, *_) = [out for out in cells[printing]["outputs"] if out.get("name") == "stdout"]
+        output["text"] = "".join(output["text"]).replace("e", "3", 1)
+
+    asking = (
+        "import openai\n"
+        "openai.OpenAI().chat.completions.create(model='m', messages=[{'role': 'user', 'content': 'new'}])"
+    )
+    changed(copies["edited"], edit)
+    changed(copies["new"], added(asking))
+    changed(copies["hangs"], added("import time\ntime.sleep(600)"))
+    changed(copies["dies"], added("import os\nos._exit(3)"))
+    cells = {
+        hashlib.sha256("".join(cell["source"]).strip().encode()).hexdigest()[:8]: cell["id"] for cell in stored
+    }.items()
+    (missing, *_) = [
+        file
+        for file in sorted((project / "removed" / "recordings").glob("*.json"))
+        for take in json.loads(file.read_text("utf-8"))["takes"]
+        if take.get("cell") and (take["cell"].get("source"), take["cell"].get("id")) in cells
+    ]
+    missing.unlink()
+    status, said = under_pytest(project, "--nbreplay-timeout=15", path=".")
+    assert status == 1, said
+    assert "5 failed, 1 passed" in said, said
+    parts = {}
+    for block in said.split("\n_____")[1:]:
+        parts[next(name for name in (*copies, "removed") if f"{name}.ipynb" in block.split("\n")[0])] = block
+    assert "RecordingMissing: no recorded answer" in parts["removed"], removed
+    number = len(stored) + 1
+    assert f"cell {printing + 1} (" in parts["edited"]
+    assert "--nbreplay-update" in parts["edited"]
+    assert "RecordingMissing" not in parts["edited"]
+    assert f"cell {number} (import openai): RecordingMissing" in parts["new"]
+    assert 'asked    "new"' in parts["new"] or 'asked "new"' in " ".join(parts["new"].split())
+    assert f"cell {number} (import time): it had not ended after 15 s" in parts["hangs"]
+    assert f"cell {number} (import os): the kernel died" in parts["dies"]
+
+
+def test_one_changed_cell_changes_that_cell_only(project: Path) -> None:
+    path = project / "notebooks" / "01_quickstart.ipynb"
+    before = path.read_text("utf-8")
+    made = json.loads(before)
+    (place, *_) = [at for at, cell in enumerate(made["cells"]) if "".join(cell["source"]).startswith("print(")] or [
+        next(at for at, cell in enumerate(made["cells"]) if any("name" in out for out in cell.get("outputs", ())))
+    ]
+    source = "".join(made["cells"][place]["source"]) + "\nprint('one more line')"
+    changed(path, lambda cells: cells[place].update(source=source.splitlines(keepends=True)))
+    edited = path.read_text("utf-8")
+    status, said = under_pytest(project, "--nbreplay-update", path="notebooks/01_quickstart.ipynb")
+    assert status == 0, said
+    assert "outputs stored in notebooks/01_quickstart.ipynb" in said
+    after, old = json.loads(path.read_text("utf-8")), json.loads(edited)
+    assert "one more line" in json.dumps(after["cells"][place]["outputs"])
+    after["cells"][place]["outputs"] = old["cells"][place]["outputs"]
+    assert after == old
+    # The lines of the file, too: only within that cell's outputs.
+    new_lines, old_lines = path.read_text("utf-8").split("\n"), edited.split("\n")
+    same = sum(line in new_lines for line in old_lines)
+    assert same >= len(old_lines) - 2
+
+
+def test_somebody_elses_notebook_works_from_any_working_directory(tmp_path: Path, project: Path) -> None:
+    """Outside the repository, with its own recordings beside it: by both commands, from here and from there."""
+    home = tmp_path / "home" / "user" / "course"
+    home.mkdir(parents=True)
+    shutil.copy(project / "notebooks" / "01_quickstart.ipynb", home / "mine.ipynb")
+    shutil.copytree(project / "recordings", home / "recordings")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment.pop("NBREPLAY_MODE", None)
+    run = ["-m", "nbreplay", "run"]
+    test = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "nbreplay.testing.plugin", "--nbreplay"]
+    for folder, command, name in (
+        (home, run, "mine.ipynb"),
+        (elsewhere, run, str(home / "mine.ipynb")),
+        (tmp_path, test, "home"),
+    ):
+        done = subprocess.run(
+            [sys.executable, *command, name], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "8 replayed, 0 recorded, 0 missing" in done.stdout
+    assert not list(elsewhere.iterdir())
