@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +170,8 @@ def _parameter(text: str) -> tuple[str, Any]:
 @contextlib.contextmanager
 def _progress(given: argparse.Namespace, total: int) -> Iterator[Callable[[Path, int, int], None] | None]:
     """Show how far the notebooks are, where somebody watches, and take that away again."""
-    if given.json or not sys.stderr.isatty():
+    # The terminal of a notebook's "!" is nobody's to watch, and all that is written to it is kept.
+    if given.json or not sys.stderr.isatty() or "JPY_PARENT_PID" in os.environ:
         yield None
         return
     done: set[Path] = set()

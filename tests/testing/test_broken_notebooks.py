@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.testing.test_notebooks import ANALYSIS, NOTEBOOKS
+from tests.testing.test_notebooks import NOTEBOOKS, SILENT
 
 HERE = Path(__file__).resolve().parents[2]
-ASKING = [path for path in NOTEBOOKS if path.stem not in ANALYSIS]
+ASKING = [path for path in NOTEBOOKS if path.stem not in SILENT]
 
 
 @pytest.fixture
