@@ -100,11 +100,14 @@ class Tally:
         terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
 
     def _unused(self) -> dict[str, list[str]]:
+        from nbreplay.core.archive import is_archive
         from nbreplay.core.store import Store
         from nbreplay.errors import StoreError
 
         found = {}
         for store, names in sorted(self._used.items()):
+            if is_archive(store):
+                continue  # nobody can take out of it what nothing asks for
             try:
                 left = sorted(set(Store(store).names()) - names)
             except StoreError:
