@@ -75,7 +75,9 @@ def fetched(url: str) -> str:
             if isinstance(error, _Refused):
                 why = str(error)
             elif isinstance(error, urllib.error.HTTPError):
-                why = f"the server says {error.code} {printable(error.reason)}"
+                # What is said of a redirection has the address that it leads to.
+                said = "which leads nowhere that is asked" if error.code < 400 else printable(error.reason)
+                why = f"the server says {error.code} {said}"
                 error.close()
             elif isinstance(error, urllib.error.URLError):
                 why = printable(error.reason)
@@ -102,9 +104,13 @@ def _download(url: str, host: str, path: str) -> None:
 
     class Redirects(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            if not newurl.lower().startswith("https:"):
-                raise _Refused("it leads on to an address that is not https")
-            _checked(newurl)
+            try:
+                if not newurl.lower().startswith("https:"):
+                    raise _Refused("it leads on to an address that is not https")
+                _checked(newurl)
+            except _Refused:
+                fp.close()
+                raise
             return super().redirect_request(req, fp, code, msg, headers, newurl)
 
     handlers: list[Any] = [Redirects]
