@@ -33,7 +33,7 @@ def test_a_notebook_replays_from_a_zip(kernel: Kernel, model: Spawned, tmp_path:
     assert not kernel.run("%replay on --speed 4").ename, "it is the same zip from another folder"
     assert kernel.run("ask()").result == first.result
     assert model.hits == hits
-    assert kernel.run("%%replay auto ../kept\nask('something else')").ename is None
+    assert not kernel.run("%%replay auto ../kept\nask('something else')").ename
     assert model.hits == hits + 1
 
 
