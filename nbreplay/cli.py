@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbreplay import verify
+from nbreplay.core.archive import is_archive
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
@@ -88,9 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
 
-    give_out = commands.add_parser("export", help="write a store as another recorder's, or its frames as parquet")
-    give_out.add_argument("folder", metavar="FOLDER")
-    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack or parquet")
+    give_out = commands.add_parser("export", help="write a store as another recorder's, as parquet or as a .zip")
+    give_out.add_argument("folder", metavar="FOLDER|FILE")
+    give_out.add_argument("--format", required=True, metavar="FORMAT", help="llama-stack, parquet or zip")
     give_out.add_argument("--store", metavar="STORE")
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
@@ -99,10 +100,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _store(given: str | None) -> Store:
-    path = Path(given) if given else default_store()
-    if not path.exists():
-        raise OptionError(f"there is no store {path}; name one, or record something first")
-    return Store(path)
+    where = given or default_store()
+    if not is_archive(where) and not Path(where).exists():
+        raise OptionError(f"there is no store {where}; name one, or record something first")
+    return Store(where)
 
 
 def _ls(given: argparse.Namespace) -> int:
@@ -166,7 +167,7 @@ def _found(key: str, store: str | None) -> tuple[str, Recording]:
         raise OptionError(f"{key} may be any of {', '.join(sorted(names)[:5])}; write more of it")
     recording = where.read(names[0]) if names else None
     if recording is None or not (names[0].startswith(wanted) or recording.key.partition(":")[2].startswith(wanted)):
-        raise OptionError(f"there is no recording {key} in {where.path}; nbreplay ls lists what there is")
+        raise OptionError(f"there is no recording {key} in {where.shown}; nbreplay ls lists what there is")
     return names[0], recording
 
 
@@ -191,7 +192,7 @@ def _show(given: argparse.Namespace) -> int:
 def _diff(given: argparse.Namespace) -> int:
     from nbreplay.notebook.texts import plain
 
-    if Path(given.a).is_dir() and Path(given.b).is_dir():
+    if all(is_archive(one) or Path(one).is_dir() for one in (given.a, given.b)):
         return _diff_stores(Store(given.a), Store(given.b), given.json)
     (_, one), (_, other) = _found(given.a, given.store), _found(given.b, given.store)
     found = differences(one.request, other.request)
@@ -235,7 +236,7 @@ def _import(given: argparse.Namespace) -> int:
     from nbreplay.formats.known import import_
 
     store = Store(given.store or default_store())
-    return _told(import_(given.source, store, given.format), f"added to {store.path}", given.json)
+    return _told(import_(given.source, store, given.format), f"added to {store.shown}", given.json)
 
 
 def _export(given: argparse.Namespace) -> int:

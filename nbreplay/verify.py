@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nbreplay.core.archive import is_archive
 from nbreplay.core.config import default_store
 from nbreplay.core.hosts import host_matches, is_private
 from nbreplay.core.normalise import Normaliser, verbatim
@@ -63,10 +64,12 @@ def _verify(given: argparse.Namespace) -> int:
     from nbreplay.intercept.switch import session
     from nbreplay.notebook.texts import plain
 
-    path = Path(given.store) if given.store else default_store()
-    if not path.exists():
+    path = given.store or default_store()
+    if not is_archive(path) and not Path(path).exists():
         raise OptionError(f"there is no store {path}; name one, or record something first")
     store, left_out = Store(path), list[str]()
+    if given.update:
+        store.prepare()
     with tempfile.TemporaryDirectory(prefix="nbreplay-verify-") as folder:
         before, now = Store(Path(folder) / "before"), Store(Path(folder) / "now")
         asked: list[tuple[Recording, Take]] = []
@@ -76,7 +79,7 @@ def _verify(given: argparse.Namespace) -> int:
             try:
                 take, request = _again(name, recording, tuple(given.allow))
             except _Skipped as skipped:
-                left_out.append(f"{path / name}: {skipped}")
+                left_out.append(f"{os.path.join(store.shown, name)}: {skipped}")
                 continue
             with session(now.path, mode="record") as live:
                 if live.mode.value != "record":
@@ -84,7 +87,7 @@ def _verify(given: argparse.Namespace) -> int:
                 why = _send(request)
             kept = now.find(recording.kind, recording.key) if isinstance(recording, Recording) else None
             if why or kept is None or not isinstance(recording, Recording):
-                left_out.append(f"{path / name}: {why or 'the answer could not be recorded'}")
+                left_out.append(f"{os.path.join(store.shown, name)}: {why or 'the answer could not be recorded'}")
                 continue
             asked.append((recording, take))
             before.write(recording.kind, recording.key, recording.request, lambda _, old=take: [old])  # type: ignore[misc]

@@ -36,8 +36,8 @@ def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool 
     Parameters
     ----------
     source : path, Store, Session, or a list of those
-        A folder that is a store, or that holds llama-stack's recordings or VCR cassettes, or one that
-        ``nbreplay export --format parquet`` wrote. Of a session, a row a call.
+        A folder that is a store, a ``.zip`` of one or the https address of that; or a folder that holds llama-stack's
+        recordings or VCR cassettes, or one that ``nbreplay export --format parquet`` wrote. Of a session, a row a call.
     strict : bool
         Whether a file that cannot be read is an error. If not, `Library.unread` tells of it.
     cache : bool

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbreplay.analysis import progress
+from nbreplay.core.archive import is_archive
 from nbreplay.core.recording import file_name
 from nbreplay.core.request import Request
 from nbreplay.core.session import Session
@@ -87,11 +88,11 @@ def read(sources: Source | list[Any] | tuple[Any, ...]) -> tuple[list[Row], list
 
 
 def own_store(source: Any) -> Store | None:
-    """Return the store that a source is, where it is one and nothing else."""
+    """Return the store that a source is, where it is a folder and nothing else."""
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         source = Store(path) if path.is_dir() else None
-    return source if isinstance(source, Store) and source.names() else None
+    return source if isinstance(source, Store) and not source.archive and source.names() else None
 
 
 def read_store(store: Store, names: Sequence[str]) -> tuple[list[Row], list[Trouble]]:
@@ -112,6 +113,8 @@ class _Reading:
             self.session(source)
         elif isinstance(source, Store):
             self.store(source)
+        elif is_archive(source):
+            self.store(Store(source))
         elif isinstance(source, str | os.PathLike):
             self.path(Path(source).expanduser())
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nbreplay.core.environment import Known
+from nbreplay.core.fetch import is_url
 from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
@@ -164,7 +165,8 @@ class Project:
     Attributes
     ----------
     options : Options
-    store : Path or None
+    store : Path or str or None
+        An address is a str, which it is no longer as a Path.
     durable : bool
     view : str or None
         The default of ``--view``.
@@ -175,7 +177,7 @@ class Project:
     """
 
     options: Options = Options()
-    store: Path | None = None
+    store: Path | str | None = None
     durable: bool = False
     view: str | None = None
     outputs: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -214,16 +216,17 @@ def _read_project(path: Path) -> Project:
             raise OptionError(f"durable is true or false, not {durable!r}")
         if not isinstance(outputs, dict):
             raise OptionError(f"outputs is a table, [tool.nbreplay.outputs], not {outputs!r}")
-        return Project(Options.of(**given), path.parent / store if store else None, durable, view, outputs, path)
+        where = store if is_url(store) else path.parent / store if store else None
+        return Project(Options.of(**given), where, durable, view, outputs, path)
     except OptionError as error:
         raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
 
 
-def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = None) -> Path:
+def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = None) -> Path | str:
     """Return the store where none is named: the environment's, the project's, the nearest, or a new one."""
     named = os.environ.get("NBREPLAY_STORE")
     if named:
-        return Path(named)
+        return named if is_url(named) else Path(named)
     known = known or project(folder)
     if known.store is not None:
         return known.store

@@ -92,7 +92,7 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
             )
         )
         rows.append(("key", request.key))
-    rows.append(("store", f"{store.path} ({mode.value})"))
+    rows.append(("store", f"{store.shown} ({mode.value}{', read-only' if store.archive else ''})"))
     nearest: str | None = None
     found: tuple[Difference, ...] = ()
     heal = ""
@@ -115,7 +115,7 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
             if upgrade:
                 rows.append(("why", upgrade))
             heal = _heal(found, request, cell)
-    rows.append(("to fix", _fix(cell, why)))
+    rows.append(("to fix", _fix(cell, why, store)))
     if heal:
         rows.append(("or", heal))
     width = max(len(name) for name, _ in rows)
@@ -147,9 +147,11 @@ def _upgrade(found: tuple[Difference, ...], recorded: str, asked: str) -> str:
     return f"{asked} {changed}; {recorded}, which recorded it, did {'not' if added else 'so'}. All else is equal"
 
 
-def _fix(cell: Cell | None, why: str) -> str:
+def _fix(cell: Cell | None, why: str, store: Store) -> str:
     if "API key" in why or "cannot be" in why:
         return "as said above, then run this again"
+    if store.archive:
+        return "unzip this store, which is read-only, and name the folder with auto   (with an API key set)"
     notebook = os.environ.get("NBREPLAY_NOTEBOOK")
     if notebook:
         return f"nbreplay run {shlex.quote(notebook)} --mode auto --update   (with an API key set)"

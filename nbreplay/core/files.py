@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -11,11 +12,12 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["PRIVATE", "Writer", "thread_lock"]
+__all__ = ["PRIVATE", "Writer", "content", "private_folder", "removed", "thread_lock"]
 
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
+_BINARY = getattr(os, "O_BINARY", 0)
 _numbers = itertools.count()
 _locks: dict[str, threading.RLock] = {}
 
@@ -23,6 +25,47 @@ _locks: dict[str, threading.RLock] = {}
 def thread_lock(root: str) -> threading.RLock:
     """Return the one lock that a folder has in this process, whatever number of stores there are of it."""
     return _locks.setdefault(root, threading.RLock())
+
+
+def content(path: str) -> tuple[bytes, tuple[int, int, int]]:
+    """Return what a file holds, and its time, size and inode.
+
+    Raises
+    ------
+    OSError
+    """
+    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        # Of the open file: another may have taken its place since the path was looked at.
+        stat = os.fstat(descriptor)
+        data = os.read(descriptor, stat.st_size + 1)
+        while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def private_folder() -> str:
+    """Return a new folder that only this user can look into, and that goes when the process ends."""
+    import tempfile
+
+    folder = tempfile.mkdtemp(prefix="nbreplay-")
+    atexit.register(_at_exit, folder, os.getpid())
+    return folder
+
+
+def removed(folder: str) -> None:
+    """Remove a folder and what is in it, as far as that can be done."""
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _at_exit(folder: str, process: int) -> None:
+    # A forked child still reads what its parent has put there.
+    if process == os.getpid():
+        removed(folder)
 
 
 class Writer:
@@ -71,7 +114,7 @@ class Writer:
     def replace(self, name: str, data: bytes) -> tuple[int, int, int]:
         """Put `data` into the file `name`, at once for every reader; return its time, size and inode."""
         temporary = self.temporary(name)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         try:
             try:
                 view = memoryview(data)

@@ -6,7 +6,17 @@ import functools
 import ipaddress
 from collections.abc import Iterable
 
-__all__ = ["host_matches", "is_private"]
+__all__ = ["host_matches", "is_loopback", "is_private"]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine by its very name or address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 @functools.lru_cache(maxsize=1024)

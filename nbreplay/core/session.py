@@ -60,12 +60,13 @@ class Session:
         self._run = Run()
 
     def __repr__(self) -> str:
-        return f"Session({str(self.store.path)!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
+        return f"Session({self.store.shown!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
 
     @property
     def mode(self) -> Mode:
-        """The mode in force: ``NBREPLAY_MODE``'s, where that is set."""
-        return forced_mode() or self.options.mode
+        """The mode in force: ``NBREPLAY_MODE``'s, where that is set. A store that is read only is not added to."""
+        mode = forced_mode() or self.options.mode
+        return Mode.REPLAY if mode is Mode.AUTO and self.store.archive else mode
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -193,8 +194,7 @@ class Session:
     def _replayed(
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
-        replaying = mode is Mode.REPLAY
-        slot = (self.store.identity, request.key)
+        replaying, slot = mode is Mode.REPLAY, (self.store.identity, request.key)
         take, note = None, ""
         if recording is not None:
             wanted = call.host, request.ids, run.ref, task_rank()

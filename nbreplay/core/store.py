@@ -1,7 +1,7 @@
 """A folder of recordings: find one by its key, put a take into it, whoever else does so at once.
 
 A file is replaced as a whole or not at all, under a lock that other processes heed. What is not a
-recording is never written over.
+recording is never written over. A ``.zip`` of such a folder, or an address of one, is read only.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core import archive
 from nbreplay.core.blob import Blob, Spool
-from nbreplay.core.files import Writer, thread_lock
+from nbreplay.core.files import Writer, content, thread_lock
 from nbreplay.core.recording import Recording, file_name, parse, parse_head
 from nbreplay.core.redact import Redactor
 from nbreplay.core.take import Take
@@ -26,7 +27,6 @@ from nbreplay.errors import RecordingFormatError, StoreError
 __all__ = ["Store"]
 
 _CACHE_BYTES = 64 << 20
-_BINARY = getattr(os, "O_BINARY", 0)
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
 
 
@@ -36,25 +36,33 @@ class Store:
     Parameters
     ----------
     path : path
-        Need not exist until something is written.
+        Need not exist until something is written. Also a ``.zip`` of such a folder, or an https address of one.
     durable : bool
         Have the disk confirm every write before going on (fsync).
 
     Raises
     ------
     StoreError
-        Where `path` is no folder.
+        Where `path` is no folder, and no zip of one that can be had.
+
+    Attributes
+    ----------
+    archive : Archive or None
+        The zip that it is, read only; `path` is where that is unpacked.
+    name, shown : str
+        The whole path or the address; and the path as it was given.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self.path = Path(path).expanduser()
-        self.name = os.path.abspath(self.path)
+        self.archive = archive.opened(path) if archive.is_archive(path) else None
+        self.path = Path(self.archive.folder if self.archive else path).expanduser()
+        self.name = self.archive.name if self.archive else os.path.abspath(self.path)
+        self.shown = self.archive.shown if self.archive else str(self.path)
         self.durable = durable
         if self.path.exists() and not self.path.is_dir():
-            raise StoreError(
-                f"{self.path} is a file, and a store is a folder: name another store, or move the file away"
-            )
-        self._root = os.path.join(self.name, "")
+            why = f"{self.path} is a file, and a store is a folder"
+            raise StoreError(f"{why}: name another store, or move the file away")
+        self._root = os.path.join(os.path.abspath(self.path), "")
         self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
         self._cached = 0
         self._lock = thread_lock(self._root)
@@ -62,11 +70,11 @@ class Store:
         self._healed: dict[tuple[Any, ...], tuple[int, dict[str, list[str]]]] = {}
 
     def __repr__(self) -> str:
-        return f"Store({str(self.path)!r})"
+        return f"Store({self.shown!r})"
 
     @property
     def identity(self) -> str:
-        """The absolute path; two stores of one folder share it."""
+        """The absolute path of the folder; two stores of one folder share it."""
         return self._root
 
     def find(self, kind: str, key: str) -> Recording | None:
@@ -134,9 +142,8 @@ class Store:
                 data = recording.text().encode("utf-8")
                 self._remember(path, writer.replace(file_name(kind, key), data), recording, len(data))
         except OSError as error:
-            raise StoreError(
-                f"{path} cannot be written: {error.strerror or error}. Free the disk or name another store"
-            ) from error
+            why = error.strerror or error
+            raise StoreError(f"{path} cannot be written: {why}. Free the disk or name another store") from error
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written.
@@ -148,14 +155,14 @@ class Store:
         self._writing()
 
     def _writing(self) -> Writer:
+        if self.archive:
+            raise StoreError(f"{self.shown} is read-only: unzip it, and name the folder")
         if self._writer is None:
             try:
                 self._writer = Writer(self._root, durable=self.durable)
             except OSError as error:
-                raise StoreError(
-                    f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there: "
-                    "make it writable, or name another store"
-                ) from error
+                why = f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there"
+                raise StoreError(f"{why}: make it writable, or name another store") from error
         return self._writer
 
     def recordings(self) -> Iterator[tuple[str, Recording | RecordingFormatError]]:
@@ -240,35 +247,28 @@ class Store:
                 # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
                 if known[0] == (stat.st_mtime_ns, stat.st_size, stat.st_ino):
                     return known[1]
-            descriptor = os.open(path, os.O_RDONLY | _BINARY)
+            data, state = content(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
         try:
-            try:
-                # Of the open file: another may have taken its place since the path was looked at.
-                stat = os.fstat(descriptor)
-                data = os.read(descriptor, stat.st_size + 1)
-                while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
-                    data += more
-            finally:
-                os.close(descriptor)
             recording = parse(data)
             if b'"blob"' in data:
                 recording = self._filled(recording)
         except RecordingFormatError as error:
-            raise type(error)(
-                f"{path} cannot be read: {error}. Restore it from version control, or remove it and record anew"
-            ) from None
+            remedy = "Restore it from version control, or remove it and record anew"
+            raise type(error)(f"{self._told(path)} cannot be read: {error}. {remedy}") from None
         except UnicodeDecodeError as error:
-            raise RecordingFormatError(
-                f"{path} cannot be read: it is no UTF-8 ({error}). Restore it, or remove it"
-            ) from None
+            why = f"it is no UTF-8 ({error}). Restore it, or remove it"
+            raise RecordingFormatError(f"{self._told(path)} cannot be read: {why}") from None
         except OSError as error:
-            raise StoreError(f"{path} cannot be read: {error.strerror or error}") from error
-        self._remember(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino), recording, len(data))
+            raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
+        self._remember(path, state, recording, len(data))
         return recording
+
+    def _told(self, path: str) -> str:
+        return os.path.join(self.name, path[len(self._root) :])
 
     def _remember(self, path: str, state: tuple[int, int, int], recording: Recording, size: int) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from nbreplay.core.request import Request
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError
-from nbreplay.formats import cassettes, llama_stack, vcr
+from nbreplay.formats import cassettes, llama_stack, vcr, zipped
 from nbreplay.formats.gathering import Counts, each, files, gather, loaded_json, put, read_text
 
 __all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load", "read"]
@@ -21,7 +21,7 @@ IMPORTS: Mapping[str, Callable[[Path, Path], list[tuple[Request, Take]]]] = {
     "vcr": vcr.parsed,
 }
 """How a file of each format is read; it is given the file, and the folder or file that was named."""
-EXPORTS: Mapping[str, Callable[[Store, Path], Counts]] = {"llama-stack": llama_stack.export}
+EXPORTS: Mapping[str, Callable[[Store, Path], Counts]] = {"llama-stack": llama_stack.export, "zip": zipped.export}
 """How a store is written in each format."""
 
 
@@ -92,13 +92,14 @@ def import_(source: str | os.PathLike[str], store: Store, form: str | None = Non
 
 
 def export(store: Store, folder: str | os.PathLike[str], form: str) -> Counts:
-    """Write the recordings of a store as another recorder's.
+    """Write the recordings of a store as another recorder's, or as a ``.zip``.
 
     Parameters
     ----------
     store : Store
     folder : path
         For llama-stack, the one that has the folders of the tests in it: ``tests/integration`` in its repository.
+        For zip, the file.
     form : str
         One of `EXPORTS`.
 

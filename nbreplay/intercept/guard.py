@@ -15,9 +15,9 @@ import socket
 import sys
 from typing import Any
 
-from nbreplay.core import active, environment
+from nbreplay.core import active, environment, fetch
 from nbreplay.core.config import Mode
-from nbreplay.core.hosts import host_matches
+from nbreplay.core.hosts import host_matches, is_loopback
 from nbreplay.core.session import Session
 from nbreplay.errors import NetworkBlocked
 
@@ -94,7 +94,7 @@ def _check(host: str, port: Any) -> None:
         return
     if host_matches(host, session.options.allow) or host_matches(f"{host}:{port}", session.options.allow):
         return
-    if _resolves_to_allowed(session, host, port) or (_is_loopback(host) and _listens_here(port)):
+    if _resolves_to_allowed(session, host, port) or (is_loopback(host) and _listens_here(port)):
         return
     _refuse(session, host, port)
 
@@ -115,7 +115,7 @@ def _resolves_to_allowed(session: Session, host: str, port: Any) -> bool:
         name, _, given = item.rpartition(":") if item.rpartition(":")[2].isdigit() else (item, "", "")
         if given and str(port) != given:
             continue
-        if _is_loopback(host):
+        if is_loopback(host):
             if name == "localhost":
                 return True
             continue
@@ -136,15 +136,6 @@ def _is_local_name(name: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
-
-
 def _listens_here(port: Any) -> bool:
     """Tell whether this very process listens on a port, as a test's server or an event loop's own pair does."""
     for item in gc.get_objects():
@@ -154,3 +145,7 @@ def _listens_here(port: Any) -> bool:
                 if item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and item.getsockname()[1] == port:
                     return True
     return False
+
+
+# A store is fetched because it was named, also while another session replays; and that is no call of anybody's.
+fetch.let_out_by(permitted)

@@ -67,8 +67,8 @@ def session(
     Parameters
     ----------
     store : path, optional
-        The folder of recordings. Where none is named: ``NBREPLAY_STORE``, else the project's, else the nearest
-        folder ``recordings``, else a new one.
+        The folder of recordings; or a ``.zip`` of one, or its https address, which are only replayed. Where none
+        is named: ``NBREPLAY_STORE``, else the project's, else the nearest folder ``recordings``, else a new one.
     mode : {"auto", "replay", "record", "off"}, optional
         ``auto`` (the default) replays what is recorded and records what is missing. ``NBREPLAY_MODE`` overrides it.
     speed : float, optional
@@ -91,7 +91,7 @@ def session(
     OptionError
         For an unknown mode or an option of the wrong type.
     StoreError
-        Where the store is no folder.
+        Where the store is no folder, and no zip of one that can be had.
     """
     return opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only, allow=allow)
 

@@ -42,7 +42,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "word", nargs="?", metavar="MODE", help="on (= auto), auto, record, replay or off; or last, diff"
     )
-    parser.add_argument("store", nargs="?", metavar="STORE", help="the folder of recordings")
+    parser.add_argument("store", nargs="?", metavar="STORE", help="the folder of recordings, a .zip of it, or its URL")
     parser.add_argument("--speed", metavar="N", help="replay at the recorded pace times N; at once, if not given")
     parser.add_argument(
         "--view", choices=VIEWS, help="what to show below a cell: badge (one line), stream (a card a call), off"

@@ -39,7 +39,7 @@ class ReplayMagics(Magics):
     """The magics; ``%config ReplayMagics`` shows the defaults that can be set."""
 
     view = Enum(VIEWS, default_value="badge", help="What is shown below a cell that made calls.").tag(config=True)
-    store = Unicode("", help="The folder of recordings, where none is named.").tag(config=True)
+    store = Unicode("", help="The folder of recordings (or a .zip, or its URL) where none is named.").tag(config=True)
     speed = Float(None, allow_none=True, help="Replay at the recorded pace times this.").tag(config=True)
     ignore = List(Unicode(), help="Fields of requests that do not count.").tag(config=True)
     mask = List(Unicode(), help="Regular expressions; what they match in requests does not count.").tag(config=True)
@@ -137,9 +137,10 @@ class ReplayMagics(Magics):
         mode = directive.mode or (self.base.options.mode if self.base else None)
         here = None
         if self.base is not None:
-            path, identity = self.base.store.path, self.base.store.identity
+            kept = self.base.store
             # A relative path means another folder once the working directory has changed.
-            here = str(path) if os.path.join(os.path.abspath(path), "") == identity else identity
+            same = os.path.join(os.path.abspath(kept.path), "") == kept.identity
+            here = kept.archive.source if kept.archive else str(kept.path) if same else kept.identity
         store = directive.store or (here if self._said.store else None) or self.store or here
         return switch.opened(store, log=self.log, mode=mode, **given)
 
@@ -162,7 +163,7 @@ class ReplayMagics(Magics):
         if view == "off" and not any(item.outcome in TROUBLE for item in made):
             return
         mode = session.mode.value if session else "off"
-        store = str(session.store.path) if session else made[-1].store
+        store = session.store.shown if session else made[-1].store
         if view == "stream" and not seen:
             showing.show(made, self.shell, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""

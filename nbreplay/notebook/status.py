@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode
+from nbreplay.core.fetch import is_url
 from nbreplay.core.log import Log
 from nbreplay.core.session import Session
 from nbreplay.intercept import guard, hooks, keys
@@ -18,6 +19,8 @@ __all__ = ["overview", "short", "switched"]
 
 def short(path: str | os.PathLike[str]) -> str:
     """Return a path as it is shortest to read: from the working directory, from home, or whole."""
+    if is_url(path):
+        return str(path)
     given = Path(path)
     try:
         relative = os.path.relpath(given)
@@ -49,13 +52,18 @@ def switched(session: Session | None) -> str:
         Mode.RECORD: "records",
         Mode.OFF: "is off: calls go out, and nothing is recorded",
     }[mode]
-    lines = [f"nbreplay {does} · {short(session.store.path)}"]
-    if forced_mode() is not None and forced_mode() is not session.options.mode:
-        lines.append(f"(NBREPLAY_MODE={mode.value} goes before the mode asked for, {session.options.mode.value})")
+    lines = [f"nbreplay {does} · {_store(session)}"]
+    forced = forced_mode()
+    if forced is not None and forced is not session.options.mode:
+        lines.append(f"(NBREPLAY_MODE={forced.value} goes before the mode asked for, {session.options.mode.value})")
     if mode is Mode.REPLAY and not session.store.path.exists():
         lines.append(f"⚠ {session.store.path} does not exist, so every call will be missing")
     lines += [f"⚠ {text}" for text in warnings_()]
     return plain("\n".join(lines))
+
+
+def _store(session: Session) -> str:
+    return short(session.store.shown) + (" (read-only)" if session.store.archive else "")
 
 
 def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
@@ -67,7 +75,7 @@ def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
         rows.append(("mode", "off"))
     else:
         mode = session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else "")
-        rows += [("mode", mode), ("store", f"{short(session.store.path)}, {len(session.store.names())} recordings")]
+        rows += [("mode", mode), ("store", f"{_store(session)}, {len(session.store.names())} recordings")]
         options = session.options
         if options.speed:
             rows.append(("speed", f"{options.speed:g} × recorded"))

@@ -104,6 +104,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _trim(given: argparse.Namespace) -> int:
+    from nbreplay.core.archive import is_archive
     from nbreplay.core.store import Store
     from nbreplay.core.trim import remove, unused
     from nbreplay.testing.report import print_results
@@ -126,6 +127,8 @@ def _trim(given: argparse.Namespace) -> int:
             used.setdefault(store, set()).update(names)
     rows = []
     for store, asked in sorted(used.items()):
+        if is_archive(store):
+            raise OptionError(f"{store} is a zip, and nothing is taken out of it: unzip it, and name the folder")
         left = unused(Store(store), asked)
         removed = remove(Store(store), left) if given.yes else []
         rows.append({"store": store, "used": len(asked), "unused": left, "removed": removed})

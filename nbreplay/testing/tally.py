@@ -107,12 +107,15 @@ class Tally:
         terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
 
     def _unused(self) -> dict[str, list[str]]:
+        from nbreplay.core.archive import is_archive
         from nbreplay.core.store import Store
         from nbreplay.core.trim import unused
         from nbreplay.errors import StoreError
 
         found = {}
         for store, names in sorted(self._used.items()):
+            if is_archive(store):
+                continue  # nobody can take out of it what nothing asks for
             # A test may have taken it away, or made a file of it.
             with contextlib.suppress(StoreError):
                 if left := unused(Store(store), names):

@@ -13,6 +13,7 @@ import pytest
 
 from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, mode_of_run
+from nbreplay.core.fetch import is_url
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.switch import opened
 from nbreplay.testing.report import told as lines
@@ -45,7 +46,9 @@ class Watch:
         given["mode"] = (forced or Mode.of(given.get("mode") or Mode.REPLAY)).value
         store = given.pop("store", None)
         folder = item.path.parent
-        self.session = opened(None if store is None else folder / Path(store).expanduser(), folder=folder, **given)
+        if store is not None and not is_url(store):
+            store = folder / Path(store).expanduser()
+        self.session = opened(store, folder=folder, **given)
         self._before: dict[logs.Log, int] = {}
         self._made: list[logs.Log] = []
         self._told: set[str] = set()

@@ -1,0 +1,99 @@
+"""Writing a store as one ``.zip``, which is a store itself; the same recordings give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+from nbreplay.core.archive import MEMBER, unpack
+from nbreplay.core.blob import blob_name
+from nbreplay.core.store import Store
+from nbreplay.errors import RecordingFormatError, StoreError
+from nbreplay.formats.gathering import Counts
+
+__all__ = ["export"]
+
+_PIECE = 1 << 16
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+
+
+def export(store: Store, path: str | os.PathLike[str]) -> Counts:
+    """Write the recordings of a store and the files beside them into a ``.zip``, all at its root.
+
+    Parameters
+    ----------
+    store : Store
+    path : path
+        Ends in ``.zip``; nothing is written over another file.
+
+    Returns
+    -------
+    Counts
+        What cannot be read is left out, and said.
+
+    Raises
+    ------
+    StoreError
+        Where there is nothing to write, or it cannot be written, or would not be read.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".zip":
+        raise StoreError(f"{target} is no name for a zip, by which a store is known as one: name a file.zip")
+    names: list[str] = []
+    left_out: list[str] = []
+    takes = 0
+    for name, recording in store.recordings():
+        if isinstance(recording, RecordingFormatError):
+            left_out.append(str(recording))
+        else:
+            names.append(name)
+            takes += len(recording.takes)
+    if not names:
+        raise StoreError(f"{store.shown} has no recordings that can be written: name another store")
+    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        left_out += _write(half, store, names)
+        with tempfile.TemporaryDirectory(prefix="nbreplay-") as folder:
+            unpack(str(half), folder, str(target))  # what is not read again is not given out
+        known = target.exists()
+        if known and (target.is_dir() or _digest(target) != _digest(half)):
+            raise StoreError(f"{target} is there already, and is another: move it away, or name another file")
+        os.replace(half, target)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror or error}. Name another file") from error
+    finally:
+        half.unlink(missing_ok=True)
+    return Counts(0 if known else takes, takes if known else 0, len(names), tuple(left_out))
+
+
+def _write(half: Path, store: Store, names: list[str]) -> list[str]:
+    """Write the files, and return why some that lie beside recordings are left out."""
+    left_out = []
+    beside = [name for name in os.listdir(store.path) if MEMBER.fullmatch(name) and not name.endswith(".json")]
+    with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name in sorted([*names, *beside]):
+            source = store.path / name
+            if name in beside and blob_name(_hash(source)) != name:
+                told = os.path.join(store.name, name)
+                left_out.append(f"{told} cannot be written: its bytes are not those that its name tells. Restore it")
+                continue
+            member = zipfile.ZipInfo(name, _EARLIEST)
+            member.compress_type, member.create_system = zipfile.ZIP_DEFLATED, 3
+            member.external_attr = 0o100644 << 16
+            with open(source, "rb") as file, zipped.open(member, "w") as into:
+                while piece := file.read(_PIECE):
+                    into.write(piece)
+    return left_out
+
+
+def _hash(path: Path) -> hashlib._Hash:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+def _digest(path: Path) -> str:
+    return _hash(path).hexdigest()
