@@ -478,3 +478,71 @@ def test_with_xdist(run: Run, pytester: pytest.Pytester) -> None:
     assert " unused" not in text(run("--nbreplay", "-n2", "-k", "not never and not a.ipynb"))
     result = run("--nbreplay", "-n2", "-v")
     assert sorted(re.findall(r"PASSED (\S+)", text(result)))[:2] == ["a.ipynb", "b.ipynb"]
+
+
+def test_cells_as_tests(run: Run, pytester: pytest.Pytester) -> None:
+    """Each says what is its own; the last answers for what belongs to none; those that were not reached are skipped."""
+    recorded(pytester.path / "recordings", "hello")
+    thread = "import threading\ndef late():\n    try:\n        ask('late')\n    except BaseException: pass"
+    notebook(pytester.path / "a.ipynb", ASK, "ask()", "# skipped", "print('last')", tags=("skip",))
+    notebook(pytester.path / "b.ipynb", ASK, "ask('new')", "ask()", f"{thread}\nlate()")
+    result = run("--nbreplay", "--nbreplay-cells", "-v", "-rs", "--durations=0")
+    result.assert_outcomes(passed=4, failed=1, skipped=3)
+    said = text(result)
+    assert "a.ipynb::2: ask() PASSED" in said
+    assert "b.ipynb::2: ask('new') FAILED" in said
+    assert 'asked    chat test · "new"' in said
+    assert "it was not reached: the notebook had failed before" in said
+    assert "nbreplay: 1 replayed, 0 recorded, 1 missing" in said
+    one = run("--nbreplay", "--nbreplay-cells", "b.ipynb::1: import os, " + ASK.split(", ", 1)[1].split("\n")[0])
+    one.assert_outcomes(passed=1)
+    assert gone(pytester.path)
+    refused = run("--nbreplay-cells")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "which --nbreplay collects: give both" in text(refused)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
+def test_the_cells_of_a_notebook_stay_on_one_worker(run: Run, pytester: pytest.Pytester) -> None:
+    for name in "abcd":
+        notebook(pytester.path / f"{name}.ipynb", ASK, "x = 1", "x += 1", "print(x)")
+    result = run("--nbreplay", "--nbreplay-cells", "-n2", "-v")
+    result.assert_outcomes(passed=16)
+    workers: dict[str, set[str]] = {}
+    for worker, name in re.findall(r"\[(gw\d)\].*PASSED (\w)\.ipynb", text(result)):
+        workers.setdefault(name, set()).add(worker)
+    assert {name: len(found) for name, found in workers.items()} == dict.fromkeys("abcd", 1)
+    assert len((pytester.path / "kernels").read_text().split()) == 4, "each was run once"
+
+
+def test_durations_are_the_notebooks_own(run: Run, pytester: pytest.Pytester) -> None:
+    """Not how long they were waited for: they run at the same time."""
+    for name in "ab":
+        notebook(pytester.path / f"{name}.ipynb", "import time\ntime.sleep(2)")
+    result = run("--nbreplay", "--durations=2")
+    result.assert_outcomes(passed=2)
+    slow = [float(seconds) for seconds in re.findall(r"([\d.]+)s call", text(result))]
+    assert len(slow) == 2
+    assert min(slow) >= 2
+
+
+def test_outputs_are_compared(run: Run, pytester: pytest.Pytester) -> None:
+    path = notebook(pytester.path / "one.ipynb", "print('one')")
+    run("--nbreplay", "--nbreplay-update").assert_outcomes(passed=1)
+    path.write_text(path.read_text().replace('"one\\n"', '"two\\n"'))
+    result = run("--nbreplay", "--color=no")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["cell 1 (print('one')):", "*- two", "*+ one", "*--nbreplay-update*"])
+    assert "\x1b[32m+ one" in text(run("--nbreplay", "--color=yes"))
+    run("--nbreplay", "--nbreplay-no-compare").assert_outcomes(passed=1)
+
+
+def test_trimming(run: Run, pytester: pytest.Pytester) -> None:
+    recorded(pytester.path / "recordings", "hello", "never")
+    notebook(pytester.path / "one.ipynb", ASK, "ask()")
+    assert "nothing trimmed" in text(run("--nbreplay", "--nbreplay-trim", "one.ipynb"))
+    assert len(list(Path("recordings").glob("chat-*"))) == 2
+    result = run("--nbreplay", "--nbreplay-trim")
+    result.stdout.fnmatch_lines(["nbreplay: 1 files removed from recordings"])
+    assert len(list(Path("recordings").glob("chat-*"))) == 1
+    run("--nbreplay").assert_outcomes(passed=1)
