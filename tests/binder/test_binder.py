@@ -116,6 +116,7 @@ def test_what_is_not_recorded_says_so_though_the_notebook_says_on(built: Built) 
     (built.repository / "unrecorded.ipy").write_text(UNRECORDED, "utf-8")
     done = built.run("ipython", "--colors=NoColor", "../unrecorded.ipy", folder="notebooks")
     assert "RecordingMissing" in done.stdout
+    assert "recordings (replay)" in done.stdout  # without binder/start it would be auto: a key would send it
 
 
 def test_repo2docker_chooses_its_python_build_pack_and_binders_files(
