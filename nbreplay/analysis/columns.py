@@ -5,12 +5,13 @@ Times are seconds, absent (NA) where nobody recorded them. Imports no pandas.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "CHUNKS",
     "COMPARED",
     "FRAMES",
+    "GROUPED",
     "INTERACTIONS",
     "MESSAGES",
     "OPERATIONS",
@@ -19,6 +20,7 @@ __all__ = [
     "TOOL_CALLS",
     "UNREAD",
     "Column",
+    "grouped",
 ]
 
 
@@ -189,3 +191,11 @@ OPERATIONS = {
     "tool": "execute_tool",
 }
 """From our kinds to OpenTelemetry's operations; those that are not here are called the same."""
+
+GROUPED = "by "
+"""Stands before the name of a column that a frame was given to be grouped by: it may have one of that name itself."""
+
+
+def grouped(frame: Any, name: str) -> str:
+    """Return the column of a frame that holds what it is to be grouped by under a name."""
+    return GROUPED + name if GROUPED + name in frame.columns else name

@@ -99,9 +99,7 @@ class Comparison:
         show_pairs(self.sides, len(self), repr(self))
 
 
-def _interaction(row: Row | None) -> Interaction | None:
-    if row is None:
-        return None
+def _interaction(row: Row) -> Interaction:
     return Interaction(row.request, row.take, row.outcome or ("replayed" if row.take else "missing"), host=row.host)
 
 

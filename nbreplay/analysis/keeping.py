@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -91,11 +91,12 @@ class Keeping:
         self._names = [names[place] for place in order]
         self._whole = not self._told and len(places) == len(self._before)
 
-    def row(self, interaction: str) -> Row | None:
-        """Return what a row is made of, read anew; None where it is there no longer."""
+    def found(self, interaction: str) -> Iterator[Row]:
+        """Yield rows, read anew: those of the file that held an interaction first, for it may be in another now."""
         name = self._names[self.interactions.index(interaction)]
-        found, _ = read_store(self._store, [name])
-        return next((row for row in found if row.interaction == interaction), None)
+        for names in ([name], self._store.names()):
+            found, _ = read_store(self._store, names)
+            yield from found
 
     def frame(self) -> pd.DataFrame:
         """Return `interactions`."""

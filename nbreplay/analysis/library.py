@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
@@ -22,10 +22,7 @@ from nbreplay.analysis.links import fact, tool_calls
 from nbreplay.analysis.metrics import linked
 from nbreplay.analysis.sources import Row, Source, Trouble, own_store, read
 from nbreplay.core.session import Session
-from nbreplay.errors import OptionError, RecordingFormatError
-
-if TYPE_CHECKING:
-    pass
+from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 
 __all__ = ["Library", "load", "refused"]
 
@@ -43,7 +40,6 @@ def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool 
     cache : bool
         Whether the frames of a store are kept beside it, where pyarrow is installed, so that only files that have
         changed are read the next time. They are in its folder ``.nbreplay/frames``, and may be deleted.
-
     engine : {"pandas", "dask"}
         With dask, which is an extra, the frames are dask frames, of one store or one export.
 
@@ -127,11 +123,25 @@ class Library:
             return self._dataset.count
         return len(self._told if self._keeping is None else self._keeping.interactions)
 
-    def row(self, interaction: str) -> Row | None:
-        """Return what the row of an interaction is made of; None where its file is there no longer."""
-        if self._keeping is not None:
-            return self._keeping.row(interaction)
-        return next((told.row for told in self._told if told.row.interaction == interaction), None)
+    def row(self, interaction: str) -> Row:
+        """Return what the row of an interaction is made of.
+
+        Raises
+        ------
+        OptionError
+            Where frames were exported: they hold no answers.
+        StoreError
+            Where its file is there no longer.
+        """
+        if self._dataset is not None:
+            raise OptionError(
+                "an export holds frames, and no answers to be shown: load the store it was made of"
+            )
+        rows = self._keeping.found(interaction) if self._keeping is not None else (told.row for told in self._told)
+        row = next((row for row in rows if row.interaction == interaction), None)
+        if row is None:
+            raise StoreError(f"{interaction} is no longer where it was loaded from: load it again")
+        return row
 
     @cached_property
     def interactions(self) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from nbreplay.analysis.columns import OPERATIONS, OTEL
+from nbreplay.analysis.columns import GROUPED, OPERATIONS, OTEL, grouped
 from nbreplay.analysis.plots import Plots
 from nbreplay.analysis.prices import costs
 from nbreplay.errors import OptionError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Linked", "Metrics", "linked"]
 
-_KEY = "by "
 By = str | Sequence[str] | None
 
 
@@ -226,12 +225,12 @@ class Metrics:
                 continue
             if frame is not own or column not in frame.columns:
                 told = interactions[column].reindex(frame.interaction.astype(object))
-                frame = frame.assign(**{_KEY + column: told.array})
+                frame = frame.assign(**{GROUPED + column: told.array})
         return frame
 
     @staticmethod
     def _groups(frame: pd.DataFrame, by: By) -> Any:
-        wanted = [key(frame, name) for name in _listed(by)]
+        wanted = [grouped(frame, name) for name in _listed(by)]
         lacking = [name for name in wanted if name not in frame.columns]
         if lacking:
             raise OptionError(f"there is no column {', '.join(map(repr, lacking))} to group by")
@@ -244,11 +243,6 @@ class Metrics:
         if by is not None:
             made.index.names = _listed(by)
         return made
-
-
-def key(frame: pd.DataFrame, name: str) -> str:
-    """Return the column that holds what `name` means, in a frame that `Metrics.others` made."""
-    return _KEY + name if _KEY + name in frame.columns else name
 
 
 def _listed(by: By) -> list[str]:

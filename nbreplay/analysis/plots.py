@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
+from nbreplay.analysis import columns
 from nbreplay.errors import OptionError
 
 __all__ = ["Plots"]
@@ -14,7 +15,6 @@ __all__ = ["Plots"]
 # Of equal lightness, told apart by the colour-blind, and clear on white as on black.
 _COLOURS = ("#3b82c4", "#d97706", "#2a9d6f", "#c2528b", "#8b7bd8", "#808080")
 _GREY = "#808890"
-_KEY = "by "  # as `Metrics.others` marks what is grouped by
 
 
 class Plots:
@@ -47,7 +47,7 @@ class Plots:
         rows = rows[(rows.chunk > 0) & rows.gap_s.notna()]
         ax = _axes(ax, "Gaps between chunks", "seconds, at most", "share of gaps")
         drawn = False
-        for place, (name, group) in enumerate(_grouped(rows, _KEY + by if _KEY + by in rows.columns else by)):
+        for place, (name, group) in enumerate(_grouped(rows, columns.grouped(rows, by))):
             values = group.gap_s.astype(float).sort_values().clip(lower=0.0005)
             shares = [(number + 1) / len(values) for number in range(len(values))]
             ax.step(

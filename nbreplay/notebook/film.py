@@ -13,13 +13,14 @@ from nbreplay.core.fold import last_user_text
 from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Interaction
 from nbreplay.core.pieces import values
+from nbreplay.core.request import Request
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.core.tool_takes import tool_error, tool_value
 from nbreplay.notebook.reel import Beat, Reel, Result, Track
 from nbreplay.notebook.texts import clip, plain, seconds
 
-__all__ = ["RESULT", "WORDS", "Film", "Reeled", "film", "reeled"]
+__all__ = ["RESULT", "WORDS", "Film", "Reeled", "asked_of", "film", "reeled"]
 
 WORDS = {
     "replayed": "REPLAY",
@@ -184,7 +185,7 @@ def film(
     """
     request, take = item.request, item.take
     own = "" if request is None else f"{request.kind}-{item.key.partition(':')[2][:16]}"
-    asked = "" if request is None else clip(plain(last_user_text(request)), _ASKED)
+    asked = asked_of(request)
     note = clip(plain(item.note), _NOTE)
     if take is None:
         title = plain((request.model if request else "") or item.host)
@@ -214,6 +215,12 @@ def film(
         duration_s=take.duration_s,
         depth=depth,
     )
+
+
+def asked_of(request: Request | None) -> str:
+    """Return what a request asked last, as it is shown."""
+    # Clipped first: a text may be megabytes, and each character would be looked at.
+    return "" if request is None else plain(clip(last_user_text(request), _ASKED))
 
 
 def _tool_track(item: Interaction, take: Take) -> Track:

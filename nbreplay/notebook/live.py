@@ -12,17 +12,16 @@ from typing import Any, Protocol
 
 from nbreplay.core import active
 from nbreplay.core import log as logs
-from nbreplay.core.fold import last_user_text
 from nbreplay.core.following import Following
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.notebook.costs import estimate
-from nbreplay.notebook.film import WORDS, Film, Reeled
+from nbreplay.notebook.film import WORDS, Film, Reeled, asked_of
 from nbreplay.notebook.loop import films_of
 from nbreplay.notebook.reel import Beat, Reel
 from nbreplay.notebook.render import MANY
-from nbreplay.notebook.texts import clip, plain
+from nbreplay.notebook.texts import plain
 
 __all__ = ["PACE", "Live", "Screen", "careful"]
 
@@ -52,7 +51,7 @@ class Screen(Protocol):
         """Show how all of it ended, for good; words and costs, one a film, are for now only."""
 
 
-class _Following:
+class _UnderWay:
     """A call whose answer comes."""
 
     def __init__(self, recorder: Recorder) -> None:
@@ -62,13 +61,13 @@ class _Following:
         self._beats: list[Beat] = []
         self._sizes: list[int] = []  # of each chunk, how many beats it brought
         self._size = 0  # characters so far
+        self._asked = asked_of(recorder.request)
         self._heard = False  # whether all that came before has been heard, as far as one can tell
 
     def state(self) -> dict[str, Any]:
         """Return what is known before the answer is there."""
         request = self.recorder.request
-        asked = clip(plain(last_user_text(request)), 2_000)
-        return {"title": plain(request.model or self.recorder.call.host), "asked": asked, "busy": True}
+        return {"title": plain(request.model or self.recorder.call.host), "asked": self._asked, "busy": True}
 
     def come(self, early: bool) -> dict[str, Any] | None:
         """Return what has come since this was asked last, as a `Screen` is told it."""
@@ -133,8 +132,8 @@ class Live:
         self._make, self._speed = screen, speed
         self._screen: Screen | None = None
         self._places: list[tuple[logs.Log, int]] = []
-        self._open: dict[str, _Following] = {}
-        self._followed: list[_Following] = []
+        self._open: dict[str, _UnderWay] = {}
+        self._followed: list[_UnderWay] = []
         self._sent: dict[str, dict[str, Any]] = {}
         self._ended = 0
         self._began = 0.0
@@ -182,7 +181,7 @@ class Live:
             own, recorder, item = f"{log.number}.{place}", _recorder(log, place), log.at(place)
             if recorder is not None:
                 if own not in self._open:
-                    self._open[own] = _Following(recorder)
+                    self._open[own] = _UnderWay(recorder)
                 states[own] = self._open[own].state()
             elif item is not None:
                 one = self._open.pop(own, None)

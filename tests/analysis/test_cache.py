@@ -17,7 +17,7 @@ from nbreplay.analysis import cache, columns
 from nbreplay.core.store import Store
 from tests.analysis.making import lib, put, streamed
 
-pytest.importorskip("pyarrow")
+pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
 OWN = Path(__file__).parents[2] / "recordings"
 NAMES = tuple(columns.FRAMES)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import nbreplay
 from nbreplay.analysis.library import Library
 from nbreplay.core.fold import fold
+from nbreplay.errors import OptionError, StoreError
 from tests.analysis.making import lib, rows, streamed
 
 EMBEDDING = {"kind": "embedding", "endpoint": "embeddings"}
@@ -186,3 +188,19 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
     with pytest.raises(nbreplay.OptionError, match=r"rows of lib\.interactions"):
         nbreplay.compare(pd.DataFrame({"a": [1]}), tmp_path)
     assert isinstance(nbreplay.load(tmp_path), Library)
+
+
+def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
+    """A file that is gone since, and frames that were exported, are no answer that is not there."""
+    store = tmp_path / "store"
+    shutil.copytree(OWN, store, ignore=shutil.ignore_patterns(".nbreplay"))
+    made = nbreplay.compare(store, store)
+    assert all(one is not None and other is not None for one, other in made.sides)
+    for path in store.glob("chat-*"):
+        path.unlink()
+    with pytest.raises(StoreError, match="is no longer where it was loaded from: load it again"):
+        list(nbreplay.compare(made.libraries[0], OWN).sides)
+    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    nbreplay.load(OWN).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(OptionError, match="an export holds frames, and no answers"):
+        list(nbreplay.compare(tmp_path / "x.parquet", OWN).sides)

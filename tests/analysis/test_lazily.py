@@ -11,7 +11,7 @@ import pytest
 import nbreplay
 from nbreplay.analysis import columns, lazily
 
-pytest.importorskip("dask.dataframe")
+pytest.importorskip("dask.dataframe", reason="pip install -e '.[dask]'")
 OWN = Path(__file__).parents[2] / "recordings"
 
 

@@ -127,7 +127,7 @@ def version_of(library: str) -> str:
 
 def complaints(library: str) -> list[str]:
     """Say what is not as expected in a library."""
-    module, found = pytest.importorskip(library), []
+    module, found = pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'"), []
     for _, path, expected in (entry for entry in CONTRACT if entry[0] == library):
         what = f"{library} {version_of(library)}: {path}"
         try:
@@ -147,7 +147,7 @@ def test_the_library_has_what_is_hooked(library: str) -> None:
 
 @pytest.mark.parametrize("library", sorted(switch._LIBRARIES))
 def test_the_interceptor_takes_the_library(library: str) -> None:
-    module = pytest.importorskip(library)
+    module = pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'")
     switch._LIBRARIES[library](module)()
 
 
@@ -167,7 +167,7 @@ def test_a_library_that_has_changed_is_named_with_its_version(monkeypatch: pytes
 
 @pytest.mark.parametrize("library", ["agents", "langchain_core.tools.base", "mcp", "pydantic_ai"])
 def test_a_library_that_is_imported_under_a_session_is_hooked(library: str, tmp_path: Path) -> None:
-    pytest.importorskip(library)
+    pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'")
     program = f"""
 import sys
 import nbreplay as nr
