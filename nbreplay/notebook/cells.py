@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from nbreplay.notebook.line import Directive, cleaned, parse_cell
 from nbreplay.notebook.live import Live
 
 __all__ = ["TROUBLE", "Cells", "Running"]
+
+# VS Code tells an address of its own instead, with the path of the file, which no other run of the cell would have.
+_CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 TROUBLE = ("missing", "blocked", "unsaved")
 """Outcomes that are told whatever swallowed the exception."""
@@ -127,7 +131,8 @@ class Cells:
         above = self._running[-1] if self._running and self._running[-1].message == message else None
         if above is None:
             source = directive.source if directive else "".join(cleaned(raw)).strip()
-            run = Run(Cell(cell_id, number, source))
+            own = cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None
+            run = Run(Cell(own, number, source))
             active.enter_run(run)
         else:
             run = above.run

@@ -72,6 +72,17 @@ def test_a_cell_that_was_changed_keeps_its_takes_by_its_id(kernel: Kernel) -> No
     assert kernel.run("ask()", "two").result == mine, "by its id, whatever its source"
 
 
+@pytest.mark.parametrize("told", ["vscode-notebook-cell:/home/me/secret/a.ipynb#W0sZmlsZQ%3D%3D", "x" * 65, "a b"])
+def test_what_is_no_cell_id_is_not_taken_for_one(kernel: Kernel, tmp_path: Path, told: str) -> None:
+    """What another front end says is neither kept nor needed: the cell is known by its source."""
+    kernel.run("%replay record kept")
+    kernel.run("ask()", "first-cell")
+    second = kernel.run("y = 2\nask()", told).result
+    assert [take["cell"].get("id") for take in takes(tmp_path)] == ["first-cell", None]
+    kernel.run("%replay replay")
+    assert kernel.run("y = 2\nask()", "another").result == second
+
+
 def test_record_replaces_a_cells_own(kernel: Kernel, tmp_path: Path, ids: tuple[str | None, str | None]) -> None:
     kernel.run("%replay record kept")
     kernel.run(THREE, ids[0])
