@@ -134,9 +134,7 @@ class Library:
             Where its file is there no longer.
         """
         if self._dataset is not None:
-            raise OptionError(
-                "an export holds frames, and no answers to be shown: load the store it was made of"
-            )
+            raise OptionError("an export holds frames, and no answers to be shown: load the store it was made of")
         rows = self._keeping.found(interaction) if self._keeping is not None else (told.row for told in self._told)
         row = next((row for row in rows if row.interaction == interaction), None)
         if row is None:

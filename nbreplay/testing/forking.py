@@ -10,6 +10,7 @@ whoever started it has ended: so do the kernels, and it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -220,6 +221,13 @@ def _be(request: dict[str, Any]) -> None:
     ]
 
     kernelapp.launch_new_instance()
+    # As the processes of multiprocessing end. Taking apart all that was imported takes longer than a small notebook.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

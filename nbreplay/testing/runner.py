@@ -25,7 +25,7 @@ from nbreplay.testing.imports import imported
 from nbreplay.testing.kernels import Kernel, kernel
 from nbreplay.testing.outputs import compare
 from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
-from nbreplay.testing.sanitise import Rules, rules_for
+from nbreplay.testing.sanitise import rules_for
 from nbreplay.testing.tags import may_raise, skipped, tags
 from nbreplay.testing.tags import wanted as wanted_of
 from nbreplay.testing.warm import Warm, possible
@@ -153,8 +153,7 @@ async def _run(
     path: Path, wanted: Wanted, on_cell: Callable[[int, int], None] | None = None, warm: Warm | None = None
 ) -> Result:
     notebook = read(path)
-    rules = rules_for(path.parent) if _compared(wanted) else None
-    stored = copy.deepcopy(notebook) if rules else None
+    stored = copy.deepcopy(notebook) if _compared(wanted) else None
     for cell in notebook.cells:
         if cell.cell_type == "code" and not skipped(cell):
             cell.outputs, cell.execution_count = [], None
@@ -173,8 +172,8 @@ async def _run(
     strip(notebook)
     calls = [Call(**item) for item in report["calls"]]
     failures += _verdict(notebook, calls, cells, failures)
-    if rules:
-        failures += _differences(stored, notebook, rules, cells)
+    if stored is not None:
+        failures += _differences(stored, notebook, path.parent, cells)
     return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started)
 
 
@@ -221,8 +220,14 @@ def _compared(wanted: Wanted) -> bool:
     return wanted.mode is Mode.REPLAY if wanted.compare is None else wanted.compare
 
 
-def _differences(stored: Any, notebook: Any, rules: Rules, cells: list[CellRun]) -> list[Failure]:
+def _differences(stored: Any, notebook: Any, folder: Path, cells: list[CellRun]) -> list[Failure]:
     ran = {cell.index for cell in cells if cell.status == "ok"}
+    if not ran:
+        return []
+    try:
+        rules = rules_for(folder)
+    except NbreplayError as error:
+        return [Failure(str(error))]
     found = [difference for difference in compare(stored, notebook, rules) if difference.index in ran]
     return [Failure(shown(difference, colour=False), difference.index, difference) for difference in found]
 

@@ -211,3 +211,21 @@ def test_without_the_process_they_are_started_the_ordinary_way(tmp_path: Path, m
     monkeypatch.setattr(warm.subprocess, "Popen", broken)  # type: ignore[attr-defined]
     paths = [notebook(tmp_path / f"{name}.ipynb", "import os\nprint(os.getppid())") for name in "ab"]
     assert [printed(result) for result in run_all(paths, Wanted(), number=2)] == [[str(os.getpid())]] * 2
+
+
+@needs_forks
+def test_what_a_notebook_leaves_for_the_end_is_done(tmp_path: Path) -> None:
+    """Handlers of the exit, threads that nobody has joined, files that are to be flushed."""
+    source = """import atexit, concurrent.futures, tempfile, threading, time, weakref
+atexit.register(lambda: open("handler", "w").close())
+pool = concurrent.futures.ThreadPoolExecutor()
+pool.submit(lambda: (time.sleep(0.2), open("pool", "w").close()))
+threading.Thread(target=lambda: (time.sleep(0.2), open("thread", "w").close())).start()
+folder = tempfile.TemporaryDirectory(dir=".")
+class Thing: pass
+thing = Thing()
+weakref.finalize(thing, lambda: open("finalizer", "w").close())"""
+    paths = [notebook(tmp_path / f"{name}.ipynb", source) for name in "ab"]
+    assert [result.errors for result in run_all(paths, Wanted(), number=1)] == [[], []]
+    names = {path.name for path in tmp_path.iterdir()} - {"work"}  # where the tests themselves are
+    assert names == {"a.ipynb", "b.ipynb", "handler", "pool", "thread", "finalizer"}
