@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbreplay import verify
-from nbreplay.core.archive import is_archive
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
+from nbreplay.core.places import is_archive
 from nbreplay.core.recording import Recording, parse
 from nbreplay.core.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbreplay.core.archive import is_archive
 from nbreplay.core.config import default_store
 from nbreplay.core.hosts import host_matches, is_private
 from nbreplay.core.normalise import Normaliser, verbatim
+from nbreplay.core.places import is_archive
 from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.redact import PLACEHOLDER, Redactor
 from nbreplay.core.request import Call, request_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbreplay.analysis import progress
-from nbreplay.core.archive import is_archive
+from nbreplay.core.places import is_archive
 from nbreplay.core.recording import file_name
 from nbreplay.core.request import Request
 from nbreplay.core.session import Session

@@ -15,15 +15,16 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nbreplay.core.fetch import fetched, is_url, printable, shown_url, whole_url
+from nbreplay.core.fetch import fetched, printable, shown_url
 from nbreplay.core.files import private_folder, removed
 from nbreplay.core.frozen import frozen
+from nbreplay.core.places import is_url, whole_url
 from nbreplay.errors import StoreError
 
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["MEMBER", "MOST_MEMBERS", "Archive", "is_archive", "opened", "unpack", "unpacked"]
+__all__ = ["MEMBER", "MOST_MEMBERS", "Archive", "opened", "unpack", "unpacked"]
 
 MOST_MEMBERS = 60_000
 MEMBER = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json|blob-[0-9a-f]{32}\.bin")
@@ -60,13 +61,6 @@ class Archive:
     name: str
     shown: str
     folder: str
-
-
-def is_archive(store: object) -> bool:
-    """Tell whether a store is named that is a ``.zip`` or an address, and no folder."""
-    if not isinstance(store, str | os.PathLike):
-        return False
-    return is_url(store) or (os.fspath(store).lower().endswith(".zip") and not Path(store).expanduser().is_dir())
 
 
 def opened(store: str | os.PathLike[str]) -> Archive:

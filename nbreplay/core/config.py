@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nbreplay.core.environment import Known
-from nbreplay.core.fetch import is_url
 from nbreplay.core.frozen import frozen
+from nbreplay.core.places import is_url
 from nbreplay.errors import OptionError
 
 __all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "mode_of_run", "project"]

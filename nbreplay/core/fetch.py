@@ -9,39 +9,21 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from nbreplay.core.files import private_folder, removed
 from nbreplay.core.hosts import is_loopback
+from nbreplay.core.places import way_out
 from nbreplay.errors import StoreError
 
-__all__ = ["fetched", "is_url", "let_out_by", "printable", "shown_url", "whole_url"]
+__all__ = ["fetched", "printable", "shown_url"]
 
 _BYTES = 256 << 20
 _PIECE = 1 << 16
 _SECONDS, _SECONDS_IN_ALL = 30, 600
-_URL = re.compile(r"(https?):/{1,2}(?=[^/])", re.IGNORECASE)
 
 _lock = threading.RLock()
 _zips: dict[str, str] = {}
-_out: list[Callable[[str], AbstractContextManager[object]]] = [nullcontext]
-
-
-def let_out_by(permitted: Callable[[str], AbstractContextManager[object]]) -> None:
-    """Have a zip fetched inside of ``permitted(host)``: a network guard is to let it through."""
-    _out[:] = [permitted]
-
-
-def is_url(store: object) -> bool:
-    """Tell whether a store is named by an address."""
-    return isinstance(store, str | os.PathLike) and _URL.match(os.fspath(store)) is not None
-
-
-def whole_url(store: str | os.PathLike[str]) -> str:
-    """Return an address as it was meant: a Path makes one slash of two."""
-    return _URL.sub(lambda found: f"{found[1].lower()}://", os.fspath(store), count=1)
 
 
 def fetched(url: str) -> str:
@@ -68,7 +50,7 @@ def fetched(url: str) -> str:
         path = os.path.join(folder, "store.zip")
         try:
             host = _checked(url)
-            with _out[0](host):
+            with way_out(host):
                 _download(url, host, path)
         except BaseException as error:
             removed(folder)

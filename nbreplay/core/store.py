@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core import archive
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.files import Writer, content, thread_lock
+from nbreplay.core.places import archive_of
 from nbreplay.core.recording import Recording, file_name, parse, parse_head
 from nbreplay.core.redact import Redactor
 from nbreplay.core.take import Take
@@ -54,7 +54,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self.archive = archive.opened(path) if archive.is_archive(path) else None
+        self.archive = archive_of(path)
         self.path = Path(self.archive.folder if self.archive else path).expanduser()
         self.name = self.archive.name if self.archive else os.path.abspath(self.path)
         self.shown = self.archive.shown if self.archive else str(self.path)

@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Any
 
-from nbreplay.core import active, environment, fetch
+from nbreplay.core import active, environment, places
 from nbreplay.core.config import Mode
 from nbreplay.core.hosts import host_matches, is_loopback
 from nbreplay.core.session import Session
@@ -148,4 +148,4 @@ def _listens_here(port: Any) -> bool:
 
 
 # A store is fetched because it was named, also while another session replays; and that is no call of anybody's.
-fetch.let_out_by(permitted)
+places.let_out_by(permitted)

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode
-from nbreplay.core.fetch import is_url
 from nbreplay.core.log import Log
+from nbreplay.core.places import is_url
 from nbreplay.core.session import Session
 from nbreplay.intercept import guard, hooks, keys
 from nbreplay.notebook.badge import totals

@@ -104,7 +104,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _trim(given: argparse.Namespace) -> int:
-    from nbreplay.core.archive import is_archive
+    from nbreplay.core.places import is_archive
     from nbreplay.core.store import Store
     from nbreplay.core.trim import remove, unused
     from nbreplay.testing.report import print_results

@@ -107,7 +107,7 @@ class Tally:
         terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
 
     def _unused(self) -> dict[str, list[str]]:
-        from nbreplay.core.archive import is_archive
+        from nbreplay.core.places import is_archive
         from nbreplay.core.store import Store
         from nbreplay.core.trim import unused
         from nbreplay.errors import StoreError

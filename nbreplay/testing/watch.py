@@ -13,7 +13,7 @@ import pytest
 
 from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, mode_of_run
-from nbreplay.core.fetch import is_url
+from nbreplay.core.places import is_url
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.switch import opened
 from nbreplay.testing.report import told as lines
