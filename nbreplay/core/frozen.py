@@ -30,10 +30,10 @@ def frozen(kind: type[_Kind]) -> type[_Kind]:
     return made  # type: ignore[no-any-return]
 
 
-def _equal(self: Any, other: object) -> Any:
-    if other.__class__ is not self.__class__:
+def _equal(self: Any, other: Any) -> Any:
+    values = _compared(type(self))  # type: ignore[arg-type]
+    if type(other) is not type(self):
         return NotImplemented
-    values = _compared(type(self))
     return values(self) == values(other)
 
 
