@@ -28,6 +28,11 @@ __all__ = ["Kernel", "kernel"]
 _INSIDE = "__import__('nbreplay.testing.inside', fromlist=['inside']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
+_STARTS = 4
+
+
+class _EndedEarly(RuntimeError):
+    """A kernel has ended before it answered."""
 
 
 class Manager(AsyncKernelManager):
@@ -156,7 +161,7 @@ class Kernel(NotebookClient):
         async with asyncio.timeout(self.startup_timeout):
             while not await self._answers():
                 if not await self._manager.is_alive():
-                    raise RuntimeError("it ended before it answered")
+                    raise _EndedEarly("it ended before it answered")
 
     async def _answers(self) -> bool:
         """Whether the kernel answers, and its outputs arrive: what it has sent before the client listened is lost."""
@@ -217,8 +222,7 @@ async def kernel(
     made.km = made.create_kernel_manager()
     try:
         try:
-            made._manager.use(warm)
-            await made.start(environment)
+            await _started(made, environment, warm)
         except NoSuchKernel as error:
             raise NbreplayError(
                 f"its kernel {name!r} is not installed here: python -m ipykernel install --sys-prefix --name {name} "
@@ -233,3 +237,16 @@ async def kernel(
         raise
     finally:
         await made.stop()
+
+
+async def _started(made: Kernel, environment: dict[str, str], warm: Warm | None) -> None:
+    """Start a kernel, again where another process has taken a port that was free when it was chosen."""
+    for _ in range(_STARTS - 1):
+        made._manager.use(warm)
+        with contextlib.suppress(_EndedEarly):
+            await made.start(environment)
+            return
+        await made.stop()
+        made.km = made.create_kernel_manager()
+    made._manager.use(warm)
+    await made.start(environment)

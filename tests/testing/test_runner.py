@@ -368,3 +368,27 @@ def test_update_of_what_cannot_be_stored(tmp_path: Path) -> None:
     path.write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": []}]}))
     with pytest.raises(NbreplayError, match="format 3"):
         save(path, read(path))
+
+
+@pytest.mark.parametrize(("falls", "passes"), [(2, True), (9, False)])
+def test_a_kernel_that_ends_before_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls: int, passes: bool
+) -> None:
+    """Another process may have taken its port: it is started again, and not for ever."""
+    (tmp_path / "site").mkdir()
+    code = f"""
+import os, sys
+if "-m" in sys.orig_argv and "ipykernel_launcher" in sys.orig_argv:
+    with open({str(tmp_path / "starts")!r}, "a+") as file:
+        print("start", file=file)
+        file.seek(0)
+        if len(file.readlines()) <= {falls}:
+            os._exit(1)
+"""
+    (tmp_path / "site" / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))
+    result = run(notebook(tmp_path / "one.ipynb", "print('here')"))
+    assert result.passed is passes
+    if not passes:
+        assert "it ended before it answered" in result.errors[0]
+    assert len((tmp_path / "starts").read_text().split()) == (3 if passes else 4)
