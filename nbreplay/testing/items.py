@@ -44,15 +44,7 @@ class NotebookFile(pytest.File):
 
 
 class Item(pytest.Item):
-    """A notebook, or a cell of one; it has been run by `nbreplay.testing.worker` when it is its turn.
-
-    Attributes
-    ----------
-    calls : list of Call
-        What it has called.
-    """
-
-    calls: list[Call]
+    """A notebook, or a cell of one; it has been run by `nbreplay.testing.worker` when it is its turn."""
 
     @property
     def ran(self) -> tuple[Result, bool] | None:
@@ -72,7 +64,12 @@ class Item(pytest.Item):
     @property
     def seconds(self) -> float:
         """How long it took."""
-        raise NotImplementedError
+        return self.ran[0].seconds if self.ran else 0.0
+
+    @property
+    def calls(self) -> list[Call]:
+        """What it has called."""
+        return self.ran[0].calls if self.ran else []
 
     def runtest(self) -> None:
         """Wait for what becomes of it, and fail where it has failed."""
@@ -94,7 +91,7 @@ class Item(pytest.Item):
 
     def failures(self, result: Result) -> list[Failure]:
         """Return what failed of it."""
-        raise NotImplementedError
+        return result.failures
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Return what stands above the report. The path alone pytest would take for a dotted name."""
@@ -103,17 +100,6 @@ class Item(pytest.Item):
 
 class NotebookItem(Item):
     """A notebook."""
-
-    @property
-    def calls(self) -> list[Call]:  # type: ignore[override]
-        return self.ran[0].calls if self.ran else []
-
-    @property
-    def seconds(self) -> float:
-        return self.ran[0].seconds if self.ran else 0.0
-
-    def failures(self, result: Result) -> list[Failure]:
-        return result.failures
 
 
 class CellItem(Item):
@@ -135,7 +121,7 @@ class CellItem(Item):
         return next((cell for cell in self.ran[0].cells if cell.index == self.index), None) if self.ran else None
 
     @property
-    def calls(self) -> list[Call]:  # type: ignore[override]
+    def calls(self) -> list[Call]:
         if self.ran is None:
             return []
         result, cell = self.ran[0], self.cell
