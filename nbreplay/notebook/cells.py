@@ -23,13 +23,10 @@ from nbreplay.errors import NbreplayError
 from nbreplay.notebook.line import Directive, cleaned, parse_cell
 from nbreplay.notebook.live import Live
 
-__all__ = ["TROUBLE", "Cells", "Running"]
+__all__ = ["Cells", "Running"]
 
 # VS Code tells an address of its own instead, with the path of the file, which no other run of the cell would have.
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-TROUBLE = ("missing", "blocked", "unsaved")
-"""Outcomes that are told whatever swallowed the exception."""
 
 
 @dataclass(eq=False, slots=True)
@@ -165,7 +162,7 @@ class Cells:
         if not running.nested:
             active.leave_run(running.run)
             self._missed = self.last_miss
-            made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in TROUBLE]
+            made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in logs.FAILURES]
             if made or running.live is not None:
                 self._tell(running, made, session, error)
 

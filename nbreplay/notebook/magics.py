@@ -24,7 +24,7 @@ from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import switch
 from nbreplay.notebook import comms, showing, status
 from nbreplay.notebook.badge import badge
-from nbreplay.notebook.cells import TROUBLE, Cells, Running
+from nbreplay.notebook.cells import Cells, Running
 from nbreplay.notebook.line import HELP, MODES, VIEWS, WORDS, Directive, misplaced, parse_cell, parse_line, transform
 from nbreplay.notebook.live import Live
 
@@ -160,7 +160,7 @@ class ReplayMagics(Magics):
         seen = running.live is not None and running.live.end(made)
         if not made:
             return
-        if view == "off" and not any(item.outcome in TROUBLE for item in made):
+        if view == "off" and not any(item.outcome in logs.FAILURES for item in made):
             return
         mode = session.mode.value if session else "off"
         store = session.store.shown if session else made[-1].store
