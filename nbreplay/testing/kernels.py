@@ -8,11 +8,14 @@ import contextlib
 import json
 import keyword
 import os
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from queue import Empty
 from typing import Any
 
+import zmq
 from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
@@ -29,6 +32,7 @@ _INSIDE = "__import__('nbreplay.testing.inside', fromlist=['inside']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
 _STARTS = 4
+_LONGEST = 90  # characters; the path of a socket may have some hundred
 
 
 class _EndedEarly(RuntimeError):
@@ -56,6 +60,15 @@ class Manager(AsyncKernelManager):
             self.warm = warm
         else:
             del spec.metadata["kernel_provisioner"]
+
+    def keep_to(self, folder: str) -> None:
+        """Talk to the kernel through sockets in a folder, where the system has them: nobody else can take their names.
+
+        A port is found free, let go of, and taken by the kernel later; meanwhile another process may have it.
+        """
+        self.connection_file = os.path.join(folder, "kernel.json")
+        if zmq.has("ipc") and sys.platform != "win32" and len(folder) < _LONGEST:
+            self.transport, self.ip = "ipc", os.path.join(folder, "k")
 
 
 class Kernel(NotebookClient):
@@ -146,6 +159,12 @@ class Kernel(NotebookClient):
             code, silent=True, store_history=False, user_expressions=expressions, output_hook=lambda _: None
         )
 
+    def prepare(self, warm: Warm | None, folder: str) -> None:
+        """Have a manager for a new kernel: forked where that can be, with its files in a folder of its own."""
+        self.km = self.create_kernel_manager()
+        self._manager.use(warm)
+        self._manager.keep_to(folder)
+
     async def start(self, environment: dict[str, str]) -> None:
         """Start the kernel, and wait until it answers.
 
@@ -186,6 +205,8 @@ class Kernel(NotebookClient):
 
     async def stop(self) -> None:
         """End the kernel, if it still runs."""
+        if self.km is None:
+            return
         if self.kc is not None and self.shutdown_kernel == "graceful" and self._manager.warm is not None:
             self._client.shutdown()
             with contextlib.suppress(TimeoutError):
@@ -219,10 +240,10 @@ async def kernel(
         kernel_manager_class=Manager,
     )
     environment = {**os.environ, "NBREPLAY_MODE": mode.value, "NBREPLAY_NOTEBOOK": str(path)}
-    made.km = made.create_kernel_manager()
+    folder = tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True)
     try:
         try:
-            await _started(made, environment, warm)
+            await _started(made, environment, warm, folder.name)
         except NoSuchKernel as error:
             raise NbreplayError(
                 f"its kernel {name!r} is not installed here: python -m ipykernel install --sys-prefix --name {name} "
@@ -237,16 +258,18 @@ async def kernel(
         raise
     finally:
         await made.stop()
+        folder.cleanup()
 
 
-async def _started(made: Kernel, environment: dict[str, str], warm: Warm | None) -> None:
-    """Start a kernel, again where another process has taken a port that was free when it was chosen."""
-    for _ in range(_STARTS - 1):
-        made._manager.use(warm)
-        with contextlib.suppress(_EndedEarly):
+async def _started(made: Kernel, environment: dict[str, str], warm: Warm | None, folder: str) -> None:
+    """Start a kernel, again where it ends at once: with ports, another process may have taken one of them."""
+    for left in reversed(range(_STARTS)):
+        made.prepare(warm, folder)
+        try:
             await made.start(environment)
+        except _EndedEarly:
+            if not left:
+                raise
+            await made.stop()
+        else:
             return
-        await made.stop()
-        made.km = made.create_kernel_manager()
-    made._manager.use(warm)
-    await made.start(environment)
