@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
+"""The command line: ``nbreplay run``, ``trim``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """

@@ -136,12 +136,8 @@ async def warmed(paths: Sequence[Path]) -> AsyncIterator[Mapping[Path, Warm]]:
     try:
         for folder, number in folders.items():
             if number > 1 and possible():
-                notebooks = []
-                for path in paths:
-                    if path.parent == folder:
-                        with contextlib.suppress(NbreplayError):  # it will be told of when it is run
-                            notebooks.append(read(path))
-                warm[folder] = Warm(folder.resolve(), imported(notebooks, folder))
+                here = dict.fromkeys(path for path in paths if path.parent == folder)
+                warm[folder] = Warm(folder.resolve(), imported(here, folder))
                 await warm[folder].start()
         yield warm
     finally:

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from nbreplay.testing import warm
-from nbreplay.testing.document import read
 from nbreplay.testing.imports import imported
 from nbreplay.testing.result import Result, Wanted
 from nbreplay.testing.runner import run, run_all
@@ -163,7 +162,9 @@ def test_what_notebooks_import(tmp_path: Path) -> None:
         "import local_helpers\nimport none_such\nif False:\n    import numpy\nfrom . import x\n!import dask",
         "import json\nimport email.mime.text;import nbformat",
     )
-    found = imported([read(notebook(tmp_path / "a.ipynb", *sources))], tmp_path)
+    broken = tmp_path / "b.ipynb"
+    broken.write_text('{"cells": [3, {}]}')
+    found = imported([broken, tmp_path / "none.ipynb", notebook(tmp_path / "a.ipynb", *sources)], tmp_path)
     assert found == ["json", "openai", "pandas.api", "email.mime.text"]
 
 
