@@ -70,17 +70,29 @@ def passing() -> bool:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if not event.startswith("socket."):
-        if event in ("os.putenv", "os.unsetenv"):
-            environment.changing(*arguments)
-        return
-    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+    # A call to a model raises some twenty events, none of which is one of these.
+    if event in _HEARD:
+        _hear(event, arguments)
+
+
+_HEARD = frozenset(
+    (
+        *("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname"),
+        *("os.putenv", "os.unsetenv"),
+    )
+)
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("os.putenv", "os.unsetenv"):
+        environment.changing(*arguments)
+    elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
         address = arguments[1]
         # Unix sockets have a path for an address; connected datagram sockets give None.
         if not isinstance(address, tuple) or len(address) < 2:
             return
         _check(str(address[0]), address[1])
-    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+    else:
         host = arguments[0]
         name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
         # Looking up a literal or this machine itself asks nobody.
