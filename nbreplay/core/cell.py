@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 
 from nbreplay.core.choose import without
-from nbreplay.core.frozen import frozen
+from nbreplay.core.frozen import frozen, identity
 from nbreplay.core.recording import Recording
 from nbreplay.core.take import CellRef, Take
 
@@ -97,8 +97,8 @@ class Run:
         used = self._used.get((replaying, slot))
         if not used:
             return list(recording.takes)
-        same = {id(take) for take in used}
-        left = [take for take in recording.takes if id(take) not in same]
+        same = set(map(identity, used))
+        left = [take for take in recording.takes if identity(take) not in same]
         if len(left) + len(used) > len(recording.takes):
             # Another process has written the file since, so that equal takes are other objects now.
             left = list(recording.takes)

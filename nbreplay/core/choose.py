@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
+from nbreplay.core.frozen import identity
 from nbreplay.core.hosts import is_private
 from nbreplay.core.take import CellRef, Take
 
@@ -109,14 +111,12 @@ def placed(
     earlier : sequence of Take
         Failures of this run that waited for a good take; they go in front of it.
     """
-    mine = {id(take) for _, take in written}
+    places = {identity(take): place for place, take in written}
+    ordered = [(take, places.get(identity(take), 0)) for take in takes]  # 0: of another run
     old = [
         take
-        for take in takes
-        if id(take) not in mine
-        and owns(new.cell, take)
-        and _same_host(take.host, new.host)
-        and take.recorded_at <= started
+        for take, place in ordered
+        if not place and owns(new.cell, take) and _same_host(take.host, new.host) and take.recorded_at <= started
     ]
     if recording:
         if not new.good and any(take.good for take in old):
@@ -126,15 +126,12 @@ def placed(
     else:
         if new.transient:
             return None
-        gone = [take for take in takes if id(take) not in mine and replaces(take) and _same_host(take.host, new.host)][
-            :1
-        ]
-    dropped = {id(take) for take in gone}
-    left = [take for take in takes if id(take) not in dropped]
-    places = {id(take): place for place, take in written}
-    after = [index for index, take in enumerate(left) if places.get(id(take), 0) > order]
-    before = [index for index, take in enumerate(left) if 0 < places.get(id(take), 0) < order]
-    kept = [index for index, take in enumerate(left) if any(take is other for other in old)] if recording else []
+        partial = (t for t, place in ordered if not place and replaces(t) and _same_host(t.host, new.host))
+        gone = list(itertools.islice(partial, 1))
+    left = [(take, place) for take, place in ordered if not _among(take, gone)] if gone else ordered
+    after = [index for index, (_, place) in enumerate(left) if place > order]
+    before = [index for index, (_, place) in enumerate(left) if 0 < place < order]
+    kept = [index for index, (take, _) in enumerate(left) if _among(take, old)] if recording and old else []
     if after:
         index = after[0]
     elif before:
@@ -142,7 +139,12 @@ def placed(
     elif kept:
         index = kept[0]
     elif gone:
-        index = next(i for i, take in enumerate(takes) if id(take) in dropped)
+        index = next(i for i, take in enumerate(takes) if _among(take, gone))
     else:
         index = len(left)
-    return [*left[:index], *earlier, new, *left[index:]]
+    stay = [take for take, _ in left]
+    return [*stay[:index], *earlier, new, *stay[index:]]
+
+
+def _among(take: Take, takes: Sequence[Take]) -> bool:
+    return any(take is other for other in takes)

@@ -12,7 +12,7 @@ from typing import Any
 
 import jiter
 
-from nbreplay.core.frozen import frozen
+from nbreplay.core.frozen import frozen, identity
 from nbreplay.core.take import Take, dumps, take_from
 from nbreplay.errors import RecordingFormatError
 
@@ -46,8 +46,8 @@ class Recording:
 
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
-        known = {id(take): text for take, text in zip(self.takes, self.texts, strict=False)}
-        texts = tuple(known[id(take)] if id(take) in known else take.text() for take in takes)
+        known = dict(zip(map(identity, self.takes), self.texts, strict=False))
+        texts = tuple([known.get(identity(take)) or take.text() for take in takes])
         return replace(self, takes=tuple(takes), texts=texts)
 
     def text(self) -> str:
