@@ -6,7 +6,6 @@ Runs once, at the end of a stream that is being recorded; meanwhile only bytes a
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ import jiter
 
 from nbreplay.core import eventstream
 from nbreplay.core.stream import Chunk, Events, Frame
-from nbreplay.core.wire import compact, encode_json
+from nbreplay.core.wire import compact, encode_json, from_json
 
 __all__ = ["events_of"]
 
@@ -123,16 +122,9 @@ def _parse_message(text: str) -> tuple[str, str | None, str | None]:
     return (text, None, None) if found is None else ("", found[1], found[0])
 
 
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse).decode  # NaN and Infinity are no JSON
-
-
 def _parsed(text: str) -> dict[str, Any] | None:
     try:
-        value = _decode(text)
+        value = from_json(_bytes(text))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -5,13 +5,10 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
-
-import jiter
 
 from nbreplay.core.endpoints import recognise
 from nbreplay.core.frozen import frozen
@@ -21,7 +18,7 @@ from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
 from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.take import RpcId
-from nbreplay.core.wire import is_deep
+from nbreplay.core.wire import from_json, is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
 
@@ -265,24 +262,9 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
     if "json" in call.content_type or text[0] in "{[":
         try:
-            value = _loaded(data, text)
+            value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
         except (ValueError, RecursionError):
             return "text", redactor.text(text)
         if not is_deep(value, text):
             return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value
     return "text", redactor.text(text)
-
-
-def _refuse(constant: str) -> Any:
-    # NaN and Infinity are no JSON: such a body is keyed as the text that it is.
-    raise ValueError(constant)
-
-
-_decode = json.JSONDecoder(parse_constant=_refuse).decode
-
-
-def _loaded(data: bytes, text: str) -> Any:
-    try:
-        return jiter.from_json(data, allow_inf_nan=False)
-    except ValueError:
-        return _decode(text)  # it may still hold what jiter refuses, such as half of a surrogate pair

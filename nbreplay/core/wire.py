@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+import jiter
 from pydantic_core import to_json
 
 from nbreplay.core.blob import Blob, blob_from
@@ -28,6 +29,7 @@ __all__ = [
     "Text",
     "compact",
     "encode_json",
+    "from_json",
     "inflated",
     "is_deep",
     "is_textual",
@@ -57,6 +59,27 @@ STYLES: Mapping[str, json.JSONEncoder] = {
 def encode_json(value: Any, style: str = "compact") -> str:
     """Return `value` as JSON text in one of the `STYLES`."""
     return STYLES[style].encode(value)
+
+
+def from_json(data: bytes) -> Any:
+    """Return JSON data.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        Where it is none; ``NaN`` and ``Infinity`` are none.
+    """
+    try:
+        return jiter.from_json(data, allow_inf_nan=False)
+    except ValueError:
+        return _decode(data.decode("utf-8"))  # it may still hold what jiter refuses, such as half of a surrogate pair
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(constant)
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def compact(value: Any) -> bytes | None:
@@ -189,17 +212,13 @@ def plain_body(data: bytes, content_type: str) -> Json | Text | Blob:
 def _json_body(text: str) -> Json | None:
     bare = text.rstrip(" \t\r\n")
     try:
-        value = json.loads(bare, parse_constant=_refuse)
+        value = from_json(data := bare.encode())
     except (ValueError, RecursionError):
         return None
     if is_deep(value, bare):
         return None
-    style = json_style(value, bare)
+    style = "compact" if compact(value) == data else json_style(value, bare)
     return None if style is None else Json(value, style, text[len(bare) :])
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(constant)
 
 
 def body_of(fields: Mapping[str, Any]) -> Json | Text | Blob:
