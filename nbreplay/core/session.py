@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
@@ -104,9 +105,9 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         self.stop()
 
-    def passes(self, host: str) -> bool:
+    def passes(self, host: str, unless: Callable[[], bool] = bool) -> bool:
         """Tell whether the session is off, and log a call to `host` as live where it is: there is nothing to ask."""
-        if self.mode is not Mode.OFF:
+        if self.mode is not Mode.OFF or unless():
             return False
         self._add(active.current_run() or self._run, None, None, "live", "", host)
         return True
@@ -234,8 +235,7 @@ class Session:
         takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own
-        ordered = sorted(takes.values(), key=lambda take: take.recorded_at)
-        return Recording(request.key, request.kind, request.fields, tuple(ordered))
+        return Recording(request.key, kind, request.fields, tuple(sorted(takes.values(), key=lambda t: t.recorded_at)))
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""

@@ -146,13 +146,12 @@ class _Replayed:
             left.set()
 
     def _over(self) -> None:
-        take = self._replay.take
-        incomplete = self._replay.incomplete
-        if incomplete is not None:
-            self._replay.fail(incomplete)
-        self._replay.served()
-        if not take.complete:
-            raise _error_of(self._request, take)
+        replay = self._replay
+        if not replay.take.complete and (incomplete := replay.incomplete):
+            replay.fail(incomplete)
+        replay.served()
+        if not replay.take.complete:
+            raise _error_of(self._request, replay.take)
 
     def close(self) -> None:
         self._closed = True

@@ -83,7 +83,7 @@ def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]
             refuse(held())
         return None
     # A session that is off explains, where there is a placeholder in the call.
-    return None if not (_ever and _placeheld(held())) and session.passes(host) else session
+    return None if session.passes(host, unless=lambda: _ever and _placeheld(held())) else session
 
 
 def refuse(held: Iterable[bytes]) -> None:

@@ -8,13 +8,14 @@ of the CPU's clock (``time.process_time``), what waits for the disk is of the cl
 (``time.perf_counter``); *other* is the same median by the other clock.
 
 The floor is the same SDK call over the HTTP library's own MockTransport, which gives the same bytes and headers out
-of memory, with no hook anywhere: what is above 1 is nbreplay's. It is shown itself, since targets in milliseconds are
-meant for a machine where it is some 0.6 ms a plain call and 60 us a chunk; *recorded / not* tells the same as a ratio
-to the unrecorded call, against the targets that follow from that. *cold*: a session reads a recording for the
-first time (the operating system has the file in memory); *warm*: it has read it before. Recording is compared with the
-same calls over the same transport, unhooked. The garbage collector stays on, and collects before each timing. The
-recordings lie where TMPDIR says. The exit status says only that it could be run: times are not asserted, and
-``--quick`` is too small for its figures to mean anything.
+of memory, with no hook but the guard's audit hook, which cannot be taken back (some twenty events in a call of openai's
+pass it): what is above 1 is nbreplay's. It is shown itself, since targets in milliseconds are meant for a machine where
+it is some 0.6 ms a plain call and 60 us a chunk; *recorded / not* tells the same as a ratio to the unrecorded call,
+against the targets that follow from that. *cold*: a session reads a recording for the first time (the operating system
+has the file in memory); *warm*: it has read it before. Recording is compared with the same calls over the same
+transport, unhooked. The garbage collector stays on, and collects before each timing. The recordings lie where TMPDIR
+says. The exit status says only that it could be run: times are not asserted, and ``--quick`` is too small for its
+figures to mean anything.
 """
 
 from __future__ import annotations
