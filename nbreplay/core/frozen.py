@@ -1,4 +1,4 @@
-"""Dataclasses that nothing changes once they are made."""
+"""Dataclasses that nothing changes once they are made, and telling equal ones apart."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class Session:
         self.stop()
 
     def passes(self, host: str, unless: Callable[[], bool] = bool) -> bool:
-        """Tell whether the session is off, and log a call to `host` as live where it is: there is nothing to ask."""
+        """Tell whether the session is off, and nothing speaks against it; a call to `host` is then logged as live."""
         if self.mode is not Mode.OFF or unless():
             return False
         self._add(active.current_run() or self._run, None, None, "live", "", host)

@@ -13,6 +13,7 @@ import gc
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from nbreplay.core import active, environment, places
@@ -69,35 +70,32 @@ def passing() -> bool:
     return _permitted.get()
 
 
-def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    # A call to a model raises some twenty events, none of which is one of these.
-    if event in _HEARD:
-        _hear(event, arguments)
-
-
-_HEARD = frozenset(
-    (
-        *("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname"),
-        *("os.putenv", "os.unsetenv"),
-    )
-)
-
-
-def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in ("os.putenv", "os.unsetenv"):
-        environment.changing(*arguments)
-    elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-        address = arguments[1]
-        # Unix sockets have a path for an address; connected datagram sockets give None.
-        if not isinstance(address, tuple) or len(address) < 2:
-            return
+def _connecting(_: Any, address: Any, *__: Any) -> None:
+    # Unix sockets have a path for an address; connected datagram sockets give None.
+    if isinstance(address, tuple) and len(address) >= 2:
         _check(str(address[0]), address[1])
-    else:
-        host = arguments[0]
-        name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-        # Looking up a literal or this machine itself asks nobody.
-        if name and not _is_local_name(name):
-            _check(name, arguments[1] if len(arguments) > 1 else None)
+
+
+def _looking_up(host: Any, port: Any = None, *_: Any) -> None:
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    # Looking up a literal or this machine itself asks nobody.
+    if name and not _is_local_name(name):
+        _check(name, port)
+
+
+_HEARD: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _connecting),
+    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), _looking_up),
+    **dict.fromkeys(("os.putenv", "os.unsetenv"), environment.changing),
+}
+
+
+def _hook(event: str, arguments: tuple[Any, ...], heard: Any = _HEARD.get) -> None:
+    # A call to a model raises some twenty events, none of which is one of these. As a default, since this module's own
+    # names are gone before the last events of a process.
+    hear = heard(event)
+    if hear is not None:
+        hear(*arguments)
 
 
 def _check(host: str, port: Any) -> None:
