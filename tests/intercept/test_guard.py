@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import smtplib
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -426,3 +427,20 @@ def test_what_threads_let_through_is_not_let_through_for_ever(spawned: Spawned, 
         sys.setswitchinterval(before)
     with nr.session(store, mode="replay"), pytest.raises(nr.NetworkBlocked):
         socket.create_connection(("127.0.0.2", spawned.port), timeout=5).close()
+
+
+def test_the_last_events_of_a_process_are_heard_without_harm() -> None:
+    """A finaliser may run when the guard's module has lost its names already."""
+    code = """
+from nbreplay.intercept import guard
+guard.install()
+class Late:
+    def __del__(self, id=id, print=print, names=guard.__dict__):
+        try:
+            print("module gone:", names["_HEARD"] is None, "object:", id(self) > 0)
+        except BaseException as error:
+            print("raised", error)
+guard.__dict__["last"] = Late()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "module gone: True object: True\n", done.stdout + done.stderr
