@@ -12,6 +12,7 @@ from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Log
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
+from nbreplay.core.wire import Json, Text
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 __all__ = ["Replay"]
@@ -38,6 +39,14 @@ class Replay:
     log: Log
     place: int
     started: float
+
+    @property
+    def whole(self) -> bytes | None:
+        """The body, where all of it is given at once and nothing comes after it; None where it is read by `parts`."""
+        take, body = self.take, self.take.body
+        if self.speed is None and take.complete and (type(body) is Json or type(body) is Text):
+            return body.data()
+        return None
 
     def parts(self) -> Iterable[tuple[float, bytes]]:
         """Return the bytes of the body, each piece with the seconds to wait before it."""

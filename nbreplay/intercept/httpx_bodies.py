@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import threading
 import time
@@ -38,28 +39,21 @@ _ERRORS = frozenset(
 )
 
 
-_names: dict[Any, tuple[str, str]] = {}
-
-
-def _names_of(request: Any) -> tuple[str, str]:
-    """Return the name of the library that a request is one of, alone and with its version."""
-    kind = type(request)
-    known = _names.get(kind)
-    if known is None:
-        roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
-        name = next(root for root in roots if root in ("httpx", "httpx2"))
-        known = _names[kind] = name, f"{name} {getattr(sys.modules[name], '__version__', '')}"
-    return known
+@functools.cache
+def _library(kind: Any) -> tuple[ModuleType, str]:
+    roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
+    name = next(root for root in roots if root in ("httpx", "httpx2"))
+    return sys.modules[name], f"{name} {getattr(sys.modules[name], '__version__', '')}"
 
 
 def library_of(request: Any) -> ModuleType:
     """Return the library, httpx or httpx2, that a request is one of."""
-    return sys.modules[_names_of(request)[0]]
+    return _library(request.__class__)[0]
 
 
 def named(request: Any) -> str:
     """Return the library that a request is one of, with its version, as a take names it."""
-    return _names_of(request)[1]
+    return _library(request.__class__)[1]
 
 
 def failed(recorder: Recorder, error: BaseException) -> None:
@@ -88,12 +82,15 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.served()
         raise _error_of(request, take)
-    headers = list(take.headers.items())
-    if take.status != 200 and take.transient and "retry-after-ms" not in take.headers:
+    headers = take.headers
+    if take.status != 200 and take.transient:
         # Nobody sleeps through the back-off of a failure that was recorded.
-        headers.append(("retry-after-ms", "1"))
-    library = library_of(request)
-    return library.Response(take.status, headers=headers, stream=_stream_class(library)(request, replay))
+        headers = {"retry-after-ms": "1", **headers}
+    library, whole = library_of(request), replay.whole
+    if whole is None:
+        return library.Response(take.status, headers=headers, stream=_stream_class(library)(request, replay))
+    replay.served()
+    return library.Response(take.status, headers=headers, stream=library.ByteStream(whole))
 
 
 _streams: dict[str, Any] = {}
