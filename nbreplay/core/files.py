@@ -12,14 +12,19 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["PRIVATE", "Writer", "content", "private_folder", "removed", "thread_lock"]
+__all__ = ["PRIVATE", "State", "Writer", "content", "private_folder", "removed", "thread_lock", "unchanged"]
 
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_SMALL = 1 << 16  # bytes; to read so few takes hardly longer than to ask for their date
 _numbers = itertools.count()
 _locks: dict[str, threading.RLock] = {}
+
+
+State = bytes | tuple[int, int, int]
+"""By what a file is known to be the same still: a small one by what it holds, others by time, size and inode."""
 
 
 def thread_lock(root: str) -> threading.RLock:
@@ -27,8 +32,8 @@ def thread_lock(root: str) -> threading.RLock:
     return _locks.setdefault(root, threading.RLock())
 
 
-def content(path: str) -> tuple[bytes, tuple[int, int, int]]:
-    """Return what a file holds, and its time, size and inode.
+def content(path: str) -> tuple[bytes, State]:
+    """Return what a file holds, and what it is known by.
 
     Raises
     ------
@@ -36,14 +41,33 @@ def content(path: str) -> tuple[bytes, tuple[int, int, int]]:
     """
     descriptor = os.open(path, os.O_RDONLY | _BINARY)
     try:
+        data = os.read(descriptor, _SMALL)
+        more = os.read(descriptor, _SMALL)
+        if not more:
+            return data, data
         # Of the open file: another may have taken its place since the path was looked at.
         stat = os.fstat(descriptor)
-        data = os.read(descriptor, stat.st_size + 1)
-        while len(data) < stat.st_size and (more := os.read(descriptor, stat.st_size - len(data))):
-            data += more
+        parts = [data, more]
+        while more := os.read(descriptor, max(stat.st_size, _SMALL)):
+            parts.append(more)
+        return b"".join(parts), _dated(stat)
     finally:
         os.close(descriptor)
-    return data, (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+
+
+def unchanged(path: str, known: State) -> bool:
+    """Tell whether a file is what it was, where that is seen without reading it.
+
+    Raises
+    ------
+    OSError
+    """
+    return isinstance(known, tuple) and _dated(os.stat(path)) == known
+
+
+def _dated(stat: os.stat_result) -> tuple[int, int, int]:
+    # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 def private_folder() -> str:
@@ -111,8 +135,8 @@ class Writer:
         """Return a path that nobody else uses, for a file that is not yet what it is to be."""
         return os.path.join(self._private, f"{name}.{os.getpid()}.{threading.get_ident()}.{next(_numbers)}")
 
-    def replace(self, name: str, data: bytes) -> tuple[int, int, int]:
-        """Put `data` into the file `name`, at once for every reader; return its time, size and inode."""
+    def replace(self, name: str, data: bytes) -> State:
+        """Put `data` into the file `name`, at once for every reader; return what it is known by."""
         temporary = self.temporary(name)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
         try:
@@ -122,7 +146,7 @@ class Writer:
                     view = view[os.write(descriptor, view) :]
                 if self._durable:
                     os.fsync(descriptor)
-                stat = os.fstat(descriptor)
+                state = data if len(data) <= _SMALL else _dated(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             os.replace(temporary, self._root + name)
@@ -136,7 +160,7 @@ class Writer:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        return state
 
     def _clean(self) -> None:
         """Remove what a killed process left half-written an hour ago or more."""

@@ -13,7 +13,7 @@ from typing import Any
 import jiter
 
 from nbreplay.core.frozen import frozen, identity
-from nbreplay.core.take import Take, dumps, take_from
+from nbreplay.core.take import Take, beyond, dumps, take_from
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
@@ -94,11 +94,19 @@ def _rows(items: list[Any], indent: int) -> str:
     return "[" + ",".join(pad + dumps(item) for item in items) + pad[:-2] + "]"
 
 
-def parse(text: str | bytes) -> Recording:
+def parse(text: str | bytes, folder: str = "") -> Recording:
     """Read a recording from the content of its file.
+
+    Parameters
+    ----------
+    text : str or bytes
+    folder : str
+        Where the file lies, with a separator at its end; without it what lies beside the file is not read.
 
     Raises
     ------
+    OSError
+        Where a file beside it cannot be read.
     RecordingFormatError
         Where it is no recording; the message says what is wrong and names no file.
     UnsafeRecordingError
@@ -109,16 +117,15 @@ def parse(text: str | bytes) -> Recording:
     takes = data.get("takes")
     if not isinstance(takes, list):
         raise RecordingFormatError("it has no list of 'takes'")
-    extra = {name: value for name, value in data.items() if name not in _TOP}
     made = []
     for index, take in enumerate(takes):
         try:
-            made.append(take_from(take))
+            made.append(take_from(take, folder))
         except RecordingFormatError as error:
             raise type(error)(f"take {index + 1}: {error}") from None
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise RecordingFormatError(f"take {index + 1} is not as it should be ({error})") from None
-    return Recording(key, kind, request, tuple(made), (), extra)
+    return Recording(key, kind, request, tuple(made), (), beyond(data, _TOP))
 
 
 def _loaded(text: str | bytes) -> Any:
@@ -150,7 +157,7 @@ def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
             f"it has format {version} and this nbreplay reads up to {FORMAT}: install a newer nbreplay"
         )
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
-    if not isinstance(kind, str) or not isinstance(key, str) or not isinstance(request, dict):
+    if type(kind) is not str or type(key) is not str or type(request) is not dict:
         raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")
     return kind, key, request
 

@@ -10,14 +10,12 @@ import contextlib
 import heapq
 import os
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nbreplay.core.blob import Blob, Spool
-from nbreplay.core.files import Writer, content, thread_lock
+from nbreplay.core.files import State, Writer, content, thread_lock, unchanged
 from nbreplay.core.places import archive_of
 from nbreplay.core.recording import Recording, file_name, parse, parse_head
 from nbreplay.core.redact import Redactor
@@ -63,7 +61,7 @@ class Store:
             why = f"{self.path} is a file, and a store is a folder"
             raise StoreError(f"{why}: name another store, or move the file away")
         self._root = os.path.join(os.path.abspath(self.path), "")
-        self._cache: OrderedDict[str, tuple[tuple[int, int, int], Recording, int]] = OrderedDict()
+        self._cache: dict[str, tuple[State, Recording, int]] = {}
         self._cached = 0
         self._lock = thread_lock(self._root)
         self._writer: Writer | None = None
@@ -242,20 +240,17 @@ class Store:
     def _read(self, path: str) -> Recording | None:
         known = self._cache.get(path)
         try:
-            if known is not None:
-                stat = os.stat(path)
-                # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
-                if known[0] == (stat.st_mtime_ns, stat.st_size, stat.st_ino):
-                    return known[1]
+            if known is not None and unchanged(path, known[0]):
+                return known[1]
             data, state = content(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
+        if known is not None and known[0] == state:
+            return known[1]
         try:
-            recording = parse(data)
-            if b'"blob"' in data:
-                recording = self._filled(recording)
+            recording = parse(data, self._root)
         except RecordingFormatError as error:
             remedy = "Restore it from version control, or remove it and record anew"
             raise type(error)(f"{self._told(path)} cannot be read: {error}. {remedy}") from None
@@ -270,21 +265,13 @@ class Store:
     def _told(self, path: str) -> str:
         return os.path.join(self.name, path[len(self._root) :])
 
-    def _remember(self, path: str, state: tuple[int, int, int], recording: Recording, size: int) -> None:
+    def _remember(self, path: str, state: State, recording: Recording, size: int) -> None:
         with self._lock:
             old = self._cache.pop(path, None)
             self._cached += size - (old[2] if old else 0)
             self._cache[path] = state, recording, size
             while self._cached > _CACHE_BYTES and len(self._cache) > 1:
-                self._cached -= self._cache.popitem(last=False)[1][2]
-
-    def _filled(self, recording: Recording) -> Recording:
-        """Return the recording with the files that lie beside it, each of which must be what its name tells."""
-        takes = []
-        for take in recording.takes:
-            body = take.body
-            takes.append(replace(take, body=body.at(self._root + body.name)) if isinstance(body, Blob) else take)
-        return replace(recording, takes=tuple(takes), texts=())
+                self._cached -= self._cache.pop(next(iter(self._cache)))[2]
 
     def _write_blob(self, writer: Writer, blob: Blob) -> None:
         path = self._root + blob.name

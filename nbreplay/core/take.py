@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
@@ -14,7 +15,7 @@ from nbreplay.core.stream import Events, events_from
 from nbreplay.core.wire import Json, Text, body_of
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["REASONS", "Body", "CellRef", "RpcId", "Take", "dumps", "is_rpc_id", "take_from"]
+__all__ = ["REASONS", "Body", "CellRef", "RpcId", "Take", "beyond", "dumps", "is_rpc_id", "take_from"]
 
 REASONS = ("closed", "dropped", "interrupted", "open")
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
@@ -165,37 +166,55 @@ def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
     return type(value) is int or type(value) is str
 
 
-def take_from(data: dict[str, Any]) -> Take:
+def take_from(data: dict[str, Any], folder: str = "") -> Take:
     """Read a take from what stands in a file.
+
+    Parameters
+    ----------
+    data : dict
+    folder : str
+        Where the file lies, with a separator at its end; without it what lies beside the file is not read.
 
     Raises
     ------
+    OSError
+        Where a file beside it cannot be read.
     RecordingFormatError, UnsafeRecordingError
     """
-    get = data.get
-    status, ids, headers, cell = get("status", 200), get("ids", []), get("headers", {}), get("cell")
+    (
+        at,
+        host,
+        url,
+        sdk,
+        status,
+        headers,
+        cell,
+        ids,
+        complete,
+        reason,
+        redacted,
+        elapsed,
+        error,
+        rpc_id,
+        standing,
+        task,
+    ) = _values(_FIELDS | data)
     if status is not None and (type(status) is not int or not 100 <= status <= 599):
         raise RecordingFormatError(f"its status is {status!r}")
-    about = at, host, url, sdk = get("recorded_at", ""), get("host", ""), get("url", ""), get("sdk", "")
-    if not _TEXT.issuperset(map(type, about)):
-        raise RecordingFormatError(f"one of its recorded_at, host, url and sdk is no text: {about!r}")
+    if not _TEXT.issuperset(map(type, (at, host, url, sdk))):
+        raise RecordingFormatError(f"one of its recorded_at, host, url and sdk is no text: {(at, host, url, sdk)!r}")
     if not _TEXT.issuperset(map(type, headers.values())):
         raise RecordingFormatError("a header of it is no text")
-    reason = get("reason")
     if reason is not None and reason not in REASONS:
         raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
-    if type(ids) is not list or (ids and not all(isinstance(value, str) for value in ids)):
+    if type(ids) is not list or (ids and not _TEXT.issuperset(map(type, ids))):
         raise RecordingFormatError(f"its ids are {ids!r}")
-    error = get("error")
-    if error is not None and not all(isinstance(value, str) for value in error.values()):
+    if error is not None and not _TEXT.issuperset(map(type, error.values())):
         raise RecordingFormatError(f"its error is {error!r}")
-    elapsed = get("elapsed_ms")
     if elapsed is not None and type(elapsed) not in (int, float):
         raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
-    rpc_id = get("rpc_id")
     if rpc_id is not None and not is_rpc_id(rpc_id):
         raise RecordingFormatError(f"its rpc_id is {rpc_id!r}")
-    task = get("task")
     if task is not None and type(task) is not int:
         raise RecordingFormatError(f"its task is {task!r}")
     return Take(
@@ -203,43 +222,44 @@ def take_from(data: dict[str, Any]) -> Take:
         host,
         url,
         sdk,
-        events_from(data) if "chunks" in data else body_of(data),
+        events_from(data) if "chunks" in data else body_of(data, folder),
         status,
         headers,
         None if cell is None else CellRef(cell.get("id"), str(cell.get("source", ""))),
         tuple(ids),
-        bool(get("complete", True)),
+        bool(complete),
         reason,
-        get("redacted", 0),
+        redacted,
         elapsed,
         error,
-        {name: value for name, value in data.items() if name not in _TAKE} if not data.keys() <= _TAKE else {},
+        beyond(data, _TAKE),
         rpc_id,
-        bool(get("standing", False)),
+        bool(standing),
         task,
     )
 
 
+def beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    """Return the fields of `data` that are none of `known`: a later version's, kept as they are."""
+    return {} if data.keys() <= known else {name: value for name, value in data.items() if name not in known}
+
+
 _TEXT = frozenset([str])
-_TAKE = frozenset(
-    (
-        *("recorded_at", "host", "url", "sdk", "cell", "ids", "status", "headers", "complete", "reason", "redacted"),
-        *(
-            "elapsed_ms",
-            "error",
-            "rpc_id",
-            "standing",
-            "task",
-            "json",
-            "text",
-            "blob",
-            "size",
-            "style",
-            "end",
-            "framing",
-            "fields",
-            "common",
-            "chunks",
-        ),
-    )
-)
+# The fields of a take in a file, its body's apart, and what each is where it is not there.
+_FIELDS: dict[str, Any] = dict.fromkeys(("recorded_at", "host", "url", "sdk"), "") | {
+    "status": 200,
+    "headers": {},
+    "cell": None,
+    "ids": [],
+    "complete": True,
+    "reason": None,
+    "redacted": 0,
+    "elapsed_ms": None,
+    "error": None,
+    "rpc_id": None,
+    "standing": False,
+    "task": None,
+}
+_BODY = ("json", "text", "blob", "size", "style", "end", "framing", "fields", "common", "chunks")
+_TAKE = frozenset([*_FIELDS, *_BODY])
+_values = operator.itemgetter(*_FIELDS)

@@ -155,7 +155,7 @@ class Json:
         """Return the bytes of the body, as they were received."""
         made = compact(self.value) if self.style == "compact" else None
         if made is not None:
-            return made + self.end.encode("ascii")
+            return made + self.end.encode("ascii") if self.end else made
         return (encode_json(self.value, self.style) + self.end).encode("utf-8")
 
     def stored(self) -> dict[str, Any]:
@@ -221,20 +221,27 @@ def _json_body(text: str) -> Json | None:
     return None if style is None else Json(value, style, text[len(bare) :])
 
 
-def body_of(fields: Mapping[str, Any]) -> Json | Text | Blob:
+def body_of(fields: Mapping[str, Any], folder: str = "") -> Json | Text | Blob:
     """Read a body back from the fields of a take.
+
+    Parameters
+    ----------
+    fields : mapping
+    folder : str
+        Where a blob lies, with a separator at its end; without it a blob's file is not looked for.
 
     Raises
     ------
-    RecordingFormatError, UnsafeRecordingError
+    OSError, RecordingFormatError, UnsafeRecordingError
     """
     if "json" in fields:
         style, end = fields.get("style", "compact"), fields.get("end", "")
-        if not isinstance(style, str) or style not in STYLES or not isinstance(end, str) or end.strip():
+        if type(style) is not str or style not in STYLES or type(end) is not str or end.strip():
             raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known")
         return Json(fields["json"], style, end)
     if "blob" in fields:
-        return blob_from(fields["blob"], fields.get("size"))
+        blob = blob_from(fields["blob"], fields.get("size"))
+        return blob.at(folder + blob.name) if folder else blob
     text = fields.get("text", "")
     if not isinstance(text, str):
         raise RecordingFormatError("its text is no text")
