@@ -24,22 +24,25 @@ class Normaliser:
     mask : iterable of str
         Regular expressions; what they match in any string of the body becomes ``[masked]``.
 
+    Attributes
+    ----------
+    rules : int
+        How many of both there are.
+
     Raises
     ------
     OptionError
         For a pattern that does not compile or a path that is none.
     """
 
-    __slots__ = ("_masks", "_paths", "ignore", "mask")
+    __slots__ = ("_masks", "_paths", "ignore", "mask", "rules")
 
     def __init__(self, ignore: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
         self.ignore = _texts(ignore, "ignore")
         self.mask = _texts(mask, "mask")
         self._paths = [_path(text) for text in self.ignore]
         self._masks = [_pattern(text) for text in self.mask]
-
-    def __bool__(self) -> bool:
-        return bool(self._paths or self._masks)
+        self.rules = len(self.ignore) + len(self.mask)
 
     def apply(self, body: Any) -> Any:
         """Return `body` without what is ignored and masked; `body` itself is left alone where nothing is."""
@@ -141,8 +144,9 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     ids : list of str
         Takes the replaced ids, verbatim and in order; appended to.
     """
-    hinted = b'id"' in raw or b'ids"' in raw or b'conversation"' in raw or b'container"' in raw
-    if not hinted or not isinstance(body, dict) or not _HAS_IDS.search(raw):
+    # Where no answer has issued any, only those count whose content is in the same body.
+    hinted = b'"id"' in raw or b'call_id"' in raw or (issued and _HAS_IDS.search(raw))
+    if not hinted or not isinstance(body, dict):
         return body
     defined: set[str] = set()
     for name in _CONTENT:

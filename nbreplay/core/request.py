@@ -6,7 +6,7 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -16,11 +16,14 @@ from nbreplay.core.jsonrpc import without_id
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
-from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
+from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.take import RpcId
 from nbreplay.core.wire import from_json, is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
+
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Call:
@@ -36,27 +39,16 @@ class Call:
     content_type : str
         Taken from the headers where it is empty.
     body : bytes
-    headers : sequence of (bytes, bytes)
-        The request's headers. Only looked at for secrets and for the name of the SDK; never stored.
+    headers : sequence of (bytes, bytes), or callable
+        The request's headers, or what returns them. Only looked at for secrets and for the name of the SDK, which a
+        replay does not ask for; never stored.
     library : str
         The HTTP library that makes the call, with its version.
     tool : (str, dict), optional
         Name and arguments, where it is no HTTP call but one of a tool.
     """
 
-    __slots__ = (
-        "_agent",
-        "_seen",
-        "_tokens",
-        "_type",
-        "body",
-        "headers",
-        "host",
-        "library",
-        "method",
-        "target",
-        "tool",
-    )
+    __slots__ = ("_headers", "_told", "_type", "body", "host", "library", "method", "target", "tool")
 
     def __init__(
         self,
@@ -65,33 +57,48 @@ class Call:
         target: str,
         content_type: str,
         body: bytes,
-        headers: Sequence[tuple[bytes, bytes]] = (),
+        headers: Headers | Callable[[], Headers] = (),
         library: str = "",
         tool: tuple[str, dict[str, Any]] | None = None,
     ) -> None:
-        self.method, self.host, self.target = method, host, target
-        self.body, self.headers, self.library, self.tool = body, headers, library, tool
-        self._type, self._agent, self._seen = content_type, b"", False
-        self._tokens: tuple[str, ...] = ()
+        self.method, self.host, self.target, self.body = method, host, target, body
+        self.library, self.tool, self._type, self._headers = library, tool, content_type, headers
+        self._told: tuple[tuple[str, ...], str] | None = None
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of the request."""
+        if callable(self._headers):
+            self._headers = self._headers()
+        return self._headers
 
     @property
     def content_type(self) -> str:
         """The type of the body, or ``""``."""
-        if not self._seen:
-            self._look()
+        if not self._type:
+            found = (value for name, value in self.headers if name.lower() == b"content-type")
+            self._type = next(found, b"").decode("latin-1")
         return self._type
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The credentials that the call carries in its headers and its query."""
-        if not self._seen:
-            self._look()
-        return self._tokens
+        return self._looked_through()[0]
 
-    def _look(self) -> None:
-        self._seen = True
-        found = query_secrets(self.target) if "?" in self.target else []
-        # Once through the headers: each look at them in every call takes longer than most of what comes after.
+    @property
+    def sdk(self) -> str:
+        """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
+        agent = self._looked_through()[1]
+        match = _AGENT.match(agent)
+        if match and not _LIBRARY.match(agent):
+            return f"{match.group(1).lower()} {match.group(2)}"
+        return self.library or agent
+
+    def _looked_through(self) -> tuple[tuple[str, ...], str]:
+        """Return the credentials and the name of who asks; once through the headers takes long enough."""
+        if self._told is not None:
+            return self._told
+        found, agent = query_secrets(self.target) if "?" in self.target else [], ""
         for name, value in self.headers:
             role = _roles.get(name)
             if role is None:
@@ -102,22 +109,10 @@ class Call:
                 found.append(value.decode("latin-1").rpartition(" ")[2])
             elif role == "cookie":
                 found += [pair.partition("=")[2].strip() for pair in value.decode("latin-1").split(";")]
-            elif role == "agent":
-                self._agent = value
-            elif not self._type:
-                self._type = value.decode("latin-1")
-        self._tokens = tuple(found)
-
-    @property
-    def sdk(self) -> str:
-        """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
-        if not self._seen:
-            self._look()
-        agent = self._agent.decode("latin-1")
-        match = _AGENT.match(agent)
-        if match and not _LIBRARY.match(agent):
-            return f"{match.group(1).lower()} {match.group(2)}"
-        return self.library or agent
+            else:
+                agent = value.decode("latin-1")
+        self._told = tuple(found), agent
+        return self._told
 
 
 _ROLES = {
@@ -130,7 +125,6 @@ _ROLES = {
     ),
     b"cookie": "cookie",
     b"user-agent": "agent",
-    b"content-type": "type",
 }
 _roles: dict[bytes, str] = {}
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
@@ -178,7 +172,7 @@ class Request:
         return match.group(1) if match else ""
 
 
-def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor | None) -> Request:
+def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor) -> Request:
     """Reduce `call` to what identifies it.
 
     Parameters
@@ -188,19 +182,21 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         The session's ``--ignore`` and ``--mask``.
     issued : mapping of str to str
         Ids that answers of this session brought, each with the key of the request that issued it.
-    redactor : Redactor or None
-        None leaves secrets in. What comes of it is good for looking whether a recording has just this, and for no more.
+    redactor : Redactor
+        `UNREDACTED` leaves secrets in. What comes of it is good for looking whether a recording has just this, and for
+        no more.
     """
-    redactor = redactor or UNREDACTED
     if call.tool is not None:
         made = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
         return Request("tool", made, key_of("tool", made))
     path, _, query = call.target.partition("?")
     name, body = _body(call, redactor)
-    rpc_id = None
-    if isinstance(body, dict) and "jsonrpc" in body:
-        body, rpc_id = without_id(body)
-    known = recognise(path, isinstance(body, dict) and isinstance(body.get("model"), str))
+    rpc_id, model = None, None
+    if type(body) is dict:
+        if "jsonrpc" in body:
+            body, rpc_id = without_id(body)
+        model = body.get("model")
+    known = recognise(path, type(model) is str)
     fields: dict[str, Any] = {"method": call.method}
     if known:
         kind, fields["endpoint"] = known
@@ -211,12 +207,12 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if query:
             fields["query"] = _query(redactor.url("?" + query)[1:])
     ids: list[str] = []
-    for place in ("endpoint", "path"):
-        if issued and place in fields:
-            fields[place] = _issued_in_path(fields[place], issued, ids)
+    if issued:
+        place = "endpoint" if known else "path"
+        fields[place] = _issued_in_path(fields[place], issued, ids)
     if name:
         fields[name] = body
-        if normaliser:
+        if normaliser.rules:
             fields = normalised(fields, normaliser)
         if name == "body":
             fields[name] = replace_ids(without_made_up(fields[name], call.body), call.body, issued, ids)
@@ -226,7 +222,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
     """Return a canonical request without what is ignored and masked in its body."""
     made = dict(fields)
-    for name in ("body", "arguments", "form", "parts", "text") if normaliser else ():
+    for name in ("body", "arguments", "form", "parts", "text") if normaliser.rules else ():
         if name in made:
             made[name] = (
                 normaliser.mask_text(made[name]) if isinstance(made[name], str) else normaliser.apply(made[name])
@@ -252,15 +248,16 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
     data = call.body
     if not data:
         return "", None
-    if call.content_type.startswith("multipart/"):
-        return "parts", redactor.value([part.identity for part in parts(data, call.content_type)])
+    content_type = call.content_type
+    if content_type.startswith("multipart/"):
+        return "parts", redactor.value([part.identity for part in parts(data, content_type)])
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return "digest", digest(data)
-    if call.content_type.startswith("application/x-www-form-urlencoded"):
+    if content_type.startswith("application/x-www-form-urlencoded"):
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
-    if "json" in call.content_type or text[0] in "{[":
+    if "json" in content_type or text[0] in "{[":
         try:
             value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
         except (ValueError, RecursionError):

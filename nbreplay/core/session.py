@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
@@ -20,7 +19,7 @@ from nbreplay.core.log import Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording
-from nbreplay.core.redact import PLACEHOLDER, Redactor
+from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.standing import again, held
@@ -59,6 +58,7 @@ class Session:
         self.last_miss: Miss | None = None
         self.keeper = Keeper(store, self.log)
         self._run = Run()
+        self._limited = bool(self.options.only or self.options.allow)
 
     def __repr__(self) -> str:
         return f"Session({self.store.shown!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
@@ -105,12 +105,9 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         self.stop()
 
-    def passes(self, host: str, unless: Callable[[], bool] = bool) -> bool:
-        """Tell whether the session is off, and nothing speaks against it; a call to `host` is then logged as live."""
-        if self.mode is not Mode.OFF or unless():
-            return False
+    def passed(self, host: str) -> None:
+        """Log that a call to `host` went by, the session being off."""
         self._add(active.current_run() or self._run, None, None, "live", "", host)
-        return True
 
     def ask(self, call: Call) -> Replay | Recorder | None:
         """Decide what becomes of `call`, once and for all.
@@ -133,7 +130,7 @@ class Session:
         run = active.current_run() or self._run
         if is_background(call.host, call.target.partition("?")[0]):
             return self._background(call, run, mode)
-        if mode is Mode.OFF or not self._ours(call.host, mode):
+        if mode is Mode.OFF or (self._limited and not self._ours(call.host, mode)):
             self._refuse_placeholder(call, run, mode, None)
             self._add(run, None, None, "live", "", call.host)
             return None
@@ -147,7 +144,7 @@ class Session:
                     return replay
             if mode is Mode.RECORD or recording is not None:
                 # What is written is without its secrets, ids too, whatever was looked up.
-                request = self._request(call, Redactor(call.tokens))
+                request = self._request(call)
                 self.store.find(request.kind, request.key)
             self.store.prepare()
         except NbreplayError as error:
@@ -179,17 +176,17 @@ class Session:
             raise RecordingMissing(text) from NetworkBlocked(text)
         return False
 
-    def _request(self, call: Call, redactor: Redactor | None) -> Request:
-        return request_of(call, self.normaliser, self.log.issued, redactor)
+    def _request(self, call: Call) -> Request:
+        return request_of(call, self.normaliser, self.log.issued, Redactor(call.tokens))
 
     def _looked_up(self, call: Call) -> tuple[Request, Recording | None]:
         if len(call.body) < LARGE:
             # Few requests hold a secret, and to look for one takes longer than to find the recording: that comes first.
-            request = self._request(call, None)
+            request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
             recording = self._find(request)
             if recording is not None:
                 return request, recording
-        request = self._request(call, Redactor(call.tokens))
+        request = self._request(call)
         return request, self._find(request)
 
     def _replayed(
@@ -224,7 +221,7 @@ class Session:
 
     def _find(self, request: Request) -> Recording | None:
         own = self.store.find(request.kind, request.key)
-        if not self.normaliser:
+        if not self.normaliser.rules:
             return own
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind

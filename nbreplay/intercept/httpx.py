@@ -157,5 +157,7 @@ def _held(request: Any) -> list[bytes]:
 
 
 def _call(request: Any, host: str, body: bytes) -> Call:
-    target = request.url.raw_path.decode("ascii")
-    return Call(request.method, host, target, "", body, request.headers.raw, named(request))
+    target, headers = request.url.raw_path.decode("ascii"), request.headers
+    return Call(
+        request.method, host, target, headers.get("content-type", ""), body, lambda: headers.raw, named(request)
+    )

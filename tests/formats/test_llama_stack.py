@@ -11,6 +11,7 @@ import pytest
 
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recording import parse
+from nbreplay.core.redact import UNREDACTED
 from nbreplay.core.request import Call, request_of
 from nbreplay.core.store import Store
 from nbreplay.core.stream import Events
@@ -116,7 +117,7 @@ def test_a_request_has_the_key_that_a_session_gives_it(tmp_path: Path, other: st
     (recording,) = loaded(written(tmp_path, data))
     body = json.dumps(data["request"]["body"], separators=(",", ":")).encode()
     call = Call("POST", "api.openai.com", "/v1/chat/completions", "application/json", body)
-    assert recording.key == request_of(call, Normaliser(), {}, None).key
+    assert recording.key == request_of(call, Normaliser(), {}, UNREDACTED).key
 
 
 def test_the_url_is_the_one_that_was_asked(tmp_path: Path) -> None:
