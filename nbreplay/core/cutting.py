@@ -50,19 +50,22 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
 
     chunks: list[Chunk] = []
     lines: list[str] = []
-    before, found = 0, iter(zip(texts, values, inner, strict=True))
+    before, found, made, verbatim = 0, zip(texts, values, inner, strict=True), tuple.__new__, style == "compact"
     for at, whole, data, event in blocks:
         # Rounding the times and not the differences keeps errors from adding up.
         gap, before = at - before, at
         text, value, between = next(found) if data is not None and data[:1] == "{" else ("", None, "")
-        chunk = Chunk(gap, None, None, whole) if data is None else Chunk(gap, data if value is None else value, event)
-        chunks.append(chunk)
-        # A chunk that was written compactly stands in the file as it came: encoding it again would take as long.
-        if value is not None and style == "compact":
+        if value is not None and verbatim:
+            # It stands in the file as it came, since encoding it again would take as long. As `Chunk(…)` does, too.
+            chunks.append(made(Chunk, (gap, value, event, None)))
             lines.append(
                 f"[{gap},{between or text}]" if event is None else f"[{gap},{between or text},{encode_json(event)}]"
             )
         else:
+            chunk = (
+                Chunk(gap, None, None, whole) if data is None else Chunk(gap, data if value is None else value, event)
+            )
+            chunks.append(chunk)
             lines.append(encode_json(chunk.stored()))
     return Events(tuple(chunks), framing, fields, common, style, lines)
 
@@ -91,7 +94,7 @@ def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float)
             while end < start:
                 time, piece = next(arrivals)
                 end += len(piece)
-            at = max(0, round((time - started) * 1000))
+            at = round((time - started) * 1000) if time > started else 0
         text = part.decode("utf-8", "surrogateescape")
         if usual and text[:6] == "data: " and "\n" not in text:
             blocks.append((at, "", text[6:], None))
@@ -175,6 +178,8 @@ def _keep_exact(
     # One comparison for all of them is nearly always enough.
     between = f"[{','.join([inner[index] or texts[index] for index in easy])}]"
     exact = set(easy) if compact([values[index] for index in easy]) == _bytes(between) else set()
+    if len(exact) == len(values):
+        return
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
         again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
@@ -212,8 +217,14 @@ def _ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
 def _style(samples: Sequence[tuple[str, dict[str, Any]]]) -> str:
     # Only a chunk with an escape in it tells whether the server escapes what is not ASCII.
     telling = [*samples[:8], *[sample for sample in samples if "\\u" in sample[0]][:8]]
-    styles = ("compact", "spaced", "compact-ascii", "spaced-ascii")
-    return max(styles, key=lambda style: sum(_written(value, style) == text for text, value in telling))
+    best, most = "compact", -1
+    for style in ("compact", "spaced", "compact-ascii", "spaced-ascii"):
+        fitting = sum(_written(value, style) == text for text, value in telling)
+        if fitting > most:
+            best, most = style, fitting
+        if most == len(telling):
+            break
+    return best
 
 
 def _shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:

@@ -20,12 +20,12 @@ from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import scrubbed
+from nbreplay.core.scrub import scrubbed, text_of
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Take
 from nbreplay.core.tasks import task_rank
-from nbreplay.core.wire import LARGE, encode_json, inflated, is_textual, plain_body
+from nbreplay.core.wire import LARGE, inflated, is_textual, plain_body
 from nbreplay.errors import NbreplayError
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Recorder:
 
     Attributes
     ----------
-    feed : callable
-        Notes bytes that have just arrived.
+    note : callable
+        Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. Looked up anew for each answer
+        and not for each piece: it may be no more than a list's ``append``.
     decode : callable
         Undoes the content encoding of all that was noted; set by the interceptor where there is one.
     """
@@ -79,11 +80,12 @@ class Recorder:
         self.uploads: list[Blob] = []
         self.started = time.perf_counter()
         self._pieces: Pieces = []
+        self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
         self._done = self._interrupted = False
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
         self._kept = set(_KEPT)
-        self._size, self._spools = 0, False
+        self._size = 0
         self._spool: Spool | None = None
         self._broken: OSError | None = None
 
@@ -111,22 +113,23 @@ class Recorder:
         self.status = status
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
-        self._spools = framing_of(self.content_type) is None and 200 <= status < 300
+        if framing_of(self.content_type) is None and 200 <= status < 300:
+            self.note = self._spooled
 
     def feed(self, data: bytes) -> None:
         """Note bytes that have just arrived."""
-        self._pieces.append((time.perf_counter(), data))
-        if self._spools:
-            self._spooled(data)
+        self.note((time.perf_counter(), data))
 
     def so_far(self) -> Pieces:
         """Return what has arrived, for somebody who looks on: as text is read, without its content encoding."""
         return self.decode(list(self._pieces)) if self.decode else self._pieces
 
-    def _spooled(self, data: bytes) -> None:
+    def _spooled(self, piece: tuple[float, bytes]) -> None:
         """Have a large answer go into a file as it comes; in memory its times stay."""
+        at, data = piece
+        self._pieces.append(piece)
         self._size += len(data)
-        if self._size <= LARGE or self.decode is not None or self._encoding:
+        if self._broken is not None or self._size <= LARGE or self.decode is not None or self._encoding:
             return
         try:
             if self._spool is None:
@@ -135,8 +138,8 @@ class Recorder:
             self._spool.feed(data)
         except OSError as error:
             # The caller has its answer all the same.
-            self._broken, self._spools = error, False
-        self._pieces = [(self._pieces[-1][0], b"")]
+            self._broken = error
+        self._pieces = [(at, b"")]
 
     def end(self) -> None:
         """The answer is over, and whole."""
@@ -267,12 +270,10 @@ class Recorder:
                 )
             return plain_body(redactor.data(data), self.content_type)
         events = events_of(pieces, framing, self.started)
-        text = data.decode("utf-8", "surrogateescape")
-        unspread = scrubbed(events, text, redactor)
+        unspread = scrubbed(events, redactor)
         if unspread is not None:
             events = self._again(events, unspread, framing)
-            text = events.data().decode("utf-8", "surrogateescape")
-        if redactor.finds(_stored_text(events) or text):
+        if redactor.finds(text_of(events)):
             clean_parts = events.sealed([redactor.text(text) for text in events.opened()])
             events = self._again(events, clean_parts, framing)
         return events
@@ -282,10 +283,3 @@ class Recorder:
         times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
         pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
         return events_of(pieces, framing, self.started)
-
-
-def _stored_text(events: Events) -> str:
-    """Return what is stored of a stream: half of what came, since what all chunks share is there once. Else ``""``."""
-    if events.style != "compact" or any(chunk.raw is not None for chunk in events.chunks):
-        return ""
-    return "\n".join([*events.stored_lines(), encode_json(dict(events.common or {}))])

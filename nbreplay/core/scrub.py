@@ -11,7 +11,7 @@ from nbreplay.core.redact import Redactor
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import encode_json
 
-__all__ = ["scrubbed"]
+__all__ = ["scrubbed", "text_of"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
@@ -20,14 +20,28 @@ _TEXTS = re.compile(
 _PLACES = ("index", "output_index", "content_index", "contentBlockIndex", "item_id")
 
 
-def scrubbed(events: Events, text: str, redactor: Redactor) -> list[bytes] | None:
+def text_of(events: Events) -> str:
+    """Return all text of a stream, to look for secrets in: as stored, where what the chunks share is there once."""
+    if events.style != "compact" or any(chunk.raw is not None for chunk in events.chunks):
+        return _received(events)
+    return "\n".join([*events.stored_lines(), encode_json(dict(events.common or {}))])
+
+
+def _received(events: Events) -> str:
+    return events.data().decode("utf-8", "surrogateescape")
+
+
+def scrubbed(events: Events, redactor: Redactor) -> list[bytes] | None:
     """Return the bytes of each chunk without the secrets that are spread over several; None where there are none.
 
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
+    # What a model writes may be among what the chunks share, and is then not in all its places.
+    shared = any(_TEXTS.match(f'"{name}":""') for name in events.common or ())
+    text = _received(events) if shared else text_of(events)
     # Where several answers or calls come by turns, only each for itself shows what it says.
-    numbered = text.count('ndex":')
-    by_turns = numbered and numbered != text.count('ndex":0') + text.count('ndex": 0')
+    others = text.count('ndex":') - text.count('ndex":0')
+    by_turns = others and others != text.count('ndex": 0')
     if not by_turns and not redactor.finds("".join(_TEXTS.findall(text))):
         return None
     parts = events.opened()

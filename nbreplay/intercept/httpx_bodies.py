@@ -188,10 +188,10 @@ class _SyncTee:
         self._inner, self._recorder = inner, recorder
 
     def __iter__(self) -> Iterator[bytes]:
-        feed = self._recorder.feed
+        note, clock = self._recorder.note, time.perf_counter
         try:
             for data in self._inner:
-                feed(data)
+                note((clock(), data))
                 yield data
         except GeneratorExit:
             self._recorder.close()
@@ -213,10 +213,10 @@ class _AsyncTee:
         self._inner, self._recorder = inner, recorder
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        feed = self._recorder.feed
+        note, clock = self._recorder.note, time.perf_counter
         try:
             async for data in self._inner:
-                feed(data)
+                note((clock(), data))
                 yield data
         except GeneratorExit:
             self._recorder.close()
