@@ -15,7 +15,8 @@ __all__ = ["scrubbed", "text_of"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
-    r'"(?:content|text|delta|arguments|input|partial_json|reasoning\w*|thinking|refusal|response)":\s?"((?:[^"\\]|\\.)*)"'
+    r'"(?:content|text|delta|arguments|input|partial_json|reasoning\w*|thinking|refusal|response)":\s?'
+    r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _PLACES = ("index", "output_index", "content_index", "contentBlockIndex", "item_id")
 

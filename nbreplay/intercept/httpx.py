@@ -6,6 +6,7 @@ Both libraries have the same shape here, so that one code serves them. The hook 
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -152,8 +153,8 @@ class _Transport:
         await self.aclose()
 
 
-def _held(request: Any) -> list[bytes]:
-    return [request.url.raw_path, *[value for _, value in request.headers.raw]]
+def _held(request: Any) -> Iterable[bytes]:
+    return itertools.chain((request.url.raw_path,), *request.headers.raw)  # the names, too: that is faster
 
 
 def _call(request: Any, host: str, body: bytes) -> Call:
