@@ -56,8 +56,8 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         gap, before = at - before, at
         text, value, between = next(found) if data is not None and data[:1] == "{" else ("", None, "")
         if value is not None and verbatim:
-            # It stands in the file as it came, since encoding it again would take as long. As `Chunk(…)` does, too.
-            chunks.append(made(Chunk, (gap, value, event, None)))
+            chunks.append(made(Chunk, (gap, value, event, None)))  # what `Chunk(…)` does, in half the time
+            # It stands in the file as it came: encoding it again would take as long as all else.
             lines.append(
                 f"[{gap},{between or text}]" if event is None else f"[{gap},{between or text},{encode_json(event)}]"
             )

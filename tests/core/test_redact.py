@@ -104,6 +104,26 @@ def test_a_secret_goes_and_what_is_around_it_stays(secret: str) -> None:
             assert redactor.count == 1
 
 
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
+def test_a_secret_is_found_in_long_texts_too(secret: str) -> None:
+    events = '["content","la la"],\n' * 500
+    assert not Redactor().finds(events)
+    assert Redactor().text(f'{events}["content","{secret}"]\n{events}') == f'{events}["content","[secret:1]"]\n{events}'
+
+
+def test_a_secret_is_found_in_texts_of_many_megabytes() -> None:
+    events = '["content","la la"],\n' * 250_000
+    assert not Redactor().finds(events)
+    assert Redactor().finds(f'{events}["content","sk-{MIXED}"]')
+
+
+def test_a_known_secret_with_a_quote_in_it_is_found_in_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", 'one"two"three')
+    events = '["content","la la"],\n' * 500
+    assert Redactor().text(events + 'one"two"three') == events + "[secret:1]"
+    assert Redactor().text(events + r'"one\"two\"three"') == events + '"[secret:1]"'
+
+
 @pytest.mark.parametrize("text", SURVIVE)
 def test_what_only_looks_like_a_secret_survives(text: str) -> None:
     redactor = Redactor()

@@ -213,6 +213,20 @@ def test_binary_bodies_lie_beside_the_file_once(store: Path) -> None:
     assert [each.body.data() for each in again.takes] == [sound, sound, b'{"n":3}', b'{"n":4}']
 
 
+@pytest.mark.parametrize("length", [10, 100_000])
+def test_a_file_that_was_written_over_since_is_read_anew(length: int, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    add(store, take(Json({"answer": "a" * length})))
+    assert found(store) == found(store) == [{"answer": "a" * length}]
+    path = tmp_path / file_name("chat", KEY)
+    stat, text = path.stat(), path.read_text("utf-8")
+    path.write_text(text.replace("a" * length, "b" * length), "utf-8", newline="\n")
+    if length == 10:
+        # Neither its time nor its size nor its inode tells.
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert found(store) == [{"answer": "b" * length}]
+
+
 @pytest.mark.parametrize("damage", ["gone", "cut", "changed", "longer"])
 def test_a_blob_that_is_not_what_it_was_is_not_served(store: Path, damage: str) -> None:
     sound = bytes(range(256))

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from nbreplay.core.cutting import events_of
 from nbreplay.core.eventstream import sealed
+from nbreplay.core.redact import Redactor
+from nbreplay.core.scrub import scrubbed
 from nbreplay.core.stream import Chunk, Events, events_from, framing_of, has_ended
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import json_values, recording, take, through_file
@@ -298,3 +300,30 @@ def test_streams_say_that_they_are_whole(tail: bytes, ended: bool) -> None:
 )
 def test_a_model_that_writes_about_end_marks_has_not_ended(text: str) -> None:
     assert not has_ended(sse(*chunks(f"The mark is {text}")))
+
+
+# Secrets that a model writes piece by piece.
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["My key: ", "sk-", "aB3d", "E5fG", "7hJ9", "kL1m", "N3pQ", ".", " Keep", " it."],
+        # Most pieces are alike, and stored once for all chunks.
+        ["My key: ", "sk-", *["a1B2"] * 16],
+    ],
+    ids=["different", "alike"],
+)
+@pytest.mark.parametrize("framing", ["sse", "ndjson"])
+def test_a_secret_over_many_chunks_is_taken_out(framing: str, pieces: list[str]) -> None:
+    head, tail = ("", "\n") if framing == "ndjson" else ("data: ", "\n\n")
+    values = [{"model": "m", "response": piece, "at": at} for at, piece in enumerate(pieces)]
+    events = cut(sse(*values, start=head, end=tail), framing)
+    clean = scrubbed(events, Redactor())
+    assert clean is not None
+    found = [json.loads(part[len(head) :])["response"] for part in clean]
+    assert len(found) == len(pieces)
+    assert "".join(found).startswith("My key: [secret:1]")
+    assert "a1B2" not in "".join(found)
+    assert "aB3d" not in "".join(found)
+    assert scrubbed(cut(b"".join(clean), framing), Redactor()) is None
