@@ -11,9 +11,10 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from nbreplay.core.config import default_store
 from nbreplay.core.hosts import host_matches, is_private

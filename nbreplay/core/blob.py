@@ -112,18 +112,26 @@ def blob_name(digest: hashlib._Hash) -> str:
     return f"blob-{digest.hexdigest()[:32]}.bin"
 
 
-def blob_from(name: object, size: object) -> Blob:
+def blob_from(name: object, size: object, folder: str = "") -> Blob:
     """Return the blob that a recording names.
+
+    Parameters
+    ----------
+    name, size : object
+        As they stand in the recording.
+    folder : str
+        Where the blob lies, with a separator at its end; without it its file is not looked for.
 
     Raises
     ------
-    RecordingFormatError, UnsafeRecordingError
+    OSError, RecordingFormatError, UnsafeRecordingError
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UnsafeRecordingError(f"it names the file {name!r}, which is not one beside it")
     if type(size) is not int or size < 0:
         raise RecordingFormatError(f"it gives {name} a size of {size!r}")
-    return Blob(name, size)
+    blob = Blob(name, size)
+    return blob.at(folder + name) if folder else blob
 
 
 class Spool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
+
+from msgspec.structs import replace
 
 from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.take import Body, RpcId, Take, is_rpc_id
@@ -75,7 +76,7 @@ def _same(one: Any, other: RpcId) -> bool:
 def _body(take: Take, change: _Change) -> Body:
     body = take.body
     if isinstance(body, Json):
-        return replace(body, value=change.value(body.value)) if isinstance(body.value, dict) else body
+        return Json(change.value(body.value), body.style, body.end) if isinstance(body.value, dict) else body
     if isinstance(body, Events):
         if body.framing == "eventstream":
             return body
@@ -117,7 +118,7 @@ class _Change:
             return chunk if data is chunk.data else chunk._replace(data=data)
         if raw is not None:
             return chunk._replace(raw=_DATA.sub(lambda found: found[1] + self.text(found[2]), raw))
-        return chunk._replace(data=self.text(data))
+        return chunk._replace(data=self.text(data or ""))
 
     def text(self, text: str) -> str:
         """Return the JSON text of a message with the other id, and every other character as it was."""

@@ -8,10 +8,10 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+
+import msgspec
 
 from nbreplay.core.cell import Cell
-from nbreplay.core.frozen import frozen
 from nbreplay.core.ids import issued_by
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
@@ -37,8 +37,7 @@ FAILURES = ("missing", "blocked", "unsaved")
 """The outcomes that fail a test, whatever has become of their exceptions."""
 
 
-@frozen
-class Interaction:
+class Interaction(msgspec.Struct, frozen=True):
     """One call as it happened.
 
     Attributes
@@ -177,7 +176,7 @@ class Log:
         item = self._slots[place]
         if item is None or item.served_s is not None or place not in self._served:
             return item
-        return replace(item, served_s=self._served[place])
+        return msgspec.structs.replace(item, served_s=self._served[place])
 
     @property
     def interactions(self) -> list[Interaction]:

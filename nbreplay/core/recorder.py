@@ -23,7 +23,7 @@ from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import scrubbed, text_of
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
-from nbreplay.core.take import Body, Take
+from nbreplay.core.take import Body, Reason, Take
 from nbreplay.core.tasks import task_rank
 from nbreplay.core.wire import LARGE, inflated, is_textual, plain_body
 from nbreplay.errors import NbreplayError
@@ -155,7 +155,7 @@ class Recorder:
             self.keeper.release(self)
         else:
             # Where an interrupt comes between two pieces, what unwinds closes the answer.
-            reason = "interrupted" if isinstance(sys.exception(), KeyboardInterrupt) else "closed"
+            reason: Reason = "interrupted" if isinstance(sys.exception(), KeyboardInterrupt) else "closed"
             self._finish(None if self._has_ended() else reason)
 
     def interrupt(self) -> None:
@@ -182,7 +182,7 @@ class Recorder:
             if self.saved is not None and self._progress == self._flushed:
                 return
             self._flushed, self._interrupted = self._progress, interrupted and not whole
-            reason = None if whole else "interrupted" if interrupted else "open"
+            reason: Reason | None = None if whole else "interrupted" if interrupted else "open"
             self.keeper.keep(self, lambda: self._take(reason, None, more=True))
 
     @property
@@ -196,7 +196,7 @@ class Recorder:
         data = b"".join([data for _, data in pieces])
         return has_ended(data) or has_answered(data, self.request.rpc_id)
 
-    def _finish(self, reason: str | None, error: dict[str, str] | None = None) -> None:
+    def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
         with self._lock:
             if self._done:
                 return
@@ -213,7 +213,7 @@ class Recorder:
         with self._lock:
             self.keeper.keep(self, lambda: self._take("interrupted", None))
 
-    def _take(self, reason: str | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
+    def _take(self, reason: Reason | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import field, replace
 from typing import Any
 
 import jiter
+import msgspec
 
-from nbreplay.core.frozen import frozen, identity
-from nbreplay.core.take import Take, beyond, dumps, take_from
+from nbreplay.core.frozen import identity
+from nbreplay.core.take import Stored, Take, dumps
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
@@ -21,8 +21,7 @@ __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
 FORMAT = 1
 
 
-@frozen
-class Recording:
+class Recording(msgspec.Struct, frozen=True):
     """One file: a request and its takes.
 
     Attributes
@@ -42,13 +41,13 @@ class Recording:
     request: Mapping[str, Any]
     takes: tuple[Take, ...] = ()
     texts: tuple[str, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = {}
 
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
         known = dict(zip(map(identity, self.takes), self.texts, strict=False))
         texts = tuple([known.get(identity(take)) or take.text() for take in takes])
-        return replace(self, takes=tuple(takes), texts=texts)
+        return msgspec.structs.replace(self, takes=tuple(takes), texts=texts)
 
     def text(self) -> str:
         """Return the content of the file."""
@@ -112,7 +111,31 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     UnsafeRecordingError
         Where it names what it may not.
     """
-    data = _loaded(text)
+    try:
+        file = _read(text)
+        if file.nbreplay == FORMAT:
+            return Recording(file.key, file.kind, file.request, tuple([take.take(folder) for take in file.takes]))
+    except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    return _parsed(_loaded(text), folder)
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """A recording as it stands in a file, where it holds nothing that is not known."""
+
+    nbreplay: int
+    key: str
+    kind: str
+    request: dict[str, Any]
+    takes: list[Stored]
+
+
+_read = msgspec.json.Decoder(_File).decode
+_TOP, _TAKE = frozenset(_File.__struct_fields__), frozenset(Stored.__struct_fields__)
+
+
+def _parsed(data: Any, folder: str) -> Recording:
+    """Read a recording that holds what later versions or foreign recorders add, or say what is wrong with it."""
     kind, key, request = _head(data)
     takes = data.get("takes")
     if not isinstance(takes, list):
@@ -120,12 +143,19 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     made = []
     for index, take in enumerate(takes):
         try:
-            made.append(take_from(take, folder))
+            more = _beyond(take, _TAKE)
+            known = {name: value for name, value in take.items() if name not in more and name != "json"}
+            body = {"value": take["json"]} if "json" in take else {}
+            made.append(msgspec.convert(known, Stored).take(folder, more, **body))
         except RecordingFormatError as error:
             raise type(error)(f"take {index + 1}: {error}") from None
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise RecordingFormatError(f"take {index + 1} is not as it should be ({error})") from None
-    return Recording(key, kind, request, tuple(made), (), beyond(data, _TOP))
+        except (AttributeError, msgspec.ValidationError) as error:
+            raise RecordingFormatError(f"take {index + 1} is not as it should be: {error}") from None
+    return Recording(key, kind, request, tuple(made), (), _beyond(data, _TOP))
+
+
+def _beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
+    return {} if data.keys() <= known else {name: value for name, value in data.items() if name not in known}
 
 
 def _loaded(text: str | bytes) -> Any:
@@ -141,9 +171,6 @@ def _loaded(text: str | bytes) -> Any:
         raise
     except ValueError as error:
         raise RecordingFormatError(f"it is not JSON ({error})") from None
-
-
-_TOP = frozenset({"nbreplay", "key", "kind", "request", "takes"})
 
 
 def _head(data: Any) -> tuple[str, str, dict[str, Any]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import NoReturn
 
+import msgspec
+
 from nbreplay.core.blob import Blob
-from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Log
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
@@ -18,8 +18,7 @@ from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 __all__ = ["Replay"]
 
 
-@frozen
-class Replay:
+class Replay(msgspec.Struct, frozen=True):
     """The answer to a request, out of a recording.
 
     Attributes
@@ -101,7 +100,7 @@ class Replay:
         """Log that what is recorded could not be given."""
         known = self.log.at(self.place)
         if known is not None:
-            self.log.finish(self.place, replace(known, outcome="missing", note=note))
+            self.log.finish(self.place, msgspec.structs.replace(known, outcome="missing", note=note))
 
     def served(self) -> None:
         """Note that the caller has got it all."""

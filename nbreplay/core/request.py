@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from nbreplay.core.endpoints import recognise
-from nbreplay.core.frozen import frozen
 from nbreplay.core.jsonrpc import without_id
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
@@ -131,8 +132,7 @@ _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
 
-@frozen
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What identifies one call.
 
     Attributes
@@ -248,6 +248,10 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
     data = call.body
     if not data:
         return "", None
+    # What it holds goes before what it is called: urllib calls every body a form.
+    made = _json(data, redactor) if data[0] in b"{[" else None
+    if made is not None:
+        return made
     content_type = call.content_type
     if content_type.startswith("multipart/"):
         return "parts", redactor.value([part.identity for part in parts(data, content_type)])
@@ -257,11 +261,15 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
         return "digest", digest(data)
     if content_type.startswith("application/x-www-form-urlencoded"):
         return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
-    if "json" in content_type or text[0] in "{[":
-        try:
-            value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
-        except (ValueError, RecursionError):
-            return "text", redactor.text(text)
-        if not is_deep(value, text):
-            return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value
-    return "text", redactor.text(text)
+    made = _json(data, redactor) if "json" in content_type and data[0] not in b"{[" else None
+    return made or ("text", redactor.text(text))
+
+
+def _json(data: bytes, redactor: Redactor) -> tuple[str, Any] | None:
+    try:
+        text, value = data.decode("utf-8"), from_json(data)  # one with NaN or Infinity is keyed as the text that it is
+    except (ValueError, RecursionError):
+        return None
+    if is_deep(value, text):
+        return None
+    return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value

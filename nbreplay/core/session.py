@@ -157,7 +157,7 @@ class Session:
         offline = mode is Mode.REPLAY and not host_matches(call.host, self.options.allow)
         if offline or self._carries_placeholder(call):
             error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
-            take = Take("", call.host, "", "", Text(""), status=None, complete=False, reason="dropped", error=error)
+            take = Take(host=call.host, body=Text(""), status=None, complete=False, reason="dropped", error=error)
             return Replay(take, None, self.log, self.log.start(), time.perf_counter())
         self._add(run, None, None, "live", "a library's own business: not recorded", call.host)
         return None

@@ -6,8 +6,9 @@ after its last event. Other streams that were cut short do not: whoever reads on
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from nbreplay.core.stream import Events, framing_of
 from nbreplay.core.take import Take
@@ -73,7 +74,7 @@ def again(call: Call, request: Request, recording: Recording | None) -> Take | N
         call.host,
         call.target,
         call.sdk,
-        Events(()),
+        body=Events(()),
         headers=last.headers if last and last.status else {"content-type": _SSE},
         complete=False,
         reason="open",

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from nbreplay.core import eventstream
-from nbreplay.core.frozen import frozen
 from nbreplay.core.wire import STYLES, encode_json
 from nbreplay.errors import RecordingFormatError
 
@@ -64,7 +65,7 @@ class Chunk(NamedTuple):
     """
 
     gap_ms: int
-    data: Any
+    data: dict[str, Any] | str | None
     event: str | None = None
     raw: str | None = None
 
@@ -75,8 +76,7 @@ class Chunk(NamedTuple):
         return [self.gap_ms, self.data] if self.event is None else [self.gap_ms, self.data, self.event]
 
 
-@frozen
-class Events:
+class Events(msgspec.Struct, frozen=True, eq=False):
     """The body of a stream.
 
     Attributes
@@ -100,7 +100,13 @@ class Events:
     fields: tuple[str, ...] = ()
     common: Mapping[str, Any] | None = None
     style: str = "compact"
-    lines: Sequence[str] | None = field(default=None, compare=False, repr=False)
+    lines: Sequence[str] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Events:
+            return NotImplemented
+        told = operator.attrgetter("chunks", "framing", "fields", "common", "style")
+        return bool(told(self) == told(other))
 
     @property
     def duration_ms(self) -> int:
@@ -136,7 +142,7 @@ class Events:
         if self.framing != "eventstream":
             return self._blocks()
         texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
-        return [next(texts) if type(data) is dict else raw or data or "" for _, data, _, raw in self.chunks]
+        return [next(texts) if isinstance(data, dict) else raw or data or "" for _, data, _, raw in self.chunks]
 
     def sealed(self, texts: Sequence[str]) -> list[bytes]:
         """Return the bytes of each chunk, given texts as `opened` returns them."""
@@ -186,7 +192,7 @@ class Events:
             if raw is not None:
                 blocks.append(raw)
                 continue
-            text = next(texts) if type(data) is dict else data
+            text = next(texts) if isinstance(data, dict) else data or ""
             if self.framing == "eventstream":
                 blocks.append(eventstream.sealed(event or "", text).decode("utf-8", "surrogateescape"))
                 continue
@@ -259,42 +265,26 @@ def _json_of(text: Any) -> dict[str, Any] | None:
     return None
 
 
-def events_from(fields: Mapping[str, Any]) -> Events:
-    """Read a stream back from the fields of a take.
+def events_from(
+    chunks: tuple[Chunk, ...], framing: str, fields: tuple[str, ...], common: Mapping[str, Any], style: str
+) -> Events:
+    """Return a stream as a file tells it.
 
     Raises
     ------
     RecordingFormatError
+        Where that is none.
     """
-    framing, style = fields.get("framing", "sse"), fields.get("style", "compact")
-    names, common = fields.get("fields", []), fields.get("common", {})
     if framing not in ("sse", "ndjson", "eventstream") or style not in STYLES or style.startswith("indent"):
         raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
-    if not isinstance(names, list) or not isinstance(common, dict) or not all(isinstance(name, str) for name in names):
-        raise RecordingFormatError("its 'fields' or 'common' are not what they should be")
-    chunks = fields["chunks"]
-    if not isinstance(chunks, list):
-        raise RecordingFormatError("its 'chunks' are no list")
-    made = tuple([_chunk(chunk) for chunk in chunks])
-    if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in made):
+    for chunk in chunks:
+        if (chunk.data is None) is (chunk.raw is None):
+            stored = str(chunk.stored())[:80]
+            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {stored}")
+    if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in chunks):
         raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
-    return Events(made, framing, tuple(names), common, style)
+    return Events(chunks, framing, fields, common, style)
 
 
 def _nameable(event: str | None) -> bool:
     return event is not None and len(event) < 300 and event.isascii()
-
-
-def _chunk(stored: Any) -> Chunk:
-    try:
-        chunk = Chunk(*stored)
-        gap, data, event, raw = chunk
-    except TypeError:
-        gap = None
-    else:
-        shape = (type(data) is dict or type(data) is str) if raw is None else type(raw) is str and data is None
-        if type(gap) is int and shape and (event is None or type(event) is str):
-            return chunk
-    raise RecordingFormatError(
-        f"a chunk of it is not [ms, data], [ms, data, event] or [ms, null, null, text]: {str(stored)[:80]}"
-    )

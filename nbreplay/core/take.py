@@ -3,37 +3,54 @@
 from __future__ import annotations
 
 import json
-import operator
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import field
-from typing import Any, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard
 
-from nbreplay.core.blob import Blob
-from nbreplay.core.frozen import frozen
-from nbreplay.core.stream import Events, events_from
-from nbreplay.core.wire import Json, Text, body_of
-from nbreplay.errors import RecordingFormatError
+import msgspec
 
-__all__ = ["REASONS", "Body", "CellRef", "RpcId", "Take", "beyond", "dumps", "is_rpc_id", "take_from"]
+from nbreplay.core.blob import Blob, blob_from
+from nbreplay.core.stream import Chunk, Events, events_from
+from nbreplay.core.wire import Json, Text, json_from
 
-REASONS = ("closed", "dropped", "interrupted", "open")
+__all__ = ["Body", "CellRef", "Reason", "RpcId", "Stored", "Take", "dumps", "is_rpc_id"]
+
+Reason = Literal["closed", "dropped", "interrupted", "open"]
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
 
 Body = Json | Text | Blob | Events
 RpcId = int | str
 
 
-@frozen
-class CellRef:
+class CellRef(msgspec.Struct, frozen=True):
     """Which cell asked: its id, where it has one, and the digest of its source."""
 
-    id: str | None
-    source: str
+    id: str | None = None
+    source: str = ""
 
 
-@frozen
-class Take:
+class _Told(msgspec.Struct, frozen=True):
+    """What a file tells of an answer besides its body."""
+
+    recorded_at: str = ""
+    host: str = ""
+    url: str = ""
+    sdk: str = ""
+    cell: CellRef | None = None
+    ids: tuple[str, ...] = ()
+    task: int | None = None
+    rpc_id: RpcId | None = None
+    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = 200
+    headers: dict[str, str] = {}
+    complete: bool = True
+    reason: Reason | None = None
+    standing: bool = False
+    error: dict[str, str] | None = None
+    redacted: int = 0
+    elapsed_ms: int | float | None = None
+
+
+class Take(_Told, frozen=True, kw_only=True):
     """One recorded answer.
 
     Attributes
@@ -51,7 +68,7 @@ class Take:
         The ids that the request carried, verbatim, in the order of their replacements.
     complete : bool
     reason : str or None
-        One of `REASONS`, where it is not complete.
+        A `Reason`, where it is not complete.
     redacted : int
         How many secrets were taken out of the answer.
     elapsed_ms : int or None
@@ -68,24 +85,8 @@ class Take:
         Which of several asyncio tasks made together asked, from 0: each is to get its own answer again.
     """
 
-    recorded_at: str
-    host: str
-    url: str
-    sdk: str
     body: Body
-    status: int | None = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    cell: CellRef | None = None
-    ids: tuple[str, ...] = ()
-    complete: bool = True
-    reason: str | None = None
-    redacted: int = 0
-    elapsed_ms: int | None = None
-    error: Mapping[str, str] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    rpc_id: RpcId | None = None
-    standing: bool = False
-    task: int | None = None
+    extra: Mapping[str, Any] = {}
 
     @property
     def transient(self) -> bool:
@@ -166,100 +167,37 @@ def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
     return type(value) is int or type(value) is str
 
 
-def take_from(data: dict[str, Any], folder: str = "") -> Take:
-    """Read a take from what stands in a file.
-
-    Parameters
-    ----------
-    data : dict
-    folder : str
-        Where the file lies, with a separator at its end; without it what lies beside the file is not read.
-
-    Raises
-    ------
-    OSError
-        Where a file beside it cannot be read.
-    RecordingFormatError, UnsafeRecordingError
-    """
-    (
-        at,
-        host,
-        url,
-        sdk,
-        status,
-        headers,
-        cell,
-        ids,
-        complete,
-        reason,
-        redacted,
-        elapsed,
-        error,
-        rpc_id,
-        standing,
-        task,
-    ) = _values(_FIELDS | data)
-    if status is not None and (type(status) is not int or not 100 <= status <= 599):
-        raise RecordingFormatError(f"its status is {status!r}")
-    if not _TEXT.issuperset(map(type, (at, host, url, sdk))):
-        raise RecordingFormatError(f"one of its recorded_at, host, url and sdk is no text: {(at, host, url, sdk)!r}")
-    if not _TEXT.issuperset(map(type, headers.values())):
-        raise RecordingFormatError("a header of it is no text")
-    if reason is not None and reason not in REASONS:
-        raise RecordingFormatError(f"its reason is {reason!r}, none of {', '.join(REASONS)}")
-    if type(ids) is not list or (ids and not _TEXT.issuperset(map(type, ids))):
-        raise RecordingFormatError(f"its ids are {ids!r}")
-    if error is not None and not _TEXT.issuperset(map(type, error.values())):
-        raise RecordingFormatError(f"its error is {error!r}")
-    if elapsed is not None and type(elapsed) not in (int, float):
-        raise RecordingFormatError(f"its elapsed_ms is {elapsed!r}")
-    if rpc_id is not None and not is_rpc_id(rpc_id):
-        raise RecordingFormatError(f"its rpc_id is {rpc_id!r}")
-    if task is not None and type(task) is not int:
-        raise RecordingFormatError(f"its task is {task!r}")
-    return Take(
-        at,
-        host,
-        url,
-        sdk,
-        events_from(data) if "chunks" in data else body_of(data, folder),
-        status,
-        headers,
-        None if cell is None else CellRef(cell.get("id"), str(cell.get("source", ""))),
-        tuple(ids),
-        bool(complete),
-        reason,
-        redacted,
-        elapsed,
-        error,
-        beyond(data, _TAKE),
-        rpc_id,
-        bool(standing),
-        task,
-    )
+_ABSENT: Any = msgspec.Raw()
+_NOTHING: Mapping[str, Any] = {}
 
 
-def beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    """Return the fields of `data` that are none of `known`: a later version's, kept as they are."""
-    return {} if data.keys() <= known else {name: value for name, value in data.items() if name not in known}
+class Stored(_Told, frozen=True, forbid_unknown_fields=True):
+    """A take as it stands in a file, where it holds nothing that is not known."""
+
+    json: msgspec.Raw = _ABSENT  # most are given back as they stand here, and never read
+    text: str = ""
+    blob: Any = _ABSENT
+    size: Any = None
+    style: str = "compact"
+    end: str = ""
+    framing: str = "sse"
+    fields: tuple[str, ...] = ()
+    common: dict[str, Any] = {}
+    chunks: tuple[Chunk, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    def body(self, folder: str, value: Any = _ABSENT) -> Body:
+        """Return the body, given the value of its JSON where that has been read."""
+        if self.chunks is not msgspec.UNSET:
+            return events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+        if value is not _ABSENT:
+            return json_from(value, self.style, self.end)
+        if self.json is not _ABSENT:
+            return json_from(self.json, self.style, self.end)
+        return Text(self.text) if self.blob is _ABSENT else blob_from(self.blob, self.size, folder)
+
+    def take(self, folder: str, extra: Mapping[str, Any] = _NOTHING, value: Any = _ABSENT) -> Take:
+        """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
+        return Take(*msgspec.structs.astuple(self)[:_NUMBER], body=self.body(folder, value), extra=extra)
 
 
-_TEXT = frozenset([str])
-# The fields of a take in a file, its body's apart, and what each is where it is not there.
-_FIELDS: dict[str, Any] = dict.fromkeys(("recorded_at", "host", "url", "sdk"), "") | {
-    "status": 200,
-    "headers": {},
-    "cell": None,
-    "ids": [],
-    "complete": True,
-    "reason": None,
-    "redacted": 0,
-    "elapsed_ms": None,
-    "error": None,
-    "rpc_id": None,
-    "standing": False,
-    "task": None,
-}
-_BODY = ("json", "text", "blob", "size", "style", "end", "framing", "fields", "common", "chunks")
-_TAKE = frozenset([*_FIELDS, *_BODY])
-_values = operator.itemgetter(*_FIELDS)
+_NUMBER = len(_Told.__struct_fields__)

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jiter
+import msgspec
 from pydantic_core import to_json
 
-from nbreplay.core.blob import Blob, blob_from
-from nbreplay.core.frozen import frozen
+from nbreplay.core.blob import Blob
 from nbreplay.errors import RecordingFormatError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "inflated",
     "is_deep",
     "is_textual",
+    "json_from",
     "json_style",
     "plain_body",
 ]
@@ -134,26 +135,61 @@ def _deeper(value: Any, levels: int) -> bool:
     return False
 
 
-@frozen
 class Json:
     """A JSON body.
 
-    Attributes
+    Parameters
     ----------
-    value : JSON value
+    value : JSON value or msgspec.Raw
+        Also as the text that stands for it in a file; it is read when somebody wants the value.
     style : str
         One of `STYLES`.
     end : str
         White space after the value, such as a line end.
     """
 
-    value: Any
-    style: str = "compact"
-    end: str = ""
+    __slots__ = ("_text", "_value", "end", "style")
+
+    def __init__(self, value: Any, style: str = "compact", end: str = "") -> None:
+        self._text: bytes | None = None
+        self._value, self.style, self.end = value, style, end
+        if type(value) is msgspec.Raw:
+            text = self._text = bytes(value)
+            if not text.isascii():
+                text.decode("utf-8")  # which msgspec has not looked at
+
+    @property
+    def value(self) -> Any:
+        """The JSON value.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it is nested too deeply to be read.
+        """
+        if type(self._value) is msgspec.Raw:
+            try:
+                self._value = from_json(self._text or b"")
+            except RecursionError:
+                raise RecordingFormatError("the JSON of an answer is nested too deeply") from None
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Json:
+            return NotImplemented
+        return (self.style, self.end, self.value) == (other.style, other.end, other.value)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Json({self.value!r}, style={self.style!r}, end={self.end!r})"
 
     def data(self) -> bytes:
         """Return the bytes of the body, as they were received."""
-        made = compact(self.value) if self.style == "compact" else None
+        text, made = self._text, None
+        if self.style == "compact":
+            # A file has the same text with white space in it, and some characters escaped.
+            made = compact(self.value) if text is None or b"\\u" in text else msgspec.json.format(text, indent=-1)
         if made is not None:
             return made + self.end.encode("ascii") if self.end else made
         return (encode_json(self.value, self.style) + self.end).encode("utf-8")
@@ -168,8 +204,7 @@ class Json:
         return {**fields, "json": self.value}
 
 
-@frozen
-class Text:
+class Text(msgspec.Struct, frozen=True):
     """A body kept as text. Bytes that are no UTF-8 are surrogate escapes in it."""
 
     text: str
@@ -221,28 +256,14 @@ def _json_body(text: str) -> Json | None:
     return None if style is None else Json(value, style, text[len(bare) :])
 
 
-def body_of(fields: Mapping[str, Any], folder: str = "") -> Json | Text | Blob:
-    """Read a body back from the fields of a take.
-
-    Parameters
-    ----------
-    fields : mapping
-    folder : str
-        Where a blob lies, with a separator at its end; without it a blob's file is not looked for.
+def json_from(value: Any, style: str, end: str) -> Json:
+    """Return a JSON body as a file tells it, its value read or as the text there.
 
     Raises
     ------
-    OSError, RecordingFormatError, UnsafeRecordingError
+    RecordingFormatError
+    UnicodeDecodeError
     """
-    if "json" in fields:
-        style, end = fields.get("style", "compact"), fields.get("end", "")
-        if type(style) is not str or style not in STYLES or type(end) is not str or end.strip():
-            raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known")
-        return Json(fields["json"], style, end)
-    if "blob" in fields:
-        blob = blob_from(fields["blob"], fields.get("size"))
-        return blob.at(folder + blob.name) if folder else blob
-    text = fields.get("text", "")
-    if not isinstance(text, str):
-        raise RecordingFormatError("its text is no text")
-    return Text(text)
+    if style not in STYLES or end.strip():
+        raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known, or ends in {end!r}")
+    return Json(value, style, end)

@@ -7,8 +7,9 @@ Knows no foreign format. Foreign recordings tell no times, so none are made up: 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, cast
+
+from msgspec.structs import replace
 
 from nbreplay.core.cell import Run
 from nbreplay.core.config import Mode

@@ -158,7 +158,5 @@ def _held(request: Any) -> Iterable[bytes]:
 
 
 def _call(request: Any, host: str, body: bytes) -> Call:
-    target, headers = request.url.raw_path.decode("ascii"), request.headers
-    return Call(
-        request.method, host, target, headers.get("content-type", ""), body, lambda: headers.raw, named(request)
-    )
+    target = request.url.raw_path.decode("ascii")
+    return Call(request.method, host, target, "", body, lambda: request.headers.raw, named(request))

@@ -114,7 +114,7 @@ def _write(folder: Path, number: int, body: Any, headers: dict[str, str], elapse
     fields = {"method": "POST", "endpoint": "chat/completions", "body": asked}
     key = key_of("chat", fields)
     take = Take(
-        "2026-11-22T20:15:50.000Z", HOST, "/v1/chat/completions", "openai 3.54.0", body,
+        "2026-11-22T20:15:50.000Z", HOST, "/v1/chat/completions", "openai 3.54.0", body=body,
         headers=headers, elapsed_ms=elapsed_ms,
     )  # fmt: skip
     text = Recording(key, "chat", fields, (take,)).text()

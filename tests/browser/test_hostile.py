@@ -65,7 +65,7 @@ def hostile(text: str) -> Recording:
     ]
     chunks.append(Chunk(5, {"choices": [{"index": 0, "delta": {}, "finish_reason": text}], "error": {"message": text}}))
     key = key_of("chat", fields)
-    take = Take(text, text, text, text, Events(tuple(chunks)), error={"type": text, "message": text})
+    take = Take(text, text, text, text, body=Events(tuple(chunks)), error={"type": text, "message": text})
     return Recording(key, "chat", fields, (take,))
 
 

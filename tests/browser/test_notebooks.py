@@ -178,7 +178,7 @@ from nbreplay import Interaction, Take, Chunk  # noqa: E402
 from nbreplay.core.stream import Events  # noqa: E402
 from nbreplay.notebook.showing import show  # noqa: E402
 chunks = tuple(Chunk(1, {{"choices": [{{"index": 0, "delta": {{"content": f" {{n}}"}}}}]}}) for n in range({chunks}))
-take = Take("2026-11-22T00:00:00Z", "api.example.com", "/v1/chat/completions", "test", Events(chunks))
+take = Take("2026-11-22T00:00:00Z", "api.example.com", "/v1/chat/completions", "test", body=Events(chunks))
 show([Interaction(None, take, "replayed")], get_ipython())
 """
     page = opened(f"{lab}/lab/tree/notebooks/{notebook('long', made)}").ready().run_all()

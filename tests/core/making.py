@@ -24,6 +24,7 @@ from nbreplay.core.session import Replay, Session
 from nbreplay.core.store import Store
 from nbreplay.core.take import Body, CellRef, Take
 from nbreplay.core.wire import Json
+from nbreplay.errors import RecordingFormatError
 
 OPENAI, AZURE, LOCAL = "api.openai.com", "example.openai.azure.com", "127.0.0.1:8080"
 JSON, SSE = "application/json", "text/event-stream; charset=utf-8"
@@ -66,13 +67,29 @@ def take(body: Body | None = None, *, at: int = 0, host: str = OPENAI, cell: str
     """A take, recorded in second `at` by the cell with the source digest `cell`."""
     ref = None if cell is None else CellRef(None, cell)
     stamp = f"2026-01-01T00:00:{at:02}.000Z"
-    return Take(stamp, host, "/v1/chat/completions", "tests 1.0", body or Json({"n": at}), cell=ref, **more)
+    return Take(stamp, host, "/v1/chat/completions", "tests 1.0", body=body or Json({"n": at}), cell=ref, **more)
 
 
 def recording(*takes: Take, body: Any = None) -> Recording:
     """A recording of a chat, or of another request with `body`."""
     fields = {"method": "POST", "endpoint": "chat/completions", "body": body or {"model": "m", "messages": []}}
     return Recording(key_of("chat", fields), "chat", fields, takes)
+
+
+def body_of(fields: dict[str, Any]) -> Body:
+    """The body that a file's take has with these fields: the same whether or not there is a field that is not known."""
+    whole = {"nbreplay": 1, "key": "k1:0", "kind": "http", "request": {}}
+    found: list[Body | type[Exception]] = []
+    for more in ({}, {"later": 1}):
+        try:
+            found.append(parse(json.dumps({**whole, "takes": [{**fields, **more}]})).takes[0].body)
+        except RecordingFormatError as error:
+            found.append(type(error))
+            refused = error
+    assert found[0] == found[1]
+    if isinstance(found[0], type):
+        raise refused
+    return found[0]
 
 
 def through_file(body: Body) -> bytes:

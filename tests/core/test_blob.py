@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.redact import Redactor
-from nbreplay.core.wire import body_of, plain_body
+from nbreplay.core.wire import plain_body
 from nbreplay.errors import RecordingFormatError
+from tests.core.making import body_of
 
 SECRET = b"sk-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from nbreplay.core.cell import Cell, Run, utc
 from nbreplay.core.choose import choose, owns, placed, replaces

@@ -14,8 +14,9 @@ from nbreplay.core.cutting import events_of
 from nbreplay.core.eventstream import opened, sealed, split
 from nbreplay.core.redact import Redactor
 from nbreplay.core.scrub import scrubbed
-from nbreplay.core.stream import events_from, has_ended
+from nbreplay.core.stream import has_ended
 from nbreplay.errors import RecordingFormatError
+from tests.core.making import body_of
 
 SAID = [
     ("messageStart", {"role": "assistant"}),
@@ -90,4 +91,4 @@ def test_a_secret_in_a_message_that_is_not_understood_is_not_kept() -> None:
 @pytest.mark.parametrize("event", [[], ["x" * 400], ["\ud800"]])
 def test_a_name_that_cannot_be_sent_is_refused(event: list[str]) -> None:
     with pytest.raises(RecordingFormatError, match="name"):
-        events_from({"framing": "eventstream", "chunks": [[0, {"a": 1}, *event]]})
+        body_of({"framing": "eventstream", "chunks": [[0, {"a": 1}, *event]]})

@@ -15,7 +15,7 @@ from nbreplay.core.jsonrpc import TOKEN, answering, has_answered, without_id
 from nbreplay.core.recording import parse
 from nbreplay.core.request import Call
 from nbreplay.core.store import Store
-from nbreplay.core.take import Body, take_from
+from nbreplay.core.take import Body
 from nbreplay.core.wire import LARGE, Text, plain_body
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import JSON, SSE, begin, call, json_values, record, recording, replayed, request, session, take
@@ -256,12 +256,13 @@ def test_equal_calls_are_answered_in_their_order_whatever_their_ids(store: Path)
 def test_the_recorded_id_is_kept_with_the_take_and_checked(store: Path) -> None:
     record(session(store, "record"), asked("7"), answered("7", "a"))
     (name,) = Store(store).names()
-    stored = json.loads((store / name).read_text())["takes"][0]
+    data = json.loads((store / name).read_text())
+    (stored,) = data["takes"]
     assert stored["rpc_id"] == "7"
     assert stored["ids"] == []
     for wrong in (True, 1.5, [], {}):
         with pytest.raises(RecordingFormatError, match="rpc_id"):
-            take_from({**stored, "rpc_id": wrong})
+            parse(json.dumps({**data, "takes": [{**stored, "rpc_id": wrong}]}))
 
 
 def test_ignoring_the_id_does_not_lose_it(store: Path) -> None:

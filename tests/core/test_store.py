@@ -334,7 +334,7 @@ fields = {"method": "POST", "endpoint": "chat/completions", "body": {"model": "m
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):
-    take = Take("", "", "", "", Json([int(sys.argv[2]), number]))
+    take = Take(body=Json([int(sys.argv[2]), number]))
     store.write("chat", key_of("chat", fields), fields, lambda old: [*old, take])
 print("done", flush=True)
 sys.stdin.readline()

@@ -11,9 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbreplay.core.blob import Blob
-from nbreplay.core.wire import LARGE, STYLES, Json, Text, body_of, compact, encode_json, is_textual, plain_body
+from nbreplay.core.wire import LARGE, STYLES, Json, Text, compact, encode_json, is_textual, plain_body
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from tests.core.making import JSON, json_bodies, json_values, through_file
+from tests.core.making import JSON, body_of, json_bodies, json_values, through_file
 
 
 @given(json_bodies, st.sampled_from(sorted(STYLES)), st.sampled_from(["", "\n", "\r\n", " \n\t"]))

@@ -289,7 +289,7 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
     (recording,) = loaded(written(tmp_path / "in", chat()))
     (take,) = recording.takes
     store = Store(tmp_path / "store")
-    own = type(take)("2026-01-01T00:00:00.000Z", take.host, "/v1/chat/completions", "openai 3.54.0", take.body)
+    own = type(take)("2026-01-01T00:00:00.000Z", take.host, "/v1/chat/completions", "openai 3.54.0", body=take.body)
     store.write(recording.kind, recording.key, recording.request, lambda _: [own])
     assert llama_stack.export(store, tmp_path / "out").written == 1
     (path,) = (tmp_path / "out").rglob("*.json")
