@@ -51,8 +51,9 @@ _BACKGROUND = (
 
 
 @functools.lru_cache(maxsize=1024)
-def is_background(host: str, path: str) -> bool:
+def is_background(host: str, target: str) -> bool:
     """Tell whether a library asks there on its own account: nothing that a notebook exchanges, and it does without."""
+    path = target.partition("?")[0]
     return any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
 
 

@@ -42,12 +42,11 @@ def content(path: str) -> tuple[bytes, State]:
     descriptor = os.open(path, os.O_RDONLY | _BINARY)
     try:
         data = os.read(descriptor, _SMALL)
-        more = os.read(descriptor, _SMALL)
-        if not more:
+        if len(data) < _SMALL:  # so much is always given of a file, unless it ends there
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
         stat = os.fstat(descriptor)
-        parts = [data, more]
+        parts = [data]
         while more := os.read(descriptor, max(stat.st_size, _SMALL)):
             parts.append(more)
         return b"".join(parts), _dated(stat)

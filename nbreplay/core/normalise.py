@@ -114,9 +114,9 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
 _MADE_UP = {"prompt_cache_key": re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")}
 
 
-def without_made_up(body: Any, raw: bytes) -> Any:
-    """Return a JSON body, `raw` as it was sent, without what is known to be made up in each run."""
-    if b"prompt_cache_key" not in raw or not isinstance(body, dict):
+def without_made_up(body: Any) -> Any:
+    """Return a JSON body without what is known to be made up in each run."""
+    if type(body) is not dict or body.keys().isdisjoint(_MADE_UP):
         return body
     found = {name: body[name] for name in _MADE_UP if isinstance(body.get(name), str)}
     return {**body, **{name: _MADE_UP[name].sub(MASKED, text) for name, text in found.items()}} if found else body

@@ -6,6 +6,7 @@ Knows the format and no folder; `nbreplay.core.store` reads and writes the files
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import msgspec
 
 from nbreplay.core.frozen import identity
 from nbreplay.core.take import Stored, Take, dumps
+from nbreplay.core.wire import is_object, read
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
@@ -21,14 +23,15 @@ __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
 FORMAT = 1
 
 
-class Recording(msgspec.Struct, frozen=True):
+class Recording(msgspec.Struct, frozen=True, eq=False):
     """One file: a request and its takes.
 
     Attributes
     ----------
     key, kind : str
-    request : mapping
-        The canonical request; `key` is the hash of it and of `kind`.
+    asked : mapping or msgspec.Raw
+        The canonical request; `key` is the hash of it and of `kind`. Also as the text of it in a file, which is read
+        when somebody wants it: a replay does not.
     takes : tuple of Take
     texts : tuple of str
         What `Take.text` gave for each take, so that adding one encodes only that one.
@@ -38,10 +41,29 @@ class Recording(msgspec.Struct, frozen=True):
 
     key: str
     kind: str
-    request: Mapping[str, Any]
+    asked: Mapping[str, Any] | msgspec.Raw
     takes: tuple[Take, ...] = ()
     texts: tuple[str, ...] = ()
     extra: Mapping[str, Any] = {}
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The canonical request.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it is nested too deeply to be read.
+        """
+        if isinstance(self.asked, msgspec.Raw):
+            msgspec.structs.force_setattr(self, "asked", read(self.asked))
+        return self.asked  # type: ignore[return-value]
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not Recording:
+            return NotImplemented
+        told = operator.attrgetter("key", "kind", "request", "takes", "extra")
+        return bool(told(self) == told(other))
 
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
@@ -113,7 +135,12 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     """
     try:
         file = _read(text)
-        if file.nbreplay == FORMAT:
+        # msgspec has not looked into what is read later.
+        if (
+            file.nbreplay == FORMAT
+            and (isinstance(text, str) or text.isascii() or text.decode("utf-8"))
+            and is_object(file.request)
+        ):
             return Recording(file.key, file.kind, file.request, tuple([take.take(folder) for take in file.takes]))
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
@@ -126,7 +153,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     nbreplay: int
     key: str
     kind: str
-    request: dict[str, Any]
+    request: msgspec.Raw
     takes: list[Stored]
 
 

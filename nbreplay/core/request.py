@@ -27,20 +27,20 @@ __all__ = ["Call", "Request", "normalised", "request_of"]
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """One outgoing HTTP call, in the neutral terms that every interceptor can give.
 
-    Parameters
+    Attributes
     ----------
     method : str
     host : str
         The host, with its port where that is not the scheme's own.
     target : str
         Path and query, as they go over the wire.
-    content_type : str
-        Taken from the headers where it is empty.
+    named_type : str
+        The content type, where it is not to be taken from the headers.
     body : bytes
-    headers : sequence of (bytes, bytes), or callable
+    held : sequence of (bytes, bytes), or callable
         The request's headers, or what returns them. Only looked at for secrets and for the name of the SDK, which a
         replay does not ask for; never stored.
     library : str
@@ -49,37 +49,30 @@ class Call:
         Name and arguments, where it is no HTTP call but one of a tool.
     """
 
-    __slots__ = ("_headers", "_told", "_type", "body", "host", "library", "method", "target", "tool")
-
-    def __init__(
-        self,
-        method: str,
-        host: str,
-        target: str,
-        content_type: str,
-        body: bytes,
-        headers: Headers | Callable[[], Headers] = (),
-        library: str = "",
-        tool: tuple[str, dict[str, Any]] | None = None,
-    ) -> None:
-        self.method, self.host, self.target, self.body = method, host, target, body
-        self.library, self.tool, self._type, self._headers = library, tool, content_type, headers
-        self._told: tuple[tuple[str, ...], str] | None = None
+    method: str
+    host: str
+    target: str
+    named_type: str
+    body: bytes
+    held: Headers | Callable[[], Headers] = ()
+    library: str = ""
+    tool: tuple[str, dict[str, Any]] | None = None
+    told: tuple[tuple[str, ...], str] | None = None
 
     @property
     def headers(self) -> Headers:
         """The headers of the request."""
-        if callable(self._headers):
-            self._headers = self._headers()
-        return self._headers
+        if callable(self.held):
+            self.held = self.held()
+        return self.held
 
     @property
     def content_type(self) -> str:
         """The type of the body, or ``""``."""
-        if not self._type:
+        if not self.named_type:
             found = (value for name, value in self.headers if name.lower() == b"content-type")
-            self._type = next(found, b"").decode("latin-1")
-        return self._type
+            self.named_type = next(found, b"").decode("latin-1")
+        return self.named_type
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -97,8 +90,8 @@ class Call:
 
     def _looked_through(self) -> tuple[tuple[str, ...], str]:
         """Return the credentials and the name of who asks; once through the headers takes long enough."""
-        if self._told is not None:
-            return self._told
+        if self.told is not None:
+            return self.told
         found, agent = query_secrets(self.target) if "?" in self.target else [], ""
         for name, value in self.headers:
             role = _roles.get(name)
@@ -112,8 +105,8 @@ class Call:
                 found += [pair.partition("=")[2].strip() for pair in value.decode("latin-1").split(";")]
             else:
                 agent = value.decode("latin-1")
-        self._told = tuple(found), agent
-        return self._told
+        self.told = tuple(found), agent
+        return self.told
 
 
 _ROLES = {
@@ -215,7 +208,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if normaliser.rules:
             fields = normalised(fields, normaliser)
         if name == "body":
-            fields[name] = replace_ids(without_made_up(fields[name], call.body), call.body, issued, ids)
+            fields[name] = replace_ids(without_made_up(fields[name]), call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids), rpc_id)
 
 

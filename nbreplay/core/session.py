@@ -128,7 +128,7 @@ class Session:
         """
         mode = self.mode
         run = active.current_run() or self._run
-        if is_background(call.host, call.target.partition("?")[0]):
+        if is_background(call.host, call.target):
             return self._background(call, run, mode)
         if mode is Mode.OFF or (self._limited and not self._ours(call.host, mode)):
             self._refuse_placeholder(call, run, mode, None)
@@ -195,10 +195,10 @@ class Session:
         replaying, slot = mode is Mode.REPLAY, (self.store.identity, request.key)
         take, note = None, ""
         if recording is not None:
-            wanted = call.host, request.ids, run.ref, task_rank()
+            host, rank = call.host, task_rank()
             with run.lock:
                 left = run.unused(slot, recording, replaying)
-                take, foreign = choose(recording.takes, left, *wanted, replaying=replaying)
+                take, foreign = choose(recording.takes, left, host, request.ids, run.ref, rank, replaying=replaying)
                 if take is not None:
                     run.use(slot, take, replaying)
             if take is not None and foreign:

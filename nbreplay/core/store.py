@@ -47,6 +47,8 @@ class Store:
     ----------
     archive : Archive or None
         The zip that it is, read only; `path` is where that is unpacked.
+    identity : str
+        The absolute path of the folder; two stores of one folder share it.
     name, shown : str
         The whole path or the address; and the path as it was given.
     """
@@ -60,7 +62,7 @@ class Store:
         if self.path.exists() and not self.path.is_dir():
             why = f"{self.path} is a file, and a store is a folder"
             raise StoreError(f"{why}: name another store, or move the file away")
-        self._root = os.path.join(os.path.abspath(self.path), "")
+        self.identity = self._root = os.path.join(os.path.abspath(self.path), "")
         self._cache: dict[str, tuple[State, Recording, int]] = {}
         self._cached = 0
         self._lock = thread_lock(self._root)
@@ -69,11 +71,6 @@ class Store:
 
     def __repr__(self) -> str:
         return f"Store({self.shown!r})"
-
-    @property
-    def identity(self) -> str:
-        """The absolute path of the folder; two stores of one folder share it."""
-        return self._root
 
     def find(self, kind: str, key: str) -> Recording | None:
         """Return the recording with `key`, or None.

@@ -76,6 +76,25 @@ def from_json(data: bytes) -> Any:
         return _decode(data.decode("utf-8"))  # it may still hold what jiter refuses, such as half of a surrogate pair
 
 
+def read(text: msgspec.Raw) -> Any:
+    """Return the JSON data that a text in a file stands for.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where it is nested too deeply to be read.
+    """
+    try:
+        return from_json(bytes(text))
+    except RecursionError:
+        raise RecordingFormatError("it is nested too deeply") from None
+
+
+def is_object(text: msgspec.Raw) -> bool:
+    """Tell whether a text in a file stands for a JSON object."""
+    return memoryview(text)[0] == 0x7B
+
+
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
@@ -135,28 +154,22 @@ def _deeper(value: Any, levels: int) -> bool:
     return False
 
 
-class Json:
+class Json(msgspec.Struct, frozen=True, eq=False):
     """A JSON body.
 
-    Parameters
+    Attributes
     ----------
-    value : JSON value or msgspec.Raw
-        Also as the text that stands for it in a file; it is read when somebody wants the value.
+    held : JSON value or msgspec.Raw
+        The value. Also as the text of it in a file, which is read when somebody wants the value: a replay does not.
     style : str
         One of `STYLES`.
     end : str
         White space after the value, such as a line end.
     """
 
-    __slots__ = ("_text", "_value", "end", "style")
-
-    def __init__(self, value: Any, style: str = "compact", end: str = "") -> None:
-        self._text: bytes | None = None
-        self._value, self.style, self.end = value, style, end
-        if type(value) is msgspec.Raw:
-            text = self._text = bytes(value)
-            if not text.isascii():
-                text.decode("utf-8")  # which msgspec has not looked at
+    held: Any
+    style: str = "compact"
+    end: str = ""
 
     @property
     def value(self) -> Any:
@@ -167,29 +180,23 @@ class Json:
         RecordingFormatError
             Where it is nested too deeply to be read.
         """
-        if type(self._value) is msgspec.Raw:
-            try:
-                self._value = from_json(self._text or b"")
-            except RecursionError:
-                raise RecordingFormatError("the JSON of an answer is nested too deeply") from None
-        return self._value
+        if type(self.held) is msgspec.Raw:
+            msgspec.structs.force_setattr(self, "held", read(self.held))
+        return self.held
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Json:
             return NotImplemented
-        return (self.style, self.end, self.value) == (other.style, other.end, other.value)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Json({self.value!r}, style={self.style!r}, end={self.end!r})"
+        return bool((self.style, self.end, self.value) == (other.style, other.end, other.value))
 
     def data(self) -> bytes:
         """Return the bytes of the body, as they were received."""
-        text, made = self._text, None
+        held, made = self.held, None
         if self.style == "compact":
-            # A file has the same text with white space in it, and some characters escaped.
-            made = compact(self.value) if text is None or b"\\u" in text else msgspec.json.format(text, indent=-1)
+            # A file has the same text, with white space in it and some characters escaped.
+            made = msgspec.json.format(held, indent=-1) if type(held) is msgspec.Raw else None
+            if made is None or b"\\u" in made:
+                made = compact(self.value)
         if made is not None:
             return made + self.end.encode("ascii") if self.end else made
         return (encode_json(self.value, self.style) + self.end).encode("utf-8")
