@@ -135,12 +135,9 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     """
     try:
         file = _read(text)
-        # msgspec has not looked into what is read later.
-        if (
-            file.nbreplay == FORMAT
-            and (isinstance(text, str) or text.isascii() or text.decode("utf-8"))
-            and is_object(file.request)
-        ):
+        if isinstance(text, bytes) and not text.isascii():
+            text.decode("utf-8")  # msgspec has not looked into what is read later
+        if file.nbreplay == FORMAT and is_object(file.request):
             return Recording(file.key, file.kind, file.request, tuple([take.take(folder) for take in file.takes]))
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
@@ -176,8 +173,11 @@ def _parsed(data: Any, folder: str) -> Recording:
             made.append(msgspec.convert(known, Stored).take(folder, more, **body))
         except RecordingFormatError as error:
             raise type(error)(f"take {index + 1}: {error}") from None
-        except (AttributeError, msgspec.ValidationError) as error:
-            raise RecordingFormatError(f"take {index + 1} is not as it should be: {error}") from None
+        except AttributeError:
+            raise RecordingFormatError(f"take {index + 1} is no object, but {str(take)[:80]}") from None
+        except msgspec.ValidationError as error:
+            wanted, _, where = str(error).partition(" - at `$.")
+            raise RecordingFormatError(f"take {index + 1}: its `{where or '`'} is wrong: {wanted.lower()}") from None
     return Recording(key, kind, request, tuple(made), (), _beyond(data, _TOP))
 
 

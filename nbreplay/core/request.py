@@ -59,6 +59,10 @@ class Call(msgspec.Struct, eq=False):
     tool: tuple[str, dict[str, Any]] | None = None
     told: tuple[tuple[str, ...], str] | None = None
 
+    def __repr__(self) -> str:
+        # Nothing that may hold a key, whoever prints it.
+        return f"<Call {self.method} {self.host}>"
+
     @property
     def headers(self) -> Headers:
         """The headers of the request."""

@@ -131,7 +131,10 @@ def broken(folder: Path) -> dict[str, str]:
         "chat-0000000000000004.json": (good.replace('"nbreplay": 1', '"nbreplay": 9'), "install a newer nbreplay"),
         "chat-0000000000000005.json": (good, "should be called " + name),
         "package.json": ('{"name": "x"}', "its name is none of a recording"),
-        "chat-0000000000000006.json": (good.replace('"status": 200', '"status": 9000'), "its status is 9000"),
+        "chat-0000000000000006.json": (
+            good.replace('"status": 200', '"status": 9000'),
+            "its `status` is wrong: expected `int` <= 599",
+        ),
     }
     for own, (text, _) in files.items():
         (folder / own).write_text(text, encoding="utf-8")

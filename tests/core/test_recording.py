@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from nbreplay.core.key import key_of
 from nbreplay.core.recording import FORMAT, Recording, file_name, parse, parse_head
 from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.take import CellRef, Take
-from nbreplay.core.wire import Json, Text, plain_body
+from nbreplay.core.wire import Json, Text, plain_body, read
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, json_bodies, json_values, recording, take, through_file
 
@@ -351,3 +352,50 @@ def test_every_answer_that_another_recorder_has_comes_back() -> None:
             plain += 1
     assert streams > 50
     assert plain > 50
+
+
+# What is read of a file only when somebody wants it.
+
+
+@pytest.mark.parametrize("where", ["question", "answer"])
+def test_what_is_no_utf8_is_refused_though_nobody_has_read_it(where: str) -> None:
+    text = recording(take(Json({"text": "answer"})), body={"model": "m", "messages": ["question"]}).text()
+    with pytest.raises(UnicodeDecodeError):
+        parse(text.encode().replace(where.encode(), b"\xff"))
+
+
+@pytest.mark.parametrize("broken", ["{,}", '{"a": 01}', '{"a": "\\q"}', '{"a": "\n"}', '{"a": 1,}', "{"])
+def test_what_is_no_json_is_refused_though_nobody_has_read_it(broken: str) -> None:
+    whole = '{"nbreplay": 1, "key": "k1:0", "kind": "http", "request": %s, "takes": [{"json": %s}]}'
+    assert parse(whole % ("{}", "{}")).takes[0].body.data() == b"{}"
+    for text in (whole % (broken, "{}"), whole % ("{}", broken)):
+        with pytest.raises(RecordingFormatError, match="not JSON"):
+            parse(text)
+
+
+def test_what_is_nested_too_deeply_says_so_when_it_is_read() -> None:
+    with pytest.raises(RecordingFormatError, match="deep"):
+        read(msgspec.Raw(b"[" * 100_000 + b"]" * 100_000))
+
+
+@given(json_values, st.sampled_from(["", "\n"]))
+def test_an_answers_json_is_given_back_the_same_before_and_after_somebody_reads_it(value: Any, end: str) -> None:
+    text = recording(take(Json([value], end=end))).text()
+    one, two = (parse(text).takes[0].body for _ in range(2))
+    assert isinstance(two, Json)
+    assert two.value == [value]
+    assert one.data() == two.data() == Json([value], end=end).data()
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    "odd", ["\u2028", "\x85", "\u2029", "\\u2028", "\ud83d", "\x00\x1f\x7f", "\\", '"', "/", "é😀"]
+)
+def test_an_answers_characters_are_given_back_as_the_server_wrote_them(odd: str) -> None:
+    value = {"text": f"a{odd}b"}
+    body = Json(value)
+    if odd == "\ud83d":
+        with pytest.raises(UnicodeEncodeError):
+            body.data()
+        return
+    assert parse(recording(take(body)).text().encode()).takes[0].body.data() == body.data()

@@ -644,6 +644,16 @@ def test_a_call_names_its_sdk(agent: str, sdk: str) -> None:
     assert chat(headers=[(b"User-Agent", agent.encode())]).sdk == sdk
 
 
+def test_a_body_that_is_json_is_keyed_as_json_whatever_it_is_called() -> None:
+    body = {"model": "llama3", "messages": [{"role": "user", "content": "Hi & bye = fine"}]}
+    for kind in ("application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x", ""):
+        named = call(raw=json.dumps(body).encode(), kind=kind, path="/api/chat")
+        assert request(named) == request(call(body, path="/api/chat")), kind
+    form = request(call(raw=b"[a]=1&api_key=" + SECRET.encode(), kind="application/x-www-form-urlencoded", path="/x"))
+    assert "form" in form.fields
+    assert SECRET not in repr(form)
+
+
 def test_a_call_hides_its_headers_from_whoever_prints_it() -> None:
     assert SECRET not in repr(chat(headers=[(b"Authorization", SECRET.encode())]))
 
