@@ -86,10 +86,10 @@ def messages_of(body: Any) -> list[Message]:
     if not isinstance(body, dict):
         return []
     history = _History()
-    for name in ("system", "instructions", "systemInstruction", "system_instruction", "preamble"):
+    for name in _SYSTEM:
         if body.get(name):
             history.add({"role": "system", **_contents(body[name])})
-    for name in ("messages", "input", "contents", "content", "prompt", "query", "texts", "requests", "documents"):
+    for name in _PROMPTS:
         given = body.get(name)
         if isinstance(given, str):
             history.add({"role": "user", "content": given})
