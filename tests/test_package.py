@@ -78,7 +78,7 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_the_core_imports_nothing_but_the_standard_library_json_parsers_and_the_file_lock() -> None:
     for path in (PACKAGE / "core").glob("*.py"):
         others = {module.split(".")[0] for module in imported(path)} - sys.stdlib_module_names - {"nbreplay"}
-        assert others <= {"filelock", "jiter", "msgspec", "pydantic_core"}, path.name
+        assert others <= {"filelock", "msgspec", "pydantic_core"}, path.name
     assert {module.split(".")[0] for module in imported(PACKAGE / "errors.py")} <= sys.stdlib_module_names
 
 

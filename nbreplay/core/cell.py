@@ -9,6 +9,7 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 from nbreplay.core.choose import without
 from nbreplay.core.frozen import frozen, identity
@@ -88,7 +89,7 @@ class Run:
         self._order[slot] += 1
         return self._order[slot]
 
-    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> list[Take]:
+    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> Sequence[Take]:
         """Return the takes of a recording that this run has not been given yet.
 
         What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
@@ -96,7 +97,7 @@ class Run:
         """
         used = self._used.get((replaying, slot))
         if not used:
-            return list(recording.takes)
+            return recording.takes
         same = set(map(identity, used))
         left = [take for take in recording.takes if identity(take) not in same]
         if len(left) + len(used) > len(recording.takes):

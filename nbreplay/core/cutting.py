@@ -10,8 +10,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jiter
-
 from nbreplay.core import eventstream
 from nbreplay.core.stream import Chunk, Events, Frame
 from nbreplay.core.wire import compact, encode_json, from_json
@@ -145,8 +143,8 @@ def _values(
         bodies = [body or text for body, text in zip(inner, texts, strict=True)]
     try:
         # All in one call; where something in it is no JSON, each for itself.
-        values: list[Any] = jiter.from_json(f"[{','.join(bodies)}]".encode(), allow_inf_nan=False)
-    except ValueError:
+        values: list[Any] = from_json(f"[{','.join(bodies)}]".encode())
+    except (ValueError, RecursionError):
         values = []
     if len(values) != len(bodies):
         values = [_parsed(body) for body in bodies]

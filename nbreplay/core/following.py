@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jiter
-
 from nbreplay.core.pieces import values
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.stream import Chunk, Events, framing_of
+from nbreplay.core.wire import from_json
 
 __all__ = ["Following"]
 
@@ -60,8 +59,8 @@ def _objects(data: bytes, framing: str) -> list[tuple[dict[str, Any] | None, str
         # Most streams are such, and one call parses all of it in a fifth of the time.
         upto = plain.end()
         try:
-            made = jiter.from_json(b"[" + data[6 : upto - 2].replace(b"\n\ndata: ", b",") + b"]")
-        except ValueError:
+            made = from_json(b"[" + data[6 : upto - 2].replace(b"\n\ndata: ", b",") + b"]")
+        except (ValueError, RecursionError):
             upto = 0
         else:
             rest = _objects(data[upto:], framing) if upto < len(data) else []

@@ -123,6 +123,8 @@ class Log:
 
     Attributes
     ----------
+    served : dict of int to float
+        Of calls that have been replayed to their end, by their places, how many seconds that took.
     issued : dict of str to str
         Ids that answers brought, each with the key of the request that issued it.
     healed : set of (str, str)
@@ -142,7 +144,7 @@ class Log:
         self._lock = threading.Lock()
         self._slots: list[Interaction | None] = []
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
-        self._served: dict[int, float] = {}
+        self.served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
         self.healed: set[tuple[str, str]] = set()
 
@@ -159,10 +161,6 @@ class Log:
         """Put what became of the call into its place."""
         self._slots[place] = interaction
 
-    def serve(self, place: int, seconds: float) -> None:
-        """Note that the call at `place` has been served to its end; the first time counts."""
-        self._served.setdefault(place, seconds)
-
     def note(self, request: Request, take: Take) -> None:
         """Note the ids that an answer has issued; the first answer that brings one has issued it."""
         if request.kind in _STATELESS:
@@ -174,9 +172,9 @@ class Log:
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""
         item = self._slots[place]
-        if item is None or item.served_s is not None or place not in self._served:
+        if item is None or item.served_s is not None or place not in self.served:
             return item
-        return msgspec.structs.replace(item, served_s=self._served[place])
+        return msgspec.structs.replace(item, served_s=self.served[place])
 
     @property
     def interactions(self) -> list[Interaction]:

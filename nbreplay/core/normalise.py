@@ -8,7 +8,7 @@ from typing import Any
 
 from nbreplay.errors import OptionError, RecordingFormatError
 
-__all__ = ["MASKED", "Normaliser", "replace_ids", "verbatim", "without_made_up"]
+__all__ = ["MASKED", "Normaliser", "replace_ids", "verbatim"]
 
 MASKED = "[masked]"
 """What stands where a mask has matched."""
@@ -114,10 +114,7 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
 _MADE_UP = {"prompt_cache_key": re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")}
 
 
-def without_made_up(body: Any) -> Any:
-    """Return a JSON body without what is known to be made up in each run."""
-    if type(body) is not dict or body.keys().isdisjoint(_MADE_UP):
-        return body
+def _without_made_up(body: dict[str, Any]) -> dict[str, Any]:
     found = {name: body[name] for name in _MADE_UP if isinstance(body.get(name), str)}
     return {**body, **{name: _MADE_UP[name].sub(MASKED, text) for name, text in found.items()}} if found else body
 
@@ -129,7 +126,7 @@ _REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "i
 
 
 def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]) -> Any:
-    """Replace the ids in a JSON body by what they stand for.
+    """Replace the ids in a JSON body by what they stand for, and what is known to be made up in each run.
 
     An id whose content is in the same body, such as a tool call's, becomes ``@1``, ``@2``, … in order
     of appearance; an id that an earlier answer of the session issued becomes ``@`` and the key of the
@@ -144,9 +141,12 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     ids : list of str
         Takes the replaced ids, verbatim and in order; appended to.
     """
+    if type(body) is not dict:
+        return body
+    if not body.keys().isdisjoint(_MADE_UP):
+        body = _without_made_up(body)
     # Where no answer has issued any, only those count whose content is in the same body.
-    hinted = b'"id"' in raw or b'call_id"' in raw or (issued and _HAS_IDS.search(raw))
-    if not hinted or not isinstance(body, dict):
+    if not (b'"id"' in raw or b'call_id"' in raw or (issued and _HAS_IDS.search(raw))):
         return body
     defined: set[str] = set()
     for name in _CONTENT:

@@ -10,7 +10,6 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jiter
 import msgspec
 
 from nbreplay.core.frozen import identity
@@ -187,9 +186,9 @@ def _beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 def _loaded(text: str | bytes) -> Any:
     try:
-        return jiter.from_json(text if isinstance(text, bytes) else text.encode("utf-8"))
-    except ValueError:
-        pass  # it may still hold what jiter refuses, such as half of a surrogate pair
+        return msgspec.json.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass  # it may still hold what is refused there, such as half of a surrogate pair
     try:
         return json.loads(text)
     except RecursionError:

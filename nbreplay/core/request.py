@@ -16,7 +16,7 @@ from nbreplay.core.endpoints import recognise
 from nbreplay.core.jsonrpc import without_id
 from nbreplay.core.key import key_of
 from nbreplay.core.multipart import digest, parts
-from nbreplay.core.normalise import Normaliser, replace_ids, without_made_up
+from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import Redactor, query_secrets
 from nbreplay.core.take import RpcId
 from nbreplay.core.wire import from_json, is_deep
@@ -197,7 +197,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     fields: dict[str, Any] = {"method": call.method}
     if known:
         kind, fields["endpoint"] = known
-        if call.method == "GET" and query:
+        if query and call.method == "GET":
             fields["query"] = _query(redactor.url("?" + query)[1:])
     else:
         kind, fields["host"], fields["path"] = "http", call.host, redactor.url(path)
@@ -212,7 +212,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if normaliser.rules:
             fields = normalised(fields, normaliser)
         if name == "body":
-            fields[name] = replace_ids(without_made_up(fields[name]), call.body, issued, ids)
+            fields[name] = replace_ids(fields[name], call.body, issued, ids)
     return Request(kind, fields, key_of(kind, fields), tuple(ids), rpc_id)
 
 
@@ -264,9 +264,7 @@ def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
 
 def _json(data: bytes, redactor: Redactor) -> tuple[str, Any] | None:
     try:
-        text, value = data.decode("utf-8"), from_json(data)  # one with NaN or Infinity is keyed as the text that it is
+        value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
     except (ValueError, RecursionError):
         return None
-    if is_deep(value, text):
-        return None
-    return "body", redactor.value(value) if redactor.finds(text) or (redactor.odd and "\\" in text) else value
+    return None if is_deep(value, data) else ("body", redactor.json(value, data))

@@ -109,8 +109,14 @@ class Session:
         """Log that a call to `host` went by, the session being off."""
         self._add(active.current_run() or self._run, None, None, "live", "", host)
 
-    def ask(self, call: Call) -> Replay | Recorder | None:
+    def ask(self, call: Call, mode: Mode | None = None) -> Replay | Recorder | None:
         """Decide what becomes of `call`, once and for all.
+
+        Parameters
+        ----------
+        call : Call
+        mode : Mode, optional
+            The one in which the call has started, where that is known already.
 
         Returns
         -------
@@ -126,7 +132,7 @@ class Session:
         RecordingMissing
             There is no answer, and the call must not be sent.
         """
-        mode = self.mode
+        mode = mode or self.mode
         run = active.current_run() or self._run
         if is_background(call.host, call.target):
             return self._background(call, run, mode)

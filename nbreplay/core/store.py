@@ -263,12 +263,14 @@ class Store:
         return os.path.join(self.name, path[len(self._root) :])
 
     def _remember(self, path: str, state: State, recording: Recording, size: int) -> None:
+        cache = self._cache
         with self._lock:
-            old = self._cache.pop(path, None)
-            self._cached += size - (old[2] if old else 0)
-            self._cache[path] = state, recording, size
-            while self._cached > _CACHE_BYTES and len(self._cache) > 1:
-                self._cached -= self._cache.pop(next(iter(self._cache)))[2]
+            old = cache.pop(path, None)
+            cache[path] = state, recording, size
+            cached = self._cached + size - (old[2] if old else 0)
+            while cached > _CACHE_BYTES and len(cache) > 1:
+                cached -= cache.pop(next(iter(cache)))[2]
+            self._cached = cached
 
     def _write_blob(self, writer: Writer, blob: Blob) -> None:
         path = self._root + blob.name

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
 
 import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
 
 from nbreplay.core.blob import Blob, blob_from
 from nbreplay.core.stream import Chunk, Events, events_from
@@ -183,21 +185,21 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     framing: str = "sse"
     fields: tuple[str, ...] = ()
     common: dict[str, Any] = {}
-    chunks: tuple[Chunk, ...] | msgspec.UnsetType = msgspec.UNSET
+    chunks: tuple[Chunk, ...] | UnsetType = UNSET
 
     def body(self, folder: str, value: Any = _ABSENT) -> Body:
         """Return the body, given the value of its JSON where that has been read."""
-        if self.chunks is not msgspec.UNSET:
+        if self.chunks is not UNSET:
             return events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+        if value is _ABSENT:
+            value = self.json
         if value is not _ABSENT:
             return json_from(value, self.style, self.end)
-        if self.json is not _ABSENT:
-            return json_from(self.json, self.style, self.end)
         return Text(self.text) if self.blob is _ABSENT else blob_from(self.blob, self.size, folder)
 
     def take(self, folder: str, extra: Mapping[str, Any] = _NOTHING, value: Any = _ABSENT) -> Take:
         """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
-        return Take(*msgspec.structs.astuple(self)[:_NUMBER], body=self.body(folder, value), extra=extra)
+        return Take(*astuple(self)[:_NUMBER], body=self.body(folder, value), extra=extra)
 
 
 _NUMBER = len(_Told.__struct_fields__)

@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import jiter
 import msgspec
+from msgspec import Raw
+from msgspec.json import format as _unspaced
 from pydantic_core import to_json
 
 from nbreplay.core.blob import Blob
@@ -71,12 +72,12 @@ def from_json(data: bytes) -> Any:
         Where it is none; ``NaN`` and ``Infinity`` are none.
     """
     try:
-        return jiter.from_json(data, allow_inf_nan=False)
-    except ValueError:
-        return _decode(data.decode("utf-8"))  # it may still hold what jiter refuses, such as half of a surrogate pair
+        return _read(data)
+    except msgspec.MsgspecError:
+        return _decode(data.decode("utf-8"))  # it may still hold what that refuses, such as half of a surrogate pair
 
 
-def read(text: msgspec.Raw) -> Any:
+def read(text: Raw) -> Any:
     """Return the JSON data that a text in a file stands for.
 
     Raises
@@ -90,7 +91,7 @@ def read(text: msgspec.Raw) -> Any:
         raise RecordingFormatError("it is nested too deeply") from None
 
 
-def is_object(text: msgspec.Raw) -> bool:
+def is_object(text: Raw) -> bool:
     """Tell whether a text in a file stands for a JSON object."""
     return memoryview(text)[0] == 0x7B
 
@@ -99,6 +100,7 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
+_read = msgspec.json.Decoder().decode
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
@@ -141,9 +143,9 @@ def inflated(data: bytes, encoding: str) -> bytes:
     return data
 
 
-def is_deep(value: Any, text: str) -> bool:
-    """Tell whether JSON data, of which `text` is the text, is nested so deeply that it is better kept as text."""
-    return text.count("[") + text.count("{") > _DEEPEST and _deeper(value, _DEEPEST)
+def is_deep(value: Any, data: bytes) -> bool:
+    """Tell whether JSON data, which came as `data`, is nested so deeply that it is better kept as text."""
+    return data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -180,7 +182,7 @@ class Json(msgspec.Struct, frozen=True, eq=False):
         RecordingFormatError
             Where it is nested too deeply to be read.
         """
-        if type(self.held) is msgspec.Raw:
+        if type(self.held) is Raw:
             msgspec.structs.force_setattr(self, "held", read(self.held))
         return self.held
 
@@ -191,14 +193,13 @@ class Json(msgspec.Struct, frozen=True, eq=False):
 
     def data(self) -> bytes:
         """Return the bytes of the body, as they were received."""
-        held, made = self.held, None
         if self.style == "compact":
             # A file has the same text, with white space in it and some characters escaped.
-            made = msgspec.json.format(held, indent=-1) if type(held) is msgspec.Raw else None
+            made = _unspaced(self.held, indent=-1) if type(self.held) is Raw else None
             if made is None or b"\\u" in made:
                 made = compact(self.value)
-        if made is not None:
-            return made + self.end.encode("ascii") if self.end else made
+            if made is not None:
+                return made + self.end.encode("ascii") if self.end else made
         return (encode_json(self.value, self.style) + self.end).encode("utf-8")
 
     def stored(self) -> dict[str, Any]:
@@ -257,7 +258,7 @@ def _json_body(text: str) -> Json | None:
         value = from_json(data := bare.encode())
     except (ValueError, RecursionError):
         return None
-    if is_deep(value, bare):
+    if is_deep(value, data):
         return None
     style = "compact" if compact(value) == data else json_style(value, bare)
     return None if style is None else Json(value, style, text[len(bare) :])
@@ -271,6 +272,8 @@ def json_from(value: Any, style: str, end: str) -> Json:
     RecordingFormatError
     UnicodeDecodeError
     """
+    if style == "compact" and not end:
+        return Json(value)
     if style not in STYLES or end.strip():
         raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known, or ends in {end!r}")
     return Json(value, style, end)

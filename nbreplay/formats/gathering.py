@@ -160,7 +160,7 @@ def loaded_json(path: Path, text: str) -> Any:
         raise refused(path, "it is nested too deeply") from None
     except ValueError as error:
         raise refused(path, f"it is not JSON ({error})") from None
-    if is_deep(value, text):
+    if is_deep(value, text.encode("utf-8", "surrogatepass")):
         raise refused(path, "it is nested too deeply")
     return value
 

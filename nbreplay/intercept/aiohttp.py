@@ -43,9 +43,9 @@ def install(library: ModuleType) -> hooks.Undo:
             keys.refuse(_held(req))
             refused(str(req.url), "aiohttp's ws_connect")
         else:
-            session = keys.asked(active.current(), _host(req.url), lambda: _held(req))
+            session, mode = keys.asked(active.current(), _host(req.url), lambda: _held(req))
             if session is not None:
-                decision = session.ask(_call(library, req, await _body(library, req)))
+                decision = session.ask(_call(library, req, await _body(library, req)), mode)
         if isinstance(decision, Replay):
             return connection_of(library, self, req, decision)
         try:

@@ -67,9 +67,8 @@ class permitted:  # noqa: N801
             pass  # a generator may be finished in another context than it was started in
 
 
-def passing() -> bool:
-    """Tell whether this is inside a call that is decided: a library over another is asked once, the outer one."""
-    return _permitted.get()
+passing: Callable[[], bool] = _permitted.get
+"""Tells whether this is inside a call that is decided: a library over another is asked once, the outer one."""
 
 
 def _connecting(_: Any, address: Any, *__: Any) -> None:

@@ -92,8 +92,8 @@ class _Transport:
 
     def handle_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
-        session = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(_call(request, host, request.read()))
+        session, mode = keys.asked(self._ask(), host, lambda: _held(request))
+        decision = None if session is None else session.ask(_call(request, host, request.read()), mode)
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._inner or self._sender(request, "HTTPTransport")
@@ -108,8 +108,8 @@ class _Transport:
 
     async def handle_async_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
-        session = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(_call(request, host, await request.aread()))
+        session, mode = keys.asked(self._ask(), host, lambda: _held(request))
+        decision = None if session is None else session.ask(_call(request, host, await request.aread()), mode)
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._inner or self._sender(request, "AsyncHTTPTransport")

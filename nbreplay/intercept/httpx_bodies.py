@@ -86,7 +86,7 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status != 200 and take.transient:
         # Nobody sleeps through the back-off of a failure that was recorded.
         headers = {"retry-after-ms": "1", **headers}
-    library, whole = library_of(request), replay.whole
+    library, whole = _library(request.__class__)[0], replay.whole
     if whole is None:
         return library.Response(take.status, headers=headers, stream=_stream_class(library)(request, replay))
     replay.served()

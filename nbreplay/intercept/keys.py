@@ -64,8 +64,10 @@ def ever_placed() -> bool:
     return _ever
 
 
-def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]]) -> Session | None:
+def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]]) -> tuple[Session | None, Mode]:
     """Return `session` where it is to be asked about a call, None where the call is simply passed on.
+
+    With it comes the mode in which the call starts, by which it is handled whatever becomes of the session meanwhile.
 
     Parameters
     ----------
@@ -82,12 +84,13 @@ def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]
     if session is None:
         if _ever:
             refuse(held())
-        return None
+        return None, Mode.OFF
+    mode = session.mode
     # A session that is off explains, where there is a placeholder in the call.
-    if session.mode is not Mode.OFF or (_ever and _placeheld(held())):
-        return session
+    if mode is not Mode.OFF or (_ever and _placeheld(held())):
+        return session, mode
     session.passed(host)
-    return None
+    return None, mode
 
 
 def refuse(held: Iterable[bytes]) -> None:

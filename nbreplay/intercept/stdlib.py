@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from nbreplay.core import active
+from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
@@ -121,6 +122,8 @@ class _Request:
     ----------
     session : Session or None
         Whom to ask about it.
+    mode : Mode
+        The one in which it has started.
     head : list of bytes
         Its lines.
     method, host, target : str
@@ -130,6 +133,7 @@ class _Request:
     """
 
     session: Session | None
+    mode: Mode
     head: list[bytes]
     method: str
     host: str
@@ -147,7 +151,7 @@ class _Request:
         host, target = addressed(scheme, *place, target)
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:])]
         return cls(
-            keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in headers)]),
+            *keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in headers)]),
             head,
             method,
             host,
@@ -176,7 +180,8 @@ class _Request:
     def ask(self, connection: Any, body: bytes) -> Replay | Recorder | None:
         """Decide what becomes of it; where it is replayed, the connection is given a socket that answers."""
         assert self.session is not None
-        decision = self.session.ask(Call(self.method, self.host, self.target, "", body, self.headers, _LIBRARY))
+        call = Call(self.method, self.host, self.target, "", body, self.headers, _LIBRARY)
+        decision = self.session.ask(call, self.mode)
         if isinstance(decision, Replay):
             if not was_sent(decision.take):
                 decision.served()

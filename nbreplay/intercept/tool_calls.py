@@ -57,14 +57,17 @@ class ToolCalls:
 
     def ask(self, given: Callable[[], Mapping[str, Any]]) -> Replay | Recorder | None:
         """Ask the session about a call with the arguments that `given` returns; None where it is simply made."""
-        session = None if guard.passing() else keys.asked(active.current(), "", tuple)
+        if guard.passing():
+            return None
+        session, mode = keys.asked(active.current(), "", tuple)
         if session is None:
             return None
         known = _names.setdefault(session, {})
         if known.setdefault(self.name, self.own) != self.own:
             raise ToolError(f"two tools are called {self.name}: {known[self.name]} and {self.own}. {self._remedy}")
         told = {name: value for name, value in given().items() if name not in self.ignore}
-        return session.ask(Call("CALL", "", self.name, "", b"", (), "tool", (self.name, arguments_of(told, self.name))))
+        call = Call("CALL", "", self.name, "", b"", (), "tool", (self.name, arguments_of(told, self.name)))
+        return session.ask(call, mode)
 
     def run(self, given: Callable[[], Mapping[str, Any]], call: Callable[[], Any]) -> Any:
         """Return the result of a call, replayed or out of `call`."""

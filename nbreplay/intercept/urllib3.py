@@ -62,13 +62,13 @@ def install(library: ModuleType) -> hooks.Undo:
         tunnels = vars(conn).pop(_TUNNELS, False)
         raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
         host, target = addressed(self.scheme, self.host, self.port, url)
-        session = keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in raw)])
+        session, mode = keys.asked(active.current(), host, lambda: [target.encode(), *(value for _, value in raw)])
         decision = None
         if session is not None:
             data = body_bytes(body)
             if body is not None and not isinstance(body, str | bytes | bytearray | memoryview):
                 body = io.BytesIO(data)  # it can be read once; what has no length is sent in chunks again
-            decision = session.ask(Call(method, host, target, "", data, raw, f"urllib3 {library.__version__}"))
+            decision = session.ask(Call(method, host, target, "", data, raw, f"urllib3 {library.__version__}"), mode)
         _last.replayed = isinstance(decision, Replay)
         if isinstance(decision, Replay):
             return _replayed(library, self, conn, method, url, decision, options)

@@ -242,7 +242,7 @@ def test_auto_adds_keeps_no_failure_that_may_pass_and_replaces_one_that_was_cut(
 def test_a_run_gives_each_take_once_and_another_run_starts_anew() -> None:
     whole = recording(take(at=1), take(at=1), take(at=2))
     run, slot = Run(), ("store", whole.key)
-    assert run.unused(slot, whole, True) == list(whole.takes)
+    assert run.unused(slot, whole, True) == whole.takes
     run.use(slot, whole.takes[1], True)
     left = run.unused(slot, whole, True)
     assert left[0] is whole.takes[0]
@@ -250,8 +250,8 @@ def test_a_run_gives_each_take_once_and_another_run_starts_anew() -> None:
     # Another process has written the file meanwhile: equal takes, not the same objects.
     again = recording(take(at=1), take(at=1), take(at=2), take(at=3))
     assert [each.recorded_at[-6:-5] for each in run.unused(slot, again, True)] == ["1", "2", "3"]
-    assert run.unused(("other", whole.key), whole, True) == list(whole.takes)
-    assert Run().unused(slot, whole, True) == list(whole.takes)
+    assert run.unused(("other", whole.key), whole, True) == whole.takes
+    assert Run().unused(slot, whole, True) == whole.takes
 
 
 def test_what_auto_gave_does_not_count_for_replay() -> None:
@@ -259,7 +259,7 @@ def test_what_auto_gave_does_not_count_for_replay() -> None:
     run, slot = Run(), ("store", whole.key)
     run.use(slot, whole.takes[0], False)
     assert run.unused(slot, whole, False) == []
-    assert run.unused(slot, whole, True) == list(whole.takes)
+    assert run.unused(slot, whole, True) == whole.takes
 
 
 def test_places_are_reserved_in_order_and_by_request() -> None:

@@ -435,7 +435,7 @@ def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, m
         (line,) = [line for line in result.stdout.lines if "LOADED" in line]
         loaded.append(set(line.split()))
     # Other plugins that are installed here may load much.
-    heavy = {"nbclient", "nbformat", "jupyter_client", "IPython", "zmq", "openai", "pandas", "httpx", "httpx2", "jiter"}
+    heavy = {"nbclient", "nbformat", "jupyter_client", "IPython", "zmq", "openai", "pandas", "httpx", "httpx2"}
     assert not (loaded[0] - loaded[1]) & heavy
     ours = {name for name in loaded[0] if name.split(".")[0] == "nbreplay"}
     assert ours == {"nbreplay", "nbreplay.testing", PLUGIN, "nbreplay.testing.tally"}
