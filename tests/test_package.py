@@ -87,7 +87,7 @@ def test_the_way_imports_are_read_sees_them(tmp_path: Path) -> None:
     assert {
         "warnings",
         "nbreplay.core.active",
-        "nbreplay.core.choose",
+        "nbreplay.core.cell",
         "nbreplay.core.explain",
         "nbreplay._show",
     } <= found

@@ -9,12 +9,12 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 
-from nbreplay.core.choose import without
+from nbreplay.core.choose import choose, without
 from nbreplay.core.frozen import frozen, identity
 from nbreplay.core.recording import Recording
 from nbreplay.core.take import CellRef, Take
+from nbreplay.core.tasks import task_rank
 
 __all__ = ["Cell", "Run", "utc"]
 
@@ -89,7 +89,33 @@ class Run:
         self._order[slot] += 1
         return self._order[slot]
 
-    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> Sequence[Take]:
+    def next(
+        self, slot: Slot, recording: Recording, host: str, ids: tuple[str, ...], *, replaying: bool
+    ) -> tuple[Take | None, bool]:
+        """Give the take that answers next, None where there is none left, and tell whether it is of a foreign host.
+
+        Parameters
+        ----------
+        slot : (str, str)
+        recording : Recording
+        host : str
+            The host asked.
+        ids : tuple of str
+            The ids in the request, verbatim.
+        replaying : bool
+            Under ``replay``, not ``auto``.
+        """
+        left, rank = recording.takes, task_rank()
+        with self.lock:
+            used = self._used[replaying, slot]
+            if used:
+                left = self.unused(slot, recording, replaying)
+            take, foreign = choose(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
+            if take is not None:
+                used.append(take)
+        return take, foreign
+
+    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
         """Return the takes of a recording that this run has not been given yet.
 
         What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
@@ -99,13 +125,18 @@ class Run:
         if not used:
             return recording.takes
         same = set(map(identity, used))
-        left = [take for take in recording.takes if identity(take) not in same]
+        left = tuple([take for take in recording.takes if identity(take) not in same])
         if len(left) + len(used) > len(recording.takes):
             # Another process has written the file since, so that equal takes are other objects now.
-            left = list(recording.takes)
+            left = recording.takes
             for take in used:
-                left = without(left, take)
+                left = tuple(without(left, take))
         return left
+
+    def refused(self, slot: Slot, recording: Recording) -> int:
+        """Note that replay had no take to give, and return how many times it has been asked for one."""
+        given = len(recording.takes) - len(self.unused(slot, recording, True))
+        return given + self.place(slot)  # only such calls take places under replay
 
     def use(self, slot: Slot, take: Take, replaying: bool) -> None:
         """Note that `take` has been given."""

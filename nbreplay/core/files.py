@@ -18,6 +18,7 @@ PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
+_READING = os.O_RDONLY | _BINARY
 _SMALL = 1 << 16  # bytes; to read so few takes hardly longer than to ask for their date
 _numbers = itertools.count()
 _locks: dict[str, threading.RLock] = {}
@@ -39,7 +40,7 @@ def content(path: str) -> tuple[bytes, State]:
     ------
     OSError
     """
-    descriptor = os.open(path, os.O_RDONLY | _BINARY)
+    descriptor = os.open(path, _READING)
     try:
         data = os.read(descriptor, _SMALL)
         if len(data) < _SMALL:  # so much is always given of a file, unless it ends there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -141,8 +140,8 @@ class Log:
             _kept.add(self)
         for made in _keeping:
             made.append(self)
-        self._lock = threading.Lock()
-        self._slots: list[Interaction | None] = []
+        self._places = itertools.count()  # no two threads are given one place, and none waits for another
+        self._slots: dict[int, Interaction | None] = {}
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
         self.served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
@@ -150,9 +149,8 @@ class Log:
 
     def start(self, interaction: Interaction | None = None) -> int:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
-        with self._lock:
-            self._slots.append(interaction)
-            place = len(self._slots) - 1
+        place = next(self._places)
+        self._slots[place] = interaction
         for watcher in _watchers:
             watcher(self, place)
         return place
@@ -171,7 +169,7 @@ class Log:
 
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""
-        item = self._slots[place]
+        item = self._slots.get(place)
         if item is None or item.served_s is not None or place not in self.served:
             return item
         return msgspec.structs.replace(item, served_s=self.served[place])

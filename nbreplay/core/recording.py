@@ -14,7 +14,7 @@ import msgspec
 
 from nbreplay.core.frozen import identity
 from nbreplay.core.take import Stored, Take, dumps
-from nbreplay.core.wire import is_object, read
+from nbreplay.core.wire import read
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
@@ -136,7 +136,7 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
         file = _read(text)
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
-        if file.nbreplay == FORMAT and is_object(file.request):
+        if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # an object's first sign
             return Recording(file.key, file.kind, file.request, tuple([take.take(folder) for take in file.takes]))
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass

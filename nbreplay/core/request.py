@@ -208,11 +208,9 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         place = "endpoint" if known else "path"
         fields[place] = _issued_in_path(fields[place], issued, ids)
     if name:
-        fields[name] = body
         if normaliser.rules:
-            fields = normalised(fields, normaliser)
-        if name == "body":
-            fields[name] = replace_ids(fields[name], call.body, issued, ids)
+            body = _ruled(body, normaliser)
+        fields[name] = replace_ids(body, call.body, issued, ids) if name == "body" else body
     return Request(kind, fields, key_of(kind, fields), tuple(ids), rpc_id)
 
 
@@ -221,10 +219,12 @@ def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, A
     made = dict(fields)
     for name in ("body", "arguments", "form", "parts", "text") if normaliser.rules else ():
         if name in made:
-            made[name] = (
-                normaliser.mask_text(made[name]) if isinstance(made[name], str) else normaliser.apply(made[name])
-            )
+            made[name] = _ruled(made[name], normaliser)
     return made
+
+
+def _ruled(value: Any, normaliser: Normaliser) -> Any:
+    return normaliser.mask_text(value) if isinstance(value, str) else normaliser.apply(value)
 
 
 def _issued_in_path(path: str, issued: Mapping[str, str], ids: list[str]) -> str:

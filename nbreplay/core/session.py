@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
 from nbreplay.core.cell import Run
-from nbreplay.core.choose import choose
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.endpoints import is_background
 from nbreplay.core.hosts import host_matches
@@ -25,7 +24,6 @@ from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.standing import again, held
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
-from nbreplay.core.tasks import task_rank
 from nbreplay.core.wire import LARGE, Text
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
@@ -198,26 +196,22 @@ class Session:
     def _replayed(
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
-        replaying, slot = mode is Mode.REPLAY, (self.store.identity, request.key)
-        take, note = None, ""
+        slot, take, note = (self.store.identity, request.key), None, ""
         if recording is not None:
-            host, rank = call.host, task_rank()
-            with run.lock:
-                left = run.unused(slot, recording, replaying)
-                take, foreign = choose(recording.takes, left, host, request.ids, run.ref, rank, replaying=replaying)
-                if take is not None:
-                    run.use(slot, take, replaying)
+            take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is Mode.REPLAY)
             if take is not None and foreign:
                 note = f"recorded at {take.host}, asked at {call.host}"
         if take is None:
-            if not replaying:
+            if mode is not Mode.REPLAY:
                 return None
             take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
         if take is None:
             from nbreplay.core.explain import used_up
 
-            times = len(recording.takes) if recording is not None else 0  # and only misses take places under replay
-            self._miss(call, request, run, mode, used_up(times, times - len(left) + run.place(slot)) if times else "")
+            why = ""
+            if recording is not None and recording.takes:
+                why = used_up(len(recording.takes), run.refused(slot, recording))
+            self._miss(call, request, run, mode, why)
         answer = held(call, take, recording) if call.method == "GET" else take
         if request.rpc_id is not None:
             answer = answering(take, request.rpc_id)

@@ -91,11 +91,6 @@ def read(text: Raw) -> Any:
         raise RecordingFormatError("it is nested too deeply") from None
 
 
-def is_object(text: Raw) -> bool:
-    """Tell whether a text in a file stands for a JSON object."""
-    return memoryview(text)[0] == 0x7B
-
-
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 

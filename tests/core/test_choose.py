@@ -258,7 +258,7 @@ def test_what_auto_gave_does_not_count_for_replay() -> None:
     whole = recording(take(at=1))
     run, slot = Run(), ("store", whole.key)
     run.use(slot, whole.takes[0], False)
-    assert run.unused(slot, whole, False) == []
+    assert run.unused(slot, whole, False) == ()
     assert run.unused(slot, whole, True) == whole.takes
 
 
