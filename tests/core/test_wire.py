@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbreplay.core.blob import Blob
-from nbreplay.core.wire import LARGE, STYLES, Json, Text, compact, encode_json, is_textual, plain_body
+from nbreplay.core.wire import LARGE, STYLES, Json, Text, compact, encode_json, from_json, is_textual, plain_body
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, body_of, json_bodies, json_values, through_file
 
@@ -31,6 +31,36 @@ def test_json_is_kept_as_data_in_whatever_style_it_came(value: Any, style: str, 
 def test_json_in_any_other_style_comes_back_too(value: Any, style: dict[str, Any]) -> None:
     data = json.dumps(value, **style).encode()
     assert plain_body(data, JSON).data() == data == through_file(plain_body(data, JSON))
+
+
+NUMBERS = st.from_regex(r"-?(?:0|[1-9][0-9]{0,30})(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,3})?", fullmatch=True)
+
+
+def own(text: str) -> Any:
+    """Return what Python's own JSON gives, or the class of errors that says that it is none."""
+    try:
+        return json.loads(text, parse_constant=lambda name: int(name))
+    except ValueError:
+        return ValueError
+
+
+@given(NUMBERS | st.text(alphabet='{}[],:"\\u0dDeE.-+ \n\taftrues1', max_size=12) | json_values.map(json.dumps))
+@example("1e400")
+@example("-0")
+@example("9" * 5000)
+@example("18446744073709551616")
+@example('{"a": 1, "a": 2}')
+@example('"\\ud800"')
+@example("NaN")
+def test_json_is_read_as_python_itself_reads_it(text: str) -> None:
+    # A key is the hash of what was read: another value, or 1.0 for 1, would be another request.
+    try:
+        made = from_json(text.encode())
+    except ValueError:
+        made = ValueError
+    wanted = own(text)
+    assert made == wanted
+    assert repr(made) == repr(wanted)
 
 
 @given(json_bodies | st.lists(st.floats(allow_nan=False, allow_infinity=False)))
