@@ -261,4 +261,12 @@ def _head(take: Take, framing: str) -> bytes:
     lines = [f"HTTP/1.1 {status} {phrase}", framing]
     # A header of a stranger's file must not become two, nor the end of them.
     lines += [f"{name}: {value}" for name, value in headers.items() if _NAME.fullmatch(name)]
-    return "\r\n".join([*[_LINE_ENDS.sub(" ", line) for line in lines], "", ""]).encode("latin-1", "replace")
+    return b"\r\n".join([*[_encoded(_LINE_ENDS.sub(" ", line)) for line in lines], b"", b""])
+
+
+def _encoded(line: str) -> bytes:
+    """Return a line as `http.client` decodes it, as Latin-1; what that cannot hold another client has read as UTF-8."""
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "surrogateescape")

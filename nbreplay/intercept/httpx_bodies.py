@@ -82,15 +82,30 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.served()
         raise _error_of(request, take)
-    headers = take.headers
+    library, whole = _library(request.__class__)[0], replay.whole
+    if whole is None:
+        return _response(library, take, _stream_class(library)(request, replay))
+    replay.served()
+    return _response(library, take, library.ByteStream(whole))
+
+
+def _response(library: ModuleType, take: Take, stream: Any) -> Any:
+    headers: Any = take.headers
     if take.status != 200 and take.transient:
         # Nobody sleeps through the back-off of a failure that was recorded.
         headers = {"retry-after-ms": "1", **headers}
-    library, whole = _library(request.__class__)[0], replay.whole
-    if whole is None:
-        return library.Response(take.status, headers=headers, stream=_stream_class(library)(request, replay))
-    replay.served()
-    return library.Response(take.status, headers=headers, stream=library.ByteStream(whole))
+    plain = "".join([*headers, *headers.values()]).isascii()
+    if not plain:
+        headers = [(_header(name), _header(value)) for name, value in headers.items()]
+    made = library.Response(take.status, headers=headers, stream=stream)
+    if plain:
+        made.headers.encoding = "ascii"  # which the library else finds out by decoding every one of them
+    return made
+
+
+def _header(text: str) -> bytes:
+    # As they were sent, or else what is decoded to the same text. aiohttp keeps odd bytes as surrogate escapes.
+    return text.encode("utf-8", "surrogateescape")
 
 
 _streams: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
+from nbreplay.core.config import Mode
 from nbreplay.core.request import Call
 from nbreplay.core.session import Session
 from tests.clients import finish, items, outcomes, wait
@@ -245,10 +246,10 @@ def _libraries(session: Session) -> set[str]:
     found: set[str] = set()
     ask = session.ask
 
-    def noting(call: Call) -> Any:
+    def noting(call: Call, mode: Mode) -> Any:
         if call.tool is None:
             found.add(call.library)
-        return ask(call)
+        return ask(call, mode)
 
     session.ask = noting  # type: ignore[method-assign]
     return found
