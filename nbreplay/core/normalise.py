@@ -145,8 +145,8 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
         return body
     if not body.keys().isdisjoint(_MADE_UP):
         body = _without_made_up(body)
-    # Where no answer has issued any, only those count whose content is in the same body.
-    if not (b'"id"' in raw or b'call_id"' in raw or (issued and _HAS_IDS.search(raw))):
+    # Where no answer has issued any, only those count whose content is in the same body: `id` and `call_id`.
+    if not (_HAS_IDS.search(raw) if issued else b'id"' in raw):
         return body
     defined: set[str] = set()
     for name in _CONTENT:

@@ -140,7 +140,7 @@ def inflated(data: bytes, encoding: str) -> bytes:
 
 def is_deep(value: Any, data: bytes) -> bool:
     """Tell whether JSON data, which came as `data`, is nested so deeply that it is better kept as text."""
-    return data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
+    return len(data) > 2 * _DEEPEST and data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -191,7 +191,7 @@ class Json(msgspec.Struct, frozen=True, eq=False):
         if self.style == "compact":
             # A file has the same text, with white space in it and some characters escaped.
             made = _unspaced(self.held, indent=-1) if type(self.held) is Raw else None
-            if made is None or b"\\u" in made:
+            if made is None or (b"\\" in made and b"\\u" in made):  # one sign is looked for much faster than two
                 made = compact(self.value)
             if made is not None:
                 return made + self.end.encode("ascii") if self.end else made
