@@ -32,18 +32,18 @@ def install(library: ModuleType) -> hooks.Undo:
     AttributeError
         Where the library no longer has the hook.
     """
-    sync, asynchronous = library.Client, library.AsyncClient
+    sync, asynchronous, name = library.Client, library.AsyncClient, named(library)
     before, before_async = sync._transport_for_url, asynchronous._transport_for_url
     plain = (library.MockTransport, library.WSGITransport, _Transport)
     plain_async = (library.MockTransport, library.ASGITransport, _Transport)
 
     def for_url(self: Any, url: Any) -> Any:
         inner = before(self, url)
-        return inner if isinstance(inner, plain) or guard.passing() else _Transport(active.current, inner)
+        return inner if isinstance(inner, plain) or guard.passing() else _Transport(active.current, inner, name)
 
     def for_url_async(self: Any, url: Any) -> Any:
         inner = before_async(self, url)
-        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(active.current, inner)
+        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(active.current, inner, name)
 
     return hooks.put((sync, "_transport_for_url", for_url), (asynchronous, "_transport_for_url", for_url_async))
 
@@ -79,21 +79,21 @@ def transport(
     from nbreplay.intercept.switch import opened
 
     session = opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only)
-    return _Transport(lambda: session, inner, session)
+    return _Transport(lambda: session, inner, session=session)
 
 
 class _Transport:
     """Stands before a library's transport and asks a session what becomes of each call."""
 
-    __slots__ = ("_ask", "_inner", "session")
+    __slots__ = ("_ask", "_inner", "_name", "session")
 
-    def __init__(self, ask: Ask, inner: Any, session: Session | None = None) -> None:
-        self._ask, self._inner, self.session = ask, inner, session
+    def __init__(self, ask: Ask, inner: Any, name: str = "", session: Session | None = None) -> None:
+        self._ask, self._inner, self._name, self.session = ask, inner, name, session
 
     def handle_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
         session, mode = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(_call(request, host, request.read()), mode)
+        decision = None if session is None else session.ask(self._call(request, host, request.read()), mode)
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._inner or self._sender(request, "HTTPTransport")
@@ -109,7 +109,7 @@ class _Transport:
     async def handle_async_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
         session, mode = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(_call(request, host, await request.aread()), mode)
+        decision = None if session is None else session.ask(self._call(request, host, await request.aread()), mode)
         if isinstance(decision, Replay):
             return response_of(request, decision)
         inner = self._inner or self._sender(request, "AsyncHTTPTransport")
@@ -121,6 +121,10 @@ class _Transport:
                 failed(decision, error)
             raise
         return response if decision is None else tee(request, response, decision, asynchronous=True)
+
+    def _call(self, request: Any, host: str, body: bytes) -> Call:
+        target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
+        return Call(request.method, host, target, "", body, lambda: request.headers.raw, name)
 
     def _sender(self, request: Any, name: str) -> Any:
         self._inner = getattr(library_of(request), name)()
@@ -155,8 +159,3 @@ class _Transport:
 
 def _held(request: Any) -> Iterable[bytes]:
     return itertools.chain((request.url.raw_path,), *request.headers.raw)  # the names, too: that is faster
-
-
-def _call(request: Any, host: str, body: bytes) -> Call:
-    target = request.url.raw_path.decode("ascii")
-    return Call(request.method, host, target, "", body, lambda: request.headers.raw, named(request))

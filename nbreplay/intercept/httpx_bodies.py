@@ -40,20 +40,19 @@ _ERRORS = frozenset(
 
 
 @functools.cache
-def _library(kind: Any) -> tuple[ModuleType, str]:
+def _library(kind: Any) -> ModuleType:
     roots = [base.__module__.partition(".")[0] for base in kind.__mro__]
-    name = next(root for root in roots if root in ("httpx", "httpx2"))
-    return sys.modules[name], f"{name} {getattr(sys.modules[name], '__version__', '')}"
+    return sys.modules[next(root for root in roots if root in ("httpx", "httpx2"))]
 
 
 def library_of(request: Any) -> ModuleType:
     """Return the library, httpx or httpx2, that a request is one of."""
-    return _library(request.__class__)[0]
+    return _library(request.__class__)
 
 
-def named(request: Any) -> str:
-    """Return the library that a request is one of, with its version, as a take names it."""
-    return _library(request.__class__)[1]
+def named(library: ModuleType) -> str:
+    """Return a library with its version, as a take names it."""
+    return f"{library.__name__} {getattr(library, '__version__', '')}"
 
 
 def failed(recorder: Recorder, error: BaseException) -> None:
@@ -82,7 +81,7 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.served()
         raise _error_of(request, take)
-    library, whole = _library(request.__class__)[0], replay.whole
+    library, whole = _library(request.__class__), replay.whole
     if whole is None:
         return _response(library, take, _stream_class(library)(request, replay))
     replay.served()
@@ -94,12 +93,12 @@ def _response(library: ModuleType, take: Take, stream: Any) -> Any:
     if take.status != 200 and take.transient:
         # Nobody sleeps through the back-off of a failure that was recorded.
         headers = {"retry-after-ms": "1", **headers}
-    plain = "".join([*headers, *headers.values()]).isascii()
-    if not plain:
+    try:
+        made = library.Response(take.status, headers=headers, stream=stream)
+    except UnicodeEncodeError:
         headers = [(_header(name), _header(value)) for name, value in headers.items()]
-    made = library.Response(take.status, headers=headers, stream=stream)
-    if plain:
-        made.headers.encoding = "ascii"  # which the library else finds out by decoding every one of them
+        return library.Response(take.status, headers=headers, stream=stream)
+    made.headers.encoding = "ascii"  # as has just been seen; the library would find it out by decoding them all
     return made
 
 
