@@ -216,8 +216,7 @@ class Session:
         if request.rpc_id is not None:
             answer = answering(take, request.rpc_id)
         self.log.note(request, answer)
-        done = Interaction(request, take, "replayed", run.cell, None, note, self.store.name, call.host)
-        place = self.log.start(done)
+        place = self._add(run, request, take, "replayed", note, call.host)
         return Replay(answer, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
