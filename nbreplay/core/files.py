@@ -55,14 +55,14 @@ def content(path: str) -> tuple[bytes, State]:
         os.close(descriptor)
 
 
-def unchanged(path: str, known: State) -> bool:
-    """Tell whether a file is what it was, where that is seen without reading it.
+def unchanged(path: str, known: tuple[int, int, int]) -> bool:
+    """Tell whether a file is what it was, by time, size and inode.
 
     Raises
     ------
     OSError
     """
-    return isinstance(known, tuple) and _dated(os.stat(path)) == known
+    return _dated(os.stat(path)) == known
 
 
 def _dated(stat: os.stat_result) -> tuple[int, int, int]:

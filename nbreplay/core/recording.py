@@ -5,6 +5,7 @@ Knows the format and no folder; `nbreplay.core.store` reads and writes the files
 
 from __future__ import annotations
 
+import itertools
 import json
 import operator
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from nbreplay.core.frozen import identity
-from nbreplay.core.take import Stored, Take, dumps
+from nbreplay.core.take import NOTHING, Stored, Take, dumps
 from nbreplay.core.wire import read
 from nbreplay.errors import RecordingFormatError
 
@@ -22,7 +23,7 @@ __all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
 FORMAT = 1
 
 
-class Recording(msgspec.Struct, frozen=True, eq=False):
+class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One file: a request and its takes.
 
     Attributes
@@ -137,7 +138,8 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
         if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # an object's first sign
-            return Recording(file.key, file.kind, file.request, tuple([take.take(folder) for take in file.takes]))
+            takes = tuple(map(Stored.take, file.takes, itertools.repeat(folder)))
+            return Recording(file.key, file.kind, file.request, takes, (), NOTHING)
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
     return _parsed(_loaded(text), folder)

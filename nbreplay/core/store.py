@@ -6,18 +6,17 @@ recording is never written over. A ``.zip`` of such a folder, or an address of o
 
 from __future__ import annotations
 
-import contextlib
-import heapq
 import os
-import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core import listing
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.files import State, Writer, content, thread_lock, unchanged
 from nbreplay.core.places import archive_of
-from nbreplay.core.recording import Recording, file_name, parse, parse_head
+from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import Redactor
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError, StoreError
@@ -25,7 +24,7 @@ from nbreplay.errors import RecordingFormatError, StoreError
 __all__ = ["Store"]
 
 _CACHE_BYTES = 64 << 20
-_NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
+_FEW, _SECONDS = 64, 0.002  # what is read ahead, at most: about as long as two calls of an SDK take
 
 
 class Store:
@@ -65,6 +64,7 @@ class Store:
         self.identity = self._root = os.path.join(os.path.abspath(self.path), "")
         self._cache: dict[str, tuple[State, Recording, int]] = {}
         self._cached = 0
+        self._begun = False
         self._lock = thread_lock(self._root)
         self._writer: Writer | None = None
         self._healed: dict[tuple[Any, ...], tuple[int, dict[str, list[str]]]] = {}
@@ -80,6 +80,9 @@ class Store:
         RecordingFormatError
             Where its file cannot be read; the message names it.
         """
+        if not self._begun:
+            self._begun = True
+            self._read_ahead()
         recording = self._read(self._root + file_name(kind, key))
         return recording if recording is not None and recording.key == key else None
 
@@ -174,34 +177,13 @@ class Store:
     def names(self, kind: str | None = None) -> list[str]:
         """Return the names of the files that hold recordings, of one kind or of all."""
         try:
-            with os.scandir(self._root) as entries:
-                return [
-                    entry.name
-                    for entry in entries
-                    if _NAME.fullmatch(entry.name) and (not kind or entry.name.startswith(kind + "-"))
-                ]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+            return listing.names(self._root, kind)
         except OSError as error:
             raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
 
     def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
         """Return name and request of the newest recordings of a kind, newest first; what cannot be read is left out."""
-        dated = []
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._root) as entries:
-            for entry in entries:
-                if entry.name.startswith(kind + "-") and _NAME.fullmatch(entry.name):
-                    with contextlib.suppress(OSError):
-                        dated.append((entry.stat().st_mtime_ns, entry.name))
-        found = []
-        for _, name in heapq.nlargest(most, dated):
-            with contextlib.suppress(OSError, RecordingFormatError, UnicodeDecodeError):
-                with open(self._root + name, encoding="utf-8") as file:
-                    text = file.read(1 << 16)
-                    if '\n  "takes": [' not in text:
-                        text += file.read()
-                found.append((name, parse_head(text)[2]))
-        return found
+        return listing.newest(self._root, kind, most)
 
     def healed(
         self, kind: str, rule: tuple[Any, ...], rekey: Callable[[Mapping[str, Any]], str]
@@ -237,7 +219,7 @@ class Store:
     def _read(self, path: str) -> Recording | None:
         known = self._cache.get(path)
         try:
-            if known is not None and unchanged(path, known[0]):
+            if known is not None and type(known[0]) is tuple and unchanged(path, known[0]):
                 return known[1]
             data, state = content(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -258,6 +240,22 @@ class Store:
             raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
         self._remember(path, state, recording, len(data))
         return recording
+
+    def _read_ahead(self) -> None:
+        """Read all of a small store: one file after the other takes a third of what one at a time between calls takes.
+
+        Each is still compared with its file when it is asked for. What cannot be read is left to that.
+        """
+        until = time.perf_counter() + _SECONDS
+        for name in listing.few(self._root, _FEW):
+            path = self._root + name
+            if path in self._cache or time.perf_counter() > until:
+                continue
+            try:
+                data, state = content(path)
+                self._remember(path, state, parse(data, self._root), len(data))
+            except (OSError, RecordingFormatError, UnicodeDecodeError):
+                continue
 
     def _told(self, path: str) -> str:
         return os.path.join(self.name, path[len(self._root) :])

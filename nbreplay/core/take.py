@@ -13,9 +13,10 @@ from msgspec.structs import astuple
 
 from nbreplay.core.blob import Blob, blob_from
 from nbreplay.core.stream import Chunk, Events, events_from
-from nbreplay.core.wire import Json, Text, json_from
+from nbreplay.core.wire import STYLES, Json, Text
+from nbreplay.errors import RecordingFormatError
 
-__all__ = ["Body", "CellRef", "Reason", "RpcId", "Stored", "Take", "dumps", "is_rpc_id"]
+__all__ = ["NOTHING", "Body", "CellRef", "Reason", "RpcId", "Stored", "Take", "dumps", "is_rpc_id"]
 
 Reason = Literal["closed", "dropped", "interrupted", "open"]
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
@@ -31,7 +32,7 @@ class CellRef(msgspec.Struct, frozen=True):
     source: str = ""
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _Told(msgspec.Struct, frozen=True, gc=False):
     """What a file tells of an answer besides its body."""
 
     recorded_at: str = ""
@@ -52,7 +53,7 @@ class _Told(msgspec.Struct, frozen=True):
     elapsed_ms: int | float | None = None
 
 
-class Take(_Told, frozen=True, kw_only=True):
+class Take(_Told, frozen=True, kw_only=True, gc=False):
     """One recorded answer.
 
     Attributes
@@ -170,7 +171,8 @@ def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
 
 
 _ABSENT: Any = msgspec.Raw()
-_NOTHING: Mapping[str, Any] = {}
+NOTHING: Mapping[str, Any] = {}
+"""What a file says beyond what is known, mostly."""
 
 
 class Stored(_Told, frozen=True, forbid_unknown_fields=True):
@@ -187,19 +189,21 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     common: dict[str, Any] = {}
     chunks: tuple[Chunk, ...] | UnsetType = UNSET
 
-    def body(self, folder: str, value: Any = _ABSENT) -> Body:
-        """Return the body, given the value of its JSON where that has been read."""
-        if self.chunks is not UNSET:
-            return events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+    def take(self, folder: str, extra: Mapping[str, Any] = NOTHING, value: Any = _ABSENT) -> Take:
+        """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
+        body: Body
         if value is _ABSENT:
             value = self.json
-        if value is not _ABSENT:
-            return json_from(value, self.style, self.end)
-        return Text(self.text) if self.blob is _ABSENT else blob_from(self.blob, self.size, folder)
-
-    def take(self, folder: str, extra: Mapping[str, Any] = _NOTHING, value: Any = _ABSENT) -> Take:
-        """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
-        return Take(*astuple(self)[:_NUMBER], body=self.body(folder, value), extra=extra)
+        if self.chunks is not UNSET:
+            body = events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+        elif value is _ABSENT:
+            body = Text(self.text) if self.blob is _ABSENT else blob_from(self.blob, self.size, folder)
+        elif self.style in STYLES and not self.end.strip():
+            body = Json(value, self.style, self.end)
+        else:
+            why = f"in a style {self.style!r} that is not known, or ends in {self.end!r}"
+            raise RecordingFormatError(f"its JSON is written {why}")
+        return Take(*astuple(self)[:_NUMBER], body=body, extra=extra)
 
 
 _NUMBER = len(_Told.__struct_fields__)

@@ -34,13 +34,13 @@ __all__ = [
     "inflated",
     "is_deep",
     "is_textual",
-    "json_from",
     "json_style",
     "plain_body",
 ]
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
+SHALLOW = 2 * _DEEPEST  # bytes; what is no longer cannot be so deep
 
 
 def _encoder(separators: tuple[str, str], ascii_only: bool, indent: int | None = None) -> json.JSONEncoder:
@@ -140,7 +140,7 @@ def inflated(data: bytes, encoding: str) -> bytes:
 
 def is_deep(value: Any, data: bytes) -> bool:
     """Tell whether JSON data, which came as `data`, is nested so deeply that it is better kept as text."""
-    return len(data) > 2 * _DEEPEST and data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
+    return len(data) > SHALLOW and data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
 
 
 def _deeper(value: Any, levels: int) -> bool:
@@ -151,7 +151,7 @@ def _deeper(value: Any, levels: int) -> bool:
     return False
 
 
-class Json(msgspec.Struct, frozen=True, eq=False):
+class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A JSON body.
 
     Attributes
@@ -257,18 +257,3 @@ def _json_body(text: str) -> Json | None:
         return None
     style = "compact" if compact(value) == data else json_style(value, bare)
     return None if style is None else Json(value, style, text[len(bare) :])
-
-
-def json_from(value: Any, style: str, end: str) -> Json:
-    """Return a JSON body as a file tells it, its value read or as the text there.
-
-    Raises
-    ------
-    RecordingFormatError
-    UnicodeDecodeError
-    """
-    if style == "compact" and not end:
-        return Json(value)
-    if style not in STYLES or end.strip():
-        raise RecordingFormatError(f"its JSON is written in a style {style!r} that is not known, or ends in {end!r}")
-    return Json(value, style, end)

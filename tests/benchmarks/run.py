@@ -7,15 +7,16 @@ of each side and is what to look at where other work disturbs: wide quartiles sa
 of the CPU's clock (``time.process_time``), what waits for the disk is of the clock on the wall
 (``time.perf_counter``); *other* is the same median by the other clock.
 
-The floor is the same SDK call over the HTTP library's own MockTransport, which gives the same bytes and headers out
-of memory, with no hook but the guard's audit hook, which cannot be taken back (some twenty events in a call of openai's
+The floor is the same SDK call over the HTTP library's own MockTransport, which gives the same bytes and headers out of
+memory, with no hook but the guard's audit hook, which cannot be taken back (some twenty events in a call of openai's
 pass it): what is above 1 is nbreplay's. It is shown itself, since targets in milliseconds are meant for a machine where
 it is some 0.6 ms a plain call and 60 us a chunk; *recorded / not* tells the same as a ratio to the unrecorded call,
 against the targets that follow from that. *cold*: a session reads a recording for the first time (the operating system
-has the file in memory); *warm*: it has read it before. Recording is compared with the same calls over the same
-transport, unhooked. The garbage collector stays on, and collects before each timing. The recordings lie where TMPDIR
-says. The exit status says only that it could be run: times are not asserted, and ``--quick`` is too small for its
-figures to mean anything.
+has the file in memory); of a store as small as this one it reads all at its first call, which is timed with the others,
+and *none ahead* is of a store that is too large for that. *warm*: it has read it before. Recording is compared with the
+same calls over the same transport, unhooked. The garbage collector stays on, and collects before each timing. The
+recordings lie where TMPDIR says. The exit status says only that it could be run: times are not asserted, and
+``--quick`` is too small for its figures to mean anything.
 """
 
 from __future__ import annotations
@@ -113,11 +114,14 @@ def _large(size: Size, base: Path) -> Iterator[Figure]:
     large = setting.write_plain(base / "large", size.store)
     number = min(100, size.store)
     step = size.store // number
+    bodies = [setting.plain(index) for index in range(number)]
     spent = interleaved(
         size.rounds,
+        floor=functools.partial(bare, answers(ask, setting.floor(JSON, bodies), range(number))),
         small=functools.partial(_replaying, small, answers(ask, hooked, range(number))),
         large=functools.partial(_replaying, large, answers(ask, hooked, range(0, size.store, step))),
     )
+    yield ratio("replay, plain call, cold, none ahead / floor", spent["small"], spent["floor"], None)
     name = f"replay, cold, {size.store} recordings / {number}"
     yield ratio(name, spent["large"], spent["small"], 1.2)
 

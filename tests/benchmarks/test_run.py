@@ -24,6 +24,7 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
         "the floor itself, stream of 50 chunks",
         "replay, stream of 50 chunks, cold / floor",
         "replay, stream of 50 chunks, warm / floor",
+        "replay, plain call, cold, none ahead / floor",
         "replay, cold, 200 recordings / 100",
         "open 200 recordings, first call",
         "first miss among 200 recordings",

@@ -91,7 +91,7 @@ class Figure:
         return {**asdict(self), "met": self.met}
 
 
-def ratio(name: str, over: Sequence[Spent], under: Sequence[Spent], target: float, clock: str = "cpu") -> Figure:
+def ratio(name: str, over: Sequence[Spent], under: Sequence[Spent], target: float | None, clock: str = "cpu") -> Figure:
     """Return how many times as long `over` takes as `under`, by the CPU's clock or by the one on the wall."""
     values = [Spent(a.wall / b.wall, a.cpu / b.cpu) for a, b in zip(over, under, strict=True)]
     a, b = _fastest(over), _fastest(under)

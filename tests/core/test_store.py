@@ -379,6 +379,64 @@ def test_no_take_is_lost_between_processes_nor_when_one_is_killed_at_it(store: P
     assert found(Store(store)) == [*values, {"n": 1}]
 
 
+# Reading ahead.
+
+
+def several(number: int) -> list[dict[str, object]]:
+    return [{**FIELDS, "body": each} for each in range(number)]
+
+
+@pytest.mark.parametrize(("number", "read"), [(5, 5), (63, 63), (64, 1), (100, 1)])
+def test_a_small_store_is_read_at_the_first_question(
+    number: int, read: int, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fields in several(number):  # and a folder of its own lies beside them
+        add(Store(store), take(at=1), fields=fields)
+    parsed: list[bytes] = []
+    monkeypatch.setattr("nbreplay.core.store.parse", lambda data, root: parsed.append(data) or parse(data, root))
+    monkeypatch.setattr("nbreplay.core.store._SECONDS", 60.0)
+    asked = Store(store)
+    assert parsed == []
+    for _ in range(2):
+        assert asked.find("chat", key_of("chat", several(number)[-1])) is not None
+        assert len(parsed) == read
+
+
+def test_reading_ahead_ends_where_the_disk_is_slow(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for fields in several(5):
+        add(Store(store), take(at=1), fields=fields)
+    parsed: list[bytes] = []
+
+    def slow(data: bytes, root: str) -> Recording:
+        parsed.append(data)
+        time.sleep(0.01)
+        return parse(data, root)
+
+    monkeypatch.setattr("nbreplay.core.store.parse", slow)
+    assert Store(store).find("chat", KEY) is None
+    assert len(parsed) == 1
+
+
+def test_what_was_read_ahead_is_looked_at_again(store: Path) -> None:
+    first, changed, gone, broken = (key_of("chat", fields) for fields in several(4))
+    for fields in several(4):
+        add(Store(store), take(at=1), fields=fields)
+    (store / file_name("chat", broken)).write_text("{")
+    asked = Store(store)
+    assert asked.find("chat", first) is not None
+    with open(store / file_name("chat", changed), "r+b") as file:  # by another program, in place, at once
+        text = file.read().replace(b'"json": {"n": 1}', b'"json": {"n": 7}')
+        file.seek(0)
+        file.write(text)
+    (store / file_name("chat", gone)).unlink()
+    recording = asked.find("chat", changed)
+    assert recording is not None
+    assert recording.takes[0].body == Json({"n": 7})
+    assert asked.find("chat", gone) is None
+    with pytest.raises(RecordingFormatError, match=file_name("chat", broken)):
+        asked.find("chat", broken)
+
+
 # Looking through the folder.
 
 
