@@ -75,7 +75,7 @@ class Run:
         self.lock = threading.Lock()
         self._views = -1
         self._order: dict[Slot, int] = defaultdict(int)
-        self._used: dict[tuple[bool, Slot], list[Take]] = defaultdict(list)
+        self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = {}
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
         self.held: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
 
@@ -107,12 +107,16 @@ class Run:
         """
         left, rank = recording.takes, task_rank()
         with self.lock:
-            used = self._used[replaying, slot]
+            used = self._used.get((replaying, slot), ())
             if used:
                 left = self.unused(slot, recording, replaying)
-            take, foreign = choose(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
+            take: Take | None
+            if len(recording.takes) == len(left) == 1 and left[0].host == host and replaying:
+                take, foreign = left[0], False  # as it mostly is: there is nothing to choose
+            else:
+                take, foreign = choose(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
             if take is not None:
-                used.append(take)
+                self._used[replaying, slot] = (*used, take)
         return take, foreign
 
     def unused(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
@@ -140,8 +144,9 @@ class Run:
 
     def use(self, slot: Slot, take: Take, replaying: bool) -> None:
         """Note that `take` has been given."""
-        self._used[replaying, slot].append(take)
+        self._used[replaying, slot] = (*self._used.get((replaying, slot), ()), take)
 
     def swap(self, slot: Slot, old: Take | None, new: Take) -> None:
         """Note that a take that was recorded in part is now recorded further."""
-        self._used[False, slot] = [new if take is old else take for take in self._used[False, slot]]
+        used = self._used.get((False, slot), ())
+        self._used[False, slot] = tuple([new if take is old else take for take in used])

@@ -66,8 +66,6 @@ def choose(
     replaying : bool
         Under ``replay``, not ``auto``.
     """
-    if len(takes) == len(left) == 1 and takes[0].host == host and (replaying or not replaces(takes[0])):
-        return takes[0], False
     foreign = False
     # Which hosts may answer is decided by all takes: used up, a host's own are not followed by another's.
     if any(_same_host(take.host, host) for take in takes):

@@ -14,7 +14,19 @@ from nbreplay.core.frozen import frozen
 from nbreplay.core.places import is_url
 from nbreplay.errors import OptionError
 
-__all__ = ["Mode", "Options", "Project", "default_store", "forced_mode", "mode_of_run", "project"]
+__all__ = [
+    "AUTO",
+    "OFF",
+    "RECORD",
+    "REPLAY",
+    "Mode",
+    "Options",
+    "Project",
+    "default_store",
+    "forced_mode",
+    "mode_of_run",
+    "project",
+]
 
 
 class Mode(enum.Enum):
@@ -42,6 +54,8 @@ class Mode(enum.Enum):
             raise OptionError(f"there is no mode {name!r}; the modes are {names}") from None
 
 
+# To look one up in its class takes as long as to call a function, and a call to a model asks for it seven times.
+OFF, RECORD, REPLAY, AUTO = Mode
 _OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
 
 

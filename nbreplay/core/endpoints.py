@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import NamedTuple
 
-__all__ = ["KINDS", "is_background", "recognise"]
+__all__ = ["KINDS", "Kinds", "Route", "route_of"]
 
 # (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
 # service may use ("messages", "responses") count only with a model in the body.
@@ -50,24 +51,24 @@ _BACKGROUND = (
 )
 
 
-@functools.lru_cache(maxsize=1024)
-def is_background(host: str, target: str) -> bool:
-    """Tell whether a library asks there on its own account: nothing that a notebook exchanges, and it does without."""
-    path = target.partition("?")[0]
-    return any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
-
-
-@functools.lru_cache(maxsize=1024)
-def recognise(path: str, with_model: bool) -> tuple[str, str] | None:
-    """Return the kind and the endpoint of `path`, or None where it is no inference call.
+class Kinds(dict[bool, tuple[str, str] | None]):
+    """Kind and endpoint of a path, None where it is no inference call; by whether a JSON body names a model.
 
     Parameters
     ----------
     path : str
         The path of the URL, with its leading slash and without its query.
-    with_model : bool
-        Whether the body is a JSON object that names a model.
     """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __missing__(self, with_model: bool) -> tuple[str, str] | None:
+        self[with_model] = made = _recognised(self._path, with_model)
+        return made
+
+
+def _recognised(path: str, with_model: bool) -> tuple[str, str] | None:
     for kind, pattern, needs_model in _TABLE:
         if needs_model and not with_model:
             continue
@@ -76,3 +77,28 @@ def recognise(path: str, with_model: bool) -> tuple[str, str] | None:
         if match:
             return kind, match.group(1)
     return None
+
+
+class Route(NamedTuple):
+    """Where a call goes.
+
+    Attributes
+    ----------
+    path, query : str
+    background : bool
+        Whether a library asks there on its own account: nothing that a notebook exchanges, and it does without.
+    kinds : Kinds
+    """
+
+    path: str
+    query: str
+    background: bool
+    kinds: Kinds
+
+
+@functools.lru_cache(maxsize=1024)
+def route_of(host: str, target: str) -> Route:
+    """Return where a call to `host` goes, given the path and the query of its URL."""
+    path, _, query = target.partition("?")
+    background = any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
+    return Route(path, query, background, Kinds(path))

@@ -26,18 +26,23 @@ class Known(Generic[_T]):
         Makes it.
     concerns : callable
         Tells of a variable's name whether it matters here.
+
+    Attributes
+    ----------
+    made : tuple or None
+        What calling it returns, alone in a tuple; None where it has to be made first.
     """
 
     def __init__(self, read: Callable[[], _T], concerns: Callable[[str], bool]) -> None:
         self._read, self._concerns = read, concerns
-        self._made: tuple[_T] | None = None
+        self.made: tuple[_T] | None = None
         self._changes: dict[str, str | None] = {}
         self._count = 0
         _all.append(self)
 
     def __call__(self) -> _T:
         """Return it as it is now."""
-        made = self._made
+        made = self.made
         if made is not None:
             return made[0]
         count = self._count
@@ -45,9 +50,9 @@ class Known(Generic[_T]):
         settled = _watched and all(os.environ.get(name) == value for name, value in list(self._changes.items()))
         value = self._read()
         if settled:
-            self._made = (value,)
+            self.made = (value,)
             if self._count != count:
-                self._made = None
+                self.made = None
         return value
 
     def note(self, name: str, value: str | None) -> None:
@@ -55,11 +60,11 @@ class Known(Generic[_T]):
         if self._concerns(name):
             self._changes[name] = value
             self._count += 1
-            self._made = None
+            self.made = None
 
     def forget(self) -> None:
         """Read the variables anew, next time."""
-        self._made = None
+        self.made = None
 
 
 def watched() -> None:

@@ -18,6 +18,7 @@ from nbreplay.core.take import Take
 __all__ = [
     "FAILURES",
     "OUTCOMES",
+    "STATELESS",
     "Interaction",
     "Log",
     "counted",
@@ -36,7 +37,7 @@ FAILURES = ("missing", "blocked", "unsaved")
 """The outcomes that fail a test, whatever has become of their exceptions."""
 
 
-class Interaction(msgspec.Struct, frozen=True):
+class Interaction(msgspec.Struct, frozen=True, gc=False):
     """One call as it happened.
 
     Attributes
@@ -151,8 +152,9 @@ class Log:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
         place = next(self._places)
         self._slots[place] = interaction
-        for watcher in _watchers:
-            watcher(self, place)
+        if _watchers:
+            for watcher in _watchers:
+                watcher(self, place)
         return place
 
     def finish(self, place: int, interaction: Interaction) -> None:
@@ -161,7 +163,7 @@ class Log:
 
     def note(self, request: Request, take: Take) -> None:
         """Note the ids that an answer has issued; the first answer that brings one has issued it."""
-        if request.kind in _STATELESS:
+        if request.kind in STATELESS:
             return
         for own in issued_by(take.body):
             if own not in request.ids and own != request.rpc_id:
@@ -187,10 +189,10 @@ class Log:
         return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
 
 
-# What such calls answer is never referred to by later ones.
-_STATELESS = frozenset(
+STATELESS = frozenset(
     {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
 )
+"""The kinds of calls whose answers are never referred to by later ones."""
 
 
 def summary(interactions: Iterable[Interaction]) -> str:

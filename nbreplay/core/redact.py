@@ -240,9 +240,6 @@ class _Unredacted(Redactor):
     def value(self, node: Any) -> Any:
         return node
 
-    def json(self, node: Any, data: bytes) -> Any:  # noqa: ARG002
-        return node
-
     def url(self, url: str) -> str:
         return url
 

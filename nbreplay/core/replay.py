@@ -18,7 +18,7 @@ from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 __all__ = ["Replay"]
 
 
-class Replay(msgspec.Struct, frozen=True):
+class Replay(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request, out of a recording.
 
     Attributes
@@ -39,12 +39,19 @@ class Replay(msgspec.Struct, frozen=True):
     place: int
     started: float
 
-    @property
     def whole(self) -> bytes | None:
-        """The body, where all of it is given at once and nothing comes after it; None where it is read by `parts`."""
+        """Give the body, where all of it is given at once and nothing comes after it.
+
+        Returns
+        -------
+        bytes or None
+            None where it is to be read by `parts`, after which `served` is to be told.
+        """
         take, body = self.take, self.take.body
         if self.speed is None and take.complete and (type(body) is Json or type(body) is Text):
-            return body.data()
+            data = body.data()
+            self.log.served[self.place] = time.perf_counter() - self.started
+            return data
         return None
 
     def parts(self) -> Iterable[tuple[float, bytes]]:

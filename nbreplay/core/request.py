@@ -6,20 +6,20 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from nbreplay.core.endpoints import recognise
+from nbreplay.core.endpoints import Route, route_of
 from nbreplay.core.jsonrpc import without_id
-from nbreplay.core.key import key_of
+from nbreplay.core.key import key_of, read_plain
 from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids
-from nbreplay.core.redact import Redactor, query_secrets
+from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.take import RpcId
-from nbreplay.core.wire import from_json, is_deep
+from nbreplay.core.wire import SHALLOW, from_json, is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
 
@@ -27,7 +27,14 @@ __all__ = ["Call", "Request", "normalised", "request_of"]
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Call(msgspec.Struct, eq=False):
+class HasRaw(Protocol):
+    """What has headers in its ``raw``."""
+
+    @property
+    def raw(self) -> Headers: ...
+
+
+class Call(msgspec.Struct, eq=False, gc=False):
     """One outgoing HTTP call, in the neutral terms that every interceptor can give.
 
     Attributes
@@ -40,13 +47,15 @@ class Call(msgspec.Struct, eq=False):
     named_type : str
         The content type, where it is not to be taken from the headers.
     body : bytes
-    held : sequence of (bytes, bytes), or callable
-        The request's headers, or what returns them. Only looked at for secrets and for the name of the SDK, which a
-        replay does not ask for; never stored.
+    held : sequence of (bytes, bytes), or object
+        The request's headers, or what has them as its ``raw``, as httpx's headers have. Only looked at for secrets and
+        for the name of the SDK, which a replay does not ask for; never stored.
     library : str
         The HTTP library that makes the call, with its version.
     tool : (str, dict), optional
         Name and arguments, where it is no HTTP call but one of a tool.
+    route : Route, optional
+        Where it goes, once that has been looked up.
     """
 
     method: str
@@ -54,10 +63,11 @@ class Call(msgspec.Struct, eq=False):
     target: str
     named_type: str
     body: bytes
-    held: Headers | Callable[[], Headers] = ()
+    held: Headers | HasRaw = ()
     library: str = ""
     tool: tuple[str, dict[str, Any]] | None = None
     told: tuple[tuple[str, ...], str] | None = None
+    route: Route | None = None
 
     def __repr__(self) -> str:
         # Nothing that may hold a key, whoever prints it.
@@ -66,9 +76,10 @@ class Call(msgspec.Struct, eq=False):
     @property
     def headers(self) -> Headers:
         """The headers of the request."""
-        if callable(self.held):
-            self.held = self.held()
-        return self.held
+        held = self.held
+        if not isinstance(held, Sequence):
+            self.held = held = held.raw
+        return held
 
     @property
     def content_type(self) -> str:
@@ -129,7 +140,7 @@ _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """What identifies one call.
 
     Attributes
@@ -186,23 +197,23 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     if call.tool is not None:
         made = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
         return Request("tool", made, key_of("tool", made))
-    path, _, query = call.target.partition("?")
-    name, body = _body(call, redactor)
+    route = call.route or route_of(call.host, call.target)
+    # What it holds goes before what it is called: urllib calls every body a form.
+    read = _json(call.body, redactor) if call.body[:1] in (b"{", b"[") else None
+    name, body, plain = read or _body(call, redactor)
     rpc_id, model = None, None
     if type(body) is dict:
         if "jsonrpc" in body:
             body, rpc_id = without_id(body)
         model = body.get("model")
-    known = recognise(path, type(model) is str)
+    known = route.kinds[type(model) is str]
     fields: dict[str, Any] = {"method": call.method}
     if known:
         kind, fields["endpoint"] = known
-        if query and call.method == "GET":
-            fields["query"] = _query(redactor.url("?" + query)[1:])
     else:
-        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(path)
-        if query:
-            fields["query"] = _query(redactor.url("?" + query)[1:])
+        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(route.path)
+    if route.query and (not known or call.method == "GET"):
+        fields["query"] = _query(redactor.url("?" + route.query)[1:])
     ids: list[str] = []
     if issued:
         place = "endpoint" if known else "path"
@@ -211,7 +222,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if normaliser.rules:
             body = _ruled(body, normaliser)
         fields[name] = replace_ids(body, call.body, issued, ids) if name == "body" else body
-    return Request(kind, fields, key_of(kind, fields), tuple(ids), rpc_id)
+    return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
@@ -240,31 +251,34 @@ def _query(query: str) -> list[list[str]]:
     return [[name, value] for name, value in parse_qsl(query, keep_blank_values=True)]
 
 
-def _body(call: Call, redactor: Redactor) -> tuple[str, Any]:
-    """Return the name under which a body is stored, and the body without its secrets."""
+def _body(call: Call, redactor: Redactor) -> tuple[str, Any, bool]:
+    """Return the name under which a body is stored, the body without its secrets, and whether it is plain JSON."""
     data = call.body
     if not data:
-        return "", None
-    # What it holds goes before what it is called: urllib calls every body a form.
-    made = _json(data, redactor) if data[0] in b"{[" else None
-    if made is not None:
-        return made
+        return "", None, False
     content_type = call.content_type
     if content_type.startswith("multipart/"):
-        return "parts", redactor.value([part.identity for part in parts(data, content_type)])
+        return "parts", redactor.value([part.identity for part in parts(data, content_type)]), False
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        return "digest", digest(data)
+        return "digest", digest(data), False
     if content_type.startswith("application/x-www-form-urlencoded"):
-        return "form", redactor.value(_query(redactor.url("?" + text)[1:]))
+        return "form", redactor.value(_query(redactor.url("?" + text)[1:])), False
     made = _json(data, redactor) if "json" in content_type and data[0] not in b"{[" else None
-    return made or ("text", redactor.text(text))
+    return made or ("text", redactor.text(text), False)
 
 
-def _json(data: bytes, redactor: Redactor) -> tuple[str, Any] | None:
+def _json(data: bytes, redactor: Redactor) -> tuple[str, Any, bool] | None:
+    plain = True
     try:
-        value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
-    except (ValueError, RecursionError):
+        value = read_plain(data)
+    except (msgspec.MsgspecError, RecursionError):
+        plain = False
+        try:
+            value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
+        except (ValueError, RecursionError):
+            return None
+    if len(data) > SHALLOW and is_deep(value, data):
         return None
-    return None if is_deep(value, data) else ("body", redactor.json(value, data))
+    return "body", value if redactor is UNREDACTED else redactor.json(value, data), plain

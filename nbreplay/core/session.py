@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
 from nbreplay.core.cell import Run
-from nbreplay.core.config import Mode, Options, forced_mode
-from nbreplay.core.endpoints import is_background
+from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
+from nbreplay.core.endpoints import route_of
 from nbreplay.core.hosts import host_matches
 from nbreplay.core.jsonrpc import answering
 from nbreplay.core.keeper import Keeper
 from nbreplay.core.key import key_of
-from nbreplay.core.log import Interaction, Log
+from nbreplay.core.log import STATELESS, Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording
+from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
@@ -64,8 +64,9 @@ class Session:
     @property
     def mode(self) -> Mode:
         """The mode in force: ``NBREPLAY_MODE``'s, where that is set. A store that is read only is not added to."""
-        mode = forced_mode() or self.options.mode
-        return Mode.REPLAY if mode is Mode.AUTO and self.store.archive else mode
+        made = forced_mode.made  # looked into, since every call comes by here
+        mode = (made[0] if made else forced_mode()) or self.options.mode
+        return REPLAY if mode is AUTO and self.store.archive else mode
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -81,7 +82,7 @@ class Session:
     def start(self) -> None:
         """Switch the session on; what cannot work is said now, before the first request."""
         environment.refresh()
-        if self.mode is Mode.RECORD:
+        if self.mode is RECORD:
             self.store.prepare()
         active.enter(self)
 
@@ -132,24 +133,31 @@ class Session:
         """
         mode = mode or self.mode
         run = active.current_run() or self._run
-        if is_background(call.host, call.target):
+        call.route = route = route_of(call.host, call.target)
+        if route.background:
             return self._background(call, run, mode)
-        if mode is Mode.OFF or (self._limited and not self._ours(call.host, mode)):
+        if mode is OFF or (self._limited and not self._ours(call.host, mode)):
             self._refuse_placeholder(call, run, mode, None)
             self._add(run, None, None, "live", "", call.host)
             return None
         started = time.perf_counter()
         try:
             recording = None
-            if mode is not Mode.RECORD:
-                request, recording = self._looked_up(call)
+            if mode is not RECORD:
+                # Few requests hold a secret, and to look for one takes longer than to find the recording.
+                if len(call.body) < LARGE and not self.normaliser.rules:
+                    request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
+                    recording = self.store.find(request.kind, request.key)
+                if recording is None:
+                    request = self._request(call)
+                    recording = self._find(request)
                 replay = self._replayed(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
-            if mode is Mode.RECORD or recording is not None:
+            if mode is RECORD or recording is not None:
                 # What is written is without its secrets, ids too, whatever was looked up.
                 request = self._request(call)
-                self.store.find(request.kind, request.key)
+                self.store.read(file_name(request.kind, request.key))
             self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
@@ -158,7 +166,7 @@ class Session:
 
     def _background(self, call: Call, run: Run, mode: Mode) -> Replay | None:
         """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
-        offline = mode is Mode.REPLAY and not host_matches(call.host, self.options.allow)
+        offline = mode is REPLAY and not host_matches(call.host, self.options.allow)
         if offline or self._carries_placeholder(call):
             error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
             take = Take(host=call.host, body=Text(""), status=None, complete=False, reason="dropped", error=error)
@@ -169,11 +177,11 @@ class Session:
     def _ours(self, host: str, mode: Mode) -> bool:
         if not host:
             return True  # a tool's call goes to no host
-        if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
+        if mode is REPLAY and self.options.allow and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):
             return True
-        if mode is Mode.REPLAY:
+        if mode is REPLAY:
             only = " ".join(self.options.only)
             text = f"{host} is not among the hosts that are replayed (--only {only}); allow it with --allow {host}"
             self.blocked(host, text)
@@ -183,26 +191,16 @@ class Session:
     def _request(self, call: Call) -> Request:
         return request_of(call, self.normaliser, self.log.issued, Redactor(call.tokens))
 
-    def _looked_up(self, call: Call) -> tuple[Request, Recording | None]:
-        if len(call.body) < LARGE:
-            # Few requests hold a secret, and to look for one takes longer than to find the recording: that comes first.
-            request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
-            recording = self._find(request)
-            if recording is not None:
-                return request, recording
-        request = self._request(call)
-        return request, self._find(request)
-
     def _replayed(
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
         slot, take, note = (self.store.identity, request.key), None, ""
         if recording is not None:
-            take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is Mode.REPLAY)
+            take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is REPLAY)
             if take is not None and foreign:
                 note = f"recorded at {take.host}, asked at {call.host}"
         if take is None:
-            if mode is not Mode.REPLAY:
+            if mode is not REPLAY:
                 return None
             take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
         if take is None:
@@ -215,8 +213,10 @@ class Session:
         answer = held(call, take, recording) if call.method == "GET" else take
         if request.rpc_id is not None:
             answer = answering(take, request.rpc_id)
-        self.log.note(request, answer)
-        place = self._add(run, request, take, "replayed", note, call.host)
+        if request.kind not in STATELESS:
+            self.log.note(request, answer)
+        made = Interaction(request, take, "replayed", run.cell, None, note, self.store.name, call.host)
+        place = self.log.start(made)
         return Replay(answer, self.options.speed, self.log, place, started)
 
     def _find(self, request: Request) -> Recording | None:
@@ -253,7 +253,7 @@ class Session:
             Under replay, unless the host is allowed.
         """
         mode = self.mode
-        if mode is Mode.REPLAY and not host_matches(host, self.options.allow):
+        if mode is REPLAY and not host_matches(host, self.options.allow):
             text = (
                 f"{call} opens a websocket. nbreplay records and replays HTTP, not websockets: nothing was sent. "
                 f"To let it through, say %replay replay --allow {host}"
@@ -261,7 +261,7 @@ class Session:
             self.blocked(host, text)
             raise RecordingMissing(text) from NetworkBlocked(text)
         note = ""
-        if mode in (Mode.RECORD, Mode.AUTO):
+        if mode in (RECORD, AUTO):
             note = f"{call} opens a websocket, which nbreplay does not record: it will not replay"
             warnings.warn(note, stacklevel=3)
         self._add(active.current_run() or self._run, None, None, "live", note, host)

@@ -43,7 +43,7 @@ def install(library: ModuleType) -> hooks.Undo:
             keys.refuse(_held(req))
             refused(str(req.url), "aiohttp's ws_connect")
         else:
-            session, mode = keys.asked(active.current(), _host(req.url), lambda: _held(req))
+            session, mode = keys.asked(active.current(), _host(req.url), _held, req)
             if session is not None:
                 decision = session.ask(_call(library, req, await _body(library, req)), mode)
         if isinstance(decision, Replay):

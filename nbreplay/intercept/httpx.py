@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any
 
+import msgspec
+
 from nbreplay.core import active
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call
@@ -82,49 +84,55 @@ def transport(
     return _Transport(lambda: session, inner, session=session)
 
 
-class _Transport:
+class _Transport(msgspec.Struct, eq=False):
     """Stands before a library's transport and asks a session what becomes of each call."""
 
-    __slots__ = ("_ask", "_inner", "_name", "session")
-
-    def __init__(self, ask: Ask, inner: Any, name: str = "", session: Session | None = None) -> None:
-        self._ask, self._inner, self._name, self.session = ask, inner, name, session
+    _ask: Ask
+    _inner: Any
+    _name: str = ""
+    session: Session | None = None
 
     def handle_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
-        session, mode = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(self._call(request, host, request.read()), mode)
-        if isinstance(decision, Replay):
-            return response_of(request, decision)
+        session, mode = keys.asked(self._ask(), host, _held, request)
+        recorder = None
+        if session is not None:
+            target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
+            call = Call(request.method, host, target, "", request.read(), request.headers, name)
+            decision = session.ask(call, mode)
+            if isinstance(decision, Replay):
+                return response_of(request, decision)
+            recorder = decision
         inner = self._inner or self._sender(request, "HTTPTransport")
         try:
             with guard.permitted(host):
                 response = inner.handle_request(request)
         except BaseException as error:
-            if decision is not None:
-                failed(decision, error)
+            if recorder is not None:
+                failed(recorder, error)
             raise
-        return response if decision is None else tee(request, response, decision, asynchronous=False)
+        return response if recorder is None else tee(request, response, recorder, asynchronous=False)
 
     async def handle_async_request(self, request: Any) -> Any:
         host = request.url.netloc.decode("ascii")
-        session, mode = keys.asked(self._ask(), host, lambda: _held(request))
-        decision = None if session is None else session.ask(self._call(request, host, await request.aread()), mode)
-        if isinstance(decision, Replay):
-            return response_of(request, decision)
+        session, mode = keys.asked(self._ask(), host, _held, request)
+        recorder = None
+        if session is not None:
+            target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
+            call = Call(request.method, host, target, "", await request.aread(), request.headers, name)
+            decision = session.ask(call, mode)
+            if isinstance(decision, Replay):
+                return response_of(request, decision)
+            recorder = decision
         inner = self._inner or self._sender(request, "AsyncHTTPTransport")
         try:
             with guard.permitted(host):
                 response = await inner.handle_async_request(request)
         except BaseException as error:
-            if decision is not None:
-                failed(decision, error)
+            if recorder is not None:
+                failed(recorder, error)
             raise
-        return response if decision is None else tee(request, response, decision, asynchronous=True)
-
-    def _call(self, request: Any, host: str, body: bytes) -> Call:
-        target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
-        return Call(request.method, host, target, "", body, lambda: request.headers.raw, name)
+        return response if recorder is None else tee(request, response, recorder, asynchronous=True)
 
     def _sender(self, request: Any, name: str) -> Any:
         self._inner = getattr(library_of(request), name)()

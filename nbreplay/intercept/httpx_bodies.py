@@ -81,14 +81,8 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.served()
         raise _error_of(request, take)
-    library, whole = _library(request.__class__), replay.whole
-    if whole is None:
-        return _response(library, take, _stream_class(library)(request, replay))
-    replay.served()
-    return _response(library, take, library.ByteStream(whole))
-
-
-def _response(library: ModuleType, take: Take, stream: Any) -> Any:
+    library, whole = _library(request.__class__), replay.whole()
+    stream = _stream_class(library)(request, replay) if whole is None else library.ByteStream(whole)
     headers: Any = take.headers
     if take.status != 200 and take.transient:
         # Nobody sleeps through the back-off of a failure that was recorded.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from nbreplay.core.config import Mode
+from nbreplay.core.config import OFF, Mode
 from nbreplay.core.redact import PLACEHOLDER
 from nbreplay.core.session import Session
 from nbreplay.errors import RecordingMissing
@@ -64,7 +64,9 @@ def ever_placed() -> bool:
     return _ever
 
 
-def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]]) -> tuple[Session | None, Mode]:
+def asked(
+    session: Session | None, host: str, held: Callable[..., Iterable[bytes]], *given: object
+) -> tuple[Session | None, Mode]:
     """Return `session` where it is to be asked about a call, None where the call is simply passed on.
 
     With it comes the mode in which the call starts, by which it is handled whatever becomes of the session meanwhile.
@@ -75,6 +77,8 @@ def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]
     host : str
     held : callable
         Returns what may hold a key, the target and the values of the headers; it is seldom looked at.
+    *given
+        What `held` is to be called with.
 
     Raises
     ------
@@ -83,11 +87,11 @@ def asked(session: Session | None, host: str, held: Callable[[], Iterable[bytes]
     """
     if session is None:
         if _ever:
-            refuse(held())
-        return None, Mode.OFF
+            refuse(held(*given))
+        return None, OFF
     mode = session.mode
     # A session that is off explains, where there is a placeholder in the call.
-    if mode is not Mode.OFF or (_ever and _placeheld(held())):
+    if mode is not OFF or (_ever and _placeheld(held(*given))):
         return session, mode
     session.passed(host)
     return None, mode

@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.endpoints import KINDS, recognise
-from nbreplay.core.key import canonical, key_of
+from nbreplay.core.endpoints import KINDS, route_of
+from nbreplay.core.key import canonical, key_of, read_plain
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.request import Call, request_of
@@ -71,6 +72,41 @@ def test_what_is_stored_is_all_that_a_key_needs(body: dict[str, Any]) -> None:
     for given_ in (call(body), call(body, path="/hook?a=1&a=2")):
         made = request(given_)
         assert key_of(made.kind, json.loads(json.dumps(made.fields))) == made.key
+
+
+@given(json_values, st.text())
+@example([1e16, 1e-5, 0.0001, -0.0, 1.5e300, 5e-324, 123456789012345680.0, 9999999999999998.0, 2**70], "")
+@example({"a": "\x7f\x00\u2028\U0001f642/"}, "")
+@example("\x7f", "\ud800")
+@example({"b": {"\x00": 1, '"': 2, "B": 3}, "B": None}, "")
+def test_the_fast_way_to_make_a_key_makes_the_same(value: Any, path: str) -> None:
+    fields = {"method": "POST", "path": path, "body": value}
+    try:
+        fields["body"] = read_plain(json.dumps(value).encode())
+    except msgspec.MsgspecError:
+        return
+    assert key_of("http", fields, plain=True) == key_of("http", fields)
+    assert key_of("http", fields) == "k1:" + hashlib.sha256(canonical("http", fields)).hexdigest()
+
+
+@pytest.mark.parametrize("number", ["1e16", "-1.5E+300", "0.00001", "9.9e-5", "1e999", "NaN"])
+def test_a_number_that_is_not_written_alike_everywhere_is_keyed_the_slow_way(number: str) -> None:
+    with pytest.raises(msgspec.MsgspecError):
+        read_plain(f'[{{"seed": {number}}}]'.encode())
+
+
+def test_the_fast_way_is_taken_for_what_is_sent_to_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in ("Hi", "Hé")}
+    monkeypatch.setattr("nbreplay.core.key.canonical", lambda *_: b"the slow way")
+    made = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in wanted}
+    assert made["Hi"] == wanted["Hi"]
+    assert made["Hé"] != wanted["Hé"]
+
+
+@pytest.mark.parametrize("length", [0, 1000, 1010, 1023, 1024, 5000])
+def test_a_key_is_the_hash_whatever_the_length(length: int) -> None:
+    fields = {"body": "x" * length}
+    assert key_of("chat", fields) == "k1:" + hashlib.sha256(canonical("chat", fields)).hexdigest()
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -209,7 +245,8 @@ def test_the_query_of_a_list_counts() -> None:
     ],
 )
 def test_endpoints_are_recognised(path: str, with_model: bool, kind: str, endpoint: str) -> None:
-    assert recognise(path, with_model) == recognise("/gateway/a-b" + path, with_model) == (kind, endpoint)
+    for prefix in ("", "/gateway/a-b"):
+        assert route_of("", prefix + path).kinds[with_model] == (kind, endpoint)
     assert kind in KINDS
 
 
@@ -233,7 +270,7 @@ def test_endpoints_are_recognised(path: str, with_model: bool, kind: str, endpoi
     ],
 )
 def test_what_any_web_service_may_call_so_is_plain_http(path: str, with_model: bool) -> None:
-    assert recognise(path, with_model) is None
+    assert route_of("", path).kinds[with_model] is None
 
 
 def test_tools_and_plain_http_are_kinds() -> None:
