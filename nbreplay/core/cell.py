@@ -107,7 +107,7 @@ class Run:
         """
         left, rank = recording.takes, task_rank()
         with self.lock:
-            used = self._used.get((replaying, slot), ())
+            used = self._used.get(key := (replaying, slot), ())
             if used:
                 left = self.unused(slot, recording, replaying)
             take: Take | None
@@ -116,7 +116,7 @@ class Run:
             else:
                 take, foreign = choose(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
             if take is not None:
-                self._used[replaying, slot] = (*used, take)
+                self._used[key] = (*used, take)
         return take, foreign
 
     def unused(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:

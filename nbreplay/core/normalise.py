@@ -111,13 +111,7 @@ def _without(node: Any, path: tuple[str | int, ...]) -> Any:
 
 
 # What a library makes up in each run, and what does not change the answer: left as it is, no run would find its own.
-_MADE_UP = {"prompt_cache_key": re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")}
-
-
-def _without_made_up(body: dict[str, Any]) -> dict[str, Any]:
-    found = {name: body[name] for name in _MADE_UP if isinstance(body.get(name), str)}
-    return {**body, **{name: _MADE_UP[name].sub(MASKED, text) for name, text in found.items()}} if found else body
-
+_MADE_UP, _OF_A_RUN = "prompt_cache_key", re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")
 
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
 _HAS_IDS = re.compile(rb'"(?:\w*_ids?|id|conversation|container)"\s*:')
@@ -143,8 +137,8 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     """
     if type(body) is not dict:
         return body
-    if not body.keys().isdisjoint(_MADE_UP):
-        body = _without_made_up(body)
+    if _MADE_UP in body and isinstance(body[_MADE_UP], str):
+        body = {**body, _MADE_UP: _OF_A_RUN.sub(MASKED, body[_MADE_UP])}
     # Where no answer has issued any, only those count whose content is in the same body: `id` and `call_id`.
     if not (_HAS_IDS.search(raw) if issued else b'id"' in raw):
         return body
