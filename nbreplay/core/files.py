@@ -12,20 +12,27 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["PRIVATE", "State", "Writer", "content", "private_folder", "removed", "thread_lock", "unchanged"]
+__all__ = [
+    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "is_settled", "private_folder", "removed",
+    "thread_lock",
+]  # fmt: skip
 
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
 _BINARY = getattr(os, "O_BINARY", 0)
 _READING = os.O_RDONLY | _BINARY
-_SMALL = 1 << 16  # bytes; to read so few takes hardly longer than to ask for their date
+_SMALL = 1 << 16  # bytes; to read so few takes not much longer than to ask for their date
+SETTLED = 3_000_000_000  # nanoseconds; the coarsest clock of a file system, FAT's, moves every two seconds
 _numbers = itertools.count()
 _locks: dict[str, threading.RLock] = {}
 
 
-State = bytes | tuple[int, int, int]
-"""By what a file is known to be the same still: a small one by what it holds, others by time, size and inode."""
+Dated = tuple[int, int, int, int]
+"""When a file was written, when its inode was changed, its size and its inode."""
+
+State = bytes | Dated
+"""By what a file is known to be the same still: `Dated`, if it is large or settled; else what it holds."""
 
 
 def thread_lock(root: str) -> threading.RLock:
@@ -55,19 +62,24 @@ def content(path: str) -> tuple[bytes, State]:
         os.close(descriptor)
 
 
-def unchanged(path: str, known: tuple[int, int, int]) -> bool:
-    """Tell whether a file is what it was, by time, size and inode.
+def dated(path: str) -> Dated:
+    """Return by what a file is known, without reading it.
 
     Raises
     ------
     OSError
     """
-    return _dated(os.stat(path)) == known
+    return _dated(os.stat(path))
 
 
-def _dated(stat: os.stat_result) -> tuple[int, int, int]:
-    # A replaced file has another inode, so that two writes within one tick of the clock are told apart.
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+def is_settled(known: Dated) -> bool:
+    """Tell whether a file was written so long ago that being written once more would change its dates."""
+    return time.time_ns() - max(known[:2]) > SETTLED
+
+
+def _dated(stat: os.stat_result) -> Dated:
+    # A replaced file has another inode, and no program sets when an inode was changed.
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
 
 
 def private_folder() -> str:

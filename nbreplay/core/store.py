@@ -14,7 +14,7 @@ from typing import Any
 
 from nbreplay.core import listing
 from nbreplay.core.blob import Blob, Spool
-from nbreplay.core.files import State, Writer, content, thread_lock, unchanged
+from nbreplay.core.files import State, Writer, content, dated, is_settled, thread_lock
 from nbreplay.core.places import archive_of
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import Redactor
@@ -219,7 +219,7 @@ class Store:
     def _read(self, path: str) -> Recording | None:
         known = self._cache.get(path)
         try:
-            if known is not None and type(known[0]) is tuple and unchanged(path, known[0]):
+            if known is not None and type(known[0]) is tuple and dated(path) == known[0]:
                 return known[1]
             data, state = content(path)
         except (FileNotFoundError, NotADirectoryError):
@@ -244,7 +244,8 @@ class Store:
     def _read_ahead(self) -> None:
         """Read all of a small store: one file after the other takes a third of what one at a time between calls takes.
 
-        Each is still compared with its file when it is asked for. What cannot be read is left to that.
+        Each is still compared with its file when it is asked for: by its date, if it has not just been written. What
+        cannot be read is left to that.
         """
         until = time.perf_counter() + _SECONDS
         for name in listing.few(self._root, _FEW):
@@ -252,7 +253,9 @@ class Store:
             if path in self._cache or time.perf_counter() > until:
                 continue
             try:
+                before = dated(path)
                 data, state = content(path)
+                state = before if is_settled(before) else state
                 self._remember(path, state, parse(data, self._root), len(data))
             except (OSError, RecordingFormatError, UnicodeDecodeError):
                 continue

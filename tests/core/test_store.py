@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.files import content
 from nbreplay.core.key import key_of
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.store import Store
@@ -435,6 +436,42 @@ def test_what_was_read_ahead_is_looked_at_again(store: Path) -> None:
     assert asked.find("chat", gone) is None
     with pytest.raises(RecordingFormatError, match=file_name("chat", broken)):
         asked.find("chat", broken)
+
+
+def edited(path: Path, old: bytes, new: bytes) -> None:
+    """Change a file in place, to another of the same length and of the same date."""
+    before = path.stat()
+    with open(path, "r+b") as file:
+        text = file.read()
+        assert old in text
+        file.seek(0)
+        file.write(text.replace(old, new))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_is_known_by_its_date_is_read_again_when_it_was_changed(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nbreplay.core.files.SETTLED", 50_000_000)
+    add(Store(store), take(at=1))
+    time.sleep(0.1)
+    read: list[str] = []
+    monkeypatch.setattr("nbreplay.core.store.content", lambda path: read.append(path) or content(path))
+    asked = Store(store)
+    assert found(asked) == found(asked) == [{"n": 1}]
+    assert len(read) == 1
+    edited(store / file_name("chat", KEY), b'"json": {"n": 1}', b'"json": {"n": 7}')
+    assert found(asked) == [{"n": 7}]
+    add(Store(store), take(at=2))
+    assert found(asked) == [{"n": 7}, {"n": 2}]
+
+
+def test_what_has_just_been_written_is_known_by_what_it_holds(store: Path) -> None:
+    add(Store(store), take(at=1))
+    asked = Store(store)
+    for number in range(2, 10):  # faster than clocks that date files move
+        assert found(asked) == [{"n": number - 1}]
+        edited(store / file_name("chat", KEY), b'{"n": %d}' % (number - 1), b'{"n": %d}' % number)
 
 
 # Looking through the folder.
