@@ -24,7 +24,8 @@ from nbreplay.errors import RecordingFormatError, StoreError
 __all__ = ["Store"]
 
 _CACHE_BYTES = 64 << 20
-_FEW, _SECONDS = 64, 0.002  # what is read ahead, at most: about as long as two calls of an SDK take
+# What is read ahead: so many files of so many bytes at most, for about as long as two calls of an SDK take.
+_FEW, _BRIEF, _SECONDS = 64, 1 << 16, 0.002
 
 
 class Store:
@@ -254,6 +255,8 @@ class Store:
                 continue
             try:
                 before = dated(path)
+                if not 0 < before[2] < _BRIEF:  # of no length is also what may keep its reader waiting, such as a pipe
+                    continue
                 data, state = content(path)
                 state = before if is_settled(before) else state
                 self._remember(path, state, parse(data, self._root), len(data))

@@ -418,6 +418,18 @@ def test_reading_ahead_ends_where_the_disk_is_slow(store: Path, monkeypatch: pyt
     assert len(parsed) == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
+def test_only_short_files_are_read_ahead(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(Store(store), take(at=1))
+    add(Store(store), take(Json("x" * 70_000)), fields=several(1)[0])
+    os.mkfifo(store / "chat-0000000000000000.json")
+    (store / "chat-0000000000000001.json").mkdir()
+    read: list[str] = []
+    monkeypatch.setattr("nbreplay.core.store.content", lambda path: read.append(path) or content(path))
+    assert found(Store(store)) == [{"n": 1}]
+    assert {os.path.basename(path) for path in read} == {file_name("chat", KEY), "chat-0000000000000001.json"}
+
+
 def test_what_was_read_ahead_is_looked_at_again(store: Path) -> None:
     first, changed, gone, broken = (key_of("chat", fields) for fields in several(4))
     for fields in several(4):
