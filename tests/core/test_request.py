@@ -77,7 +77,8 @@ def test_what_is_stored_is_all_that_a_key_needs(body: dict[str, Any]) -> None:
 @given(json_values, st.text())
 @example([1e16, 1e-5, 0.0001, -0.0, 1.5e300, 5e-324, 123456789012345680.0, 9999999999999998.0, 2**70], "")
 @example({"a": "\x7f\x00\u2028\U0001f642/"}, "")
-@example("\x7f", "\ud800")
+@example("\x7f", "")
+@example("a", "\ud800")
 @example({"b": {"\x00": 1, '"': 2, "B": 3}, "B": None}, "")
 def test_the_fast_way_to_make_a_key_makes_the_same(value: Any, path: str) -> None:
     fields = {"method": "POST", "path": path, "body": value}
