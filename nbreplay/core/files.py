@@ -77,6 +77,12 @@ def is_settled(known: Dated) -> bool:
     return time.time_ns() - max(known[:2]) > SETTLED
 
 
+def _renamed(known: Dated, path: str) -> Dated:
+    """Return by what a file is known that has just got its name, which is a change of its inode."""
+    now = dated(path)
+    return now if (now[0], *now[2:]) == (known[0], *known[2:]) else known
+
+
 def _dated(stat: os.stat_result) -> Dated:
     # A replaced file has another inode, and no program sets when an inode was changed.
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
@@ -158,10 +164,11 @@ class Writer:
                     view = view[os.write(descriptor, view) :]
                 if self._durable:
                     os.fsync(descriptor)
-                state = data if len(data) <= _SMALL else _dated(os.fstat(descriptor))
+                state: State = data if len(data) <= _SMALL else _dated(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             os.replace(temporary, self._root + name)
+            state = state if isinstance(state, bytes) else _renamed(state, self._root + name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)

@@ -478,6 +478,16 @@ def test_what_is_known_by_its_date_is_read_again_when_it_was_changed(
     assert found(asked) == [{"n": 7}, {"n": 2}]
 
 
+def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr("nbreplay.core.store.parse", lambda data, root: read.append(root) or parse(data, root))
+    stored = Store(store)
+    for number in range(3):
+        add(stored, take(Json(str(number) * 70_000)))
+    assert found(stored) == [str(number) * 70_000 for number in range(3)]
+    assert read == []
+
+
 def test_what_has_just_been_written_is_known_by_what_it_holds(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns()  # a clock that does not move while the file is written several times
     monkeypatch.setattr("nbreplay.core.files._dated", lambda stat: (now, now, stat.st_size, stat.st_ino))
