@@ -79,8 +79,11 @@ def is_settled(known: Dated) -> bool:
 
 def _renamed(known: Dated, path: str) -> Dated:
     """Return by what a file is known that has just got its name, which is a change of its inode."""
-    now = dated(path)
-    return now if (now[0], *now[2:]) == (known[0], *known[2:]) else known
+    with contextlib.suppress(OSError):  # it may be gone already
+        now = dated(path)
+        if (now[0], *now[2:]) == (known[0], *known[2:]):
+            return now
+    return known
 
 
 def _dated(stat: os.stat_result) -> Dated:
