@@ -243,7 +243,7 @@ class Store:
         return recording
 
     def _read_ahead(self) -> None:
-        """Read all of a small store: one file after the other takes a third of what one at a time between calls takes.
+        """Read all of a small store: files are read sooner one after the other than each between two calls.
 
         Each is still compared with its file when it is asked for: by its date, if it has not just been written. What
         cannot be read is left to that.
