@@ -5,10 +5,12 @@ Runs once, at the end of a stream that is being recorded; meanwhile only bytes a
 
 from __future__ import annotations
 
+import bisect
 import itertools
+import operator
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from nbreplay.core import eventstream
 from nbreplay.core.stream import Chunk, Events, Frame
@@ -19,8 +21,20 @@ __all__ = ["events_of"]
 _SAMPLE = 24
 
 
-_Block = tuple[int, str, str | None, str | None]
-"""Time in ms, the whole text where it has another shape than ``data: …``, else its data, and the event's name."""
+_NONE = "null"
+"""The JSON of an event that holds none."""
+
+_Block = tuple[str | None, str | None, str | None]
+"""The whole text of an event where it has another shape than ``data: …``, else its data, and the event's name."""
+
+
+class _Blocks(NamedTuple):
+    """Events, field by field: when they came, in milliseconds, and what `_Block` tells of each."""
+
+    at: list[int]
+    data: Sequence[str | None]
+    event: Sequence[str | None]
+    whole: Sequence[str | None]
 
 
 def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> Events:
@@ -36,91 +50,95 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         When the request was sent, in seconds of the same clock.
     """
     blocks = _blocks(pieces, framing, started)
-    texts = [data for _, _, data, _ in blocks if data is not None and data[:1] == "{"]
-    sample = [(text, value) for text in texts[:: max(1, len(texts) // _SAMPLE)] if (value := _parsed(text)) is not None]
+    texts = [data if data is not None and data[:1] == "{" else _NONE for data in blocks.data]
+    telling = [text for text in texts if text is not _NONE]
+    sample = [
+        (text, value) for text in telling[:: max(1, len(telling) // _SAMPLE)] if (value := _parsed(text)) is not None
+    ]
     style = _style(sample)
     fields, common = _shared([value for _, value in sample])
     frame = Frame.of(fields, common, style)
     if frame is None:
         fields, common = (), {}
-    values, inner = _values(texts, frame, fields, common)
-    _keep_exact(values, texts, inner, Events((), framing, fields, common, style))
+    values, bodies, framed = _values(texts, frame, fields, common)
+    _keep_exact(values, texts, bodies, framed, Events((), framing, fields, common, style))
 
-    chunks: list[Chunk] = []
-    lines: list[str] = []
-    before, found, made, verbatim = 0, zip(texts, values, inner, strict=True), tuple.__new__, style == "compact"
-    for at, whole, data, event in blocks:
-        # Rounding the times and not the differences keeps errors from adding up.
-        gap, before = at - before, at
-        text, value, between = next(found) if data is not None and data[:1] == "{" else ("", None, "")
-        if value is not None and verbatim:
-            chunks.append(made(Chunk, (gap, value, event, None)))  # what `Chunk(…)` does, in half the time
-            # It stands in the file as it came: encoding it again would take as long as all else.
-            lines.append(
-                f"[{gap},{between or text}]" if event is None else f"[{gap},{between or text},{encode_json(event)}]"
-            )
-        else:
-            chunk = (
-                Chunk(gap, None, None, whole) if data is None else Chunk(gap, data if value is None else value, event)
-            )
-            chunks.append(chunk)
-            lines.append(encode_json(chunk.stored()))
+    # Rounding the times and not the differences keeps errors from adding up.
+    gaps = list(map(operator.sub, blocks.at, [0, *blocks.at]))
+    made, new = tuple.__new__, Chunk
+    chunks = [
+        made(new, (gap, data if value is None else value, event, whole))  # what `Chunk(…)` does, in half the time
+        for gap, data, value, event, whole in zip(gaps, blocks.data, values, blocks.event, blocks.whole, strict=True)
+    ]
+    # It stands in the file as it came: encoding it again would take as long as all else.
+    verbatim = style == "compact"
+    ends = {event: "]" if event is None else f",{encode_json(event)}]" for event in set(blocks.event)}
+    lines = [
+        f"[{chunk[0]},{body}{ends[chunk[2]]}" if value is not None and verbatim else encode_json(chunk.stored())
+        for chunk, value, body in zip(chunks, values, bodies, strict=True)
+    ]
     return Events(tuple(chunks), framing, fields, common, style, lines)
 
 
-def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> list[_Block]:
+def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> _Blocks:
     """Cut what was received into events; an event arrives with the piece that holds its end."""
     data = b"".join([piece for _, piece in pieces])
-    usual = framing == "sse" and b"\r" not in data
+    if framing == "sse" and data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data:
+        text = data.decode("utf-8", "surrogateescape")
+        datas = text.split("\n\ndata: ")
+        datas[0] = datas[0][6:]
+        datas[-1] = datas[-1][:-2]
+        if not any(map(operator.contains, datas, itertools.repeat("\n"))):  # every event is one line of data
+            nothing = [None] * len(datas)
+            sizes = map(len, datas if text.isascii() else map(_bytes, datas))
+            return _Blocks(_arrivals([size + 8 for size in sizes], pieces, started), datas, nothing, nothing)
+    cut = list(_CUT[framing](data))
     parse = {"sse": _parse_event, "ndjson": _parse_line, "eventstream": _parse_message}[framing]
-    over = 0
-    if usual:
-        cut = data.split(b"\n\n")
-        over = 2
-    elif framing == "eventstream":
-        cut = [*eventstream.split(data), b""]
-    else:
-        cut = re.findall(rb"[^\n]*\n|[^\n]+" if framing == "ndjson" else rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
-        cut.append(b"")
-    last = cut.pop()
-    blocks: list[_Block] = []
-    arrivals = iter(pieces)
-    start = end = at = 0
-    for part in cut:
-        start += len(part) + over
-        if end < start:
-            while end < start:
-                time, piece = next(arrivals)
-                end += len(piece)
-            at = round((time - started) * 1000) if time > started else 0
-        text = part.decode("utf-8", "surrogateescape")
-        if usual and text[:6] == "data: " and "\n" not in text:
-            blocks.append((at, "", text[6:], None))
-        else:
-            blocks.append((at, *parse(text + "\n\n" if usual else text)))
-    if last:
-        at = max(0, round((pieces[-1][0] - started) * 1000))
-        blocks.append((at, last.decode("utf-8", "surrogateescape"), None, None))
-    return blocks
+    found = [parse(part.decode("utf-8", "surrogateescape")) for part in cut]
+    wholes, parsed, events = zip(*found, strict=True) if found else ((), (), ())
+    return _Blocks(_arrivals(map(len, cut), pieces, started), parsed, events, wholes)
 
 
-def _parse_line(text: str) -> tuple[str, str | None, str | None]:
+def _events(data: bytes) -> list[bytes]:
+    if b"\r" in data:
+        return re.findall(rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
+    *whole, last = data.split(b"\n\n")
+    return [*(event + b"\n\n" for event in whole), *([last] if last else ())]
+
+
+_CUT: Mapping[str, Callable[[bytes], Iterable[bytes]]] = {
+    "sse": _events, "ndjson": re.compile(rb"[^\n]*\n|[^\n]+").findall, "eventstream": eventstream.split
+}  # fmt: skip
+
+
+def _arrivals(sizes: Iterable[int], pieces: Sequence[tuple[float, bytes]], started: float) -> list[int]:
+    """Return when each part of `sizes` bytes was there whole, in milliseconds."""
+    ends = list(itertools.accumulate([len(piece) for _, piece in pieces]))
+    times = [round((time - started) * 1000) for time, _ in pieces]
+    if times and min(times) < 0:
+        times = [max(0, time) for time in times]
+    wanted = list(itertools.accumulate(sizes))
+    # Most servers send one event at a time.
+    return times if wanted == ends else [times[bisect.bisect_left(ends, end)] for end in wanted]
+
+
+def _parse_line(text: str) -> _Block:
     data = text[:-1]
-    return text, data if text[-1:] == "\n" and "\r" not in data else None, None
+    return (None, data, None) if text[-1:] == "\n" and "\r" not in data else (text, None, None)
 
 
-def _parse_event(text: str) -> tuple[str, str | None, str | None]:
+def _parse_event(text: str) -> _Block:
     event, rest = None, text
     if text.startswith("event: "):
         event, _, rest = text[7:].partition("\n")
     if not rest.startswith("data: ") or rest[-2:] != "\n\n" or "\r" in text or "\n" in rest[6:-2]:
         return text, None, None
-    return "", rest[6:-2], event
+    return None, rest[6:-2], event
 
 
-def _parse_message(text: str) -> tuple[str, str | None, str | None]:
+def _parse_message(text: str) -> _Block:
     found = eventstream.opened(text.encode("utf-8", "surrogateescape"))
-    return (text, None, None) if found is None else ("", found[1], found[0])
+    return (text, None, None) if found is None else (None, found[1], found[0])
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
@@ -133,14 +151,13 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 def _values(
     texts: Sequence[str], frame: Frame | None, fields: tuple[str, ...], common: Mapping[str, Any]
-) -> tuple[list[dict[str, Any] | None], list[str]]:
-    """Return what is stored of every text, None where that cannot be, and the text between its frame, if it has it."""
-    bodies: Sequence[str] = texts
-    inner = [""] * len(texts)
+) -> tuple[list[dict[str, Any] | None], Sequence[str], Sequence[bool]]:
+    """Return what is stored of every text, None where that cannot be; its text less the frame; whether it has it."""
+    bodies, framed = texts, [False] * len(texts)
     if frame is not None:
         start, end, cut, rest = frame.start, frame.end, len(frame.start), len(frame.end)
-        inner = [f"{{{t[cut:-rest]}}}" if t.startswith(start) and t.endswith(end) else "" for t in texts]
-        bodies = [body or text for body, text in zip(inner, texts, strict=True)]
+        framed = [text.startswith(start) and text.endswith(end) for text in texts]
+        bodies = [f"{{{text[cut:-rest]}}}" if has else text for text, has in zip(texts, framed, strict=True)]
     try:
         # All in one call; where something in it is no JSON, each for itself.
         values: list[Any] = from_json(f"[{','.join(bodies)}]".encode())
@@ -149,10 +166,10 @@ def _values(
     if len(values) != len(bodies):
         values = [_parsed(body) for body in bodies]
     if frame is None:
-        return [value if isinstance(value, dict) else None for value in values], inner
+        return [value if isinstance(value, dict) else None for value in values], bodies, framed
     usual = tuple(name for name in fields if name in frame.between)
     for index, value in enumerate(values):
-        if inner[index]:
+        if framed[index]:
             if type(value) is not dict or (tuple(value) != usual and not frame.fits(value)):
                 values[index] = None
         elif isinstance(value, dict) and _ordered(value, fields) and common.keys() <= value.keys():
@@ -164,20 +181,22 @@ def _values(
             }
         else:
             values[index] = None
-    return values, inner
+    return values, bodies, framed
 
 
 def _keep_exact(
-    values: list[dict[str, Any] | None], texts: Sequence[str], inner: Sequence[str], events: Events
+    values: list[dict[str, Any] | None],
+    texts: Sequence[str],
+    bodies: Sequence[str],
+    framed: Sequence[bool],
+    events: Events,
 ) -> None:
     """Give up, in `values`, what does not come back exactly as it was; there is no other way to be sure."""
     whole = not events.common and events.style == "compact"
-    easy = [index for index, value in enumerate(values) if value is not None and (whole or inner[index])]
+    easy = [index for index, value in enumerate(values) if value is not None and (whole or framed[index])]
     # One comparison for all of them is nearly always enough.
-    between = f"[{','.join([inner[index] or texts[index] for index in easy])}]"
+    between = f"[{','.join([bodies[index] for index in easy])}]"
     exact = set(easy) if compact([values[index] for index in easy]) == _bytes(between) else set()
-    if len(exact) == len(values):
-        return
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
         again: Sequence[str | None] = events.texts([values[index] or {} for index in left])

@@ -134,7 +134,7 @@ class Recorder:
         try:
             if self._spool is None:
                 self._spool = self.keeper.store.spool(Redactor(self.call.tokens))
-                data = b"".join([piece for _, piece in self._pieces])
+                data = _joined(self._pieces)
             self._spool.feed(data)
         except OSError as error:
             # The caller has its answer all the same.
@@ -193,7 +193,7 @@ class Recorder:
         pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
         if not framing_of(self.content_type):
             return False
-        data = b"".join([data for _, data in pieces])
+        data = _joined(pieces)
         return has_ended(data) or has_answered(data, self.request.rpc_id)
 
     def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
@@ -257,10 +257,11 @@ class Recorder:
 
     def _body(self, redactor: Redactor) -> Body:
         pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
-        data = b"".join([piece for _, piece in pieces])
+        framing = framing_of(self.content_type)
+        if framing is None or self._encoding:
+            data = _joined(pieces)
         if self._encoding and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
             raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
-        framing = framing_of(self.content_type)
         if framing is None:
             if is_textual(self.content_type):
                 text = data.decode("utf-8", "surrogateescape")
@@ -283,3 +284,7 @@ class Recorder:
         times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
         pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
         return events_of(pieces, framing, self.started)
+
+
+def _joined(pieces: Pieces) -> bytes:
+    return b"".join([data for _, data in pieces])

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from nbreplay.core.environment import Known
+from nbreplay.core.patterns import finder
 
 __all__ = ["PLACEHOLDER", "UNREDACTED", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
 
@@ -55,7 +56,7 @@ _HINTS = (
     *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
     *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_"),
 )
-_LONG, _LONGEST = 1 << 12, 1 << 22  # characters; shorter is searched as soon as cut up, longer takes memory to cut up
+_has_hint = finder("|".join(map(re.escape, _HINTS)))
 _DUMMIES = frozenset(
     (
         *("not-needed", "not-required", "no-key-required", "no-api-key", "required", "optional", "placeholder"),
@@ -154,12 +155,7 @@ class Redactor:
         return self._hinted(text) and self._pattern.search(text) is not None
 
     def _hinted(self, text: str) -> bool:
-        # No hint has a quote in it. What stands between quotes is mostly the same over and over where there are chunks.
-        searched = "\0".join(set(text.split('"'))) if _LONG < len(text) < _LONGEST else text
-        for hint in _HINTS:
-            if hint in searched:
-                return True
-        return any(literal in text for literal in self._literals)
+        return _has_hint(text) or any(literal in text for literal in self._literals)
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import importlib
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 from msgspec.json import format as _unspaced
-from pydantic_core import to_json
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.patterns import finder
 from nbreplay.errors import RecordingFormatError
 
 __all__ = [
@@ -100,18 +99,19 @@ _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def compact(value: Any) -> bytes | None:
-    """Return `value` as the ``compact`` style writes it, at a fifth of the cost; None where it may differ."""
+    """Return `value` as the ``compact`` style writes it, at a tenth of the cost; None where it may differ."""
     try:
-        made = to_json(value)
-    except ValueError:
+        made = _write(value)
+    except UnicodeEncodeError:
         return None  # half of a surrogate pair
-    # Floats near to zero are written in another way, and only they. Most texts have neither of the two signs of them.
-    if (b"e-" in made or b"0.0000" in made) and _TINY.search(made):
-        return None
-    return made
+    # Very small and very large floats are written in another way. What may be one is looked for much faster.
+    text = made.decode("utf-8")
+    return None if _maybe_odd(text) and _odd(text) else made
 
 
-_TINY = re.compile(rb"\de-\d|0\.0000")
+_write = msgspec.json.Encoder().encode
+_maybe_odd = finder(r"[0-9]e[-0-9]|0\.0000")
+_odd = finder(r"(?:^|[:,\[])-?(?:[0-9][0-9.]*e[-0-9]|0\.0000)")
 
 
 def json_style(value: Any, text: str) -> str | None:
