@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+
+from nbreplay.core.encoder import encoder
 
 __all__ = ["canonical", "key_of", "read_plain"]
 
 ALGORITHM = "k1"
 _SHORT = 1024  # bytes
-_encoder = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-
-
-def _made() -> Callable[[Any, int], Iterable[str]]:
-    """Return what the encoder's own `encode` makes anew in every call, which takes as long as what it then does."""
-    compiled = getattr(json.encoder, "c_make_encoder", None)
-    if compiled is None:
-        return lambda value, _: _encoder.iterencode(value)
-    made: Callable[[Any, int], Iterable[str]] = compiled(
-        None, _encoder.default, json.encoder.encode_basestring_ascii, None, ":", ",", True, False, True
-    )
-    return made
+_encode = encoder((",", ":"), ascii_only=True, sort_keys=True)
 
 
 def _own() -> Any:
@@ -52,7 +42,6 @@ def _alike(text: str) -> float:
     return value
 
 
-_parts = _made()
 _plain = msgspec.json.Encoder(order="sorted").encode
 _short = _own()
 
@@ -62,7 +51,7 @@ read_plain: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_alike).dec
 
 def canonical(kind: str, fields: Mapping[str, Any]) -> bytes:
     """Return the text whose hash is the key: sorted names, no white space, ASCII."""
-    return "".join(_parts([kind, fields], 0)).encode("ascii")
+    return _encode([kind, fields]).encode("ascii")
 
 
 def key_of(kind: str, fields: Mapping[str, Any], *, plain: bool = False) -> str:

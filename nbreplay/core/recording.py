@@ -33,8 +33,10 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         The canonical request; `key` is the hash of it and of `kind`. Also as the text of it in a file, which is read
         when somebody wants it: a replay does not.
     takes : tuple of Take
-    texts : tuple of str
-        What `Take.text` gave for each take, so that adding one encodes only that one.
+    texts : tuple of bytes
+        What each take is in the file, so that adding one encodes only that one.
+    head : bytes
+        What comes before the takes in the file, where that is known.
     extra : mapping
         Fields of later versions: kept, not understood.
     """
@@ -43,8 +45,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     kind: str
     asked: Mapping[str, Any] | msgspec.Raw
     takes: tuple[Take, ...] = ()
-    texts: tuple[str, ...] = ()
+    texts: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = {}
+    head: bytes = b""
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -68,18 +71,31 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
         known = dict(zip(map(identity, self.takes), self.texts, strict=False))
-        texts = tuple([known.get(identity(take)) or take.text() for take in takes])
-        return msgspec.structs.replace(self, takes=tuple(takes), texts=texts)
+        texts = tuple([known.get(identity(take)) or take.text().encode("utf-8") for take in takes])
+        head = self.head or self._head()
+        return msgspec.structs.replace(self, takes=tuple(takes), texts=texts, head=head)
 
     def text(self) -> str:
         """Return the content of the file."""
-        texts = self.texts if len(self.texts) == len(self.takes) else tuple(take.text() for take in self.takes)
+        return self.data().decode("utf-8")
+
+    def data(self) -> bytes:
+        """Return the bytes of the file."""
+        known = len(self.texts) == len(self.takes)
+        texts = list(self.texts) if known else [take.text().encode("utf-8") for take in self.takes]
+        texts = texts or [b""]
+        # Joined once: there may be megabytes of takes.
+        texts[0] = (self.head or self._head()) + texts[0]
+        texts[-1] += b"\n  ]\n}\n"
+        return b",\n".join(texts)
+
+    def _head(self) -> bytes:
         extra = "".join(f"  {dumps({name: value})[1:-1]},\n" for name, value in self.extra.items())
-        takes = ",\n".join(texts)
-        return (
+        text = (
             f'{{\n  "nbreplay": {FORMAT},\n  "key": {dumps(self.key)},\n  "kind": {dumps(self.kind)},\n'
-            f'  "request": {_request_text(self.request)},\n{extra}  "takes": [\n{takes}\n  ]\n}}\n'
+            f'  "request": {_request_text(self.request)},\n{extra}  "takes": [\n'
         )
+        return text.encode("utf-8")
 
 
 def file_name(kind: str, key: str) -> str:

@@ -138,7 +138,7 @@ class Store:
                 for blob in (*uploads, *(take.body for take in takes if isinstance(take.body, Blob))):
                     self._write_blob(writer, blob)
                 recording = recording.with_takes(takes)
-                data = recording.text().encode("utf-8")
+                data = recording.data()
                 self._remember(path, writer.replace(file_name(kind, key), data), recording, len(data))
         except OSError as error:
             why = error.strerror or error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
@@ -12,6 +11,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from nbreplay.core.blob import Blob, blob_from
+from nbreplay.core.encoder import encoder
 from nbreplay.core.stream import Chunk, Events, events_from
 from nbreplay.core.wire import STYLES, Json, Text
 from nbreplay.errors import RecordingFormatError
@@ -147,7 +147,7 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
         return f"    {{{text}}}"
 
 
-_readable = json.JSONEncoder(ensure_ascii=False).encode
+_readable = encoder()
 
 
 def dumps(value: Any) -> str:

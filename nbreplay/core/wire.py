@@ -11,7 +11,7 @@ import functools
 import importlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec import Raw
 from msgspec.json import format as _unspaced
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.encoder import encoder
 from nbreplay.core.patterns import finder
 from nbreplay.errors import RecordingFormatError
 
@@ -42,24 +43,20 @@ _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep
 SHALLOW = 2 * _DEEPEST  # bytes; what is no longer cannot be so deep
 
 
-def _encoder(separators: tuple[str, str], ascii_only: bool, indent: int | None = None) -> json.JSONEncoder:
-    return json.JSONEncoder(separators=separators, ensure_ascii=ascii_only, indent=indent, allow_nan=False)
-
-
 # The ways in which servers write JSON; most write the first. A body in none of them is kept as text.
-STYLES: Mapping[str, json.JSONEncoder] = {
-    "compact": _encoder((",", ":"), False),
-    "spaced": _encoder((", ", ": "), False),
-    "compact-ascii": _encoder((",", ":"), True),
-    "spaced-ascii": _encoder((", ", ": "), True),
-    "indent": _encoder((",", ": "), False, 2),
-    "indent-ascii": _encoder((",", ": "), True, 2),
+STYLES: Mapping[str, Callable[[Any], str]] = {
+    "compact": encoder((",", ":"), allow_nan=False),
+    "spaced": encoder((", ", ": "), allow_nan=False),
+    "compact-ascii": encoder((",", ":"), ascii_only=True, allow_nan=False),
+    "spaced-ascii": encoder((", ", ": "), ascii_only=True, allow_nan=False),
+    "indent": encoder((",", ": "), indent=2, allow_nan=False),
+    "indent-ascii": encoder((",", ": "), ascii_only=True, indent=2, allow_nan=False),
 }
 
 
 def encode_json(value: Any, style: str = "compact") -> str:
     """Return `value` as JSON text in one of the `STYLES`."""
-    return STYLES[style].encode(value)
+    return STYLES[style](value)
 
 
 def from_json(data: bytes) -> Any:
@@ -116,9 +113,9 @@ _odd = finder(r"(?:^|[:,\[])-?(?:[0-9][0-9.]*e[-0-9]|0\.0000)")
 
 def json_style(value: Any, text: str) -> str | None:
     """Return the style in which encoding `value` gives `text`, or None where there is none."""
-    for name, encoder in STYLES.items():
+    for name, encode in STYLES.items():
         try:
-            if encoder.encode(value) == text:
+            if encode(value) == text:
                 return name
         except ValueError:
             return None

@@ -183,7 +183,7 @@ def put(found: Iterable[Recording | RecordingFormatError], store: Store) -> Coun
 
         def change(takes: list[Take], item: Recording = item, new: list[Take] = new) -> list[Take]:
             # An answer that was recorded twice is there twice: it was asked for twice.
-            have = Counter(take.text() for take in takes)
+            have = Counter(take.text().encode("utf-8") for take in takes)
             new.clear()
             for take, text in zip(item.takes, item.texts, strict=True):
                 if have[text]:
