@@ -117,6 +117,12 @@ def test_a_secret_is_found_in_texts_of_many_megabytes() -> None:
     assert Redactor().finds(f'{events}["content","sk-{MIXED}"]')
 
 
+@pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS.keys())
+def test_a_secret_is_found_beside_what_is_no_text_and_beside_what_is_not_ascii(secret: str) -> None:
+    for odd in ("\udcff", "\ud83d", "\U0001f642 « é"):
+        assert Redactor().text(f"{odd} {secret} {odd}") == f"{odd} [secret:1] {odd}"
+
+
 def test_a_known_secret_with_a_quote_in_it_is_found_in_long_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_API_KEY", 'one"two"three')
     events = '["content","la la"],\n' * 500

@@ -129,6 +129,25 @@ def test_an_event_arrives_with_the_piece_that_holds_its_end() -> None:
     ]
 
 
+@given(
+    st.lists(st.binary(max_size=5).filter(lambda data: not set(data) & set(b"\r\n")) | st.just("é…".encode())),
+    st.lists(st.integers(0, 200), max_size=30),
+)
+@example(["é".encode(), b"b"], [7, 8, 9, 10, 11])
+@example([b"a", b"b"], [9, 9])
+def test_events_of_one_line_arrive_with_the_piece_that_holds_their_end_however_they_are_cut(
+    contents: list[bytes], places: list[int]
+) -> None:
+    parts = [b"data: " + content + b"\n\n" for content in contents]
+    pieces = pieces_of(b"".join(parts), places)
+    held = list(itertools.accumulate(len(piece) for _, piece in pieces))
+    ends = itertools.accumulate(map(len, parts))
+    wanted = [
+        round(next(at for (at, _), so_far in zip(pieces, held, strict=True) if so_far >= end) * 1000) for end in ends
+    ]
+    assert list(itertools.accumulate(chunk.gap_ms for chunk in events_of(pieces, "sse", 0.0).chunks)) == wanted
+
+
 def test_the_file_says_once_what_most_chunks_share() -> None:
     sent = chunks("", "Tok", "yo")
     events = cut(sse(*sent, "[DONE]"))
@@ -175,6 +194,22 @@ def test_each_shape_of_a_block_is_stored_as_the_format_says() -> None:
         [0, "x", "end"],
         *([0, None, None, block] for block in blocks[4:]),
     ]
+
+
+def test_an_event_of_two_lines_among_others_of_one_is_kept_as_it_came() -> None:
+    events = cut(b'data: {"a":1}\n\ndata: {"a":\ndata: 1}\n\ndata: {"a":2}\n\n\n\ndata: [DONE]\n\n')
+    assert [(chunk.data, chunk.raw) for chunk in events.chunks] == [
+        ({"a": 1}, None),
+        (None, 'data: {"a":\ndata: 1}\n\n'),
+        ({"a": 2}, None),
+        (None, "\n\n"),
+        ("[DONE]", None),
+    ]
+
+
+def test_what_came_before_it_was_asked_for_came_at_once() -> None:
+    events = events_of([(0.5, b"data: a\n\n"), (1.25, b"data: b\n\n")], "sse", 1.0)
+    assert [chunk.gap_ms for chunk in events.chunks] == [0, 250]
 
 
 def test_ndjson_is_cut_by_line() -> None:
