@@ -15,10 +15,13 @@ __all__ = ["finder"]
 
 def finder(pattern: str) -> Callable[[str], bool]:
     """Return what tells whether `pattern`, of ASCII and in Rust's syntax, is found in a text."""
-    schema = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
-    found = SchemaValidator(schema).isinstance_python
+    found: Callable[[str], bool] | None = None
 
     def finds(text: str) -> bool:
+        nonlocal found
+        if found is None:  # not while the package is imported
+            schema = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
+            found = SchemaValidator(schema).isinstance_python
         # Half of a surrogate pair would make it no text to Rust, in which nothing is found.
         return found(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
 
