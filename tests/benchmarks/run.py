@@ -14,7 +14,8 @@ it is some 0.6 ms a plain call and 60 us a chunk; *recorded / not* tells the sam
 against the targets that follow from that. *cold*: a session reads a recording for the first time (the operating system
 has the file in memory); of a store as small as this one it reads all at its first call, which is timed with the others,
 and *none ahead* is of a store that is too large for that. *warm*: it has read it before. Recording is compared with the
-same calls over the same transport, unhooked. The garbage collector stays on, and collects before each timing. The
+same calls over the same transport, unhooked. Of many takes of one key, a file that grows is replaced as often; what the
+file system takes for that is shown alone, too. The garbage collector stays on, and collects before each timing. The
 recordings lie where TMPDIR says. The exit status says only that it could be run: times are not asserted, and
 ``--quick`` is too small for its figures to mean anything.
 """
@@ -164,7 +165,18 @@ def _record(size: Size, base: Path) -> Iterator[Figure]:
         spent = interleaved(size.rounds, off=off, on=functools.partial(_recording, body, base))
         yield added(f"recording adds to {name}", spent["on"], spent["off"], factor, target, unit)
         yield ratio(f"recorded / not, {name}", spent["on"], spent["off"], 1 + target / floor, "wall")
+    disk: Side = functools.partial(bare, functools.partial(_replaced, base / "alone.json", number))
+    spent = interleaved(size.rounds, disk=disk)
+    yield alone(f"a file replaced {number} times, without nbreplay", spent["disk"], 1000 / number, None, "ms")
     yield from _on_disk(size, base / "new", sdk, streaming)
+
+
+def _replaced(path: Path, number: int) -> None:
+    """Replace a file by one that is a take longer, again and again: what the file system asks of any recorder."""
+    beside = path.with_suffix(".new")
+    for takes in range(1, number + 1):
+        beside.write_bytes(b"x" * 2000 * takes)
+        beside.replace(path)
 
 
 def _on_disk(size: Size, folder: Path, sdk: openai.OpenAI, streaming: openai.OpenAI) -> Iterator[Figure]:

@@ -35,6 +35,7 @@ def test_quick_run_yields_every_figure(tmp_path: Path) -> None:
         "recorded / not, a plain call, one key, 10 takes",
         "recording adds to a chunk of 50",
         "recorded / not, a chunk of 50",
+        "a file replaced 10 times, without nbreplay",
         "not on disk when the call returns, of 5",
         "file of a stream of 50, a chunk",
         "mode off / not installed, after a replay without keys",
