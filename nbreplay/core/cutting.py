@@ -19,8 +19,6 @@ from nbreplay.core.wire import compact, encode_json, from_json
 __all__ = ["events_of"]
 
 _SAMPLE = 24
-
-
 _NONE = "null"
 """The JSON of an event that holds none."""
 
@@ -92,8 +90,8 @@ def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float)
             nothing = [None] * len(datas)
             sizes = map(len, datas if text.isascii() else map(_bytes, datas))
             return _Blocks(_arrivals([size + 8 for size in sizes], pieces, started), datas, nothing, nothing)
-    cut = list(_CUT[framing](data))
-    parse = {"sse": _parse_event, "ndjson": _parse_line, "eventstream": _parse_message}[framing]
+    split, parse = _FRAMINGS[framing]
+    cut = list(split(data))
     found = [parse(part.decode("utf-8", "surrogateescape")) for part in cut]
     wholes, parsed, events = zip(*found, strict=True) if found else ((), (), ())
     return _Blocks(_arrivals(map(len, cut), pieces, started), parsed, events, wholes)
@@ -104,11 +102,6 @@ def _events(data: bytes) -> list[bytes]:
         return re.findall(rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
     *whole, last = data.split(b"\n\n")
     return [*(event + b"\n\n" for event in whole), *([last] if last else ())]
-
-
-_CUT: Mapping[str, Callable[[bytes], Iterable[bytes]]] = {
-    "sse": _events, "ndjson": re.compile(rb"[^\n]*\n|[^\n]+").findall, "eventstream": eventstream.split
-}  # fmt: skip
 
 
 def _arrivals(sizes: Iterable[int], pieces: Sequence[tuple[float, bytes]], started: float) -> list[int]:
@@ -139,6 +132,13 @@ def _parse_event(text: str) -> _Block:
 def _parse_message(text: str) -> _Block:
     found = eventstream.opened(text.encode("utf-8", "surrogateescape"))
     return (text, None, None) if found is None else (None, found[1], found[0])
+
+
+_FRAMINGS: Mapping[str, tuple[Callable[[bytes], Iterable[bytes]], Callable[[str], _Block]]] = {
+    "sse": (_events, _parse_event),
+    "ndjson": (re.compile(rb"[^\n]*\n|[^\n]+").findall, _parse_line),
+    "eventstream": (eventstream.split, _parse_message),
+}
 
 
 def _parsed(text: str) -> dict[str, Any] | None:
