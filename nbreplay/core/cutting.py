@@ -6,6 +6,7 @@ Runs once, at the end of a stream that is being recorded; meanwhile only bytes a
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import operator
 import re
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbreplay.core import eventstream
-from nbreplay.core.stream import Chunk, Events, Frame
-from nbreplay.core.wire import compact, encode_json, from_json
+from nbreplay.core.stream import Chunk, Events, Frame, encode_all
+from nbreplay.core.wire import encode_json, from_json, rewritten
 
 __all__ = ["events_of"]
 
@@ -192,17 +193,19 @@ def _keep_exact(
     events: Events,
 ) -> None:
     """Give up, in `values`, what does not come back exactly as it was; there is no other way to be sure."""
-    whole = not events.common and events.style == "compact"
+    style, whole = events.style, not events.common
     easy = [index for index, value in enumerate(values) if value is not None and (whole or framed[index])]
-    # One comparison for all of them is nearly always enough.
-    between = f"[{','.join([bodies[index] for index in easy])}]"
-    exact = set(easy) if compact([values[index] for index in easy]) == _bytes(between) else set()
+    exact: set[int] = set()
+    with contextlib.suppress(ValueError, RecursionError):
+        # Each with its own text: broken events may make up whole ones together, and be as many.
+        again = encode_all([values[index] for index in easy], style, rewritten if style == "compact" else None)
+        exact = {index for index, text in zip(easy, again, strict=True) if text == bodies[index]}
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
-        again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
+        texts_again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
     except ValueError:
-        again = [_written_alone(values[index] or {}, events) for index in left]
-    for index, text in zip(left, again, strict=True):
+        texts_again = [_written_alone(values[index] or {}, events) for index in left]
+    for index, text in zip(left, texts_again, strict=True):
         if text != texts[index]:
             values[index] = None
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 from msgspec.json import format as _unspaced
+from pydantic_core import to_json
 
 from nbreplay.core.blob import Blob
 from nbreplay.core.encoder import encoder
@@ -36,6 +38,7 @@ __all__ = [
     "is_textual",
     "json_style",
     "plain_body",
+    "rewritten",
 ]
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
@@ -96,14 +99,35 @@ _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def compact(value: Any) -> bytes | None:
-    """Return `value` as the ``compact`` style writes it, at a tenth of the cost; None where it may differ."""
+    """Return `value` as the ``compact`` style writes it, at a fifth of the cost; None where it may differ."""
     try:
-        made = _write(value)
-    except UnicodeEncodeError:
+        made = to_json(value)
+    except ValueError:
         return None  # half of a surrogate pair
-    # Very small and very large floats are written in another way. What may be one is looked for much faster.
-    text = made.decode("utf-8")
-    return None if _maybe_odd(text) and _odd(text) else made
+    # Floats near to zero are written in another way, and only they. Most texts have neither of the two signs of them.
+    if (b"e-" in made or b"0.0000" in made) and _TINY.search(made):
+        return None
+    return made
+
+
+_TINY = re.compile(rb"\de-\d|0\.0000")
+
+
+def rewritten(value: Any) -> str:
+    """Return what `from_json` has read as the ``compact`` style writes it, to be compared with what it was read from.
+
+    That is all it is for: it takes a third of the time of `compact`, and an infinite number is null in it.
+
+    Raises
+    ------
+    ValueError
+        Where it may be written in another way.
+    """
+    text = _write(value).decode("utf-8")
+    # Very small and very large numbers are. What may be one is looked for much faster.
+    if _maybe_odd(text) and _odd(text):
+        raise ValueError("a very small or a very large number")
+    return text
 
 
 _write = msgspec.json.Encoder().encode
@@ -113,6 +137,9 @@ _odd = finder(r"(?:^|[:,\[])-?(?:[0-9][0-9.]*e[-0-9]|0\.0000)")
 
 def json_style(value: Any, text: str) -> str | None:
     """Return the style in which encoding `value` gives `text`, or None where there is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        if rewritten(value) == text:
+            return "compact"
     for name, encode in STYLES.items():
         try:
             if encode(value) == text:
@@ -252,5 +279,5 @@ def _json_body(text: str) -> Json | None:
         return None
     if is_deep(value, data):
         return None
-    style = "compact" if compact(value) == data else json_style(value, bare)
+    style = json_style(value, bare)
     return None if style is None else Json(value, style, text[len(bare) :])

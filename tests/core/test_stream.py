@@ -74,6 +74,9 @@ FRAGMENTS = [
     st.sampled_from(FRAMINGS),
 )
 @example([FRAGMENTS[0]] * 5 + [FRAGMENTS[4]] * 5, [], "sse")
+@example([b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":1},{"b":2}\n\n'], [], "sse")
+@example([b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":1},{"b":2}\n\n'] + [FRAGMENTS[0]] * 9, [], "sse")
+@example([FRAGMENTS[at] for at in (3, 0, 0, 2, 1)], [], "sse")
 @example([b'data: {"a":"\xff"}\n\n'] * 4, [], "sse")
 @example([b'data: {"a":"\xe2\x80\xa8"}\n\n'] * 4, [], "sse")
 @example([b'data: {"a":"\\ud800"}\n\n'] * 4, [], "sse")

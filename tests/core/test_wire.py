@@ -11,7 +11,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nbreplay.core.blob import Blob
-from nbreplay.core.wire import LARGE, STYLES, Json, Text, compact, encode_json, from_json, is_textual, plain_body
+from nbreplay.core.wire import (
+    LARGE,
+    STYLES,
+    Json,
+    Text,
+    compact,
+    encode_json,
+    from_json,
+    is_textual,
+    plain_body,
+    rewritten,
+)
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, body_of, json_bodies, json_values, through_file
 
@@ -70,11 +81,17 @@ def test_json_is_read_as_python_itself_reads_it(text: str) -> None:
 def test_the_fast_way_to_write_json_writes_the_same_or_nothing(value: Any) -> None:
     slow = encode_json(value).encode("utf-8", "surrogatepass")
     assert compact(value) in (slow, None)
+    try:
+        made = rewritten(value).encode()
+    except ValueError:
+        made = None
+    assert made in (slow, None)
 
 
 def test_the_fast_way_is_taken_for_what_models_send() -> None:
     value = {"choices": [{"delta": {"content": "Tokyo"}, "logprobs": -0.25, "index": 0}], "created": 1763841350}
     assert compact(value) == encode_json(value).encode()
+    assert rewritten(value) == encode_json(value)
 
 
 @given(st.binary(), st.sampled_from(["", JSON, "text/plain", "text/plain; charset=latin-1", "audio/mpeg"]))
