@@ -109,7 +109,7 @@ def _arrivals(sizes: Iterable[int], pieces: Sequence[tuple[float, bytes]], start
     """Return when each part of `sizes` bytes was there whole, in milliseconds."""
     ends = list(itertools.accumulate([len(piece) for _, piece in pieces]))
     times = [round((time - started) * 1000) for time, _ in pieces]
-    if times and min(times) < 0:
+    if min(times, default=0) < 0:
         times = [max(0, time) for time in times]
     wanted = list(itertools.accumulate(sizes))
     # Most servers send one event at a time.
@@ -198,14 +198,14 @@ def _keep_exact(
     exact: set[int] = set()
     with contextlib.suppress(ValueError, RecursionError):
         # Each with its own text: broken events may make up whole ones together, and be as many.
-        again = encode_all([values[index] for index in easy], style, rewritten if style == "compact" else None)
-        exact = {index for index, text in zip(easy, again, strict=True) if text == bodies[index]}
+        written = encode_all([values[index] for index in easy], style, rewritten if style == "compact" else None)
+        exact = {index for index, text in zip(easy, written, strict=True) if text == bodies[index]}
     left = [index for index, value in enumerate(values) if value is not None and index not in exact]
     try:
-        texts_again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
+        again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
     except ValueError:
-        texts_again = [_written_alone(values[index] or {}, events) for index in left]
-    for index, text in zip(left, texts_again, strict=True):
+        again = [_written_alone(values[index] or {}, events) for index in left]
+    for index, text in zip(left, again, strict=True):
         if text != texts[index]:
             values[index] = None
 

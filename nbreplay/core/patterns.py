@@ -1,7 +1,7 @@
 """Whether a text has a pattern in it, asked of Rust's regular expressions, which pydantic brings.
 
-They search a long text for forty words in the time that Python's search takes for one. They know no lookaround, and do
-not say where.
+They search a text once for any number of words, where Python's own take one look for each. They know no lookaround,
+and do not say where.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ _TINY = re.compile(rb"\de-\d|0\.0000")
 def rewritten(value: Any) -> str:
     """Return what `from_json` has read as the ``compact`` style writes it, to be compared with what it was read from.
 
-    That is all it is for: it takes a third of the time of `compact`, and an infinite number is null in it.
+    That is all it is for: it takes less time than `compact`, and an infinite number is null in it.
 
     Raises
     ------
