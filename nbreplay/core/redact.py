@@ -200,6 +200,10 @@ class Redactor:
             return dict(done[name] for name in node)
         return node
 
+    def placeholder(self, secret: str) -> str:
+        """Return what stands instead of a value that is always taken out, such as a cookie's: it is not counted."""
+        return f"[secret:{self._seen.setdefault(secret, len(self._seen) + 1)}]"
+
     def json(self, node: Any, data: bytes) -> Any:
         """Return JSON data, which came as `data`, without its secrets; most has none, and is not gone through."""
         text = data.decode("utf-8")
@@ -207,7 +211,7 @@ class Redactor:
 
     def _number(self, secret: str) -> str:
         self.count += 1
-        return f"[secret:{self._seen.setdefault(secret, len(self._seen) + 1)}]"
+        return self.placeholder(secret)
 
     def _replace(self, match: re.Match[str]) -> str:
         whole = match.group()

@@ -5,6 +5,7 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -21,7 +22,7 @@ from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.take import RpcId
 from nbreplay.core.wire import SHALLOW, from_json, is_deep
 
-__all__ = ["Call", "Request", "normalised", "request_of"]
+__all__ = ["Call", "Request", "has_placeholder", "normalised", "renumbered", "request_of"]
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -211,7 +212,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     if known:
         kind, fields["endpoint"] = known
     else:
-        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(route.path)
+        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(_with_plain_placeholders(route.path))
     if route.query and (not known or call.method == "GET"):
         fields["query"] = _query(redactor.url("?" + route.query)[1:])
     ids: list[str] = []
@@ -223,6 +224,34 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
             body = _ruled(body, normaliser)
         fields[name] = replace_ids(body, call.body, issued, ids) if name == "body" else body
     return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
+
+
+def _with_plain_placeholders(path: str) -> str:
+    """Return a path in which ``[secret:N]``, out of a replayed answer, stands as a recorded request has it."""
+    return _PLACEHOLDER.sub(r"[secret:\1]", path) if "secret" in path else path
+
+
+_PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
+
+
+def renumbered(fields: Mapping[str, Any]) -> str:
+    """Return the text of a canonical request with its secrets numbered as they stand there.
+
+    A program that takes an address or a token out of a replayed answer asks with the number that the answer has for it,
+    and the recorded request may have another.
+    """
+    numbers: dict[str, int] = {}
+    text = json.dumps(fields, sort_keys=True, default=repr)
+    return _PLACEHOLDER.sub(lambda found: f"[secret:{numbers.setdefault(found[1], len(numbers) + 1)}]", text)
+
+
+def has_placeholder(call: Call) -> bool:
+    """Tell whether a call holds ``[secret:N]``, as it stands in replayed answers."""
+    if call.tool is not None:
+        return _PLACEHOLDER.search(repr(call.tool[1])) is not None
+    if "secret" in call.target and _PLACEHOLDER.search(call.target):
+        return True
+    return b"secret" in call.body and _PLACEHOLDER.search(call.body.decode("latin-1")) is not None
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
@@ -20,7 +21,7 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call, Request, normalised, request_of
+from nbreplay.core.request import Call, Request, has_placeholder, normalised, renumbered, request_of
 from nbreplay.core.standing import again, held
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
@@ -150,7 +151,7 @@ class Session:
                     recording = self.store.find(request.kind, request.key)
                 if recording is None:
                     request = self._request(call)
-                    recording = self._find(request)
+                    recording = self._find(request) or self._renumbered(call, request)
                 replay = self._replayed(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
@@ -226,13 +227,28 @@ class Session:
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
         by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
-        healed = by_key.get(request.key, ())
-        self.log.healed.update((self.store.name, name) for name in healed)
-        found = (*map(self.store.read, healed), own)
+        return self._joined(request, by_key.get(request.key, ()), own)
+
+    def _renumbered(self, call: Call, request: Request) -> Recording | None:
+        """Return the recording of a request that differs in the numbers of its secrets alone."""
+        if not has_placeholder(call):
+            return None
+        rule, kind = (self.normaliser.ignore, self.normaliser.mask, "numbers"), request.kind
+        try:
+            index = self.store.healed(kind, rule, lambda fields: renumbered(normalised(fields, self.normaliser)))
+            return self._joined(request, index.get(renumbered(request.fields), ()), None)
+        except RecursionError:
+            return None
+
+    def _joined(self, request: Request, names: Sequence[str], own: Recording | None) -> Recording | None:
+        """Return the takes of several files as one recording."""
+        self.log.healed.update((self.store.name, name) for name in names)
+        found = (*map(self.store.read, names), own)
         takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own
-        return Recording(request.key, kind, request.fields, tuple(sorted(takes.values(), key=lambda t: t.recorded_at)))
+        takes_by_age = tuple(sorted(takes.values(), key=lambda take: take.recorded_at))
+        return Recording(request.key, request.kind, request.fields, takes_by_age)
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
