@@ -82,7 +82,12 @@ _SECRET = frozenset(
 )
 """Headers of an answer that hold nothing but a credential, whatever it looks like."""
 
+_MASKED = _COOKIES | _SECRET
 _DROPPED = _HOP_BY_HOP | NOISE.keys() | {"content-encoding"}
+_CHANGED = _HOP_BY_HOP | {"content-length", "set-cookie"}
+"""Headers that a replay does not give back as they are."""
+_valid: set[str] = set()
+"""Names in lower case that were seen to be valid: looking at each again takes longer than the rest."""
 _VERSION = re.compile(r"HTTP/[0-9](?:\.[0-9])?")
 _NAME = re.compile(r"[!-9;-~]+")
 _BREAKS = re.compile(r"[\r\n\0]+[ \t]*")
@@ -115,16 +120,15 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
         if name == "connection" and value.lower() not in ("keep-alive", "close"):
             dropped = _DROPPED | {named.strip().lower() for named in value.split(",")}
     for name, value in pairs:
-        if (name in dropped and name not in also) or not _NAME.fullmatch(name):
+        if (name in dropped and name not in also) or not (name in _valid or _NAME.fullmatch(name)):
             continue
         if not value.isprintable():
             value = _BREAKS.sub(" ", value)  # as RFC 9110, 5.5, has it
-        if name in _COOKIES:
-            value = "".join(_without_values(value, redactor))
-        elif name in _SECRET and value:
-            value = redactor.placeholder(value)
-        if value or name not in _COOKIES:
-            kept[name] = f"{kept[name]}\n{value}" if name in kept else value
+        if name in _MASKED and value:
+            value = "".join(_without_values(value, redactor)) if name in _COOKIES else redactor.placeholder(value)
+            if not value:
+                continue
+        kept[name] = f"{kept[name]}\n{value}" if name in kept else value
     text = "\n".join(kept.values())
     # An address is not searched for what its query names, unless there may be one.
     if "?" in text or "location" in kept or "link" in kept or redactor.finds(text):
@@ -133,7 +137,7 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
 
 
 def _redacted(name: str, value: str, redactor: Redactor) -> str:
-    if name not in _COOKIES and name not in _SECRET:
+    if name not in _MASKED:
         # Addresses one by one: what ends one, such as ">" in a Link, is not a part of a secret.
         value = _ADDRESS.sub(lambda found: redactor.url(found.group()), value)
     return redactor.text(value)
@@ -193,14 +197,16 @@ def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
     RecordingFormatError
         Where it cannot be sent as one header.
     """
-    text = "".join(headers.values()) + (phrase or "")
-    if text.isprintable() and "" not in headers and _NAME.fullmatch("".join(headers) or "-"):
+    values = "".join(headers.values())
+    if headers.keys() <= _valid and phrase is None and values.isascii() and "\r" not in values and "\0" not in values:
         return
     for name, value in headers.items():
         if not _NAME.fullmatch(name):
             raise RecordingFormatError(f"{name!r} is not a name of a header")
         if _UNSAFE.search(_FOLD.sub(" ", value)):
             raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
+        if name.islower() and len(_valid) < 4096:
+            _valid.add(name)
     if phrase and (_UNSAFE.search(phrase) or "\n" in phrase):
         raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
 
@@ -217,7 +223,10 @@ def headers_of(take: Take, length: int | str | None) -> Pairs:
     made: Pairs = []
     if take.status != 200 and take.transient and "retry-after-ms" not in take.headers:
         made.append(("retry-after-ms", "1"))  # nobody sleeps through the back-off of a failure that was recorded
-    for name, value in take.headers.items():
+    given = take.headers
+    if given.keys() <= _valid and _CHANGED.isdisjoint(given) and "\n" not in "".join(given.values()):
+        return [*made, *given.items()]
+    for name, value in given.items():
         lower = name.lower()
         if lower in _HOP_BY_HOP:
             continue

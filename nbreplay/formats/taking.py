@@ -81,7 +81,9 @@ def taken(
     recorder = Recorder(cast(Keeper, tray), request, call, Run(None), 0, Mode.RECORD, 0)
     recorder.decode = _as_they_are  # where it decodes, a recorder has no need of a store for a large body
     if answer.status is not None:
-        recorder.answered(answer.status, answer.headers)
+        length = str(len(answer.data))  # whatever the recording claims of what may have been compressed
+        said = [(name, length if name.lower() == "content-length" else value) for name, value in answer.headers]
+        recorder.answered(answer.status, said if answer.data else answer.headers)
     if answer.data:
         recorder.feed(answer.data)
     if answer.error is None:

@@ -75,7 +75,7 @@ def _interaction(item: Mapping[str, Any], scope: str, issued: Mapping[str, str])
     code = answered.get("status_code", answered.get("status"))
     if isinstance(code, dict):
         code = code.get("code")
-    if type(code) is not int or not 100 <= code <= 599:
+    if type(code) is not int or not 100 <= code <= 999:
         raise RecordingFormatError(f"its response has the status {code!r}")
     data = decoded(_data(answered.get("body", answered.get("content")), answered), received)
     extra = {"scope": scope}

@@ -84,14 +84,14 @@ def response_of(request: Any, replay: Replay) -> Any:
         raise _error_of(request, take)
     library, whole = _library(request.__class__), replay.whole()
     stream = _stream_class(library)(request, replay) if whole is None else library.ByteStream(whole)
-    headers: Any = headers_of(take, _length(request, replay, whole))
-    extensions = _extensions(take)
+    headers, encoding = headers_of(take, _length(request, replay, whole)), None
     try:
-        made = library.Response(take.status, headers=headers, stream=stream, extensions=extensions)
+        raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+        encoding = "ascii"  # the library would find it out by decoding them all
     except UnicodeEncodeError:
-        headers = [(_header(name), _header(value)) for name, value in headers]
-        return library.Response(take.status, headers=headers, stream=stream, extensions=extensions)
-    made.headers.encoding = "ascii"  # as has just been seen; the library would find it out by decoding them all
+        raw = [(_header(name), _header(value)) for name, value in headers]
+    made = library.Response(take.status, headers=raw, stream=stream, extensions=_extensions(take))
+    made.headers.encoding = encoding
     return made
 
 
