@@ -14,11 +14,10 @@ Knows takes, and no HTTP library.
 
 from __future__ import annotations
 
-import http
+import functools
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from nbreplay.core.stream import Events
@@ -88,14 +87,15 @@ _CHANGED = _HOP_BY_HOP | {"content-length", "set-cookie"}
 """Headers that a replay does not give back as they are."""
 _valid: set[str] = set()
 """Names in lower case that were seen to be valid: looking at each again takes longer than the rest."""
-_VERSION = re.compile(r"HTTP/[0-9](?:\.[0-9])?")
-_NAME = re.compile(r"[!-9;-~]+")
-_BREAKS = re.compile(r"[\r\n\0]+[ \t]*")
-_FOLD = re.compile(r"\r?\n[ \t]+")
-_UNSAFE = re.compile("[\r\0\ud800-\udc7f\udd00-\udfff]")  # undecodable bytes are kept as \udc80 to \udcff
-_ADDRESS = re.compile(r'[^\s<>"]+')
-_NEXT_COOKIE = re.compile(r"(,(?=\s*[^\s;,=]+=))")
-_EXPIRES = re.compile(r"(?i)(;\s*expires=)([^;]*)")
+# Patterns, compiled when they are first needed: few answers need one.
+_VERSION = r"HTTP/[0-9](?:\.[0-9])?"
+_NAME = r"[!-9;-~]+"
+_BREAKS = r"[\r\n\0]+[ \t]*"
+_FOLD = r"\r?\n[ \t]+"
+_UNSAFE = "[\r\0\ud800-\udc7f\udd00-\udfff]"  # undecodable bytes are kept as \udc80 to \udcff
+_ADDRESS = r'[^\s<>"]+'
+_NEXT_COOKIE = r"(,(?=\s*[^\s;,=]+=))"
+_EXPIRES = r"(?i)(;\s*expires=)([^;]*)"
 _NEVER = "Fri, 31 Dec 9999 23:59:59 GMT"
 
 
@@ -120,10 +120,10 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
         if name == "connection" and value.lower() not in ("keep-alive", "close"):
             dropped = _DROPPED | {named.strip().lower() for named in value.split(",")}
     for name, value in pairs:
-        if (name in dropped and name not in also) or not (name in _valid or _NAME.fullmatch(name)):
+        if (name in dropped and name not in also) or not _is_name(name):
             continue
         if not value.isprintable():
-            value = _BREAKS.sub(" ", value)  # as RFC 9110, 5.5, has it
+            value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
         if name in _MASKED and value:
             value = "".join(_without_values(value, redactor)) if name in _COOKIES else redactor.placeholder(value)
             if not value:
@@ -136,10 +136,20 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
     return kept
 
 
+def _is_name(name: str) -> bool:
+    if name in _valid:
+        return True
+    if not re.fullmatch(_NAME, name):
+        return False
+    if name.islower() and len(_valid) < 4096:
+        _valid.add(name)
+    return True
+
+
 def _redacted(name: str, value: str, redactor: Redactor) -> str:
     if name not in _MASKED:
         # Addresses one by one: what ends one, such as ">" in a Link, is not a part of a secret.
-        value = _ADDRESS.sub(lambda found: redactor.url(found.group()), value)
+        value = re.sub(_ADDRESS, lambda found: redactor.url(found.group()), value)
     return redactor.text(value)
 
 
@@ -152,7 +162,7 @@ def cookie_values(headers: Iterable[tuple[str, str]]) -> list[str]:
 def _cookies(value: str) -> Iterator[tuple[str, str, str, str]]:
     """Yield what stands before each cookie, its name with the sign after it, its value, and its attributes."""
     comma = ""
-    for part in _NEXT_COOKIE.split(value):
+    for part in re.split(_NEXT_COOKIE, value):
         if part == ",":
             comma = part
             continue
@@ -171,19 +181,28 @@ def _without_values(value: str, redactor: Redactor) -> Iterator[str]:
 
 # Statuses of which Python 3.13 renamed the phrase: a file says it, so that it does not depend on who reads it.
 _RENAMED = frozenset([413, 414, 416, 422])
-_PHRASES = {int(status): status.phrase for status in http.HTTPStatus}
+
+
+@functools.cache
+def _usual_phrase(status: int) -> str:
+    import http  # 62 statuses take a while
+
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
 
 
 def kept_phrase(status: int, phrase: str | None) -> str | None:
     """Return the reason phrase of an answer as a take keeps it: None where it is the status' own."""
-    if phrase is None or (phrase == _PHRASES.get(status, "") and status not in _RENAMED):
+    if phrase is None or (phrase == _usual_phrase(status) and status not in _RENAMED):
         return None
-    return _BREAKS.sub(" ", phrase)
+    return re.sub(_BREAKS, " ", phrase)
 
 
 def kept_version(version: str) -> str:
     """Return the HTTP version of an answer as a take keeps it."""
-    return version if _VERSION.fullmatch(version) else HTTP11
+    return version if re.fullmatch(_VERSION, version) else HTTP11
 
 
 # Replaying
@@ -201,13 +220,11 @@ def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
     if headers.keys() <= _valid and phrase is None and values.isascii() and "\r" not in values and "\0" not in values:
         return
     for name, value in headers.items():
-        if not _NAME.fullmatch(name):
+        if not _is_name(name):
             raise RecordingFormatError(f"{name!r} is not a name of a header")
-        if _UNSAFE.search(_FOLD.sub(" ", value)):
+        if re.search(_UNSAFE, re.sub(_FOLD, " ", value)):
             raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
-        if name.islower() and len(_valid) < 4096:
-            _valid.add(name)
-    if phrase and (_UNSAFE.search(phrase) or "\n" in phrase):
+    if phrase and (re.search(_UNSAFE, phrase) or "\n" in phrase):
         raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
 
 
@@ -235,7 +252,7 @@ def headers_of(take: Take, length: int | str | None) -> Pairs:
                 made.append((lower, str(length)))
             length = None  # once, however often a file says it
         elif "\n" in value:
-            made += [(name, line) for line in _FOLD.sub(" ", value).split("\n")]
+            made += [(name, line) for line in re.sub(_FOLD, " ", value).split("\n")]
         else:
             made.append((name, value))
     if "set-cookie" in take.headers:
@@ -265,9 +282,10 @@ def framed_headers(take: Take, method: str, size: int | None) -> Pairs:
 
 def _lasting(cookie: str, take: Take) -> str:
     """Return a cookie that has not expired, if it had not when it was recorded: else a client would not keep it."""
-    found = _EXPIRES.search(cookie)
+    found = re.search(_EXPIRES, cookie)
     if found is None:
         return cookie
+    from datetime import datetime
     from email.utils import parsedate_to_datetime  # which imports sockets
 
     try:
@@ -298,4 +316,4 @@ def recorded_length(take: Take) -> str | None:
 
 def phrase_of(take: Take) -> str:
     """Return the reason phrase of a take."""
-    return _PHRASES.get(take.status or 0, "") if take.reason_phrase is None else take.reason_phrase
+    return _usual_phrase(take.status or 0) if take.reason_phrase is None else take.reason_phrase

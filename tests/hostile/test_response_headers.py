@@ -202,6 +202,26 @@ def test_a_phrase_is_written_where_it_is_not_the_usual_one(server: Server, store
     assert not any("http_version" in text or "sized" in text for text in texts)
 
 
+def test_the_version_of_a_transport_of_its_own_comes_back(store: Path) -> None:
+    """HTTP/2 has no reason phrases, and no library that reads HTTP/1.1 can be given it."""
+
+    class Transport(http.BaseTransport):  # type: ignore[misc, name-defined]
+        def handle_request(self, request: Any) -> Any:
+            return http.Response(200, stream=http.ByteStream(b"text"), extensions={"http_version": b"HTTP/2"})
+
+    def asked() -> tuple[Any, ...]:
+        with http.Client(transport=Transport()) as client:
+            answer = client.get("http://an-api.example/a")
+            return answer.http_version, answer.reason_phrase, sorted(answer.extensions), answer.text
+
+    with nr.session(store, mode="record"):
+        live = asked()
+    with nr.session(store, mode="replay"):
+        assert asked() == live == ("HTTP/2", "OK", ["http_version"], "text")
+    with nr.session(store, mode="replay"):
+        assert requests.get("http://an-api.example/a", timeout=20).raw.version == 11
+
+
 @each_client
 @pytest.mark.parametrize("status", [600, 700, 999])
 @pytest.mark.parametrize("mode", ["record", "auto"])
