@@ -107,12 +107,13 @@ def _length(request: Any, replay: Replay, whole: bytes | None) -> int | str | No
 
 def _extensions(take: Take) -> dict[str, Any]:
     """Return what the library's transport says of an answer besides its headers."""
-    version, phrase = take.http_version.encode("ascii"), take.reason_phrase
-    if phrase is None and not version.startswith(b"HTTP/1"):
+    version = take.http_version.encode("ascii")
+    if take.reason_phrase is None and not version.startswith(b"HTTP/1"):
         return {"http_version": version}  # where there are no phrases
     return {"http_version": version, "reason_phrase": _phrase(phrase_of(take))}
 
 
+@functools.lru_cache(maxsize=256)
 def _phrase(text: str) -> bytes:
     try:
         return text.encode("latin-1")
