@@ -228,10 +228,10 @@ class Redactor:
         return merged
 
     def _search(self, text: str) -> Iterator[Match]:
-        for form, rule in self._literals.forms:
+        for form, known_as in self._literals.forms:
             at = text.find(form)
             while at >= 0:
-                yield Match(at, at + len(form), rule, at)
+                yield Match(at, at + len(form), known_as, at)
                 at = text.find(form, at + len(form))
         if self._again:
             yield from _anywhere(text, _REDACTED)

@@ -68,7 +68,7 @@ def is_secret_name(name: str) -> bool:
     name : str
         In any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
     """
-    words = [word.lower() for word in _WORD.findall(name)]
+    words: list[str] = [word.lower() for word in _WORD.findall(name)]
     while words and words[-1].isdigit():
         words.pop()
     if not words or len(words) > 8:
