@@ -350,10 +350,10 @@ def _is_secret(rule: Rule, secret: str) -> bool:
 
 def _begins_word(text: str, at: int, hint: str) -> bool:
     """Tell whether a word may begin at a place: in the middle of base64 or of a longer word, nothing is a key."""
-    if at == 0 or not (hint[0].isalnum()):
+    if at == 0 or not hint[0].isalnum():
         return True
     before = text[at - 1]
-    if not (before.isalnum() or before in "_-+/"):
+    if not ((before.isascii() and before.isalnum()) or before in "_-+/"):
         return True
     if before in "+/":  # base64 has these two, and then none of these in what follows
         return not hint.isalnum()
