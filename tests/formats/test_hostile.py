@@ -119,7 +119,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", chat())
     (folder / "bad.json").write_bytes(b"\xff\xfe{}")
-    assert "no UTF-8" in str(refused(folder, tmp_path / "store"))
+    assert "not UTF-8" in str(refused(folder, tmp_path / "store"))
 
 
 @pytest.mark.parametrize(
