@@ -22,7 +22,7 @@ from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import known, llama_stack
 from nbreplay.formats.cassettes import ENDINGS
-from nbreplay.formats.gathering import files
+from nbreplay.formats.foreign_files import files
 
 __all__ = ["Row", "Source", "Trouble", "own_store", "read", "read_store"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats.gathering import load_json, read_text, refused
+from nbreplay.formats.foreign_files import load_json, read_text, refused
 
 __all__ = ["ENDINGS", "cassette_of"]
 
@@ -73,8 +73,7 @@ def _yaml(path: Path, text: str) -> Any:
     except RecursionError:
         raise refused(path, "it is nested too deeply") from None
     except yaml.constructor.ConstructorError as error:
-        why = f"it is not plain data ({error.problem or error}). Record it again with a newer vcrpy"
-        raise refused(path, why, UnsafeRecordingError) from None
+        raise refused(path, f"it is not plain data ({error.problem or error})", UnsafeRecordingError) from None
     except (yaml.YAMLError, ValueError) as error:
         raise refused(path, f"it is not YAML ({' '.join(str(error).split())[:200]})") from None
     _measure(path, data, {}, 0)

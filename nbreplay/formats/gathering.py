@@ -1,4 +1,4 @@
-"""Foreign files: finding them, reading them within bounds, and writing their interactions into a store.
+"""Imports: what each foreign file holds, writing it into a store, and the counts.
 
 Knows no foreign format. Every interaction of a file is counted: it is imported, or a message that names its file says
 why it is not. Nothing is overwritten.
@@ -6,37 +6,20 @@ why it is not. Nothing is overwritten.
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording import Recording
 from nbreplay.core.request import Request
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
-from nbreplay.core.wire import is_deep
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
+from nbreplay.formats.foreign_files import refused
 
-__all__ = [
-    "Contents",
-    "Counts",
-    "Gathered",
-    "ImportCounts",
-    "files",
-    "gather",
-    "load_json",
-    "put",
-    "read_files",
-    "read_text",
-    "refused",
-]
-
-LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
+__all__ = ["Contents", "Counts", "Gathered", "ImportCounts", "gather", "put", "read_files"]
 
 _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
@@ -171,22 +154,6 @@ class Gathered:
             yield Recording(key, request.kind, request.fields).with_takes(self.takes[key])
 
 
-def files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder and of those in it by name, or the one that is named.
-
-    Raises
-    ------
-    StoreError
-        Where there is nothing of that name.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.suffix in endings and found.is_file())
-    if path.is_file():
-        return [path]
-    raise StoreError(f"{path} is neither a file nor a folder: name the one that holds the recordings to import")
-
-
 def read_files(paths: Iterable[Path], parse: Callable[[Path], Contents]) -> Iterator[tuple[Path, Contents]]:
     """Yield every file with its contents, which hold an error where the file cannot be read."""
     for path in paths:
@@ -217,55 +184,6 @@ def gather(read: Iterable[tuple[Path, Contents]]) -> Iterator[Recording | Record
         for request, take in contents.takes:
             gathered.add(request, take)
     yield from gathered.recordings()
-
-
-def refused(path: Path, why: str, kind: type[RecordingFormatError] = RecordingFormatError) -> RecordingFormatError:
-    """Return the error for a file that cannot be imported."""
-    return kind(f"{path} cannot be imported: {why}. Correct the file, or move it out of the folder")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is too large, or not UTF-8.
-    """
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise refused(path, f"its {size >> 20} MB are more than the limit of {LARGEST >> 20} MB")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refused(path, f"it is not UTF-8 ({error})") from None
-
-
-def load_json(path: Path, text: str) -> Any:
-    """Return JSON data.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is not JSON, nested too deeply, or has a name twice in one object.
-    """
-    try:
-        value = json.loads(text, object_pairs_hook=_object)
-    except RecursionError:
-        raise refused(path, "it is nested too deeply") from None
-    except ValueError as error:
-        raise refused(path, f"it is not JSON ({error})") from None
-    if is_deep(value, text.encode("utf-8", "surrogatepass")):
-        raise refused(path, "it is nested too deeply")
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-        raise ValueError(f"it has {name!r} twice in one object")
-    return made
 
 
 def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:

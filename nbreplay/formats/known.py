@@ -10,17 +10,8 @@ from nbreplay.core.recording import Recording
 from nbreplay.core.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError
 from nbreplay.formats import cassettes, llama_stack, vcr, zipped
-from nbreplay.formats.gathering import (
-    Contents,
-    Counts,
-    ImportCounts,
-    files,
-    gather,
-    load_json,
-    put,
-    read_files,
-    read_text,
-)
+from nbreplay.formats.foreign_files import files, load_json, read_text
+from nbreplay.formats.gathering import Contents, Counts, ImportCounts, gather, put, read_files
 
 __all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load", "read"]
 

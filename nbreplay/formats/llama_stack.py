@@ -14,7 +14,8 @@ from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.gathering import Contents, load_json, read_text, refused
+from nbreplay.formats.foreign_files import load_json, read_text, refused
+from nbreplay.formats.gathering import Contents
 from nbreplay.formats.llama_stack_answers import answer_of
 from nbreplay.formats.llama_stack_export import OWN, differences, export, recorded
 from nbreplay.formats.llama_stack_names import file_of, folder_of, is_file, is_folder

@@ -32,7 +32,8 @@ from nbreplay.core.take import Take
 from nbreplay.errors import NbreplayError, RecordingFormatError
 from nbreplay.formats.cassettes import cassette_of
 from nbreplay.formats.encodings import decoded
-from nbreplay.formats.gathering import Contents, refused
+from nbreplay.formats.foreign_files import refused
+from nbreplay.formats.gathering import Contents
 from nbreplay.formats.taking import Answer, header_pairs, taken
 
 __all__ = ["parsed"]
