@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbreplay.core.recording import Recording
 from nbreplay.core.store import Store
-from nbreplay.errors import OptionError, RecordingFormatError
+from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import cassettes, llama_stack, vcr, zipped
 from nbreplay.formats.foreign_files import files, load_json, read_text
 from nbreplay.formats.gathering import Contents, Counts, ImportCounts, gather, put, read_files
@@ -46,7 +46,7 @@ def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Re
     OptionError
         Where there is no such format.
     StoreError
-        Where there is no such file or folder.
+        Where there is no such file or folder, or the folder has no such files.
     """
     yield from gather(read(source, form))
 
@@ -57,7 +57,10 @@ def read(source: str | os.PathLike[str], form: str | None = None) -> Iterator[tu
         raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
     root = Path(source).expanduser()
     endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
-    yield from read_files(files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root))
+    found = files(root, endings)
+    if not found:
+        raise StoreError(f"{root} has no file that ends in {', '.join(endings)}. Name another folder, or one file")
+    yield from read_files(found, lambda path: IMPORTS[form or _form_of(path)](path, root))
 
 
 def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> ImportCounts:

@@ -6,7 +6,7 @@ these forms, and any other is an error that names the interaction and the field:
 - ``body``: text, bytes, null, or pieces of those in a list;
 - ``body: {string: …}`` or ``{base64_string: …}``, either with an ``encoding``;
 - ``body: {type: json|text|binary|none, content: …}``, or ``body_type`` and ``body_content``: cassetter's;
-- ``content``: the answer's, as vcrpy 4 wrote it for httpx;
+- ``content``: text or bytes, as vcrpy 4 wrote an answer of httpx;
 - ``parsed_body``: JSON data, as pydantic-ai's serializer and cassetter read it. Its original bytes are not in the
   file: it is stored as JSON written compactly;
 - a mapping or a list as a request's ``body``: JSON, as vcrpy writes what aiohttp was given.
@@ -64,11 +64,11 @@ def parsed(path: Path, root: Path) -> Contents:
     data = cassette_of(path)
     scope = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()
     unsupported: Counter[str] = Counter()
-    for name, what in _OTHER_LISTS.items():
-        if data.get(name):
-            if not isinstance(data[name], list):
-                raise refused(path, f"its {name!r} is not a list")
-            unsupported[what] += len(data[name])
+    for name, value in data.items():
+        if value and name != "interactions" and str(name).endswith("interactions"):
+            if name not in _OTHER_LISTS or not isinstance(value, list):
+                raise refused(path, f"the field {name!r} is unknown, or not a list")
+            unsupported[_OTHER_LISTS[name]] += len(value)
     interactions = len(data["interactions"]) + unsupported.total()
     log = Log()
     takes: list[tuple[Request, Take]] = []

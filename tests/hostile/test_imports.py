@@ -328,6 +328,21 @@ def test_an_interaction_of_no_known_kind_is_an_error(tmp_path: Path, item_: dict
     assert "interaction 2: it has no 'request' and 'response'" in counts.left_out[0]
 
 
+@pytest.mark.parametrize(("name", "value"), [("http_interactions", [{}]), ("ws_interactions", {"a": 1})])
+def test_an_unknown_list_of_interactions_is_an_error(tmp_path: Path, name: str, value: Any) -> None:
+    counts = imported(cassette(tmp_path / "in", item({}), **{name: value}), tmp_path / "store")
+    assert (counts.written, counts.unreadable) == (0, 1)
+    assert f"the field {name!r} is unknown" in counts.left_out[0]
+
+
+def test_a_folder_without_recordings_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder := tmp_path / "in").mkdir()
+    (folder / "test_one").write_text("version: 1\ninteractions: []\n")
+    assert main(["import", str(folder), "--store", str(tmp_path / "store")]) == 1
+    assert "has no file that ends in .yaml, .yml, .json, .toml" in capsys.readouterr().err
+    assert main(["import", str(folder / "test_one"), "--store", str(tmp_path / "store")]) == 0
+
+
 # --- the count --------------------------------------------------------------------------------------------------------
 
 
