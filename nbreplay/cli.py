@@ -25,7 +25,7 @@ from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
 from nbreplay.testing import commands as testing
 
 if TYPE_CHECKING:
-    from nbreplay.formats.gathering import Counts
+    from nbreplay.formats.gathering import Counts, ImportCounts
 
 __all__ = ["main"]
 
@@ -82,9 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--json", action="store_true")
     diff.set_defaults(do=_diff)
 
-    take_in = commands.add_parser("import", help="read recordings of llama-stack or VCR cassettes into a store")
+    take_in = commands.add_parser(
+        "import",
+        help="import recordings of llama-stack or VCR cassettes into a store",
+        description="Import recordings of llama-stack or VCR cassettes into a store. Every interaction of the files is "
+        "counted; the exit status is 1 where one is not imported, and a message says which and why.",
+    )
     take_in.add_argument("source", metavar="FILE|FOLDER")
-    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; else each file tells itself")
+    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; by default each file is looked at")
     take_in.add_argument("--store", metavar="STORE")
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
@@ -251,7 +256,7 @@ def _export(given: argparse.Namespace) -> int:
     return _told(counts, f"written to {given.folder}", given.json)
 
 
-def _told(counts: Counts, done: str, as_json: bool) -> int:
+def _told(counts: Counts | ImportCounts, done: str, as_json: bool) -> int:
     for why in () if as_json else counts.left_out:
         _complain(why)
     print(json.dumps(asdict(counts), ensure_ascii=False, indent=2) if as_json else counts.text(done))
