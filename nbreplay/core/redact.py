@@ -349,7 +349,8 @@ def _at_hints(text: str, rule: Rule) -> Iterator[Match]:
                 continue
             start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
             secret = text[start + len(hint) if start == at else start : end]
-            if _is_secret(rule, secret) and text[at + len(hint) : start - 1] != secret:  # as in ftp://me:me@host
+            named_alike = start > at and text[at + len(hint) : start - 1] == secret  # as in ftp://me:me@host
+            if _is_secret(rule, secret) and not named_alike:
                 yield Match(start, end, rule.id, at)
             at = text.find(hint, max(found.end(), at + 1))
 
