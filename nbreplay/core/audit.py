@@ -1,0 +1,266 @@
+"""Audit of a store: whether its files can be read and are what their names and keys say, and the secrets in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+
+from nbreplay.core import listing
+from nbreplay.core.blob import Blob
+from nbreplay.core.blob_audit import RESTORE, blob_findings
+from nbreplay.core.cleaning import BLOB, fits_key, named_blobs
+from nbreplay.core.files import content
+from nbreplay.core.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
+from nbreplay.core.placeholders import clean_query, clean_url
+from nbreplay.core.recording import Recording, file_name, parse
+from nbreplay.core.redact import Redactor
+from nbreplay.core.scrub import scrubbed
+from nbreplay.core.stream import Events
+from nbreplay.errors import RecordingFormatError, StoreError
+
+__all__ = ["Audited", "audit"]
+
+_ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\(/)")
+
+
+class Audited(NamedTuple):
+    """What an audit has looked at and found.
+
+    Attributes
+    ----------
+    findings : list of Finding
+    recordings, blobs : int
+    """
+
+    findings: list[Finding]
+    recordings: int
+    blobs: int
+
+
+def audit(
+    root: str, shown: str, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None
+) -> Audited:
+    """Check the files of a store.
+
+    Parameters
+    ----------
+    root : str
+        The folder.
+    shown : str
+        What messages call it.
+    only : collection of str, optional
+        The names of the recordings and blobs to check, with the blobs that these recordings name; else all.
+    progress : callable
+        Called after each recording.
+
+    Raises
+    ------
+    StoreError
+        Where the folder cannot be read.
+    """
+    try:
+        present = {entry.name for entry in os.scandir(root) if BLOB.fullmatch(entry.name)}
+        names = sorted(listing.names(root) if only is None else (name for name in only if not BLOB.fullmatch(name)))
+    except OSError as error:
+        raise StoreError(f"{shown} cannot be read: {error.strerror or error}. Make it readable") from error
+    findings: list[Finding] = []
+    named: set[str] = set()
+    for name in names:
+        found = _Recording(root, name, os.path.join(shown, name))
+        findings += found.findings()
+        named |= found.named
+        progress()
+    blobs = sorted(present if only is None else {*named & present, *filter(BLOB.fullmatch, only)})
+    for name in blobs:
+        findings += blob_findings(os.path.join(root, name), os.path.join(shown, name))
+    if only is None:
+        findings += [
+            Finding(os.path.join(shown, name), 1, "unused", message="no recording names this file. It can be removed")
+            for name in sorted(present - named)
+        ]
+    return Audited(findings, len(names), len(blobs))
+
+
+def _read(path: str, root: str) -> bytes:
+    """Return the bytes of a file, which must be a regular one in the store.
+
+    Raises
+    ------
+    OSError, RecordingFormatError
+    """
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        if os.path.dirname(os.path.realpath(path)) != os.path.realpath(root):
+            raise RecordingFormatError("it is a link out of the store. Put the file itself there")
+        found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise RecordingFormatError("it is not a regular file. Remove it")
+    return content(path)[0]
+
+
+class _Recording:
+    """One recording under audit."""
+
+    def __init__(self, root: str, name: str, shown: str) -> None:
+        self.root, self.name, self.shown = root, name, shown
+        self.named: set[str] = set()
+        self.text = ""
+        self._values: list[str] = []
+
+    def findings(self) -> list[Finding]:
+        """Return what is wrong with it."""
+        try:
+            data = _read(os.path.join(self.root, self.name), self.root)
+            self.text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return [self._finding("format", f"it is not UTF-8 ({error.reason}). {RESTORE}")]
+        except OSError as error:
+            return [self._finding("format", f"it cannot be read: {error.strerror or error}. Make it readable")]
+        except RecordingFormatError as error:
+            return [self._finding("format", str(error))]
+        self.named = named_blobs(self.text)
+        recording, reason = None, ""
+        try:
+            recording = parse(data)
+            fits = fits_key(recording)
+        except RecordingFormatError as error:
+            reason = str(error)
+        secrets = list(self._secrets(recording))
+        found = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
+        if recording is None or reason:
+            return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *found]
+        if not fits:
+            why = f"the key is not the hash of kind and request: one of them was edited. {RESTORE}"
+            found.append(self._finding("key", why, self._line(("key",))))
+        elif self.name != file_name(recording.kind, recording.key):
+            wanted = file_name(recording.kind, recording.key)
+            found.append(self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that"))
+        return [*found, *self._blobs(recording)]
+
+    def _finding(self, kind: str, message: str, line: int = 1) -> Finding:
+        return Finding(self.shown, line, kind, message=message)
+
+    def _unreadable(self, reason: str, secrets: list[str]) -> Finding:
+        for value in secrets:  # the message may quote the file
+            at = reason.find(value[:6])
+            reason = reason if at < 0 else reason[:at] + "…"
+        line = 1
+        try:
+            json.loads(self.text)
+        except json.JSONDecodeError as error:
+            line = error.lineno
+        except (ValueError, RecursionError):
+            pass
+        foreign = "has no field 'nbreplay'" in reason
+        remedy = "nbreplay import reads the recordings of other tools" if foreign else RESTORE
+        return self._finding("format", f"{reason}. {remedy}", line)
+
+    def _line(self, path: tuple[str | int, ...], *, name: bool = False) -> int:
+        """Return the line of the first string at or below a path."""
+        for leaf in leaves(self.text):
+            if leaf.path[: len(path)] == path and leaf.is_name is name:
+                return line_of(self.text, leaf.start)
+        return 1
+
+    def _blobs(self, recording: Recording) -> Iterator[Finding]:
+        for place, take in enumerate(recording.takes):
+            if isinstance(take.body, Blob):
+                path, line = os.path.join(self.root, take.body.name), ("takes", place, "blob")
+                try:
+                    size = os.stat(path).st_size
+                except OSError:
+                    yield self._finding("blob", f"{take.body.name} is missing. {RESTORE}", self._line(line))
+                    continue
+                if size != take.body.size:
+                    why = f"{take.body.name} has {size} bytes, and the recording says {take.body.size}. {RESTORE}"
+                    yield self._finding("blob", why, self._line(line))
+
+    def _secrets(self, recording: Recording | None) -> Iterator[tuple[int, Secret, str]]:
+        """Yield the secrets as they stand in the file, then those that only show when it is read as a replay does."""
+        known = set[str]()
+        for secret in find_secrets(self.text):
+            known.add(unescape(secret.value))
+            yield line_of(self.text, secret.start), secret, ""
+        if recording is None:
+            return
+        for line, secret, place in (*self._escaped(), *self._urls(recording), *self._spread(recording)):
+            if not secret.value or not any(secret.value in value for value in known):
+                known.add(secret.value)
+                yield line, secret, place
+
+    def _escaped(self) -> Iterator[tuple[int, Secret, str]]:
+        redactor = Redactor()
+        if not ("\\u00" in self.text or "\\/" in self.text or (redactor.odd and "\\" in self.text)):
+            return
+        plain = _ESCAPE.sub(lambda match: match[2] or chr(int(match[1], 16)), self.text)
+        if redactor.odd or redactor.finds(plain):
+            for leaf in leaves(self.text):
+                for secret in find_secrets(leaf.text):
+                    yield line_of(self.text, leaf.start), secret, ""
+
+    def _urls(self, recording: Recording) -> Iterator[tuple[int, Secret, str]]:
+        pairs: list[tuple[tuple[str | int, ...], object, object]] = []
+        path, query = recording.request.get("path"), recording.request.get("query")
+        if isinstance(path, str):
+            pairs.append((("request", "path"), path, clean_url(path, Redactor())))
+        if isinstance(query, list):
+            clean = clean_query(query, Redactor())
+            pairs += [
+                (("request", "query", place), old[-1], new[-1])
+                for place, (old, new) in enumerate(zip(query, clean, strict=True))
+                if old and old != new
+            ]
+        for place, take in enumerate(recording.takes):
+            url, location = take.url, take.headers.get("location", "")
+            pairs.append((("takes", place, "url"), url, clean_url(url, Redactor())))
+            pairs.append((("takes", place, "headers", "location"), location, clean_url(location, Redactor())))
+        for where, before, after in pairs:
+            if isinstance(before, str) and isinstance(after, str) and before != after:
+                start = _common(before, after)
+                end = len(before) - _common(before[start:][::-1], after[start:][::-1])
+                yield self._line(where), Secret(start, end, "url", before[start:end]), ""
+
+    def _spread(self, recording: Recording) -> Iterator[tuple[int, Secret, str]]:
+        """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
+        for place, take in enumerate(recording.takes):
+            if not isinstance(take.body, Events):
+                continue
+            redactor = _Noting()
+            try:
+                clean = scrubbed(take.body, redactor)
+            except RecordingFormatError:
+                yield self._line(("takes", place)), Secret(0, 0, "secret", ""), "spread over several chunks"
+                continue
+            for secret, replacement in redactor.noted if clean is not None else ():
+                chunk = _chunk_with(replacement.encode(), take.body.parts(), clean or [])
+                yield self._line(("takes", place, "chunks", chunk)), secret, "spread over several chunks"
+
+
+class _Noting(Redactor):
+    """Keeps the secrets that it has removed, each with what stands instead."""
+
+    __slots__ = ("noted",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted: list[tuple[Secret, str]] = []
+
+    def spans(self, text: str) -> list[tuple[int, int, str]]:
+        found = super().spans(text)
+        self.noted += zip(find_secrets(text), (replacement for _, _, replacement in found), strict=False)
+        return found
+
+
+def _chunk_with(replacement: bytes, before: list[bytes], after: list[bytes]) -> int:
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((place for place, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
+
+
+def _common(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
