@@ -71,7 +71,7 @@ def _check(given: argparse.Namespace) -> int:
     progress.end()
     left = [finding for finding in found if not finding.fixed and not finding.is_note]
     if given.json:
-        print(json.dumps([asdict(finding) for finding in found], ensure_ascii=False, indent=2))
+        print(json.dumps([asdict(finding) for finding in found], indent=2))
     else:
         _print(found, counts)
     return 1 if left else 0
@@ -153,9 +153,9 @@ class _Targets:
     def _add_defaults(self) -> None:
         store = default_store()
         if is_archive(store) or Path(store).exists():
-            # Given as an absolute path, it is easier to read from here.
-            here = os.fspath(store) if is_archive(store) else os.path.relpath(store)
-            self._add_store(here if not here.startswith("..") else os.fspath(store), None)
+            here = Path.cwd()
+            inside = not is_archive(store) and Path(store).is_relative_to(here)
+            self._add_store(os.fspath(Path(store).relative_to(here) if inside else store), None)
         for folder, files in _walk("."):
             self._add_notebooks(Path(folder), files)
         if not self.stores and not self.notebooks:

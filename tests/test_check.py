@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -31,7 +32,7 @@ from nbreplay.core.stream import Chunk, Events
 from nbreplay.core.take import Take
 from nbreplay.core.wire import Json, Text
 from nbreplay.errors import RecordingFormatError
-from tests.core.making import chat, replayed, session, take
+from tests.core.making import chat, record, replayed, session, take
 from tests.testing.making import recorded
 
 ROOT = Path(__file__).parent.parent
@@ -117,6 +118,15 @@ def test_an_empty_store_is_clean(store: Path, check: Check) -> None:
     Store(store).prepare()
     done = check(store)
     assert (done.status, done.out) == (0, "checked 0 files: nothing found\n")
+
+
+def test_a_key_in_the_query_that_was_removed_is_clean(store: Path, check: Check) -> None:
+    asked = Call("GET", "example.com", f"/v1/things?key={KEY}&sig=abc&page=2", "", b"")
+    with session(store, "record") as live:
+        record(live, asked, {"ok": True})
+    (path,) = store.glob("*.json")
+    assert "key=[secret:1]" in path.read_text(encoding="utf-8")
+    assert check(store).out == "checked 1 recording: nothing found\n"
 
 
 def test_the_placeholder_for_a_key_is_not_a_secret(store: Path, check: Check) -> None:
@@ -250,6 +260,35 @@ def test_a_secret_in_a_file_that_cannot_be_read_is_found_and_not_quoted(store: P
     assert again.status == 1
     assert path.read_bytes() == before, "what cannot be read is left as it is"
     assert "Not fixed" in again.out
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[" * 100_000 + "]" * 100_000, "1" * 100_000, '"\\ud800"', "1e999"],
+    ids=["deep", "digits", "surrogate", "huge"],
+)
+@pytest.mark.parametrize("place", ["request", "answer", "chunk"])
+def test_values_that_no_program_writes_are_a_finding_or_harmless(
+    value: str, place: str, store: Path, check: Check
+) -> None:
+    marked = {"request": chat("MARK"), "answer": chat(), "chunk": chat()}[place]
+    answer = {"request": said("ok"), "answer": said("MARK"), "chunk": streamed("MARK")}[place]
+    path = put(store, marked, answer, said(KEY))
+    path.write_text(path.read_text(encoding="utf-8").replace('"MARK"', value), encoding="utf-8")
+    done = check("--fix", store, "--json")
+    assert done.status in (0, 1)
+    assert "secret" in done.kinds()
+
+
+def test_what_is_not_a_regular_file_is_not_read(store: Path, check: Check) -> None:
+    store.mkdir()
+    os.mkfifo(store / f"chat-{'0' * 16}.json")
+    os.mkfifo(store / f"blob-{'0' * 32}.bin")
+    os.mkfifo("one.ipynb")
+    done = check(store, "one.ipynb", "--json")
+    assert [one["message"].partition(".")[0] for one in done.findings if one["kind"] != "unused"] == [
+        "it is not a regular file"
+    ] * 3
 
 
 def test_an_edited_request_does_not_fit_its_key(store: Path, check: Check) -> None:

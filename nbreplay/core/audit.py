@@ -27,6 +27,10 @@ __all__ = ["Audited", "audit"]
 _ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\(/)")
 
 
+_Found = tuple[int, Secret, str]
+"""The line of a secret, the secret, and words for where it is."""
+
+
 class Audited(NamedTuple):
     """What an audit has looked at and found.
 
@@ -109,27 +113,31 @@ class _Recording:
         self.root, self.name, self.shown = root, name, shown
         self.named: set[str] = set()
         self.text = ""
-        self._values: list[str] = []
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with it."""
         try:
             data = _read(os.path.join(self.root, self.name), self.root)
-            self.text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            return [self._finding("format", f"it is not UTF-8 ({error.reason}). {RESTORE}")]
         except OSError as error:
             return [self._finding("format", f"it cannot be read: {error.strerror or error}. Make it readable")]
         except RecordingFormatError as error:
             return [self._finding("format", str(error))]
+        self.text = data.decode("utf-8", "replace")
         self.named = named_blobs(self.text)
-        recording, reason = None, ""
+        secrets = self._plain_secrets()
+        recording, fits, reason = None, True, ""
         try:
             recording = parse(data)
             fits = fits_key(recording)
+            secrets += self._hidden_secrets(recording, {unescape(secret.value) for _, secret, _ in secrets})
+        except UnicodeDecodeError as error:
+            reason = f"it is not UTF-8 ({error.reason})"
         except RecordingFormatError as error:
             reason = str(error)
-        secrets = list(self._secrets(recording))
+        except RecursionError:
+            reason = "it is nested too deeply"
+        except ValueError:  # such as a number of many thousand digits
+            reason = "it has a value that cannot be read"
         found = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
         if recording is None or reason:
             return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *found]
@@ -179,20 +187,20 @@ class _Recording:
                     why = f"{take.body.name} has {size} bytes, and the recording says {take.body.size}. {RESTORE}"
                     yield self._finding("blob", why, self._line(line))
 
-    def _secrets(self, recording: Recording | None) -> Iterator[tuple[int, Secret, str]]:
-        """Yield the secrets as they stand in the file, then those that only show when it is read as a replay does."""
-        known = set[str]()
-        for secret in find_secrets(self.text):
-            known.add(unescape(secret.value))
-            yield line_of(self.text, secret.start), secret, ""
-        if recording is None:
-            return
+    def _plain_secrets(self) -> list[_Found]:
+        """Return the secrets as they stand in the file."""
+        return [(line_of(self.text, secret.start), secret, "") for secret in find_secrets(self.text)]
+
+    def _hidden_secrets(self, recording: Recording, known: set[str]) -> list[_Found]:
+        """Return the secrets that only show when the file is read as a replay does, without those that are known."""
+        found = []
         for line, secret, place in (*self._escaped(), *self._urls(recording), *self._spread(recording)):
             if not secret.value or not any(secret.value in value for value in known):
                 known.add(secret.value)
-                yield line, secret, place
+                found.append((line, secret, place))
+        return found
 
-    def _escaped(self) -> Iterator[tuple[int, Secret, str]]:
+    def _escaped(self) -> Iterator[_Found]:
         redactor = Redactor()
         if not ("\\u00" in self.text or "\\/" in self.text or (redactor.odd and "\\" in self.text)):
             return
@@ -202,7 +210,7 @@ class _Recording:
                 for secret in find_secrets(leaf.text):
                     yield line_of(self.text, leaf.start), secret, ""
 
-    def _urls(self, recording: Recording) -> Iterator[tuple[int, Secret, str]]:
+    def _urls(self, recording: Recording) -> Iterator[_Found]:
         pairs: list[tuple[tuple[str | int, ...], object, object]] = []
         path, query = recording.request.get("path"), recording.request.get("query")
         if isinstance(path, str):
@@ -224,7 +232,7 @@ class _Recording:
                 end = len(before) - _common(before[start:][::-1], after[start:][::-1])
                 yield self._line(where), Secret(start, end, "url", before[start:end]), ""
 
-    def _spread(self, recording: Recording) -> Iterator[tuple[int, Secret, str]]:
+    def _spread(self, recording: Recording) -> Iterator[_Found]:
         """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
         for place, take in enumerate(recording.takes):
             if not isinstance(take.body, Events):

@@ -128,7 +128,7 @@ class _Cleaning:
                     self._clean_recording(name, blobs)
                 except _Unfixed as error:
                     self.done.failures[name] = str(error)
-                except (RecordingFormatError, UnicodeDecodeError):  # the message may quote the secret
+                except (RecordingFormatError, ValueError, RecursionError):  # the message may quote the secret
                     self.done.failures[name] = "the file cannot be read as a recording"
         with self.writer.exclusive():
             self._remove_blobs(blobs)

@@ -25,23 +25,27 @@ _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
 def audit_notebook(path: Path, shown: str) -> list[Finding]:
     """Return what is wrong with a notebook: its format, and the secrets in it."""
+    if not path.is_file():
+        return [_unreadable(shown, "it is not a regular file. Remove it")]
     try:
         text = path.read_bytes().decode("utf-8")
-        document = json.loads(text)
     except OSError as error:
         return [_unreadable(shown, f"it cannot be read: {error.strerror or error}. Make it readable")]
     except UnicodeDecodeError as error:
         return [_unreadable(shown, f"it is not UTF-8 ({error.reason}). Save it from Jupyter")]
+    try:
+        document = json.loads(text)
+        problem = _invalid(document)
+        found = [_unreadable(shown, f"it is not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
+        return [*found, *_secrets(text, document, shown)]
     except json.JSONDecodeError as error:
-        found = [secret_finding(shown, line_of(text, secret.start), secret) for secret in find_secrets(text)]
-        return [_unreadable(shown, f"it is not JSON ({error.msg}). Restore it", error.lineno), *found]
+        why, line = f"it is not JSON ({error.msg})", error.lineno
     except RecursionError:
-        return [_unreadable(shown, "it is nested too deeply. Restore it")]
-    problem = _invalid(document)
-    return [
-        *([_unreadable(shown, f"it is not a valid notebook: {problem}. Save it from Jupyter")] if problem else []),
-        *_secrets(text, document, shown),
-    ]
+        why, line = "it is nested too deeply", 1
+    except ValueError:  # such as a number of many thousand digits
+        why, line = "it has a value that cannot be read", 1
+    secrets = [secret_finding(shown, line_of(text, secret.start), secret) for secret in find_secrets(text)]
+    return [_unreadable(shown, f"{why}. Restore it from version control", line), *secrets]
 
 
 def _unreadable(shown: str, why: str, line: int = 1) -> Finding:
