@@ -219,6 +219,17 @@ def test_a_secret_that_json_escapes_is_found(store: Path, check: Check) -> None:
     assert KEY[1:] not in path.read_text(encoding="utf-8")
 
 
+def test_a_known_secret_in_json_within_json_is_found(
+    store: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = 'corr"ect\\horse/' * 2
+    monkeypatch.setenv("SOME_PASSWORD", odd)
+    path = put(store, chat(), said(json.dumps({"arguments": odd})))
+    assert check(store, "--json").kinds() == ["secret"]
+    assert check("--fix", store).status == 0
+    assert "horse" not in path.read_text(encoding="utf-8")
+
+
 def test_a_secret_that_is_spread_over_chunks_is_found_where_it_begins(store: Path, check: Check) -> None:
     path = put(store, chat(), streamed("Use ", KEY[:3], KEY[3:20], KEY[20:], " now"))
     (finding,) = check(store, "--json").findings

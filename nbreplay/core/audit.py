@@ -24,7 +24,7 @@ from nbreplay.errors import RecordingFormatError, StoreError
 
 __all__ = ["Audited", "audit"]
 
-_ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\(/)")
+_ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\([/\\\"])")
 
 
 _Found = tuple[int, Secret, str]
@@ -201,12 +201,10 @@ class _Recording:
         return found
 
     def _escaped(self) -> Iterator[_Found]:
-        redactor = Redactor()
-        if not ("\\u00" in self.text or "\\/" in self.text or (redactor.odd and "\\" in self.text)):
-            return
-        plain = _ESCAPE.sub(lambda match: match[2] or chr(int(match[1], 16)), self.text)
-        if redactor.odd or redactor.finds(plain):
-            for leaf in leaves(self.text):
+        # Most files have no escapes but those of quotes and line ends, which no secret has.
+        if any(escape in self.text for escape in ("\\u00", "\\/", "\\\\")):
+            plain = _ESCAPE.sub(lambda match: match[2] or chr(int(match[1], 16)), self.text)
+            for leaf in leaves(self.text) if Redactor().finds(plain) else ():
                 for secret in find_secrets(leaf.text):
                     yield line_of(self.text, leaf.start), secret, ""
 
