@@ -6,16 +6,15 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from nbreplay.core import listing
 from nbreplay.core.blob import Blob
 from nbreplay.core.blob_audit import RESTORE, blob_findings
-from nbreplay.core.cleaning import BLOB, fits_key, named_blobs
+from nbreplay.core.cleaning import BLOB, clean_fields, clean_request, fits_key, named_blobs
 from nbreplay.core.files import content
 from nbreplay.core.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
-from nbreplay.core.placeholders import clean_query, clean_url
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import Redactor
 from nbreplay.core.scrub import scrubbed
@@ -167,10 +166,10 @@ class _Recording:
         remedy = "nbreplay import reads the recordings of other tools" if foreign else RESTORE
         return self._finding("format", f"{reason}. {remedy}", line)
 
-    def _line(self, path: tuple[str | int, ...], *, name: bool = False) -> int:
+    def _line(self, path: tuple[str | int, ...]) -> int:
         """Return the line of the first string at or below a path."""
         for leaf in leaves(self.text):
-            if leaf.path[: len(path)] == path and leaf.is_name is name:
+            if leaf.path[: len(path)] == path:
                 return line_of(self.text, leaf.start)
         return 1
 
@@ -194,7 +193,7 @@ class _Recording:
     def _hidden_secrets(self, recording: Recording, known: set[str]) -> list[_Found]:
         """Return the secrets that only show when the file is read as a replay does, without those that are known."""
         found = []
-        for line, secret, place in (*self._escaped(), *self._urls(recording), *self._spread(recording)):
+        for line, secret, place in (*self._escaped(), *self._cleaned(recording), *self._spread(recording)):
             if not secret.value or not any(secret.value in value for value in known):
                 known.add(secret.value)
                 found.append((line, secret, place))
@@ -208,27 +207,22 @@ class _Recording:
                 for secret in find_secrets(leaf.text):
                     yield line_of(self.text, leaf.start), secret, ""
 
-    def _urls(self, recording: Recording) -> Iterator[_Found]:
-        pairs: list[tuple[tuple[str | int, ...], object, object]] = []
-        path, query = recording.request.get("path"), recording.request.get("query")
-        if isinstance(path, str):
-            pairs.append((("request", "path"), path, clean_url(path, Redactor())))
-        if isinstance(query, list):
-            clean = clean_query(query, Redactor())
-            pairs += [
-                (("request", "query", place), old[-1], new[-1])
-                for place, (old, new) in enumerate(zip(query, clean, strict=True))
-                if old and old != new
-            ]
-        for place, take in enumerate(recording.takes):
-            url, location = take.url, take.headers.get("location", "")
-            pairs.append((("takes", place, "url"), url, clean_url(url, Redactor())))
-            pairs.append((("takes", place, "headers", "location"), location, clean_url(location, Redactor())))
-        for where, before, after in pairs:
-            if isinstance(before, str) and isinstance(after, str) and before != after:
-                start = _common(before, after)
-                end = len(before) - _common(before[start:][::-1], after[start:][::-1])
-                yield self._line(where), Secret(start, end, "url", before[start:end]), ""
+    def _cleaned(self, recording: Recording) -> Iterator[_Found]:
+        """Yield what cleaning would remove from the fields around a body: there a name may tell what a value is."""
+        before: dict[str, Any] = {"request": recording.request, "takes": []}
+        after: dict[str, Any] = {"request": clean_request(recording.request), "takes": []}
+        for take in recording.takes:
+            clean = clean_fields(take, Redactor())
+            old = {name: getattr(take, name) for name in clean}
+            # Fields of later versions stand beside the others.
+            before["takes"].append({**old.pop("extra"), **old})
+            after["takes"].append({**clean.pop("extra"), **clean})
+        for path, old_text, new_text in _changes(before, after, ()):
+            start = _common(old_text, new_text)
+            end = len(old_text) - _common(old_text[start:][::-1], new_text[start:][::-1])
+            value = old_text[start:end]
+            rule = next((secret.rule for secret in find_secrets(value)), "named-value")
+            yield self._line(path), Secret(start, end, rule, value), ""
 
     def _spread(self, recording: Recording) -> Iterator[_Found]:
         """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
@@ -264,6 +258,19 @@ class _Noting(Redactor):
 def _chunk_with(replacement: bytes, before: list[bytes], after: list[bytes]) -> int:
     pairs = enumerate(zip(before, after, strict=False))
     return next((place for place, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
+
+
+def _changes(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    """Yield the strings that differ in two JSON values of one structure, and where they are."""
+    if isinstance(before, Mapping):
+        for (old, inner), (new, clean) in zip(before.items(), after.items(), strict=True):
+            yield from _changes(old, new, (*path, old))
+            yield from _changes(inner, clean, (*path, old))
+    elif isinstance(before, list | tuple):
+        for place, (inner, clean) in enumerate(zip(before, after, strict=True)):
+            yield from _changes(inner, clean, (*path, place))
+    elif isinstance(before, str) and before != after:
+        yield path, before, after
 
 
 def _common(one: str, other: str) -> int:

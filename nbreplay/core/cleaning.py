@@ -153,7 +153,7 @@ class _Cleaning:
         text = content(self.root + name)[0].decode("utf-8")
         apart, highest = set_apart(text)
         plain, old = parse(text), parse(apart)
-        fields = _clean_request(old.request)
+        fields = clean_request(old.request)
         key = old.key
         if fields != old.request:
             fields = numbered(fields)
@@ -208,8 +208,8 @@ class _Cleaning:
                 os.unlink(self.root + name)
 
 
-def _clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a canonical request without secrets; in the order in which a call is reduced to one."""
+def clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a canonical request without secrets, in the order in which a call is reduced to one."""
     redactor, made = Redactor(), dict(fields)
     for name in ("body", "arguments", "form", "parts", "text"):
         if name in made:
@@ -221,22 +221,23 @@ def _clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
     return made
 
 
+def clean_fields(take: Take, redactor: Redactor) -> dict[str, Any]:
+    """Return the fields of a take that may contain secrets, but its body, without them; those of an answer counted."""
+    return {
+        "headers": {name: clean_url(value, redactor) for name, value in take.headers.items()},
+        "error": take.error and {name: clean_url(text, redactor) for name, text in take.error.items()},
+        "url": clean_url(take.url, Redactor()),
+        "sdk": Redactor().text(take.sdk),
+        "ids": tuple(map(Redactor().text, take.ids)),
+        "extra": Redactor().value(take.extra),
+    }
+
+
 def _clean_take(take: Take, blobs: Mapping[str, tuple[Blob, int]]) -> Take:
     redactor = Redactor()
     body, more = _clean_body(take.body, redactor, blobs)
-    error = None if take.error is None else {name: clean_url(text, redactor) for name, text in take.error.items()}
-    headers = {name: clean_url(value, redactor) for name, value in take.headers.items()}
-    return replace(
-        take,
-        body=body,
-        headers=headers,
-        error=error,
-        redacted=take.redacted + redactor.count + more,
-        url=clean_url(take.url, Redactor()),
-        sdk=Redactor().text(take.sdk),
-        ids=tuple(map(Redactor().text, take.ids)),
-        extra=Redactor().value(take.extra),
-    )
+    fields = clean_fields(take, redactor)
+    return replace(take, body=body, redacted=take.redacted + redactor.count + more, **fields)
 
 
 def _clean_body(body: Body, redactor: Redactor, blobs: Mapping[str, tuple[Blob, int]]) -> tuple[Body, int]:
