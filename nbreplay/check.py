@@ -102,9 +102,10 @@ def _compared(before: Sequence[Finding], after: Sequence[Finding], reasons: dict
     left = Counter(_identity(finding) for finding in after)
     made = []
     for finding in before:
-        if finding.kind == "secret" and not left[_identity(finding)]:
+        if left[_identity(finding)]:
+            left[_identity(finding)] -= 1
+        elif finding.kind == "secret":
             made.append(replace(finding, fixed=True))
-        left[_identity(finding)] -= finding.kind == "secret"
     for finding in after:
         reason = reasons.get(finding.file) if finding.kind == "secret" else None
         made.append(replace(finding, message=f"{finding.message}. Not fixed: {reason}") if reason else finding)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -508,6 +509,46 @@ def test_json_of_a_fix_says_what_was_fixed_and_what_is_left(store: Path, check: 
     done = check("--fix", "--json", store)
     assert done.status == 1
     assert [(one["kind"], one["fixed"]) for one in done.findings] == [("secret", True), ("name", False)]
+
+
+def test_each_place_of_one_secret_counts(store: Path, check: Check) -> None:
+    put(store, chat(), said(KEY), said(KEY, at=1), said(f"{KEY} {KEY}", at=2))
+    assert len(check(store, "--json").findings) == 4
+    assert check("--fix", store).out.endswith("checked 1 recording: 4 secrets removed, nothing left\n")
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_fix_that_is_interrupted_loses_nothing_and_can_be_run_again(
+    number: int, store: Path, check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th change of a name, removal of a file, or opening of one for writing fails."""
+    put(store, chat(KEY), said("one"))
+    put(store, chat(OTHER), said("two", at=1))
+    with_blob(store, f"three {KEY}".encode(), chat("three"))
+    calls = itertools.count()
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **more: Any) -> Any:
+            if next(calls) == number:
+                raise OSError(28, "No space left on device")
+            return real(*given, **more)
+
+        return call
+
+    with monkeypatch.context() as broken:
+        for name in ("replace", "unlink", "fsync"):
+            broken.setattr(os, name, failing(getattr(os, name)))
+        status = check("--fix", store).status
+    assert status == (1 if next(calls) > number else 0)
+    assert not [one for one in check(store, "--json").findings if one["kind"] not in ("secret", "unused")]
+    assert check("--fix", store).status == 0
+    texts = [
+        one.body.value["choices"][0]["message"]["content"] if isinstance(one.body, Json) else one.body.data().decode()
+        for _, recording in Store(store).recordings()
+        for one in recording.takes  # type: ignore[union-attr]
+    ]
+    assert sorted(texts) == ["one", "three [secret:1]", "two"]
+    assert len(list(store.glob("blob-*"))) == 1
 
 
 def test_a_store_that_cannot_be_written_says_so(store: Path, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
