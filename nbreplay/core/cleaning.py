@@ -28,17 +28,7 @@ from nbreplay.core.take import Body, Take
 from nbreplay.core.wire import Json, Text
 from nbreplay.errors import RecordingFormatError, StoreError
 
-__all__ = [
-    "BLOB",
-    "Cleaned",
-    "clean_query",
-    "clean_store",
-    "clean_url",
-    "fits_key",
-    "named_blobs",
-    "set_apart",
-    "set_back",
-]
+__all__ = ["BLOB", "Cleaned", "clean_fields", "clean_request", "clean_store", "fits_key", "named_blobs"]
 
 BLOB = re.compile(r"blob-[0-9a-f]{32}\.bin")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
