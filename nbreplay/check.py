@@ -30,8 +30,8 @@ Without arguments the store of the working directory and the notebooks below it 
 
 example:
   $ nbreplay check recordings notebooks/chat.ipynb
-  recordings/chat-3f2a9c81d04be77a.json:8: secret: openai-api-key: sk-p… (51 characters)
-  notebooks/chat.ipynb:31: secret: openai-api-key in an output of cell 2: sk-p… (51 characters)
+  recordings/chat-3f2a9c81d04be77a.json:8: secret: sk-key: sk-p… (51 characters)
+  notebooks/chat.ipynb:31: secret: sk-key in an output of cell 2: sk-p… (51 characters)
   checked 12 recordings and 1 notebook: 2 findings in 2 files
   $ nbreplay check --fix recordings notebooks/chat.ipynb
 

@@ -444,7 +444,13 @@ def test_a_fixed_request_is_found_again_by_the_program_that_sends_the_secret(sto
     [
         Call("GET", "example.com", f"/v1/things?key={KEY}&page=a%26b&empty=", "", b""),
         Call("GET", "example.com", f"/v1/{KEY}/things", "", b""),
-        Call("POST", "example.com", "/form", "application/x-www-form-urlencoded", f"a={KEY}&b=c+d".encode()),
+        Call(
+            "POST",
+            "example.com",
+            "/form",
+            "application/x-www-form-urlencoded",
+            f"a={KEY}&b=c+d&password=Tr0ub4dor%263x9Qz".encode(),
+        ),
         Call("POST", "example.com", "/text", "text/plain", f"the key {KEY}, and {OTHER}".encode()),
         Call("POST", "example.com", f"/{KEY}/x?token={OTHER}", "application/json", json.dumps([OTHER]).encode()),
     ],

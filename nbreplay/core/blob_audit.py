@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import stat
-import zipfile
 from collections.abc import Iterator
 
 from nbreplay.core.blob import blob_name
+from nbreplay.core.containers import UnreadableContainer, is_container, parts_inside
+from nbreplay.core.files import content
 from nbreplay.core.findings import Finding, find_secrets, secret_finding
 
 __all__ = ["RESTORE", "blob_findings"]
 
 _PIECE, _OVERLAP = 1 << 22, 1 << 13  # bytes; how much of a file is looked through at once
-_UNPACKED = 64 << 20  # bytes; how much is looked through of what it contains compressed
+_LARGEST = 256 << 20  # bytes; a larger container is not read into memory
 RESTORE = "Restore it from version control, or remove it and record it again"
 
 
@@ -29,7 +29,7 @@ def blob_findings(path: str, shown: str) -> Iterator[Finding]:
         with open(path, "rb", buffering=0) as file:
             while piece := file.read(_PIECE):
                 digest.update(piece)
-                head = head or piece[:4]
+                head = head or piece[:8]
                 # A secret may lie where two pieces meet.
                 text = (tail + piece).decode("latin-1")
                 for secret in find_secrets(text):
@@ -39,9 +39,7 @@ def blob_findings(path: str, shown: str) -> Iterator[Finding]:
                 kept = (tail + piece)[-_OVERLAP:]
                 lines += text.count("\n", 0, len(text) - len(kept))
                 tail = kept
-        for name, inner in _contents(path, head):
-            for secret in find_secrets(inner.decode("latin-1")):
-                yield secret_finding(shown, 1, secret, f"in {name}")
+        yield from _inside(path, head, shown)
     except OSError as error:
         yield Finding(shown, 1, "blob", message=f"it cannot be read: {error.strerror or error}. Make it readable")
         return
@@ -49,21 +47,15 @@ def blob_findings(path: str, shown: str) -> Iterator[Finding]:
         yield Finding(shown, 1, "blob", message=f"its content does not match the hash in its name. {RESTORE}")
 
 
-def _contents(path: str, head: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield what a zip or gzip file contains, as much of it as is looked through."""
-    left = _UNPACKED
+def _inside(path: str, head: bytes, shown: str) -> Iterator[Finding]:
+    """Yield the secrets in what a blob contains compressed, or a note where that cannot be read."""
+    if not is_container(head):
+        return
     try:
-        if head[:2] == b"\x1f\x8b":
-            with gzip.open(path) as file:
-                yield "its compressed content", file.read(left)
-        elif head == b"PK\x03\x04":
-            with zipfile.ZipFile(path) as zipped:
-                for member in zipped.infolist():
-                    with zipped.open(member) as inner:
-                        data = inner.read(left)
-                    left -= len(data)
-                    yield f"its file {member.filename}", data
-                    if left <= 0:
-                        return
-    except Exception:  # a stranger's file may be wrong in any way
-        return  # it only looks like one
+        if os.path.getsize(path) > _LARGEST:
+            raise UnreadableContainer("it is too large to be looked into")
+        for inner in parts_inside(content(path)[0]):
+            for secret in find_secrets(inner.decode("latin-1")):
+                yield secret_finding(shown, 1, secret, "in its compressed content")
+    except UnreadableContainer as error:
+        yield Finding(shown, 1, "unread", message=f"its compressed content is not checked: {error}")

@@ -19,9 +19,10 @@ from nbreplay.core import listing
 from nbreplay.core.blob import Blob
 from nbreplay.core.files import Writer, content
 from nbreplay.core.key import key_of
-from nbreplay.core.placeholders import clean_query, clean_url, numbered, set_apart, set_back
+from nbreplay.core.placeholders import clean_pairs, clean_url, numbered, set_apart, set_back
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import Redactor
+from nbreplay.core.request import clean_part
 from nbreplay.core.scrub import without_secrets
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Body, Take
@@ -201,13 +202,18 @@ class _Cleaning:
 def clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return a canonical request without secrets, in the order in which a call is reduced to one."""
     redactor, made = Redactor(), dict(fields)
-    for name in ("body", "arguments", "form", "parts", "text"):
-        if name in made:
-            made[name] = redactor.value(made[name])
-    if isinstance(made.get("path"), str):
-        made["path"] = clean_url(made["path"], redactor)
-    if "query" in made:
-        made["query"] = clean_query(made["query"], redactor)
+    for name in ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query"):
+        if name not in made:
+            continue
+        value = made[name]
+        if name in ("endpoint", "path") and isinstance(value, str):
+            made[name] = clean_url(value, redactor)
+        elif name in ("form", "query"):
+            made[name] = clean_pairs(value, redactor)
+        elif name == "parts" and isinstance(value, list):
+            made[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in value]
+        else:
+            made[name] = redactor.value(value)
     return made
 
 

@@ -9,13 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from nbreplay.core.redact import PLACEHOLDER, Redactor
+from nbreplay.core.redact import Redactor
 
 __all__ = ["Finding", "Leaf", "Secret", "find_secrets", "leaves", "line_of", "mask", "secret_finding", "unescape"]
 
 _LONG = 20  # characters; of a shorter secret nothing is shown
 _SHOWN = 4
-_PLACEHOLDER = re.compile(r"\[secret:\d+\]")
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -27,7 +26,7 @@ class Finding(msgspec.Struct, frozen=True):
     line : int
         From 1.
     kind : str
-        ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused``, which is only a note.
+        ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused`` and ``unread``, which are only notes.
     rule : str
         Which rule found a secret; ``""`` for other kinds.
     shown : str
@@ -48,7 +47,7 @@ class Finding(msgspec.Struct, frozen=True):
     @property
     def is_note(self) -> bool:
         """Whether it is worth saying, but does not fail the check."""
-        return self.kind == "unused"
+        return self.kind in ("unused", "unread")
 
 
 class Secret(NamedTuple):
@@ -70,20 +69,11 @@ class Secret(NamedTuple):
 
 def find_secrets(text: str) -> list[Secret]:
     """Return the secrets in `text`, in order."""
-    found = []
-    for start, end, replacement in Redactor().spans(text):
-        # What stands around the secret, such as "Bearer ", is part of the match and of the replacement.
-        before, placeholder, after = _split(replacement)
-        if placeholder:
-            start, end = start + len(before), end - len(after)
-        if text[start:end] != PLACEHOLDER:
-            found.append(Secret(start, end, "secret", text[start:end]))
-    return found
-
-
-def _split(replacement: str) -> tuple[str, str, str]:
-    match = _PLACEHOLDER.search(replacement)
-    return (replacement[: match.start()], match.group(), replacement[match.end() :]) if match else (replacement, "", "")
+    return [
+        Secret(match.start, match.end, match.rule, text[match.start : match.end])
+        for match in Redactor().matches(text)
+        if match.rule != "placeholder"
+    ]
 
 
 def mask(value: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 from nbreplay.core.redact import Redactor
 
-__all__ = ["clean_query", "clean_url", "numbered", "set_apart", "set_back"]
+__all__ = ["clean_pairs", "clean_url", "numbered", "set_apart", "set_back"]
 
 _PLACEHOLDER = re.compile(r"\[secret:(\d+)\]")
 _URL_PARTS = re.compile(r"(\[secret:\d+\])")
@@ -42,21 +41,15 @@ def clean_url(url: str, redactor: Redactor) -> str:
     )
 
 
-def clean_query(query: Any, redactor: Redactor) -> Any:
+def clean_pairs(pairs: Any, redactor: Redactor) -> Any:
+    """Return the fields of a query or a form without secrets; placeholders stay as they are."""
     try:
-        pairs = [(str(name), str(value)) for name, value in query]
+        read = [(str(name), str(value)) for name, value in pairs]
     except (TypeError, ValueError):
-        return redactor.value(query)
-    return [_clean_pair(name, value, redactor) for name, value in pairs]
-
-
-def _clean_pair(name: str, value: str, redactor: Redactor) -> list[str]:
-    try:
-        encoded = "?" + urlencode([(name, value)])
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return [name, redactor.text(value)]
-    clean = encoded if _PLACEHOLDER.fullmatch(value) else clean_url(encoded, redactor)
-    return [name, value] if clean == encoded else list(parse_qsl(clean[1:], keep_blank_values=True)[0])
+        return redactor.value(pairs)
+    return [
+        [name, value] if _PLACEHOLDER.fullmatch(value) else redactor.pairs([(name, value)])[0] for name, value in read
+    ]
 
 
 def numbered(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,6 +69,8 @@ def numbered(fields: Mapping[str, Any]) -> dict[str, Any]:
             return dict(done[name] for name in node)
         return node
 
-    order = [name for name in ("body", "arguments", "form", "parts", "text", "path", "query") if name in fields]
+    order = [
+        name for name in ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query") if name in fields
+    ]
     done = {name: walk(fields[name]) for name in order}
     return {name: done[name] if name in done else walk(value) for name, value in fields.items()}
