@@ -340,6 +340,15 @@ def test_a_link_out_of_the_store_is_not_followed(store: Path, check: Check, tmp_
     assert (store / outside.name).is_symlink()
 
 
+def test_nothing_is_rewritten_through_a_store_that_is_a_link(store: Path, check: Check, tmp_path: Path) -> None:
+    outside = put(tmp_path / "outside", chat(KEY), said("ok"))
+    store.symlink_to(outside.parent, target_is_directory=True)
+    done = check("--fix", store)
+    assert done.status == 1
+    assert "is a link, and nothing is rewritten through it" in done.out
+    assert list(outside.parent.iterdir()) == [outside]
+
+
 # Files beside recordings
 
 

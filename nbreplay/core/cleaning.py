@@ -84,6 +84,9 @@ def clean_store(root: str, names: Collection[str]) -> Cleaned:
     StoreError
         Where the store cannot be written.
     """
+    if os.path.islink(root.rstrip(os.sep)):
+        reason = f"{root} is a link, and nothing is rewritten through it. Name the folder that it leads to"
+        return Cleaned({}, dict.fromkeys(names, reason))
     try:
         return _Cleaning(root).clean(names)
     except OSError as error:
@@ -126,11 +129,20 @@ class _Cleaning:
         return self.done
 
     def _text(self, name: str) -> str:
-        return content(self.root + name)[0].decode("utf-8", "replace")
+        """Return a recording as text; one that is not a regular file names nothing."""
+        try:
+            return content(self.root + name)[0].decode("utf-8", "replace")
+        except RecordingFormatError:
+            return ""
 
     def _clean_blob(self, name: str) -> tuple[Blob, int] | None:
         """Return a blob without its secrets, and how many there were; None where it stays as it is."""
-        data, redactor = content(self.root + name)[0], Redactor()
+        redactor = Redactor()
+        try:
+            data = content(self.root + name)[0]
+        except RecordingFormatError as error:
+            self.done.failures[name] = str(error)
+            return None
         if Blob.of(data).name != name:
             self.done.failures[name] = "its content does not match the hash in its name"
             return None
