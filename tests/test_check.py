@@ -20,10 +20,11 @@ import yaml
 
 import nbreplay as nr
 from nbreplay.cli import main
-from nbreplay.core.archive import MEMBER
 from nbreplay.core.blob import Blob
+from nbreplay.core.cleaning import BLOB
 from nbreplay.core.findings import leaves, line_of
 from nbreplay.core.key import key_of
+from nbreplay.core.listing import is_name
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED
@@ -825,7 +826,7 @@ def test_the_hook_names_the_files_of_stores_and_notebooks() -> None:
     assert (hook["id"], hook["entry"], hook["language"]) == ("nbreplay-check", "nbreplay check", "python")
     pattern = re.compile(hook["files"])
     kept = ["chat-3f2a9c81d04be77a.json", f"blob-{'0' * 32}.bin"]
-    assert all(MEMBER.fullmatch(name) for name in kept)
+    assert [is_name(kept[0]), bool(BLOB.fullmatch(kept[1]))] == [True, True]
     for name in (*kept, "one.ipynb", "my notes/two.ipynb"):
         assert pattern.search(name), name
         assert pattern.search(f"some/recordings/{name}"), name
