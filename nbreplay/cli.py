@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``trim``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
+"""The command line, ``nbreplay``: the commands ``ls``, ``show``, ``diff``, ``import`` and ``export``, and all others.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbreplay import verify
+from nbreplay import check, verify
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
     verify.add(commands)
+    check.add(commands)
     return parser
 
 
