@@ -6,22 +6,22 @@ are noted with their time.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
+from nbreplay.core.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.cutting import events_of
 from nbreplay.core.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import scrubbed, text_of
+from nbreplay.core.scrub import without_secrets
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Reason, Take
@@ -38,7 +38,7 @@ __all__ = ["Pieces", "Recorder"]
 Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
-
+_LARGEST_CONTAINER = 256 << 20  # bytes; a larger one is not read into memory
 _ENCODING = frozenset(["content-encoding"])
 
 
@@ -68,6 +68,7 @@ class Recorder:
         self.decode: Callable[[Pieces], Pieces] | None = None
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
+        self.notes: list[str] = []
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
@@ -80,8 +81,8 @@ class Recorder:
         self._broken: OSError | None = None
 
     def upload(self) -> None:
-        """Put what the request names by digest beside the recording; what has secrets in it is left out."""
-        for content in uploads(self.call.body, self.call.content_type):
+        """Put what the request names by digest beside the recording, but with a note in place of what has secrets."""
+        for content in uploads(self.call.content, self.call.content_type):
             redactor = Redactor(self.call.tokens)
             try:
                 spool = self.keeper.store.spool(redactor)
@@ -91,7 +92,10 @@ class Recorder:
             except OSError as error:
                 self._broken = error
                 return
-            if not redactor.count:
+            why = "it contains a secret" if redactor.count else _hidden(content, redactor)
+            if why:
+                self.notes.append(f"an upload of {blob.size} bytes is not kept beside the recording: {why}")
+            else:
                 self.uploads.append(blob)
 
     def keep(self, header: str) -> None:
@@ -226,6 +230,8 @@ class Recorder:
             body = self._body(pieces, redactor)
         else:
             redactor, body = self._spool.redactor, self._spooled_body(self._spool, more)
+        if isinstance(body, Blob) and (why := _hidden_in_blob(body, redactor)):
+            raise NbreplayError(f"the answer is compressed content that cannot be redacted: {why}")
         bare = is_bare(self.call.method, self.status)
         kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
         if reason and self.decode is not None and "content-encoding" not in kept:
@@ -288,20 +294,23 @@ class Recorder:
                     data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
                 )
             return plain_body(redactor.data(data), self.content_type)
-        events = events_of(pieces, framing, self.started)
-        unspread = scrubbed(events, redactor)
-        if unspread is not None:
-            events = self._again(events, unspread, framing)
-        if redactor.finds(text_of(events)):
-            clean_parts = events.sealed([redactor.text(text) for text in events.opened()])
-            events = self._again(events, clean_parts, framing)
-        return events
+        return without_secrets(events_of(pieces, framing, self.started), redactor)
 
-    def _again(self, events: Events, parts: Sequence[bytes], framing: str) -> Events:
-        """Cut the events anew after something was taken out of them, each with its time."""
-        times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
-        pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
-        return events_of(pieces, framing, self.started)
+
+def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:
+    """Return why content that is compressed must not be kept, or an empty text."""
+    if not is_container(content):
+        return ""
+    try:
+        return "it contains a secret" if hides_secret(bytes(content), redactor) else ""
+    except UnreadableContainer as error:
+        return f"it may contain a secret, since {error}"
+
+
+def _hidden_in_blob(blob: Blob, redactor: Redactor) -> str:
+    if not is_container(next(blob.pieces(), b"")):
+        return ""
+    return "it is too large to be looked into" if blob.size > _LARGEST_CONTAINER else _hidden(blob.data(), redactor)
 
 
 def _joined(pieces: Pieces) -> bytes:
