@@ -208,7 +208,7 @@ def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
     (recording,) = known.load(cassette(tmp_path / "in", text, "one.json"))
     assert not isinstance(recording, RecordingFormatError)
     assert recording.takes[0].body.data() == b"short"
-    assert recording.takes[0].headers["content-length"] == "5"
+    assert "content-length" not in recording.takes[0].headers
 
 
 def test_a_body_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
