@@ -20,6 +20,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from nbreplay.core.secret_values import is_secret_named
 from nbreplay.core.stream import Events
 from nbreplay.errors import RecordingFormatError
 
@@ -81,7 +82,6 @@ _SECRET = frozenset(
 )
 """Headers of an answer that hold nothing but a credential, whatever it looks like."""
 
-_MASKED = _COOKIES | _SECRET
 _DROPPED = _HOP_BY_HOP | NOISE.keys() | {"content-encoding"}
 _CHANGED = _HOP_BY_HOP | {"content-length", "set-cookie"}
 """Headers that a replay does not give back as they are."""
@@ -124,10 +124,12 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
             continue
         if not value.isprintable():
             value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
-        if name in _MASKED and value:
-            value = "".join(_without_values(value, redactor)) if name in _COOKIES else redactor.placeholder(value)
+        if name in _COOKIES:
+            value = "".join(_without_values(value, redactor))
             if not value:
                 continue
+        elif (name in _SECRET and value) or is_secret_named(name, value):
+            value = redactor.placeholder(value)
         kept[name] = f"{kept[name]}\n{value}" if name in kept else value
     text = "\n".join(kept.values())
     # An address is not searched for what its query names, unless there may be one.
@@ -147,7 +149,7 @@ def _is_name(name: str) -> bool:
 
 
 def _redacted(name: str, value: str, redactor: Redactor) -> str:
-    if name not in _MASKED:
+    if name not in _COOKIES:
         # Addresses one by one: what ends one, such as ">" in a Link, is not a part of a secret.
         value = re.sub(_ADDRESS, lambda found: redactor.url(found.group()), value)
     return redactor.text(value)

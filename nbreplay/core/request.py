@@ -5,7 +5,6 @@ Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of w
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -233,26 +232,6 @@ def _with_plain_placeholders(path: str) -> str:
 
 
 _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
-
-
-def renumbered(fields: Mapping[str, Any]) -> str:
-    """Return the text of a canonical request with its secrets numbered as they stand there.
-
-    A program that takes an address or a token out of a replayed answer asks with the number that the answer has for it,
-    and the recorded request may have another.
-    """
-    numbers: dict[str, int] = {}
-    text = json.dumps(fields, sort_keys=True, default=repr)
-    return _PLACEHOLDER.sub(lambda found: f"[secret:{numbers.setdefault(found[1], len(numbers) + 1)}]", text)
-
-
-def has_placeholder(call: Call) -> bool:
-    """Tell whether a call holds ``[secret:N]``, as it stands in replayed answers."""
-    if call.tool is not None:
-        return _PLACEHOLDER.search(repr(call.tool[1])) is not None
-    if "secret" in call.target and _PLACEHOLDER.search(call.target):
-        return True
-    return b"secret" in call.body and _PLACEHOLDER.search(call.body.decode("latin-1")) is not None
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:

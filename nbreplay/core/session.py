@@ -22,7 +22,7 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call, Request, has_placeholder, normalised, renumbered, request_of
+from nbreplay.core.request import Call, Request, normalised, request_of
 from nbreplay.core.standing import again, held
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
@@ -155,7 +155,7 @@ class Session:
                     recording = self.store.find(request.kind, request.key)
                 if recording is None:
                     request = self._request(call)
-                    recording = self._find(request) or self._renumbered(call, request)
+                    recording = self._find(request)
                 replay = self._replayed(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
@@ -242,17 +242,6 @@ class Session:
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
         by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
         return self._joined(request, by_key.get(request.key, ()), own)
-
-    def _renumbered(self, call: Call, request: Request) -> Recording | None:
-        """Return the recording of a request that differs in the numbers of its secrets alone."""
-        if not has_placeholder(call):
-            return None
-        rule, kind = (self.normaliser.ignore, self.normaliser.mask, "numbers"), request.kind
-        try:
-            index = self.store.healed(kind, rule, lambda fields: renumbered(normalised(fields, self.normaliser)))
-            return self._joined(request, index.get(renumbered(request.fields), ()), None)
-        except RecursionError:
-            return None
 
     def _joined(self, request: Request, names: Sequence[str], own: Recording | None) -> Recording | None:
         """Return the takes of several files as one recording."""
