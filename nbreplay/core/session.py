@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core import active, environment
@@ -241,17 +240,13 @@ class Session:
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
         by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
-        return self._joined(request, by_key.get(request.key, ()), own)
-
-    def _joined(self, request: Request, names: Sequence[str], own: Recording | None) -> Recording | None:
-        """Return the takes of several files as one recording."""
-        self.log.healed.update((self.store.name, name) for name in names)
-        found = (*map(self.store.read, names), own)
+        healed = by_key.get(request.key, ())
+        self.log.healed.update((self.store.name, name) for name in healed)
+        found = (*map(self.store.read, healed), own)
         takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own
-        takes_by_age = tuple(sorted(takes.values(), key=lambda take: take.recorded_at))
-        return Recording(request.key, request.kind, request.fields, takes_by_age)
+        return Recording(request.key, kind, request.fields, tuple(sorted(takes.values(), key=lambda t: t.recorded_at)))
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
