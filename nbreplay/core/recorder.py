@@ -69,6 +69,7 @@ class Recorder:
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
         self.notes: list[str] = []
+        self.secrets: list[str] = []  # that were taken out of the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
@@ -236,6 +237,7 @@ class Recorder:
         kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
         if reason and self.decode is not None and "content-encoding" not in kept:
             kept.pop("content-length", None)  # of bytes that are not given back
+        self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
         return Take(
