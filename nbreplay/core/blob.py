@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
+from nbreplay.core.folder import create, open_regular
 from nbreplay.core.frozen import frozen
 from nbreplay.core.redact import Redactor
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
@@ -80,15 +81,17 @@ class Blob:
             raise RecordingFormatError(f"{self.name} has not been read")
         digest, size = hashlib.sha256(), 0
         try:
-            with open(path, "rb", buffering=0) as file:
+            with os.fdopen(open_regular(path), "rb", buffering=0) as file:
                 while piece := file.read(_PIECE):
                     digest.update(piece)
                     size += len(piece)
                     yield piece
         except FileNotFoundError:
-            raise RecordingFormatError(f"{self.name}, which holds an answer of it, is gone") from None
+            raise RecordingFormatError(f"{path}, which holds an answer of it, is gone") from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), path) from error
         if size != self.size or blob_name(digest) != self.name:
-            raise RecordingFormatError(f"the bytes in {self.name} are not those that its name tells")
+            raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
 
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
@@ -150,7 +153,7 @@ class Spool:
 
     def __init__(self, path: str, redactor: Redactor) -> None:
         self.path, self.redactor = path, redactor
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115
+        self._file = os.fdopen(create(path), "wb", buffering=0)
         self._digest, self._size, self._tail = hashlib.sha256(), 0, b""
         weakref.finalize(self, _remove, path, os.getpid())
 
@@ -168,7 +171,10 @@ class Spool:
         """Return all that has come as a blob; nothing may be fed any more."""
         self._put(self._tail)
         self._tail = b""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
         return Blob(blob_name(self._digest), self._size, spool=self)
 
     def _put(self, data: bytes) -> None:
@@ -176,8 +182,11 @@ class Spool:
         self._digest.update(clean)
         self._size += len(clean)
         view = memoryview(clean)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
 
     def copied(self, other: Spool) -> Spool:
         """Take down all that another has so far; return self."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
+from nbreplay.core.files import write_error
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
@@ -87,7 +88,7 @@ class Recorder:
         self._kept = set(_KEPT)
         self._size = 0
         self._spool: Spool | None = None
-        self._broken: OSError | None = None
+        self._broken: OSError | NbreplayError | None = None
 
     def upload(self) -> None:
         """Put what the request names by digest beside the recording; what has secrets in it is left out."""
@@ -98,7 +99,7 @@ class Recorder:
                 for at in range(0, len(content), LARGE):
                     spool.feed(content[at : at + LARGE])
                 blob = spool.taken()
-            except OSError as error:
+            except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
             if not redactor.count:
@@ -136,7 +137,7 @@ class Recorder:
                 self._spool = self.keeper.store.spool(Redactor(self.call.tokens))
                 data = _joined(self._pieces)
             self._spool.feed(data)
-        except OSError as error:
+        except (OSError, NbreplayError) as error:
             # The caller has its answer all the same.
             self._broken = error
         self._pieces = [(at, b"")]
@@ -215,6 +216,8 @@ class Recorder:
 
     def _take(self, reason: Reason | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()
+        if isinstance(self._broken, OSError):
+            raise write_error(self._broken.filename or self.keeper.store.path, self._broken)
         if self._broken is not None:
             raise self._broken
         redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
