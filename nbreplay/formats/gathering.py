@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.folder import open_regular
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording import Recording
 from nbreplay.core.request import Request
@@ -89,7 +90,8 @@ def files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.suffix in endings and found.is_file())
+        # Links and pipes too: what is not read is said, and not left out in silence.
+        return sorted(found for found in path.rglob("*") if found.suffix in endings and not found.is_dir())
     if path.is_file():
         return [path]
     raise StoreError(f"{path} is neither a file nor a folder: name the one that holds the recordings to import")
@@ -135,13 +137,17 @@ def read_text(path: Path) -> str:
     Raises
     ------
     RecordingFormatError
-        Where it is too large, or no UTF-8.
+        Where it is too large, or not UTF-8.
+    UnsafeRecordingError
+        Where it is not a regular file.
     """
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise refused(path, f"its {size >> 20} MB are more than the {LARGEST >> 20} MB that are read of one file")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with os.fdopen(open_regular(str(path)), encoding="utf-8-sig") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                why = f"its {size >> 20} MB are more than the {LARGEST >> 20} MB that are read of one file"
+                raise refused(path, why)
+            return file.read()
     except UnicodeDecodeError as error:
         raise refused(path, f"it is no UTF-8 ({error})") from None
 

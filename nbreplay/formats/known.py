@@ -66,6 +66,8 @@ def _found(
     if form is not None and form not in IMPORTS:
         raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
     root = Path(source).expanduser()
+    if root.is_symlink():
+        root = root.resolve()  # somebody has named it; no link below it is followed
     endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
     return files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root)
 

@@ -6,12 +6,13 @@ import copy
 import json
 import os
 import re
-import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from nbreplay.core.folder import open_folder
 from nbreplay.errors import NbreplayError
 
 __all__ = ["read", "save", "strip"]
@@ -26,6 +27,8 @@ def read(path: Path) -> Any:
         Where the file is none; the message names it.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise NbreplayError("it is not a regular file")  # a pipe keeps its reader waiting
         return nbformat.read(path, as_version=4)
     except Exception as error:
         raise NbreplayError(f"{path} cannot be read as a notebook: {error}") from error
@@ -46,9 +49,13 @@ def save(path: Path, executed: Any) -> bool:
     Raises
     ------
     NbreplayError
-        Where the file has changed since, or is of a format that keeps outputs elsewhere.
+        Where the file has changed since, is of a format that keeps outputs elsewhere, is a link that leads out of its
+        folder, or cannot be written.
     """
-    path = path.resolve()
+    target = path.resolve()
+    if path.is_symlink() and path.parent.resolve() not in target.parents:
+        raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Name {target} to update it")
+    path = target
     before = path.read_bytes().decode("utf-8")
     stored = json.loads(before)
     if stored.get("nbformat") != 4:
@@ -63,10 +70,14 @@ def save(path: Path, executed: Any) -> bool:
     changed |= _store_widgets(stored, executed)
     if not changed:
         return False
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(_written(stored, before).encode("utf-8"))
-    shutil.copymode(path, temporary)
-    os.replace(temporary, path)
+    try:
+        with open_folder(path.parent) as folder, folder.write(path.name) as file:
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            file.write(_written(stored, before).encode("utf-8"))
+    except OSError as error:
+        why = f"{error.strerror or error}. Free the disk or make it writable"
+        raise NbreplayError(f"{path} cannot be written: {why}") from error
     return True
 
 
