@@ -68,9 +68,11 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
     Raises
     ------
     StoreError
-        Where the folder cannot be written.
+        Where the folder cannot be written, or is a link.
     """
     root = Path(folder).expanduser()
+    if root.is_symlink():
+        raise StoreError(f"{root} is a symbolic link. Name the folder that it leads to: {root.resolve()}")
     written = known = recordings = 0
     left_out: list[str] = []
     for name, recording in store.recordings():

@@ -55,7 +55,8 @@ def export(store: Store, path: str | os.PathLike[str]) -> Counts:
             names.append(name)
             takes += len(recording.takes)
     if not names:
-        raise StoreError(f"{store.shown} has no recordings that can be written: name another store")
+        why = left_out[0] if left_out else "Name another store"
+        raise StoreError(f"{store.shown} has no recordings that can be written. {why}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="nbreplay-") as private, open_folder(target.parent) as folder:
