@@ -47,12 +47,12 @@ def write(library: Library, folder: str | os.PathLike[str]) -> int:
     """
     path, pa = Path(folder).expanduser(), parquet.arrow()
     path = path.parent / path.name  # without a separator at its end, by which a link would be followed
-    _require_own(path)
     temporary, old = path.with_name(temporary_name(path.name)), path.with_name(temporary_name(path.name))
     months = library.interactions.recorded_at.dt.strftime("%Y-%m").fillna("none")
     number = 0
     made = False
     try:
+        _require_own(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()  # fails where anything of that name is there: what is in it is ours alone
         made = True

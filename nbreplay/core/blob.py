@@ -155,7 +155,7 @@ class Spool:
         self.path, self.redactor = path, redactor
         self._file = os.fdopen(create(path), "wb", buffering=0)
         self._digest, self._size, self._tail = hashlib.sha256(), 0, b""
-        weakref.finalize(self, _remove, path, os.getpid())
+        self._end = weakref.finalize(self, _remove, path, os.getpid())
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take down what has just arrived."""
@@ -176,6 +176,12 @@ class Spool:
         except OSError as error:
             raise OSError(error.errno, error.strerror or str(error), self.path) from error
         return Blob(blob_name(self._digest), self._size, spool=self)
+
+    def discard(self) -> None:
+        """Remove the file: nobody wants it any more, and the disk may be full."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._end()
 
     def _put(self, data: bytes) -> None:
         clean = self.redactor.data(data)

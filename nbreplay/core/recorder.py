@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.cutting import events_of
-from nbreplay.core.files import write_error
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
@@ -140,6 +139,8 @@ class Recorder:
         except (OSError, NbreplayError) as error:
             # The caller has its answer all the same.
             self._broken = error
+            if self._spool is not None:
+                self._spool.discard()
         self._pieces = [(at, b"")]
 
     def end(self) -> None:
@@ -216,8 +217,6 @@ class Recorder:
 
     def _take(self, reason: Reason | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
         now = time.perf_counter()
-        if isinstance(self._broken, OSError):
-            raise write_error(self._broken.filename or self.keeper.store.path, self._broken)
         if self._broken is not None:
             raise self._broken
         redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor

@@ -61,7 +61,7 @@ class Store:
         self.name = self.archive.name if self.archive else os.path.abspath(self.path)
         self.shown = self.archive.shown if self.archive else str(self.path)
         self.durable = durable
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
             why = f"{self.path} is a file, and a store is a folder"
             raise StoreError(f"{why}: name another store, or move the file away")
         self.identity = self._root = os.path.join(os.path.abspath(self.path), "")

@@ -38,12 +38,12 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
         Where the store, or a file in it that is to be removed or read, is a link.
     """
     removed = []
-    if store.path.is_symlink():
-        raise UnsafeRecordingError(
-            f"{store.path} is a symbolic link, and nothing is removed through it. "
-            f"Name the folder that it leads to: {os.path.realpath(store.path)}"
-        )
     try:
+        if store.path.is_symlink():
+            raise UnsafeRecordingError(
+                f"{store.path} is a symbolic link, and nothing is removed through it. "
+                f"Name the folder that it leads to: {os.path.realpath(store.path)}"
+            )
         with Writer(store.identity, durable=False).exclusive():
             beside = set[str]()
             for name in names:

@@ -71,8 +71,6 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
         Where the folder cannot be written, or is a link.
     """
     root = Path(folder).expanduser()
-    if root.is_symlink():
-        raise StoreError(f"{root} is a symbolic link. Name the folder that it leads to: {root.resolve()}")
     written = known = recordings = 0
     left_out: list[str] = []
     for name, recording in store.recordings():
@@ -106,6 +104,8 @@ def _write(root: Path, recording: Recording, take: Take) -> bool:
     name = file if is_file(file) else file_of(data)
     path = root / below / name
     try:
+        if root.is_symlink():
+            raise StoreError(f"{root} is a symbolic link. Name the folder that it leads to: {root.resolve()}")
         root.mkdir(parents=True, exist_ok=True)
         with open_folder(root, *Path(below).parts, make=True) as place:
             with contextlib.suppress(FileNotFoundError), place.read(name) as known:
