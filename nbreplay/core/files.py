@@ -15,7 +15,7 @@ from nbreplay.core.lock import FileLock, thread_lock
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
 __all__ = [
-    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "is_member", "is_settled", "private_folder",
+    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "failed_path", "is_member", "is_settled", "private_folder",
     "removed", "write_error",
 ]  # fmt: skip
 
@@ -93,6 +93,12 @@ def _renamed(known: Dated, path: str) -> Dated:
 def _dated(found: os.stat_result) -> Dated:
     # A replaced file has another inode, and no program sets when an inode was changed.
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def failed_path(folder: str | os.PathLike[str], error: OSError) -> str:
+    """Return the path that an error is about: it may tell one that is relative to the folder, or a descriptor."""
+    name = error.filename
+    return os.path.join(folder, name) if isinstance(name, str | os.PathLike) else os.fspath(folder)
 
 
 def write_error(path: str | os.PathLike[str], error: OSError) -> StoreError:

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Collection, Iterable
 
-from nbreplay.core.files import Writer, content
+from nbreplay.core.files import Writer, content, failed_path
 from nbreplay.core.store import Store
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
@@ -61,7 +61,7 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
                     removed.append(name)
     except OSError as error:
         why = f"{error.strerror or error}. Make it writable, and trim again"
-        raise StoreError(f"{error.filename or store.path} cannot be removed: {why}") from error
+        raise StoreError(f"{failed_path(store.path, error)} cannot be removed: {why}") from error
     return sorted(removed)
 
 

@@ -52,10 +52,17 @@ def save(path: Path, executed: Any) -> bool:
         Where the file has changed since, is of a format that keeps outputs elsewhere, is a link that leads out of its
         folder, or cannot be written.
     """
-    target = path.resolve()
-    if path.is_symlink() and path.parent.resolve() not in target.parents:
-        raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Name {target} to update it")
-    path = target
+    try:
+        target = path.resolve()
+        if path.is_symlink() and path.parent.resolve() not in target.parents:
+            raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Name {target} to update it")
+        return _save(target, executed)
+    except OSError as error:
+        why = f"{error.strerror or error}. Free the disk or make it writable"
+        raise NbreplayError(f"{path} cannot be written: {why}") from error
+
+
+def _save(path: Path, executed: Any) -> bool:
     before = path.read_bytes().decode("utf-8")
     stored = json.loads(before)
     if stored.get("nbformat") != 4:
@@ -70,14 +77,10 @@ def save(path: Path, executed: Any) -> bool:
     changed |= _store_widgets(stored, executed)
     if not changed:
         return False
-    try:
-        with open_folder(path.parent) as folder, folder.write(path.name) as file:
-            if hasattr(os, "fchmod"):
-                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-            file.write(_written(stored, before).encode("utf-8"))
-    except OSError as error:
-        why = f"{error.strerror or error}. Free the disk or make it writable"
-        raise NbreplayError(f"{path} cannot be written: {why}") from error
+    with open_folder(path.parent) as folder, folder.write(path.name) as file:
+        if hasattr(os, "fchmod"):
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+        file.write(_written(stored, before).encode("utf-8"))
     return True
 
 
