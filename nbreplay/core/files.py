@@ -15,8 +15,8 @@ from nbreplay.core.lock import FileLock, thread_lock
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
 __all__ = [
-    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "failed_path", "is_member", "is_settled", "private_folder",
-    "removed", "write_error",
+    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "failed_path", "is_member", "is_settled",
+    "private_folder", "removed", "write_error",
 ]  # fmt: skip
 
 PRIVATE = ".nbreplay"

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -25,9 +26,13 @@ _SAFE = _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
 _READING = os.O_RDONLY | _SAFE
 _CREATING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-_RELATIVE = bool(_NO_FOLLOW) and os.scandir in os.supports_fd and (
-    {os.open, os.mkdir, os.rename, os.rmdir, os.stat, os.unlink} <= os.supports_dir_fd
-)  # fmt: skip
+# Not under Pyodide, whose file systems differ in what they know of descriptors of folders.
+_RELATIVE = (
+    sys.platform != "emscripten"
+    and bool(_NO_FOLLOW)
+    and os.scandir in os.supports_fd
+    and {os.open, os.mkdir, os.rename, os.rmdir, os.stat, os.unlink} <= os.supports_dir_fd
+)
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISDIR, "a folder"),
