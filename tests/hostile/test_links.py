@@ -15,6 +15,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.cli import main
+from nbreplay.core import folder
 from nbreplay.core.store import Store
 from tests.clients import call, chat, outcomes
 from tests.provider import Provider
@@ -189,6 +190,29 @@ def test_nothing_outside_is_touched(
         assert state(outside) == before
 
 
+@pytest.mark.parametrize(
+    "place", ["the private folder", "the cache", "folders of the cache", "the lock", "a recording"]
+)
+def test_a_system_that_opens_only_paths(
+    place: str, repository: Path, outside: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as Windows, which has neither O_NOFOLLOW nor descriptors of folders."""
+    monkeypatch.chdir(clone(repository, outside, PLACES[place](repository)))
+    monkeypatch.setattr(folder, "_RELATIVE", False)
+    for name, flags in (("_NO_FOLLOW", 0), ("_SAFE", 0), ("_READING", os.O_RDONLY)):
+        monkeypatch.setattr(folder, name, flags)
+    monkeypatch.setattr(folder, "_CREATING", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    before, refused = state(outside), 0
+    for action in (load, auto, record, replay):
+        try:
+            action(provider)
+        except (nr.UnsafeRecordingError, nr.RecordingMissing):
+            refused += 1
+        assert state(outside) == before
+    assert refused or place in ("folders of the cache", "the lock")
+    assert len(list(Path("recordings").glob("*.json"))) >= 2
+
+
 UNSAFE = {
     "the store": ({"record", "auto"}, r"recordings is a symbolic link to \S+/outside, which is not a store"),
     "the private folder": ({"record", "auto", "load"}, r"\.nbreplay is a symbolic link, and nothing is written"),
@@ -207,8 +231,8 @@ def replay_blob(provider: Provider) -> None:
 def test_what_is_refused_is_named(
     place: str, repository: Path, outside: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = clone(repository, outside, PLACES[place](repository))
-    monkeypatch.chdir(folder)
+    cloned = clone(repository, outside, PLACES[place](repository))
+    monkeypatch.chdir(cloned)
     actions, message = UNSAFE[place]
     for action in actions:
         with pytest.raises((nr.UnsafeRecordingError, nr.RecordingMissing)) as refused:
@@ -216,7 +240,7 @@ def test_what_is_refused_is_named(
         error = refused.value.__cause__ if isinstance(refused.value, nr.RecordingMissing) else refused.value
         assert isinstance(error, nr.UnsafeRecordingError)
         assert re.search(message, str(error)), str(error)
-        assert str(folder) in str(error)
+        assert str(cloned) in str(error)
 
 
 def test_a_lock_that_is_a_link_costs_nobody_the_answer(
