@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nbreplay.analysis import progress
 from nbreplay.core.places import is_archive
-from nbreplay.core.recording import file_name
+from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.request import Request
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
@@ -141,7 +141,7 @@ class _Reading:
         for name in progress.told(names if some is None else some, "recordings read"):
             path = os.path.join(store.name, name)
             try:
-                recording = store.read(name)
+                recording = store.read(name, Recording.decode)
             except (RecordingFormatError, StoreError) as error:
                 self.troubles.append(Trouble(path, str(error)))
                 continue

@@ -17,7 +17,7 @@ from nbreplay.core.key import key_of
 from nbreplay.core.log import STATELESS, Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording, file_name
+from nbreplay.core.recording import Recording
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
@@ -157,10 +157,12 @@ class Session:
             if mode is RECORD or recording is not None:
                 # What is written is without its secrets, ids too, whatever was looked up.
                 request = self._request(call)
-                self.store.read(file_name(request.kind, request.key))
+                self.store.find(request.kind, request.key)
             self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
+        except (ValueError, RecursionError) as error:
+            self._miss(call, None, run, mode, f"it cannot be replayed: {type(error).__name__}: {error}", error)
         self._refuse_placeholder(call, run, mode, request)
         return self.keeper.recorder(request, call, run, mode)
 
@@ -228,7 +230,7 @@ class Session:
         by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
         healed = by_key.get(request.key, ())
         self.log.healed.update((self.store.name, name) for name in healed)
-        found = (*map(self.store.read, healed), own)
+        found = (*[self.store.read(name, Recording.verify) for name in healed], own)
         takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own

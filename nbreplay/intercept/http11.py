@@ -202,7 +202,7 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     elif bare:
         framing = f"content-length: {take.headers.get('content-length', '0')}"
     else:
-        size = take.body.size if isinstance(take.body, Blob) else len(take.body.data())
+        size = take.body.size if isinstance(take.body, Blob) else len(replay.data())
         framing = f"content-length: {size + missing}"
     yield _head(take, framing)
     if not bare:
@@ -223,7 +223,7 @@ def _parts(replay: Replay) -> Iterator[list[bytes]]:
     """Yield what comes at once, when it comes; each event apart, as a caller may count on it."""
     body = replay.take.body
     if replay.speed is None and isinstance(body, Events):
-        yield body.parts()
+        yield replay.blocks()
     else:
         for delay, data in replay.parts():
             if delay > 0:
