@@ -308,7 +308,7 @@ def _beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
 
 
 def _loaded(text: str | bytes) -> tuple[Any, bool]:
-    """Return the data of a file, and whether it holds what is not JSON to everybody, such as half of a surrogate pair."""
+    """Return the data of a file, and whether some of it is not JSON to everybody, such as half of a surrogate pair."""
     try:
         return msgspec.json.decode(text), False
     except (msgspec.MsgspecError, ValueError, RecursionError):
