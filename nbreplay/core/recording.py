@@ -20,7 +20,7 @@ from nbreplay.core.take import NOTHING, Stored, Take, dumps
 from nbreplay.core.wire import MARGIN, TOO_DEEP, Json, has_long_number, is_deep, is_deeper, read
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
+__all__ = ["FORMAT", "Recording", "check_texts", "file_name", "parse", "parse_head"]
 
 FORMAT = 1
 
@@ -215,10 +215,7 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
     data, odd = _loaded(text)
-    recording = _parsed(data, folder)
-    if odd:
-        _check_texts(recording)
-    return recording
+    return _parsed(data, folder, odd=odd)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -235,7 +232,7 @@ _read = msgspec.json.Decoder(_File).decode
 _TOP, _TAKE = frozenset(_File.__struct_fields__), frozenset(Stored.__struct_fields__)
 
 
-def _parsed(data: Any, folder: str) -> Recording:
+def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
     """Read a recording that holds what later versions or foreign recorders add, or say what is wrong with it."""
     kind, key, request = _head(data)
     takes = data.get("takes")
@@ -252,6 +249,8 @@ def _parsed(data: Any, folder: str) -> Recording:
             if is_deeper([more, *body.values()], 1):
                 raise RecordingFormatError(TOO_DEEP)
             made.append(msgspec.convert(known, Stored).take(folder, more, **body))
+            if odd:
+                check_texts(made[-1])
         except RecordingFormatError as error:
             raise type(error)(f"take {index + 1}: {error}") from None
         except msgspec.ValidationError as error:
@@ -272,28 +271,22 @@ def _decode(index: int, body: Json) -> None:
         raise RecordingFormatError(f"take {index + 1}: {error}") from None
 
 
-def _check_texts(recording: Recording) -> None:
+def check_texts(take: Take) -> None:
     """See that texts which are not UTF-8 stand for bytes: halves of surrogate pairs may, or may be anything.
 
     Raises
     ------
     RecordingFormatError
     """
-    _check_text("its key or kind", recording.key, recording.kind)
-    for index, take in enumerate(recording.takes):
-        where = f"take {index + 1}: its"
-        _check_text(f"{where} host, url, sdk or time", take.host, take.url, take.sdk, take.recorded_at)
-        _check_text(f"{where} headers", *take.headers, *take.headers.values())
-        _check_text(f"{where} ids", *take.ids, str(take.rpc_id))
-        _check_text(f"{where} error", *(take.error or {}), *(take.error or {}).values())
-        if take.cell is not None:
-            _check_text(f"{where} cell", take.cell.id or "", take.cell.source)
-        if isinstance(take.body, Blob):
-            continue
-        try:
-            take.body.data()
-        except RecordingFormatError as error:
-            raise RecordingFormatError(f"take {index + 1}: {error}") from None
+    _check_text("its host, url, sdk or time", take.host, take.url, take.sdk, take.recorded_at)
+    _check_text("its headers", *take.headers, *take.headers.values())
+    _check_text("its ids", *take.ids, str(take.rpc_id))
+    if take.error is not None:
+        _check_text("its error", *take.error, *take.error.values())
+    if take.cell is not None:
+        _check_text("its cell", take.cell.id or "", take.cell.source)
+    if not isinstance(take.body, Blob):
+        take.body.data()
 
 
 def _check_text(what: str, *texts: str) -> None:

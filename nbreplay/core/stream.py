@@ -320,10 +320,16 @@ def events_from(
         raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
     for chunk in chunks:
         if (chunk.data is None) is (chunk.raw is None):
-            stored = str(chunk.stored())[:80]
-            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {stored}")
+            said = str(chunk.stored())[:80]
+            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {said}")
     if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in chunks):
         raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
+    if common:
+        names = frozenset(fields)
+        if not (
+            common.keys() <= names and all(type(item.data) is not dict or item.data.keys() <= names for item in chunks)
+        ):
+            raise RecordingFormatError("its stream has a name that is not among its fields")
     try:
         if is_deeper(common):
             raise RecordingFormatError(TOO_DEEP)

@@ -36,15 +36,16 @@ from nbreplay.notebook import render
 HOST, PATH = "model.example", "/v1/chat/completions"
 URL = f"http://{HOST}{PATH}"
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "Weather?"}]}
-SAID = {"id": "c1", "object": "chat.completion", "model": "m", "created": 1,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Sunny"}}]}  # fmt: skip
+MESSAGE = {"role": "assistant", "content": "Sunny"}
+CHOICES = [{"index": 0, "finish_reason": "stop", "message": MESSAGE}]
+SAID = {"id": "c1", "object": "chat.completion", "model": "m", "created": 1, "choices": CHOICES}
 FIELDS = {"method": "POST", "endpoint": "chat/completions", "body": ASKED}
 KEY = key_of("chat", FIELDS)
 HALF, DIGITS = '"\\ud800"', "1" * 100_000
 DEEP = "[" * 600 + "]" * 600
 
 
-def stored(folder: Path, edit: Callable[[dict[str, Any]], Any] = lambda data: None, *swaps: tuple[str, str]) -> Path:
+def stored(folder: Path, edit: Callable[[dict[str, Any]], Any] = lambda _: None, *swaps: tuple[str, str]) -> Path:
     """Write a recording of a chat, edited as data and then as text; return its path."""
     take = Take("2026-01-01T00:00:00Z", HOST, PATH, "tests 1.0", body=Json(SAID), headers={"content-type": "text/json"})
     data = json.loads(Recording(KEY, "chat", FIELDS, (take,)).text())
