@@ -182,7 +182,7 @@ class _Reading:
 
     def session(self, session: Session) -> None:
         for item in session.interactions:
-            take, request = item.take, item.request
+            take, request = item.take and item.take.readable(), item.request
             own = request.key if request is not None else item.outcome
             # An answer that went to the store or came out of it has a file there; any other has none.
             stored = request is not None and item.outcome in ("recorded", "replayed")

@@ -16,6 +16,7 @@ import msgspec
 from nbreplay.core.blob import Blob
 from nbreplay.core.frozen import identity
 from nbreplay.core.key import ALGORITHM, key_of, read_plain
+from nbreplay.core.stream import Events
 from nbreplay.core.take import NOTHING, Stored, Take, dumps
 from nbreplay.core.wire import MARGIN, TOO_DEEP, Json, has_long_number, is_deep, is_deeper, read
 from nbreplay.errors import RecordingFormatError
@@ -88,6 +89,8 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
             body = take.body
             if type(body) is Json and type(body.held) is msgspec.Raw and has_long_number(body.held):
                 _decode(index, body)
+            if take.standing and not (self.kind == "http" and isinstance(body, Events)):
+                raise RecordingFormatError(f"take {index + 1}: it stays open, which only a stream of MCP does")
         msgspec.structs.force_setattr(self, "verified", True)
 
     def decode(self) -> None:

@@ -212,9 +212,9 @@ class Session:
             if recording is not None and recording.takes:
                 why = used_up(len(recording.takes), run.refused(slot, recording))
             self._miss(call, request, run, mode, why)
-        answer = held(call, take, recording) if call.method == "GET" else take
+        answer = held(call, request, take, recording) if call.method == "GET" or take.standing else take
         if request.rpc_id is not None:
-            answer = answering(take, request.rpc_id)
+            answer = answering(answer, request.rpc_id)
         if request.kind not in STATELESS:
             self.log.note(request, answer)
         made = Interaction(request, take, "replayed", run.cell, None, note, self.store.name, call.host)

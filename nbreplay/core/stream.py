@@ -326,9 +326,8 @@ def events_from(
         raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
     if common:
         names = frozenset(fields)
-        if not (
-            common.keys() <= names and all(type(item.data) is not dict or item.data.keys() <= names for item in chunks)
-        ):
+        stored = (chunk.data.keys() for chunk in chunks if type(chunk.data) is dict)
+        if not (common.keys() <= names and all(keys <= names for keys in stored)):
             raise RecordingFormatError("its stream has a name that is not among its fields")
     try:
         if is_deeper(common):

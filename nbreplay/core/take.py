@@ -122,6 +122,16 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
             return self.body.duration_ms / 1000
         return None if self.elapsed_ms is None else self.elapsed_ms / 1000
 
+    def readable(self) -> Take:
+        """Return the take, without an answer that a replay can give back and nobody can read; its error says why."""
+        if type(self.body) is Json:
+            try:
+                _ = self.body.value
+            except RecordingFormatError as error:
+                told = {"type": "RecordingFormatError", "message": str(error)}
+                return msgspec.structs.replace(self, body=Text(""), error=told)
+        return self
+
     def text(self) -> str:
         """Return the take as it stands in a file."""
         lines: list[dict[str, Any]] = [

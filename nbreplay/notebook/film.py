@@ -17,7 +17,6 @@ from nbreplay.core.request import Request
 from nbreplay.core.stream import Events
 from nbreplay.core.take import Take
 from nbreplay.core.tool_takes import tool_error, tool_value
-from nbreplay.errors import RecordingFormatError
 from nbreplay.notebook.reel import Beat, Reel, Result, Track
 from nbreplay.notebook.texts import clip, plain, seconds
 
@@ -165,11 +164,8 @@ def reeled(item: Interaction) -> Reeled:
     reel = Reel()
     beats: list[Beat] = []
     if item.take is not None and (item.request is None or item.request.kind != "tool"):
-        try:
-            for at, value, event in values(item.take.body):
-                beats += reel.feed(at, value, event)
-        except (RecordingFormatError, RecursionError) as error:  # of a replay nobody has looked at it before
-            reel.folded.reader.error = str(error)
+        for at, value, event in values(item.take.body):
+            beats += reel.feed(at, value, event)
     return reel, beats
 
 
@@ -230,11 +226,9 @@ def asked_of(request: Request | None) -> str:
 def _tool_track(item: Interaction, take: Take) -> Track:
     """A tool that ran without a model's call to it here."""
     given = item.request.body if item.request else None
-    try:
-        value, error = tool_value(take), tool_error(take) or ""
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except (RecordingFormatError, RecursionError) as unread:
-        text, error = "", str(unread)
+    value = tool_value(take)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    error = tool_error(take) or ""
     result = Result(clip(plain("" if error else text), RESULT), plain(error), take.duration_s)
     arguments = plain(json.dumps(given, ensure_ascii=False))
     return Track("tool_call", name=plain(item.request.model if item.request else ""), parts=[arguments], result=result)
