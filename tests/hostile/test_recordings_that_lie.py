@@ -18,6 +18,7 @@ import openai
 import pytest
 import requests
 import urllib3
+from pydantic import BaseModel
 
 import nbreplay as nr
 from nbreplay.core import stream
@@ -466,3 +467,73 @@ def test_a_stream_that_stays_open_does_so_for_a_client_of_mcp_alone(tmp_path: Pa
     path.write_text(text.replace('"reason": "closed"', '"reason": "open", "standing": true'))
     with nr.session(tmp_path, mode="replay"), pytest.raises(nr.RecordingIncomplete):
         httpx.request(asked.method, f"http://{HOST}/events", json=body)
+
+
+# Tools
+
+
+class _Weather(BaseModel):
+    degrees: float
+
+
+def _frame(dtype: str = "int64", values: Any = (1,)) -> dict[str, Any]:
+    columns = [{"name": "a", "dtype": dtype, "values": values}]
+    return {"frame": {"rows": 1, "columns": columns, "index": None, "named": None}}
+
+
+RESULTS: dict[str, Any] = {
+    "a list": [1],
+    "nothing": {},
+    "two": {"value": 1, "text": 2},
+    "an unknown kind": {"pickle": "gASVAAAAAAAAAAA="},
+    "another class": {"value": {"celsius": 1}},
+    "bytes that are none": {"bytes": "a"},
+    "bytes of a number": {"bytes": 7},
+    "a frame of text": {"frame": "a"},
+    "a frame of numbers too large": _frame(values=[10**30]),
+    "a frame of a large type": _frame(dtype="int8,(1000000000)int8"),
+    "a frame of a file's time zone": _frame(dtype="datetime64[ns, dateutil//etc/passwd]"),
+    "an exception of text": {"exception": "a"},
+    "an exception without a type": {"exception": {}},
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_result_that_a_tool_cannot_have_returned_is_refused(tmp_path: Path, name: str) -> None:
+    @nr.tool
+    def weather(city: str) -> _Weather:
+        return _Weather(degrees=len(city))
+
+    with nr.session(tmp_path, mode="record"):
+        weather("Tokyo")
+    (path,) = tmp_path.glob("*.json")
+    data = json.loads(path.read_text())
+    data["takes"][0]["json"] = RESULTS[name]
+    path.write_text(json.dumps(data))
+    with nr.session(tmp_path, mode="replay") as session, pytest.raises(nr.RecordingMissing) as caught:
+        weather("Tokyo")
+    assert isinstance(caught.value.__cause__, RecordingFormatError)
+    session.show()
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        {"type": "UnicodeEncodeError", "args": ["utf-8", "a", 10**30, 1, "b"], "text": "odd"},
+        {"type": "ExceptionGroup", "args": ["a", "b"], "text": "odd"},
+        {"type": "os.system", "args": ["true"], "text": "odd"},
+    ],
+)
+def test_an_exception_that_cannot_be_made_is_told_of(tmp_path: Path, raised: dict[str, Any]) -> None:
+    @nr.tool
+    def weather(city: str) -> str:
+        return city
+
+    with nr.session(tmp_path, mode="record"):
+        weather("Tokyo")
+    (path,) = tmp_path.glob("*.json")
+    data = json.loads(path.read_text())
+    data["takes"][0]["json"] = {"exception": raised}
+    path.write_text(json.dumps(data))
+    with nr.session(tmp_path, mode="replay"), pytest.raises(nr.RecordedToolError, match="odd"):
+        weather("Tokyo")
