@@ -158,31 +158,37 @@ def _places(node: Any, found: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
 def _data(random: Random, data: Any) -> Any:
     """Return JSON data with a few changes of its structure."""
     made = copy.deepcopy(data)
-    for _ in range(random.choice((1, 1, 2, 4))):
-        places = _places(made, []) if isinstance(made, dict | list) else []
-        if not places:
-            return random.choice(_VALUES)
-        node, name = random.choice(places)
-        value = copy.deepcopy(random.choice(_VALUES))
-        match random.randrange(7):
-            case 0:
-                del node[name]
-            case 1:
-                for _ in range(random.choice((1, 3, 250))):
-                    value = [value] if random.random() < 0.5 else {"a": value}
-                node[name] = value
-            case 2 if isinstance(node, dict):
-                node[random.choice(_NAMES)] = node.pop(name)
-            case 3 if isinstance(node, dict):
-                node[random.choice(_NAMES)] = value
-            case 4 if isinstance(node, list):
-                node.insert(name, copy.deepcopy(node[name]))
-            case 5:
-                other, key = random.choice(places)
-                with contextlib.suppress(KeyError, IndexError):
-                    node[name] = copy.deepcopy(other[key])
-            case _:
-                node[name] = value
+    with contextlib.suppress(RecursionError):  # of a copy of what has become deep
+        for _ in range(random.choice((1, 1, 2, 4))):
+            made = _changed(random, made)
+    return made
+
+
+def _changed(random: Random, made: Any) -> Any:
+    places = _places(made, []) if isinstance(made, dict | list) else []
+    if not places:
+        return random.choice(_VALUES)
+    node, name = random.choice(places)
+    value = copy.deepcopy(random.choice(_VALUES))
+    match random.randrange(7):
+        case 0:
+            del node[name]
+        case 1:
+            for _ in range(random.choice((1, 3, 250))):
+                value = [value] if random.random() < 0.5 else {"a": value}
+            node[name] = value
+        case 2 if isinstance(node, dict):
+            node[random.choice(_NAMES)] = node.pop(name)
+        case 3 if isinstance(node, dict):
+            node[random.choice(_NAMES)] = value
+        case 4 if isinstance(node, list):
+            node.insert(name, copy.deepcopy(node[name]))
+        case 5:
+            other, key = random.choice(places)
+            with contextlib.suppress(KeyError, IndexError):
+                node[name] = copy.deepcopy(other[key])
+        case _:
+            node[name] = value
     return made
 
 
