@@ -212,6 +212,7 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
         file = _read(text)
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
+        _check_head(file.kind, file.key)
         if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # an object's first sign
             takes = tuple(map(Stored.take, file.takes, itertools.repeat(folder)))
             return Recording(file.key, file.kind, file.request, takes, (), NOTHING)
@@ -249,7 +250,7 @@ def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
             more = _beyond(take, _TAKE)
             known = {name: value for name, value in take.items() if name not in more and name != "json"}
             body = {"value": take["json"]} if "json" in take else {}
-            if is_deeper([more, *body.values()], 1):
+            if is_deeper([more, *body.values()], MARGIN):
                 raise RecordingFormatError(TOO_DEEP)
             made.append(msgspec.convert(known, Stored).take(folder, more, **body))
             if odd:
@@ -332,7 +333,16 @@ def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
     if type(kind) is not str or type(key) is not str or type(request) is not dict:
         raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")
+    _check_head(kind, key)
     return kind, key, request
+
+
+def _check_head(kind: str, key: str) -> None:
+    # Both are shown, and make up the names of files.
+    if not (kind.isascii() and kind.isalpha()):
+        raise RecordingFormatError(f"its kind {kind[:40]!r} is not a word")
+    if not (key.isascii() and key.isprintable()):
+        raise RecordingFormatError(f"its key {key[:80]!r} is not a key")
 
 
 def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:

@@ -177,7 +177,7 @@ class Store:
         """Yield name and content of every recording, by name; an error in place of one that cannot be read."""
         for name in sorted(self.names()):
             try:
-                recording = self._read(self._root + name)
+                recording = self.read(name, Recording.decode)
             except RecordingFormatError as error:
                 yield name, error
             else:

@@ -538,7 +538,8 @@ def _watched() -> Iterator[None]:
 def _grown() -> list[str]:
     """Return the texts that take a redactor more than about four times as long when they are four times as long."""
     slow = []
-    for part in [*_SECRETS, *_FILLER, *(secret[: len(secret) // 2] for secret in _SECRETS), "a", "A1-_", "=" * 7 + "a"]:
+    begun_with = [secret[:size] for secret in _SECRETS for size in (8, 31, len(secret) // 2)]
+    for part in [*_SECRETS, *_FILLER, *begun_with, "a", "A1-_", "=" * 7 + "a"]:
         times = []
         for size in (1 << 15, 1 << 17):
             text = (part * (size // len(part) + 1))[:size]
