@@ -354,8 +354,12 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
     """
     start = text.find('\n  "takes": [')
     if start > 0:
+        head = text[:start].rstrip().rstrip(",") + "}"
         try:
-            return _head(json.loads(text[:start].rstrip().rstrip(",") + "}"))
+            kind, key, request = _head(json.loads(head))
+            if is_deep(request, head.encode("utf-8", "surrogatepass"), MARGIN):
+                raise RecordingFormatError(TOO_DEEP)
+            return kind, key, request
         except (ValueError, RecursionError):
             pass
     recording = parse(text)

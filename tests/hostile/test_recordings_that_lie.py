@@ -427,6 +427,23 @@ def test_what_nobody_can_read_is_declared_by_a_load_and_shown(
         frame.to_csv().encode("utf-8")
 
 
+@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("place", ["request", "kind", "host", "sdk", "later field"])
+@pytest.mark.parametrize("options", [{}, {"ignore": ["seed"]}])
+def test_a_miss_beside_what_nobody_can_read_is_a_miss(
+    tmp_path: Path, place: str, what: str, options: dict[str, Any]
+) -> None:
+    path = stored(tmp_path / "store")
+    data = path.read_text()
+    deep = Recording(KEY, "chat", {**FIELDS, "body": {**ASKED, "x": "@"}}, parse(data).takes).text()
+    text = deep if place == "request" else stored(tmp_path / "store", PLACES[place]).read_text()
+    path.write_text(text.replace('"@"', WHAT[what]))
+    with nr.session(tmp_path / "store", mode="replay", **options), pytest.raises(nr.RecordingMissing) as caught:
+        httpx.post(URL, json={**ASKED, "temperature": 1})
+    assert "no recorded answer for this chat m call" in str(caught.value)
+    str(caught.value).encode("utf-8")
+
+
 def shown(folder: Path) -> None:
     """Show all that a store holds."""
     for _, recording in Store(folder).recordings():
