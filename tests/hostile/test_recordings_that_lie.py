@@ -18,6 +18,8 @@ import openai
 import pytest
 import requests
 import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import nbreplay as nr
@@ -34,6 +36,7 @@ from nbreplay.core.take import Take
 from nbreplay.core.wire import Json, Text, plain_body
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
 from nbreplay.notebook import render
+from tests.core.making import call, json_bodies, record, replayed, request, session
 
 HOST, PATH = "model.example", "/v1/chat/completions"
 URL = f"http://{HOST}{PATH}"
@@ -253,13 +256,38 @@ def test_a_file_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_whatever_is_recorded_passes_the_check(tmp_path: Path, body: bytes) -> None:
-    from tests.core.making import call, record, replayed, session
-
     with session(tmp_path) as live:
         record(live, call(raw=body), SAID)
     for _ in range(2):
         with session(tmp_path, mode="replay") as live:
             assert replayed(live, call(raw=body)) == SAID
+
+
+@given(json_bodies, st.text())
+def test_whatever_is_asked_has_the_key_that_its_file_has(body: Any, path: str) -> None:
+    for made in (request(call(body)), request(call(body, path="/" + path, host="a.example"))):
+        parse(Recording(made.key, made.kind, made.fields).data()).verify()
+
+
+def test_whatever_a_tool_is_given_has_the_key_that_its_file_has(tmp_path: Path) -> None:
+    @nr.tool
+    def look(given: Any) -> str:
+        return str(type(given))
+
+    values = [
+        {2: "a", 10: "b", 1: "c"},
+        {1.5: 1, None: 2, True: 3},
+        (1, 2.0),
+        {"a"},
+        b"\xff",
+        float("nan"),
+        1e16,
+        "\ud800",
+    ]
+    for mode in ("record", "replay"):
+        with nr.session(tmp_path, mode=mode):
+            for value in values:
+                look(value)
 
 
 # Sizes, numbers, depth, characters
@@ -469,8 +497,6 @@ def test_an_answer_that_is_not_a_stream_does_not_stay_open(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("body", [None, {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}])
 def test_a_stream_that_stays_open_does_so_for_a_client_of_mcp_alone(tmp_path: Path, body: Any) -> None:
-    from tests.core.making import call, session
-
     asked = call(body, host=HOST, path="/events", method="POST" if body else "GET")
     with session(tmp_path) as live:
         recorder = live.ask(asked)
