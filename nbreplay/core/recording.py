@@ -259,7 +259,8 @@ def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
             raise type(error)(f"take {index + 1}: {error}") from None
         except msgspec.ValidationError as error:
             wanted, _, where = str(error).partition(" - at `$.")
-            raise RecordingFormatError(f"take {index + 1}: its `{where or '`'} is wrong: {wanted.lower()}") from None
+            why = f"its `{where or '`'} is wrong: {wanted.lower()[:200]}"
+            raise RecordingFormatError(f"take {index + 1}: {why}") from None
         except (RecursionError, ValueError) as error:  # such as a number that is too large to be compared
             raise RecordingFormatError(f"take {index + 1} cannot be read ({error})") from None
     extra = _beyond(data, _TOP)
@@ -322,14 +323,13 @@ def _loaded(text: str | bytes) -> tuple[Any, bool]:
 
 def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
     if not isinstance(data, dict) or "nbreplay" not in data:
-        raise RecordingFormatError("it is no recording of nbreplay's: it has no field 'nbreplay'")
+        raise RecordingFormatError("it is not a recording of nbreplay: it has no field 'nbreplay'")
     version = data["nbreplay"]
     if type(version) is not int or version < 1:
-        raise RecordingFormatError(f"its format {version!r} is none that there ever was")
+        raise RecordingFormatError(f"unknown format version {str(version)[:40]!r}")
     if version > FORMAT:
-        raise RecordingFormatError(
-            f"it has format {version} and this nbreplay reads up to {FORMAT}: install a newer nbreplay"
-        )
+        why = f"it has format version {str(version)[:40]} and this nbreplay reads up to {FORMAT}"
+        raise RecordingFormatError(f"{why}: install a newer nbreplay")
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
     if type(kind) is not str or type(key) is not str or type(request) is not dict:
         raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")
