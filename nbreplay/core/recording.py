@@ -18,7 +18,7 @@ from nbreplay.core.frozen import identity
 from nbreplay.core.key import ALGORITHM, key_of, read_plain
 from nbreplay.core.stream import Events
 from nbreplay.core.take import NOTHING, Stored, Take, dumps
-from nbreplay.core.wire import MARGIN, TOO_DEEP, Json, has_long_number, is_deep, is_deeper, read
+from nbreplay.core.wire import TOO_DEEP, Json, has_long_number, is_too_deep, read
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["FORMAT", "Recording", "check_texts", "file_name", "parse", "parse_head"]
@@ -114,7 +114,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
             except (msgspec.MsgspecError, RecursionError):
                 pass
             else:
-                if not is_deep(value, data, MARGIN):
+                if not is_too_deep(value, data):
                     return key_of(self.kind, value, plain=True)
         try:
             return key_of(self.kind, self.request)
@@ -250,7 +250,7 @@ def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
             more = _beyond(take, _TAKE)
             known = {name: value for name, value in take.items() if name not in more and name != "json"}
             body = {"value": take["json"]} if "json" in take else {}
-            if is_deeper([more, *body.values()], MARGIN):
+            if is_too_deep([more, *body.values()]):
                 raise RecordingFormatError(TOO_DEEP)
             made.append(msgspec.convert(known, Stored).take(folder, more, **body))
             if odd:
@@ -264,7 +264,7 @@ def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
         except (RecursionError, ValueError) as error:  # such as a number that is too large to be compared
             raise RecordingFormatError(f"take {index + 1} cannot be read ({error})") from None
     extra = _beyond(data, _TOP)
-    if is_deeper([request, extra], MARGIN):
+    if is_too_deep([request, extra]):
         raise RecordingFormatError(TOO_DEEP)
     return Recording(key, kind, request, tuple(made), (), extra)
 
@@ -357,7 +357,7 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
         head = text[:start].rstrip().rstrip(",") + "}"
         try:
             kind, key, request = _head(json.loads(head))
-            if is_deep(request, head.encode("utf-8", "surrogatepass"), MARGIN):
+            if is_too_deep(request, head.encode("utf-8", "surrogatepass")):
                 raise RecordingFormatError(TOO_DEEP)
             return kind, key, request
         except (ValueError, RecursionError):

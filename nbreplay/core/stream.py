@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from nbreplay.core import eventstream
-from nbreplay.core.wire import STYLES, TOO_DEEP, encode_json, is_deeper
+from nbreplay.core.wire import STYLES, TOO_DEEP, encode_json, is_too_deep
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 __all__ = [
@@ -330,7 +330,7 @@ def events_from(
         if not (common.keys() <= names and all(keys <= names for keys in stored)):
             raise RecordingFormatError("its stream has a name that is not among its fields")
     try:
-        if is_deeper(common):
+        if is_too_deep(common):
             raise RecordingFormatError(TOO_DEEP)
         if is_oversized(chunks, fields, common, style):
             raise UnsafeRecordingError(

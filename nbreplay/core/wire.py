@@ -43,7 +43,6 @@ __all__ = [
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
-MARGIN = 8  # levels that a recording may put around such a value
 SHALLOW = 2 * _DEEPEST  # bytes; what is no longer cannot be so deep
 
 
@@ -92,7 +91,7 @@ def read(text: Raw) -> Any:
         raise RecordingFormatError(TOO_DEEP) from None
     except ValueError as error:  # its syntax has been checked already
         raise RecordingFormatError(f"its JSON cannot be read ({error})") from None
-    if is_deep(value, data, MARGIN):
+    if is_too_deep(value, data):
         raise RecordingFormatError(TOO_DEEP)
     return value
 
@@ -180,14 +179,18 @@ def inflated(data: bytes, encoding: str) -> bytes:
     return data
 
 
-def is_deep(value: Any, data: bytes, margin: int = 0) -> bool:
+def is_deep(value: Any, data: bytes) -> bool:
     """Tell whether JSON data, which came as `data`, is nested so deeply that it is better kept as text."""
-    return len(data) > SHALLOW and data.count(b"[") + data.count(b"{") > _DEEPEST and is_deeper(value, margin)
+    return len(data) > SHALLOW and data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
 
 
-def is_deeper(value: Any, margin: int = 0) -> bool:
-    """Tell whether JSON data is nested more deeply than a recording may be, by `margin` levels."""
-    return _deeper(value, _DEEPEST + margin)
+def is_too_deep(value: Any, data: bytes | None = None) -> bool:
+    """Tell whether JSON data, which came as `data`, is nested more deeply than a recording may be.
+
+    That is by some levels more than what is recorded as data, since a recording puts it into objects of its own.
+    """
+    shallow = data is not None and data.count(b"[") + data.count(b"{") <= _DEEPEST
+    return not shallow and _deeper(value, _DEEPEST + 8)
 
 
 def _deeper(value: Any, levels: int) -> bool:

@@ -1,1 +1,1 @@
-"""Attacks: each finding of a review stands here as a test that fails without its mend."""
+"""Files, requests and programs that want harm, and the promises that hold all the same."""
