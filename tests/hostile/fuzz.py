@@ -27,8 +27,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from nbreplay.analysis import rows
 from nbreplay.analysis.sources import Row
 from nbreplay.core import eventstream
@@ -51,6 +49,7 @@ from nbreplay.intercept.http11 import Socket
 from nbreplay.intercept.httpx_bodies import response_of
 from nbreplay.notebook import render
 from nbreplay.notebook.loop import films
+from tests.clients import http as http_library
 from tests.formats.making import SHARED, chat, method
 
 __all__ = ["TARGETS", "Failure", "run"]
@@ -230,7 +229,7 @@ def _recordings() -> list[bytes]:
 # Targets: each makes its input of a random generator, hands it to `note`, and raises where something is wrong.
 
 Note = Callable[[Any], None]
-_ERRORS = (httpx2.HTTPError, httpx2.InvalidURL, http.client.HTTPException, OSError)
+_ERRORS = (http_library.HTTPError, http_library.InvalidURL, http.client.HTTPException, OSError)
 
 
 def _reader(random: Random, note: Note) -> None:
@@ -279,8 +278,8 @@ def _serve(take: Take) -> None:
 
 
 def _by_httpx(replay: Replay) -> None:
-    response = response_of(httpx2.Request("POST", "http://a.example/"), replay)
-    response.request = httpx2.Request("POST", "http://a.example/")
+    response = response_of(http_library.Request("POST", "http://a.example/"), replay)
+    response.request = http_library.Request("POST", "http://a.example/")
     response.read()
     _ = response.headers.items(), response.text
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import httpx2 as httpx
 import openai
 import pytest
 import requests
@@ -36,6 +35,7 @@ from nbreplay.core.take import Take
 from nbreplay.core.wire import Json, Text, plain_body
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
 from nbreplay.notebook import render
+from tests.clients import http as httpx
 from tests.core.making import call, json_bodies, record, replayed, request, session
 
 HOST, PATH = "model.example", "/v1/chat/completions"
@@ -84,7 +84,7 @@ def also(**fields: Any) -> Callable[[dict[str, Any]], None]:
 
 
 def by_httpx() -> bytes:
-    return httpx.post(URL, json=ASKED).content
+    return bytes(httpx.post(URL, json=ASKED).content)
 
 
 def by_requests() -> bytes:
@@ -301,7 +301,7 @@ def test_a_short_file_is_not_blown_up(tmp_path: Path) -> None:
     )
     assert path.stat().st_size < 512 << 10
     program = (
-        "import resource, sys, nbreplay, httpx2 as httpx\n"
+        f"import resource, sys, nbreplay, {httpx.__name__} as httpx\n"
         "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
         f"with nbreplay.session({str(tmp_path / 'store')!r}, mode='replay'):\n"
         "    try:\n"
