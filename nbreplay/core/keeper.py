@@ -11,6 +11,7 @@ from collections.abc import Callable
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import placed, without
 from nbreplay.core.config import Mode
+from nbreplay.core.files import failed_path, write_error
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.request import Call, Request
@@ -55,19 +56,23 @@ class Keeper:
         outcome, note = "recorded", ""
         try:
             take = made()
+            self.log.learn_secrets(recorder.secrets)
             with recorder.run.lock:
                 if not self._write(recorder, take):
                     if recorder.mode is Mode.AUTO:
                         outcome = "live"
                     note = "not kept: a failure that may pass does not displace a good answer"
             self.log.note(recorder.request, take)
-        except Exception as error:
+        except Exception as found:
+            error = found
+            if isinstance(found, OSError):
+                error = write_error(failed_path(self.store.path, found), found)
             outcome, note = "unsaved", f"{type(error).__name__}: {error}"
             with contextlib.suppress(Warning):  # where warnings are errors, this one is none: the caller has its answer
                 warnings.warn(
                     f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
                 )
-        self._log(recorder, take, outcome, note)
+        self._log(recorder, take, outcome, ". ".join([*filter(None, [note]), *recorder.notes]))
         if take is None or take.reason not in ("open", "interrupted"):
             self.release(recorder)
 

@@ -6,21 +6,22 @@ are noted with their time.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
+from nbreplay.core.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.cutting import events_of
+from nbreplay.core.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import scrubbed, text_of
+from nbreplay.core.scrub import without_secrets
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import LONGEST_MS, Events, framing_of, has_ended
 from nbreplay.core.take import Body, Reason, Take
@@ -37,21 +38,8 @@ __all__ = ["Pieces", "Recorder"]
 Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
-_KEPT = frozenset(
-    [
-        "content-type",
-        "content-disposition",
-        "location",
-        "x-request-id",
-        "request-id",
-        "retry-after",
-        "retry-after-ms",
-        "openai-processing-ms",
-        "mcp-session-id",
-        "x-amzn-errortype",
-        "x-amzn-requestid",
-    ]
-)
+_LARGEST_CONTAINER = 256 << 20  # bytes; a larger one is not read into memory
+_ENCODING = frozenset(["content-encoding"])
 
 
 class Recorder:
@@ -73,44 +61,63 @@ class Recorder:
         self.run, self.order, self.mode, self.place = run, order, mode, place
         self.task = task_rank()
         self.status: int | None = None
+        self.phrase: str | None = None
+        self.version = ""
         self.headers: list[tuple[str, str]] = []
         self.content_type = ""
         self.decode: Callable[[Pieces], Pieces] | None = None
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
+        self.notes: list[str] = []
+        self.secrets: list[str] = []  # that were taken out of the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
         self._done = self._interrupted = False
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
-        self._kept = set(_KEPT)
+        self._kept: set[str] = set()
         self._size = 0
         self._spool: Spool | None = None
-        self._broken: OSError | None = None
+        self._broken: OSError | NbreplayError | None = None
 
     def upload(self) -> None:
-        """Put what the request names by digest beside the recording; what has secrets in it is left out."""
-        for content in uploads(self.call.body, self.call.content_type):
+        """Put what the request names by digest beside the recording, but with a note in place of what has secrets."""
+        for content in uploads(self.call.content, self.call.content_type):
             redactor = Redactor(self.call.tokens)
             try:
                 spool = self.keeper.store.spool(redactor)
                 for at in range(0, len(content), LARGE):
                     spool.feed(content[at : at + LARGE])
                 blob = spool.taken()
-            except OSError as error:
+            except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
-            if not redactor.count:
+            why = "it contains a secret" if redactor.count else _hidden(content, redactor)
+            if why:
+                self.notes.append(f"an upload of {blob.size} bytes is not kept beside the recording: {why}")
+            else:
                 self.uploads.append(blob)
 
     def keep(self, header: str) -> None:
         """Keep a header of the answer that is else left out, such as the encoding of bytes that stay encoded."""
         self._kept.add(header)
 
-    def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The answer has begun."""
-        self.status = status
+    def answered(
+        self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None = None, version: str = ""
+    ) -> None:
+        """Note that the answer has begun.
+
+        Parameters
+        ----------
+        status : int
+        headers : iterable of (str, str)
+        phrase : str, optional
+            The reason phrase, where there is one.
+        version : str
+            Such as ``HTTP/1.1``; ``""`` where the answer did not come over HTTP.
+        """
+        self.status, self.phrase, self.version = status, phrase, version
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
         if framing_of(self.content_type) is None and 200 <= status < 300:
@@ -133,12 +140,15 @@ class Recorder:
             return
         try:
             if self._spool is None:
-                self._spool = self.keeper.store.spool(Redactor(self.call.tokens))
+                cookies = cookie_values(self.headers)
+                self._spool = self.keeper.store.spool(Redactor((*self.call.tokens, *cookies)))
                 data = _joined(self._pieces)
             self._spool.feed(data)
-        except OSError as error:
+        except (OSError, NbreplayError) as error:
             # The caller has its answer all the same.
             self._broken = error
+            if self._spool is not None:
+                self._spool.discard()
         self._pieces = [(at, b"")]
 
     def end(self) -> None:
@@ -217,11 +227,19 @@ class Recorder:
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken
-        redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
-        body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
-        kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
-        if "location" in kept or redactor.finds("\n".join(kept.values())):
-            kept = {name: redactor.url(value) for name, value in kept.items()}
+        if self._spool is None:
+            pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+            redactor = self._redactor(pieces)
+            body = self._body(pieces, redactor)
+        else:
+            redactor, body = self._spool.redactor, self._spooled_body(self._spool, more)
+        if isinstance(body, Blob) and (why := _hidden_in_blob(body, redactor)):
+            raise NbreplayError(f"the answer is compressed content that cannot be redacted: {why}")
+        bare = is_bare(self.call.method, self.status)
+        kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
+        if reason and self.decode is not None and "content-encoding" not in kept:
+            kept.pop("content-length", None)  # of bytes that are not given back
+        self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
         return Take(
@@ -239,6 +257,9 @@ class Recorder:
             redacted=redactor.count,
             elapsed_ms=None if isinstance(body, Events) else min(round((now - self.started) * 1000), LONGEST_MS),
             error=error,
+            reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
+            http_version=kept_version(self.version),
+            sized=not self.version or bare or isinstance(body, Events) or "content-length" in kept,
             rpc_id=self.request.rpc_id,
             task=self.task,
             standing=bool(reason)
@@ -255,12 +276,19 @@ class Recorder:
         """How the bytes are compressed that stay so."""
         return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
 
-    def _body(self, redactor: Redactor) -> Body:
-        pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+    def _redactor(self, pieces: Pieces) -> Redactor:
+        """Return the redactor of the answer, which also knows the cookies that the body repeats."""
+        tokens, cookies = self.call.tokens, cookie_values(self.headers)
+        if cookies:
+            data = _joined(pieces)
+            tokens = (*tokens, *(value for value in cookies if value.encode("utf-8", "surrogateescape") in data))
+        return Redactor(tokens)
+
+    def _body(self, pieces: Pieces, redactor: Redactor) -> Body:
         framing = framing_of(self.content_type)
         if framing is None or self._encoding:
             data = _joined(pieces)
-        if self._encoding and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
+        if self._encoding and data and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
             raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
         if framing is None:
             if is_textual(self.content_type):
@@ -270,20 +298,23 @@ class Recorder:
                     data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
                 )
             return plain_body(redactor.data(data), self.content_type)
-        events = events_of(pieces, framing, self.started)
-        unspread = scrubbed(events, redactor)
-        if unspread is not None:
-            events = self._again(events, unspread, framing)
-        if redactor.finds(text_of(events)):
-            clean_parts = events.sealed([redactor.text(text) for text in events.opened()])
-            events = self._again(events, clean_parts, framing)
-        return events
+        return without_secrets(events_of(pieces, framing, self.started), redactor)
 
-    def _again(self, events: Events, parts: Sequence[bytes], framing: str) -> Events:
-        """Cut the events anew after something was taken out of them, each with its time."""
-        times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
-        pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
-        return events_of(pieces, framing, self.started)
+
+def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:
+    """Return why content that is compressed must not be kept, or an empty text."""
+    if not is_container(content):
+        return ""
+    try:
+        return "it contains a secret" if hides_secret(bytes(content), redactor) else ""
+    except UnreadableContainer as error:
+        return f"it may contain a secret, since {error}"
+
+
+def _hidden_in_blob(blob: Blob, redactor: Redactor) -> str:
+    if not is_container(next(blob.pieces(), b"")):
+        return ""
+    return "it is too large to be looked into" if blob.size > _LARGEST_CONTAINER else _hidden(blob.data(), redactor)
 
 
 def _joined(pieces: Pieces) -> bytes:

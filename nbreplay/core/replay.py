@@ -82,6 +82,12 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         except NbreplayError as error:
             self._stop(error)
 
+    @property
+    def size(self) -> int:
+        """The length of the body that is given."""
+        body = self.take.body
+        return body.size if isinstance(body, Blob) else len(self.data())
+
     def parts(self) -> Iterable[tuple[float, bytes]]:
         """Return the bytes of the body, each piece with the seconds to wait before it.
 

@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
+_MOST_INFLATED = 256 << 20  # bytes; what grows beyond stays as it is
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
 SHALLOW = 2 * _DEEPEST  # bytes; what is no longer cannot be so deep
 
@@ -173,12 +174,35 @@ def inflated(data: bytes, encoding: str) -> bytes:
     for bits in (47, -15):  # gzip or zlib by its head, or bare deflate
         if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
             with contextlib.suppress(zlib.error):
-                return zlib.decompressobj(bits).decompress(data)
-    for name in {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd")}.get(encoding, ()):
-        with contextlib.suppress(Exception):
-            made: bytes = importlib.import_module(name).decompress(data)
-            return made
+                decompressor = zlib.decompressobj(bits)
+                made = decompressor.decompress(data, _MOST_INFLATED)
+                return data if decompressor.unconsumed_tail else made
+    with contextlib.suppress(Exception):  # whatever these raise for what they cannot read
+        if encoding == "br":
+            return _unbrotli(data)
+        if encoding == "zstd":
+            return _unzstd(data)
     return data
+
+
+def _unbrotli(data: bytes) -> bytes:
+    try:
+        brotli = importlib.import_module("brotli")
+    except ImportError:
+        brotli = importlib.import_module("brotlicffi")
+    decompressor = brotli.Decompressor()
+    made: bytes = decompressor.process(data, output_buffer_limit=_MOST_INFLATED)
+    return made if decompressor.is_finished() else data
+
+
+def _unzstd(data: bytes) -> bytes:
+    try:
+        zstd = importlib.import_module("compression.zstd")
+    except ImportError:
+        zstd = importlib.import_module("backports.zstd")
+    decompressor = zstd.ZstdDecompressor()
+    made: bytes = decompressor.decompress(data, _MOST_INFLATED)
+    return made if decompressor.eof else data
 
 
 def is_deep(value: Any, data: bytes) -> bool:
