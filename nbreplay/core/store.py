@@ -248,9 +248,9 @@ class Store:
         try:
             check(recording)
         except RecordingFormatError as error:
-            raise self._unreadable(path, error) from None
+            raise self._refused(path, error) from None
 
-    def _unreadable(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
+    def _refused(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
         remedy = "Restore it from version control, or remove it and record anew"
         why = str(error).replace(self._root, self._told(self._root)) if self.archive else error
         return type(error)(f"{self._told(path)} cannot be read: {why}. {remedy}")
@@ -275,7 +275,7 @@ class Store:
         try:
             recording = parse(data, self._root)
         except RecordingFormatError as error:
-            raise self._unreadable(path, error) from None
+            raise self._refused(path, error) from None
         except UnicodeDecodeError as error:
             why = f"it is no UTF-8 ({error}). Restore it, or remove it"
             raise RecordingFormatError(f"{self._told(path)} cannot be read: {why}") from None
