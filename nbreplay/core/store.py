@@ -246,9 +246,9 @@ class Store:
         try:
             check(recording)
         except RecordingFormatError as error:
-            raise self._unreadable(path, error) from None
+            raise self._refused(path, error) from None
 
-    def _unreadable(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
+    def _refused(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
         remedy = "Restore it from version control, or remove it and record anew"
         return type(error)(f"{self._told(path)} cannot be read: {error}. {remedy}")
 
@@ -272,7 +272,7 @@ class Store:
         try:
             recording = parse(data, self._root)
         except RecordingFormatError as error:
-            raise self._unreadable(path, error) from None
+            raise self._refused(path, error) from None
         except UnicodeDecodeError as error:
             why = f"it is no UTF-8 ({error}). Restore it, or remove it"
             raise RecordingFormatError(f"{self._told(path)} cannot be read: {why}") from None
