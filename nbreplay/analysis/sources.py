@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from nbreplay.analysis import progress
 from nbreplay.core.places import is_archive
-from nbreplay.core.recording import file_name
+from nbreplay.core.recording import Recording, file_name
 from nbreplay.core.request import Request
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
@@ -141,7 +141,7 @@ class _Reading:
         for name in progress.told(names if some is None else some, "recordings read"):
             path = os.path.join(store.name, name)
             try:
-                recording = store.read(name)
+                recording = store.read(name, Recording.decode)
             except (RecordingFormatError, StoreError) as error:
                 self.troubles.append(Trouble(path, str(error)))
                 continue
@@ -182,7 +182,7 @@ class _Reading:
 
     def session(self, session: Session) -> None:
         for item in session.interactions:
-            take, request = item.take, item.request
+            take, request = item.take and item.take.readable(), item.request
             own = request.key if request is not None else item.outcome
             # An answer that went to the store or came out of it has a file there; any other has none.
             stored = request is not None and item.outcome in ("recorded", "replayed")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from nbreplay.core import eventstream
-from nbreplay.core.stream import Chunk, Events, Frame, encode_all
+from nbreplay.core.stream import LONGEST_MS, Chunk, Events, Frame, encode_all, is_oversized
 from nbreplay.core.wire import encode_json, from_json, rewritten
 
 __all__ = ["events_of"]
@@ -36,7 +36,7 @@ class _Blocks(NamedTuple):
     whole: Sequence[str | None]
 
 
-def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> Events:
+def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: float, *, sharing: bool = True) -> Events:
     """Return what was received as a stream, such that its `data()` is those bytes again.
 
     Parameters
@@ -47,6 +47,8 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         ``sse``, ``ndjson`` or ``eventstream``.
     started : float
         When the request was sent, in seconds of the same clock.
+    sharing : bool
+        Whether what most chunks share is stored once.
     """
     blocks = _blocks(pieces, framing, started)
     texts = [data if data is not None and data[:1] == "{" else _NONE for data in blocks.data]
@@ -55,7 +57,7 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
         (text, value) for text in telling[:: max(1, len(telling) // _SAMPLE)] if (value := _parsed(text)) is not None
     ]
     style = _style(sample)
-    fields, common = _shared([value for _, value in sample])
+    fields, common = _shared([value for _, value in sample]) if sharing else ((), {})
     frame = Frame.of(fields, common, style)
     if frame is None:
         fields, common = (), {}
@@ -64,11 +66,15 @@ def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: floa
 
     # Rounding the times and not the differences keeps errors from adding up.
     gaps = list(map(operator.sub, blocks.at, [0, *blocks.at]))
+    if gaps and (min(gaps) < 0 or max(gaps) > LONGEST_MS):
+        gaps = [min(max(gap, 0), LONGEST_MS) for gap in gaps]
     made, new = tuple.__new__, Chunk
     chunks = [
         made(new, (gap, data if value is None else value, event, whole))  # what `Chunk(…)` does, in half the time
         for gap, data, value, event, whole in zip(gaps, blocks.data, values, blocks.event, blocks.whole, strict=True)
     ]
+    if is_oversized(chunks, fields, common, style):
+        return events_of(pieces, framing, started, sharing=False)
     # It stands in the file as it came: encoding it again would take as long as all else.
     verbatim = style == "compact"
     ends = {event: "]" if event is None else f",{encode_json(event)}]" for event in set(blocks.event)}

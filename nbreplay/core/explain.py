@@ -14,6 +14,7 @@ from nbreplay.core.config import Mode
 from nbreplay.core.fold import last_user_text
 from nbreplay.core.frozen import frozen
 from nbreplay.core.normalise import MASKED
+from nbreplay.core.recording import file_name
 from nbreplay.core.redact import redact_url
 from nbreplay.core.request import Call, Request
 from nbreplay.core.store import Store
@@ -111,6 +112,11 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
         else:
             rows.append(("nearest", nearest))
             rows += [("differs" if i == 0 else "", line) for i, line in enumerate(_lines(found))]
+            if not found:
+                name = file_name(request.kind, request.key)
+                rows.append(
+                    ("why", f"{nearest} holds this very request under another name or key: rename it to {name}")
+                )
             upgrade = _upgrade(found, _recorded_by(store, nearest), call.sdk)
             if upgrade:
                 rows.append(("why", upgrade))
@@ -122,7 +128,7 @@ def explain(request: Request | None, call: Call, store: Store, cell: Cell | None
     text = f"no recorded answer for this {what} call\n" + "\n".join(
         f"  {name:<{width}}  {value}".rstrip() for name, value in rows
     )
-    return Miss(text, nearest, found)
+    return Miss(_HALVES.sub("�", text), nearest, found)
 
 
 def _recorded_by(store: Store, name: str) -> str:
@@ -189,6 +195,7 @@ def _nearest(request: Request, store: Store) -> tuple[str | None, tuple[Differen
 
 
 _GONE = object()
+_HALVES = re.compile("[\ud800-\udfff]")  # of surrogate pairs, which no terminal can show
 _HEAVY = ("model", "endpoint", "host", "path", "input", "prompt")
 
 

@@ -23,7 +23,7 @@ from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
 from nbreplay.core.scrub import without_secrets
 from nbreplay.core.standing import stands
-from nbreplay.core.stream import Events, framing_of, has_ended
+from nbreplay.core.stream import LONGEST_MS, Events, framing_of, has_ended
 from nbreplay.core.take import Body, Reason, Take
 from nbreplay.core.tasks import task_rank
 from nbreplay.core.wire import LARGE, inflated, is_textual, plain_body
@@ -255,7 +255,7 @@ class Recorder:
             complete=reason is None,
             reason=reason,
             redacted=redactor.count,
-            elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
+            elapsed_ms=None if isinstance(body, Events) else min(round((now - self.started) * 1000), LONGEST_MS),
             error=error,
             reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
             http_version=kept_version(self.version),

@@ -13,12 +13,15 @@ from typing import Any
 
 import msgspec
 
+from nbreplay.core.blob import Blob
 from nbreplay.core.frozen import identity
+from nbreplay.core.key import ALGORITHM, key_of, read_plain
+from nbreplay.core.stream import Events
 from nbreplay.core.take import NOTHING, Stored, Take, dumps
-from nbreplay.core.wire import read
+from nbreplay.core.wire import TOO_DEEP, Json, has_long_number, is_too_deep, read
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["FORMAT", "Recording", "file_name", "parse", "parse_head"]
+__all__ = ["FORMAT", "Recording", "check_texts", "file_name", "parse", "parse_head"]
 
 FORMAT = 1
 
@@ -39,6 +42,8 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         What comes before the takes in the file, where that is known.
     extra : mapping
         Fields of later versions: kept, not understood.
+    verified : bool
+        Whether `verify` has found it sound.
     """
 
     key: str
@@ -48,6 +53,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     texts: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = {}
     head: bytes = b""
+    verified: bool = False
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -61,6 +67,59 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         if isinstance(self.asked, msgspec.Raw):
             msgspec.structs.force_setattr(self, "asked", read(self.asked))
         return self.asked  # type: ignore[return-value]
+
+    def verify(self) -> None:
+        """See that the key is the hash of the request, and that what is replayed unread can be read.
+
+        Raises
+        ------
+        RecordingFormatError
+        """
+        if self.verified:
+            return
+        algorithm, _, _ = self.key.partition(":")
+        if algorithm != ALGORITHM:
+            why = f"its key is of the algorithm {algorithm[:20]!r}, and this nbreplay knows {ALGORITHM!r}"
+            raise RecordingFormatError(f"{why}: install a newer nbreplay")
+        key = self._hash()
+        if key != self.key:
+            why = f"its key {self.key[:80]!r} does not match its request, whose key is {key!r}"
+            raise RecordingFormatError(f"{why}: one of the two was edited")
+        for index, take in enumerate(self.takes):
+            body = take.body
+            if type(body) is Json and type(body.held) is msgspec.Raw and has_long_number(body.held):
+                _decode(index, body)
+            if take.standing and not (self.kind == "http" and isinstance(body, Events)):
+                raise RecordingFormatError(f"take {index + 1}: it stays open, which only a stream of MCP does")
+        msgspec.structs.force_setattr(self, "verified", True)
+
+    def decode(self) -> None:
+        """Read what a replay leaves as the text that it is in the file: the request, and answers that are JSON.
+
+        Raises
+        ------
+        RecordingFormatError
+        """
+        _ = self.request
+        for index, take in enumerate(self.takes):
+            if type(take.body) is Json:
+                _decode(index, take.body)
+
+    def _hash(self) -> str:
+        if isinstance(self.asked, msgspec.Raw):
+            # At a third of the cost of the general way, which any other request goes.
+            data = bytes(self.asked)
+            try:
+                value = read_plain(data)
+            except (msgspec.MsgspecError, RecursionError):
+                pass
+            else:
+                if not is_too_deep(value, data):
+                    return key_of(self.kind, value, plain=True)
+        try:
+            return key_of(self.kind, self.request)
+        except (ValueError, RecursionError) as error:
+            raise RecordingFormatError(f"its request has no key ({error})") from None
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Recording:
@@ -153,12 +212,14 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
         file = _read(text)
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
+        _check_head(file.kind, file.key)
         if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # an object's first sign
             takes = tuple(map(Stored.take, file.takes, itertools.repeat(folder)))
             return Recording(file.key, file.kind, file.request, takes, (), NOTHING)
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    return _parsed(_loaded(text), folder)
+    data, odd = _loaded(text)
+    return _parsed(data, folder, odd=odd)
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -175,7 +236,7 @@ _read = msgspec.json.Decoder(_File).decode
 _TOP, _TAKE = frozenset(_File.__struct_fields__), frozenset(Stored.__struct_fields__)
 
 
-def _parsed(data: Any, folder: str) -> Recording:
+def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
     """Read a recording that holds what later versions or foreign recorders add, or say what is wrong with it."""
     kind, key, request = _head(data)
     takes = data.get("takes")
@@ -183,34 +244,77 @@ def _parsed(data: Any, folder: str) -> Recording:
         raise RecordingFormatError("it has no list of 'takes'")
     made = []
     for index, take in enumerate(takes):
+        if not isinstance(take, dict):
+            raise RecordingFormatError(f"take {index + 1} is not an object but {str(take)[:80]}")
         try:
             more = _beyond(take, _TAKE)
             known = {name: value for name, value in take.items() if name not in more and name != "json"}
             body = {"value": take["json"]} if "json" in take else {}
+            if is_too_deep([more, *body.values()]):
+                raise RecordingFormatError(TOO_DEEP)
             made.append(msgspec.convert(known, Stored).take(folder, more, **body))
+            if odd:
+                check_texts(made[-1])
         except RecordingFormatError as error:
             raise type(error)(f"take {index + 1}: {error}") from None
-        except AttributeError:
-            raise RecordingFormatError(f"take {index + 1} is no object, but {str(take)[:80]}") from None
         except msgspec.ValidationError as error:
             wanted, _, where = str(error).partition(" - at `$.")
-            raise RecordingFormatError(f"take {index + 1}: its `{where or '`'} is wrong: {wanted.lower()}") from None
-    return Recording(key, kind, request, tuple(made), (), _beyond(data, _TOP))
+            why = f"its `{where or '`'} is wrong: {wanted.lower()[:200]}"
+            raise RecordingFormatError(f"take {index + 1}: {why}") from None
+        except (RecursionError, ValueError) as error:  # such as a number that is too large to be compared
+            raise RecordingFormatError(f"take {index + 1} cannot be read ({error})") from None
+    extra = _beyond(data, _TOP)
+    if is_too_deep([request, extra]):
+        raise RecordingFormatError(TOO_DEEP)
+    return Recording(key, kind, request, tuple(made), (), extra)
+
+
+def _decode(index: int, body: Json) -> None:
+    try:
+        _ = body.value
+    except RecordingFormatError as error:
+        raise RecordingFormatError(f"take {index + 1}: {error}") from None
+
+
+def check_texts(take: Take) -> None:
+    """See that texts which are not UTF-8 stand for bytes: halves of surrogate pairs may, or may be anything.
+
+    Raises
+    ------
+    RecordingFormatError
+    """
+    _check_text("its host, url, sdk or time", take.host, take.url, take.sdk, take.recorded_at)
+    _check_text("its headers", *take.headers, *take.headers.values())
+    _check_text("its ids", *take.ids, str(take.rpc_id))
+    if take.error is not None:
+        _check_text("its error", *take.error, *take.error.values())
+    if take.cell is not None:
+        _check_text("its cell", take.cell.id or "", take.cell.source)
+    if not isinstance(take.body, Blob):
+        take.body.data()
+
+
+def _check_text(what: str, *texts: str) -> None:
+    try:
+        "".join(texts).encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise RecordingFormatError(f"{what} cannot be written ({error})") from None
 
 
 def _beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {} if data.keys() <= known else {name: value for name, value in data.items() if name not in known}
 
 
-def _loaded(text: str | bytes) -> Any:
+def _loaded(text: str | bytes) -> tuple[Any, bool]:
+    """Return the data of a file, and whether some of it is not JSON to everybody, such as half of a surrogate pair."""
     try:
-        return msgspec.json.decode(text)
+        return msgspec.json.decode(text), False
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass  # it may still hold what is refused there, such as half of a surrogate pair
+        pass
     try:
-        return json.loads(text)
+        return json.loads(text), True
     except RecursionError:
-        raise RecordingFormatError("it is nested too deeply") from None
+        raise RecordingFormatError(TOO_DEEP) from None
     except UnicodeDecodeError:
         raise
     except ValueError as error:
@@ -219,18 +323,26 @@ def _loaded(text: str | bytes) -> Any:
 
 def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
     if not isinstance(data, dict) or "nbreplay" not in data:
-        raise RecordingFormatError("it is no recording of nbreplay's: it has no field 'nbreplay'")
+        raise RecordingFormatError("it is not a recording of nbreplay: it has no field 'nbreplay'")
     version = data["nbreplay"]
     if type(version) is not int or version < 1:
-        raise RecordingFormatError(f"its format {version!r} is none that there ever was")
+        raise RecordingFormatError(f"unknown format version {str(version)[:40]!r}")
     if version > FORMAT:
-        raise RecordingFormatError(
-            f"it has format {version} and this nbreplay reads up to {FORMAT}: install a newer nbreplay"
-        )
+        why = f"it has format version {str(version)[:40]} and this nbreplay reads up to {FORMAT}"
+        raise RecordingFormatError(f"{why}: install a newer nbreplay")
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
     if type(kind) is not str or type(key) is not str or type(request) is not dict:
         raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")
+    _check_head(kind, key)
     return kind, key, request
+
+
+def _check_head(kind: str, key: str) -> None:
+    # Both are shown, and make up the names of files.
+    if not (kind.isascii() and kind.isalpha()):
+        raise RecordingFormatError(f"its kind {kind[:40]!r} is not a word")
+    if not (key.isascii() and key.isprintable()):
+        raise RecordingFormatError(f"its key {key[:80]!r} is not a key")
 
 
 def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
@@ -242,8 +354,12 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
     """
     start = text.find('\n  "takes": [')
     if start > 0:
+        head = text[:start].rstrip().rstrip(",") + "}"
         try:
-            return _head(json.loads(text[:start].rstrip().rstrip(",") + "}"))
+            kind, key, request = _head(json.loads(head))
+            if is_too_deep(request, head.encode("utf-8", "surrogatepass")):
+                raise RecordingFormatError(TOO_DEEP)
+            return kind, key, request
         except (ValueError, RecursionError):
             pass
     recording = parse(text)

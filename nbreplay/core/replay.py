@@ -49,28 +49,62 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         """
         take, body = self.take, self.take.body
         if self.speed is None and take.complete and (type(body) is Json or type(body) is Text):
-            data = body.data()
+            data = self.data()
             self.log.served[self.place] = time.perf_counter() - self.started
             return data
         return None
+
+    def data(self) -> bytes:
+        """Return the bytes of the body.
+
+        Raises
+        ------
+        RecordingMissing
+            Where its recording cannot be given back.
+        """
+        try:
+            return self.take.body.data()
+        except NbreplayError as error:
+            self._stop(error)
+
+    def blocks(self) -> list[bytes]:
+        """Return the bytes of a stream, event by event.
+
+        Raises
+        ------
+        RecordingMissing
+            Where its recording cannot be given back.
+        """
+        body = self.take.body
+        assert isinstance(body, Events)
+        try:
+            return body.parts()
+        except NbreplayError as error:
+            self._stop(error)
 
     @property
     def size(self) -> int:
         """The length of the body that is given."""
         body = self.take.body
-        return body.size if isinstance(body, Blob) else len(body.data())
+        return body.size if isinstance(body, Blob) else len(self.data())
 
     def parts(self) -> Iterable[tuple[float, bytes]]:
-        """Return the bytes of the body, each piece with the seconds to wait before it."""
+        """Return the bytes of the body, each piece with the seconds to wait before it.
+
+        Raises
+        ------
+        RecordingMissing
+            Where its recording cannot be given back.
+        """
         body, speed = self.take.body, self.speed
         if isinstance(body, Blob):
             return self._pieces(body)
         if speed is None:
-            data = body.data()
+            data = self.data()
             return [(0.0, data)] if data else []
         if isinstance(body, Events):
-            return [(chunk.gap_ms / 1000 / speed, part) for chunk, part in zip(body.chunks, body.parts(), strict=True)]
-        return [((self.take.elapsed_ms or 0) / 1000 / speed, body.data())]
+            return [(chunk.gap_ms / 1000 / speed, part) for chunk, part in zip(body.chunks, self.blocks(), strict=True)]
+        return [((self.take.elapsed_ms or 0) / 1000 / speed, self.data())]
 
     def _pieces(self, body: Blob) -> Iterator[tuple[float, bytes]]:
         """Yield the bytes of a body that may be large, as they are read from its file."""
@@ -80,8 +114,11 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
                 yield delay, piece
                 delay = 0.0
         except (NbreplayError, OSError) as error:
-            self.refuse(str(error))
-            raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
+            self._stop(error)
+
+    def _stop(self, error: Exception) -> NoReturn:
+        self.refuse(str(error))
+        raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
 
     @property
     def stays(self) -> bool:

@@ -18,7 +18,7 @@ from nbreplay.core.key import key_of
 from nbreplay.core.log import STATELESS, Interaction, Log
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording, file_name
+from nbreplay.core.recording import Recording
 from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.core.replay import Replay
 from nbreplay.core.request import Call, Request, normalised, request_of
@@ -161,10 +161,12 @@ class Session:
             if mode is RECORD or recording is not None:
                 # What is written is without its secrets, ids too, whatever was looked up.
                 request = self._request(call)
-                self.store.read(file_name(request.kind, request.key))
+                self.store.find(request.kind, request.key)
             self.store.prepare()
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
+        except (ValueError, RecursionError) as error:
+            self._miss(call, None, run, mode, f"it cannot be replayed: {type(error).__name__}: {error}", error)
         self._refuse_placeholder(call, run, mode, request)
         recorder = self.keeper.recorder(request, call, run, mode)
         if call.note:
@@ -225,9 +227,9 @@ class Session:
             if recording is not None and recording.takes:
                 why = used_up(len(recording.takes), run.refused(slot, recording))
             self._miss(call, request, run, mode, why)
-        answer = held(call, take, recording) if call.method == "GET" else take
+        answer = held(call, request, take, recording) if call.method == "GET" or take.standing else take
         if request.rpc_id is not None:
-            answer = answering(take, request.rpc_id)
+            answer = answering(answer, request.rpc_id)
         if request.kind not in STATELESS:
             self.log.note(request, answer)
         note = call.note or note
@@ -244,7 +246,7 @@ class Session:
         by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
         healed = by_key.get(request.key, ())
         self.log.healed.update((self.store.name, name) for name in healed)
-        found = (*map(self.store.read, healed), own)
+        found = (*[self.store.read(name, Recording.verify) for name in healed], own)
         takes = {id(take): take for recording in found if recording for take in recording.takes}
         if not takes:
             return own

@@ -21,6 +21,7 @@ __all__ = ["again", "held", "listens", "stands"]
 
 _SSE = "text/event-stream"
 _SESSION = "mcp-session-id"
+_SUBSCRIBES = "subscriptions/listen"
 _SAYS_MCP = frozenset([b"mcp-session-id", b"mcp-protocol-version"])
 
 
@@ -36,15 +37,18 @@ def stands(call: Call, request: Request, status: int | None, content_type: str) 
     """
     if status != 200 or framing_of(content_type) != "sse" or request.kind != "http":
         return False
-    return _method(request) == "subscriptions/listen" or listens(call)
+    return _method(request) == _SUBSCRIBES or listens(call)
 
 
-def held(call: Call, take: Take, recording: Recording | None) -> Take:
+def held(call: Call, request: Request, take: Take, recording: Recording | None) -> Take:
     """Return a take as an MCP client that listens is to have it; any other call has it as it is.
 
     A server ends the stream when its session is deleted. In a replay that end would come at once, and the client would
-    ask again: it stays away, unless the same session has listened again after it.
+    ask again: it stays away, unless the same session has listened again after it. Any other caller would wait for ever
+    at the end of one that stays open.
     """
+    if take.standing and not (listens(call) or _method(request) == _SUBSCRIBES):
+        return replace(take, standing=False)
     if not take.complete or take.status != 200 or not isinstance(take.body, Events) or not listens(call):
         return take
     takes = recording.takes if recording else ()

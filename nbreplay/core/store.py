@@ -81,13 +81,20 @@ class Store:
         Raises
         ------
         RecordingFormatError
-            Where its file cannot be read; the message names it.
+            Where its file cannot be read, or is not what its name and its key say; the message names it.
         """
         if not self._begun:
             self._begun = True
             self._read_ahead()
-        recording = self._read(self._root + file_name(kind, key))
-        return recording if recording is not None and recording.key == key else None
+        path = self._root + file_name(kind, key)
+        recording = self._read(path)
+        if recording is None:
+            return None
+        if not recording.verified:
+            self._check(path, recording, Recording.verify)
+        if recording.key != key:
+            raise RecordingFormatError(self._misnamed(path, recording))
+        return recording
 
     def spool(self, redactor: Redactor) -> Spool:
         """Return a file that takes down a large body, until `write` gives it its name.
@@ -130,9 +137,11 @@ class Store:
             writer = self._writing()
             with writer.exclusive():
                 recording = self._read(path)
-                if recording is not None and recording.key != key:
-                    raise RecordingFormatError(f"{path} holds another request, {recording.key}: move it away")
-                if recording is None:
+                if recording is not None:
+                    self._check(path, recording, Recording.verify)
+                    if recording.key != key:
+                        raise RecordingFormatError(self._misnamed(path, recording))
+                else:
                     recording = Recording(key, kind, request)
                 takes = change(list(recording.takes))
                 if not takes or (len(takes) == len(recording.takes) and all(map(_is, takes, recording.takes))):
@@ -169,7 +178,7 @@ class Store:
         """Yield name and content of every recording, by name; an error in place of one that cannot be read."""
         for name in sorted(self.names()):
             try:
-                recording = self._read(self._root + name)
+                recording = self.read(name, Recording.decode)
             except RecordingFormatError as error:
                 yield name, error
             else:
@@ -215,9 +224,41 @@ class Store:
         self._healed[kind, *rule] = state, index
         return index
 
-    def read(self, name: str) -> Recording | None:
-        """Return the recording in the file `name`, or None."""
-        return self._read(self._root + name)
+    def read(self, name: str, check: Callable[[Recording], None] | None = None) -> Recording | None:
+        """Return the recording in the file `name`, or None.
+
+        Parameters
+        ----------
+        name : str
+        check : callable, optional
+            `Recording.verify` where it is to be replayed, `Recording.decode` where all of it is to be looked at.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where the file cannot be read; the message names it.
+        """
+        path = self._root + name
+        recording = self._read(path)
+        if check is not None and recording is not None:
+            self._check(path, recording, check)
+        return recording
+
+    def _check(self, path: str, recording: Recording, check: Callable[[Recording], None]) -> None:
+        try:
+            check(recording)
+        except RecordingFormatError as error:
+            raise self._refused(path, error) from None
+
+    def _refused(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
+        remedy = "Restore it from version control, or remove it and record anew"
+        why = str(error).replace(self._root, self._told(self._root)) if self.archive else error
+        return type(error)(f"{self._told(path)} cannot be read: {why}. {remedy}")
+
+    def _misnamed(self, path: str, recording: Recording) -> str:
+        name = file_name(recording.kind, recording.key)
+        remedy = f"Rename it to {name}" if not path.endswith(name) else "Move it away"
+        return f"{self._told(path)} cannot be read: it holds another request, with the key {recording.key}. {remedy}"
 
     def _read(self, path: str) -> Recording | None:
         known = self._cache.get(path)
@@ -234,9 +275,7 @@ class Store:
         try:
             recording = parse(data, self._root)
         except RecordingFormatError as error:
-            remedy = "Restore it from version control, or remove it and record anew"
-            why = str(error).replace(self._root, self._told(self._root)) if self.archive else error
-            raise type(error)(f"{self._told(path)} cannot be read: {why}. {remedy}") from None
+            raise self._refused(path, error) from None
         except UnicodeDecodeError as error:
             why = f"it is no UTF-8 ({error}). Restore it, or remove it"
             raise RecordingFormatError(f"{self._told(path)} cannot be read: {why}") from None

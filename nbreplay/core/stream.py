@@ -9,15 +9,28 @@ import json
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from nbreplay.core import eventstream
-from nbreplay.core.wire import STYLES, encode_json
-from nbreplay.errors import RecordingFormatError
+from nbreplay.core.wire import STYLES, TOO_DEEP, encode_json, is_too_deep
+from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["Chunk", "Events", "Frame", "encode_all", "events_from", "framing_of", "has_ended"]
+__all__ = [
+    "LONGEST_MS", "Chunk", "Events", "Frame", "Millis", "encode_all", "events_from", "framing_of", "has_ended",
+    "is_oversized",
+]  # fmt: skip
+
+LONGEST_MS = 7 * 86_400_000
+"""The longest time that a recording may ask a replay to wait, a week."""
+
+Millis = Annotated[int, msgspec.Meta(ge=0, le=LONGEST_MS)]
+
+# A short file may stand for a long stream, since its chunks share values: as long as streams of models may be, or in
+# proportion to what the chunks hold by themselves.
+_AMPLE = 64 << 20  # bytes
+_PROPORTION = 64
 
 _MARK = "\0nbreplay\0"
 # What a stream ends with where it is whole, whether or not its connection was read to the end.
@@ -64,7 +77,7 @@ class Chunk(NamedTuple):
         The block as it came, where it has another shape.
     """
 
-    gap_ms: int
+    gap_ms: Millis
     data: dict[str, Any] | str | None
     event: str | None = None
     raw: str | None = None
@@ -114,12 +127,30 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         return sum(chunk.gap_ms for chunk in self.chunks)
 
     def parts(self) -> list[bytes]:
-        """Return the bytes of each chunk, as they were received."""
-        return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
+        """Return the bytes of each chunk, as they were received.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where a chunk stands for no bytes: only a file that was edited holds such a stream.
+        """
+        try:
+            return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
+        except (ValueError, RecursionError) as error:
+            raise _unwritable(error) from None
 
     def data(self) -> bytes:
-        """Return the bytes of the whole body."""
-        return "".join(self._blocks()).encode("utf-8", "surrogateescape")
+        """Return the bytes of the whole body.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where a chunk stands for no bytes: only a file that was edited holds such a stream.
+        """
+        try:
+            return "".join(self._blocks()).encode("utf-8", "surrogateescape")
+        except (ValueError, RecursionError) as error:
+            raise _unwritable(error) from None
 
     def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the time in milliseconds and the JSON of every chunk that holds JSON."""
@@ -289,11 +320,45 @@ def events_from(
         raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
     for chunk in chunks:
         if (chunk.data is None) is (chunk.raw is None):
-            stored = str(chunk.stored())[:80]
-            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {stored}")
+            said = str(chunk.stored())[:80]
+            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {said}")
     if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in chunks):
         raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
+    if common:
+        names = frozenset(fields)
+        stored = (chunk.data.keys() for chunk in chunks if type(chunk.data) is dict)
+        if not (common.keys() <= names and all(keys <= names for keys in stored)):
+            raise RecordingFormatError("its stream has a name that is not among its fields")
+    try:
+        if is_too_deep(common):
+            raise RecordingFormatError(TOO_DEEP)
+        if is_oversized(chunks, fields, common, style):
+            raise UnsafeRecordingError(
+                f"its {len(chunks):,} chunks share values that make them larger than a stream may be"
+            )
+    except ValueError as error:
+        raise _unwritable(error) from None
     return Events(chunks, framing, fields, common, style)
+
+
+def is_oversized(
+    chunks: Sequence[Chunk], fields: Sequence[str], common: Mapping[str, Any], style: str = "compact"
+) -> bool:
+    """Tell whether the values that chunks share make of them more than a replay should hold in memory.
+
+    Raises
+    ------
+    ValueError
+        Where the shared values cannot be written.
+    """
+    if not common:
+        return False
+    size = len(encode_json([fields, common], style)) * len(chunks)
+    return size > _AMPLE and size > _PROPORTION * sum(map(len, encode_all([chunk.stored() for chunk in chunks])))
+
+
+def _unwritable(error: Exception) -> RecordingFormatError:
+    return RecordingFormatError(f"its stream cannot be written ({error})")
 
 
 def _nameable(event: str | None) -> bool:

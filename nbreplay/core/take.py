@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
@@ -13,7 +14,7 @@ from msgspec.structs import astuple
 from nbreplay.core.blob import Blob, blob_from
 from nbreplay.core.encoder import encoder
 from nbreplay.core.headers import HTTP11, check_headers
-from nbreplay.core.stream import Chunk, Events, events_from
+from nbreplay.core.stream import LONGEST_MS, Chunk, Events, events_from
 from nbreplay.core.wire import STYLES, Json, Text
 from nbreplay.errors import RecordingFormatError
 
@@ -33,6 +34,10 @@ class CellRef(msgspec.Struct, frozen=True):
     source: str = ""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_Span = msgspec.Meta(ge=0, le=LONGEST_MS)
+
+
 class _Told(msgspec.Struct, frozen=True, gc=False):
     """What a file tells of an answer besides its body."""
 
@@ -42,7 +47,7 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     sdk: str = ""
     cell: CellRef | None = None
     ids: tuple[str, ...] = ()
-    task: int | None = None
+    task: _Count | None = None
     rpc_id: RpcId | None = None
     status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = 200
     headers: dict[str, str] = {}
@@ -50,8 +55,8 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     reason: Reason | None = None
     standing: bool = False
     error: dict[str, str] | None = None
-    redacted: int = 0
-    elapsed_ms: int | float | None = None
+    redacted: _Count = 0
+    elapsed_ms: Annotated[int, _Span] | Annotated[float, _Span] | None = None
     reason_phrase: str | None = None
     http_version: Annotated[str, msgspec.Meta(pattern=r"^HTTP/[0-9](\.[0-9])?$")] = HTTP11
     sized: bool = True
@@ -127,6 +132,16 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
             return self.body.duration_ms / 1000
         return None if self.elapsed_ms is None else self.elapsed_ms / 1000
 
+    def readable(self) -> Take:
+        """Return the take, without an answer that a replay can give back and nobody can read; its error says why."""
+        if type(self.body) is Json:
+            try:
+                _ = self.body.value
+            except RecordingFormatError as error:
+                told = {"type": "RecordingFormatError", "message": str(error)}
+                return msgspec.structs.replace(self, body=Text(""), error=told)
+        return self
+
     def text(self) -> str:
         """Return the take as it stands in a file."""
         lines: list[dict[str, Any]] = [
@@ -196,7 +211,7 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     """A take as it stands in a file, where it holds nothing that is not known."""
 
     json: msgspec.Raw = _ABSENT  # most are given back as they stand here, and never read
-    text: str = ""
+    text: str | UnsetType = UNSET
     blob: Any = _ABSENT
     size: Any = None
     style: str = "compact"
@@ -207,15 +222,28 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     chunks: tuple[Chunk, ...] | UnsetType = UNSET
 
     def take(self, folder: str, extra: Mapping[str, Any] = NOTHING, value: Any = _ABSENT) -> Take:
-        """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
+        """Return the take, given what else its file says of it, and the value of its JSON where that has been read.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it has no body, or several, or one that cannot be given back.
+        """
         body: Body
         check_headers(self.headers, self.reason_phrase)
         if value is _ABSENT:
             value = self.json
+        there = (value is not _ABSENT, self.text is not UNSET, self.blob is not _ABSENT, self.chunks is not UNSET)
+        if there.count(True) != 1:
+            named = " and ".join(itertools.compress(("json", "text", "blob", "chunks"), there))
+            why = f"it has {named}" if named else "it has none"
+            raise RecordingFormatError(f"a take has exactly one of json, text, blob and chunks, and {why}")
         if self.chunks is not UNSET:
             body = events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+        elif self.text is not UNSET:
+            body = Text(self.text)
         elif value is _ABSENT:
-            body = Text(self.text) if self.blob is _ABSENT else blob_from(self.blob, self.size, folder)
+            body = blob_from(self.blob, self.size, folder)
         elif self.style in STYLES and not self.end.strip():
             body = Json(value, self.style, self.end)
         else:

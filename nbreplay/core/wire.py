@@ -33,9 +33,11 @@ __all__ = [
     "compact",
     "encode_json",
     "from_json",
+    "has_long_number",
     "inflated",
     "is_deep",
     "is_textual",
+    "is_too_deep",
     "json_style",
     "plain_body",
     "rewritten",
@@ -83,12 +85,29 @@ def read(text: Raw) -> Any:
     Raises
     ------
     RecordingFormatError
-        Where it is nested too deeply to be read.
+        Where it is nested too deeply, or holds a number that is too long.
     """
+    data = bytes(text)
     try:
-        return from_json(bytes(text))
+        value = from_json(data)
     except RecursionError:
-        raise RecordingFormatError("it is nested too deeply") from None
+        raise RecordingFormatError(TOO_DEEP) from None
+    except ValueError as error:  # its syntax has been checked already
+        raise RecordingFormatError(f"its JSON cannot be read ({error})") from None
+    if is_too_deep(value, data):
+        raise RecordingFormatError(TOO_DEEP)
+    return value
+
+
+def has_long_number(text: Raw) -> bool:
+    """Tell whether JSON text may hold a number of more digits than Python reads."""
+    data = bytes(text)
+    # So many digits fill one of these windows, whatever is before and after them.
+    return any(data[at : at + 64].isdigit() for at in range(0, len(data), 2048)) and bool(_LONG.search(data))
+
+
+_LONG = re.compile(rb"[0-9]{4301}")
+TOO_DEEP = "it is nested too deeply"
 
 
 def _refuse(constant: str) -> Any:
@@ -191,6 +210,15 @@ def is_deep(value: Any, data: bytes) -> bool:
     return len(data) > SHALLOW and data.count(b"[") + data.count(b"{") > _DEEPEST and _deeper(value, _DEEPEST)
 
 
+def is_too_deep(value: Any, data: bytes | None = None) -> bool:
+    """Tell whether JSON data, which came as `data`, is nested more deeply than a recording may be.
+
+    That is by some levels more than what is recorded as data, since a recording puts it into objects of its own.
+    """
+    shallow = data is not None and data.count(b"[") + data.count(b"{") <= _DEEPEST
+    return not shallow and _deeper(value, _DEEPEST + 8)
+
+
 def _deeper(value: Any, levels: int) -> bool:
     if isinstance(value, dict):
         return levels == 0 or any(_deeper(item, levels - 1) for item in value.values())
@@ -223,7 +251,7 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
         Raises
         ------
         RecordingFormatError
-            Where it is nested too deeply to be read.
+            Where it is nested too deeply, or holds a number that is too long.
         """
         if type(self.held) is Raw:
             msgspec.structs.force_setattr(self, "held", read(self.held))
@@ -235,15 +263,24 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
         return bool((self.style, self.end, self.value) == (other.style, other.end, other.value))
 
     def data(self) -> bytes:
-        """Return the bytes of the body, as they were received."""
-        if self.style == "compact":
-            # A file has the same text, with white space in it and some characters escaped.
-            made = _unspaced(self.held, indent=-1) if type(self.held) is Raw else None
-            if made is None or (b"\\" in made and b"\\u" in made):  # one sign is looked for much faster than two
-                made = compact(self.value)
-            if made is not None:
-                return made + self.end.encode("ascii") if self.end else made
-        return (encode_json(self.value, self.style) + self.end).encode("utf-8")
+        """Return the bytes of the body, as they were received.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it stands for no bytes: only a file that was edited holds such a body.
+        """
+        try:
+            if self.style == "compact":
+                # A file has the same text, with white space in it and some characters escaped.
+                made = _unspaced(self.held, indent=-1) if type(self.held) is Raw else None
+                if made is None or (b"\\" in made and b"\\u" in made):  # one sign is looked for much faster than two
+                    made = compact(self.value)
+                if made is not None:
+                    return made + self.end.encode("ascii") if self.end else made
+            return (encode_json(self.value, self.style) + self.end).encode("utf-8")
+        except (ValueError, RecursionError) as error:
+            raise RecordingFormatError(f"its JSON cannot be written ({error})") from None
 
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
@@ -261,8 +298,17 @@ class Text(msgspec.Struct, frozen=True):
     text: str
 
     def data(self) -> bytes:
-        """Return the bytes of the body."""
-        return self.text.encode("utf-8", "surrogateescape")
+        """Return the bytes of the body.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it stands for no bytes: only a file that was edited holds such a body.
+        """
+        try:
+            return self.text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise RecordingFormatError(f"its text cannot be written ({error})") from None
 
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""

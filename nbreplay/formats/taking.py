@@ -17,6 +17,7 @@ from nbreplay.core.frozen import frozen
 from nbreplay.core.keeper import Keeper
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording import check_texts
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request, request_of
 from nbreplay.core.stream import Events
@@ -75,6 +76,11 @@ def taken(
         Fields that the take is to keep.
     issued : mapping of str to str, optional
         Ids that earlier answers of the same recording brought, each with the key of its request.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where it has texts that no file can hold.
     """
     request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
     tray = _Tray()
@@ -90,6 +96,7 @@ def taken(
         recorder.end()
     else:
         recorder.fail(answer.error["type"], answer.error["message"])
+    check_texts(tray.take)
     body = _untimed(tray.take.body)
     more = {"timed": False, **(extra or {})}
     return request, replace(tray.take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=more)

@@ -264,7 +264,7 @@ def _parts(replay: Replay) -> Iterable[tuple[float, bytes]]:
     """Return what is to come; each event apart, as a caller may count on it."""
     body = replay.take.body
     if replay.speed is None and isinstance(body, Events):
-        return [(0.0, part) for part in body.parts()]
+        return [(0.0, part) for part in replay.blocks()]
     return replay.parts()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import builtins
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, get_args, get_origin
 
@@ -157,7 +158,7 @@ class Codec:
                 return base64.b64decode(value, validate=True)
             if tag == "frame":
                 return _frame(value)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except Exception as error:  # whatever is in the file, and whatever a class of the program's makes of it
             raise RecordingFormatError(
                 f"what the tool {self._name} returned when it was recorded is not what it returns now: {error}"
             ) from error
@@ -186,7 +187,7 @@ class Codec:
             try:
                 made: Exception = kind(*arguments)
                 return made
-            except TypeError:  # it wants other arguments than it keeps
+            except Exception:  # it wants other arguments than it keeps
                 pass
         return RecordedToolError(name, text, str(data.get("repr", "")))
 
@@ -259,14 +260,15 @@ def _frame(data: Any) -> Any:
     return made
 
 
-_DTYPES = (
-    *("int", "uint", "float", "bool", "object", "str", "string", "Int", "UInt", "Float", "boolean"),
-    *("datetime64", "timedelta64"),
+# No more than what pandas calls its own: some names stand for types of any size, or for files of time zones.
+_DTYPES = re.compile(
+    r"(?:u?int|U?Int|float|Float)\d*|bool|boolean|object|str|string(?:\[\w+\])?"
+    r"|(?:datetime64|timedelta64)\[\w+(?:, (?!dateutil)[\w+:-]+(?:/[\w+-]+)*)?\]"
 )
 
 
 def _dtype(name: Any) -> str:
-    if not isinstance(name, str) or not name.startswith(_DTYPES):
+    if not isinstance(name, str) or not _DTYPES.fullmatch(name):
         raise ValueError(f"a column of a type {name!r}")
     return name
 

@@ -215,7 +215,7 @@ def _parts(replay: Replay) -> Iterator[list[bytes]]:
     """Yield what comes at once, when it comes; each event apart, as a caller may count on it."""
     body = replay.take.body
     if replay.speed is None and isinstance(body, Events):
-        yield body.parts()
+        yield replay.blocks()
     else:
         for delay, data in replay.parts():
             if delay > 0:

@@ -254,5 +254,5 @@ def line(data: dict[str, Any]) -> bytes:
 def _json(data: bytes) -> Any:
     try:
         return json.loads(data)
-    except ValueError as error:
-        raise RecordingFormatError(f"the result of a tool is no JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise RecordingFormatError(f"the result of a tool is not JSON ({error})") from None

@@ -189,7 +189,7 @@ def film(
     note = clip(plain(item.note), _NOTE)
     if take is None:
         title = plain((request.model if request else "") or item.host)
-        return Film(title, WORDS[item.outcome], foot=(own,) if own else (), asked=asked, note=note, depth=depth)
+        return Film(title, WORDS[item.outcome], foot=(plain(own),) if own else (), asked=asked, note=note, depth=depth)
     is_tool = request is not None and request.kind == "tool"
     if is_tool:
         reel.tracks = [_tool_track(item, take)]

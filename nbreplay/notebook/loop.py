@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from nbreplay.core.asked import messages_in
 from nbreplay.core.links import Link, fact_of, links
 from nbreplay.core.log import Interaction
@@ -28,6 +30,7 @@ def films_of(items: Sequence[Interaction], known: Sequence[Reeled | None] = ()) 
 
     What the answers say need not be found out where it is `known`.
     """
+    items = [item if item.take is None else replace(item, take=item.take.readable()) for item in items]
     made = [reeled(item) if already is None else already for item, already in itertools.zip_longest(items, known)]
     found = _linked(items, made)
     told = {int(link.ran) for calls in found for link in calls if link.ran is not None}

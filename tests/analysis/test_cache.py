@@ -34,9 +34,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = Store.read
 
-    def told(self: Store, name: str) -> Any:
+    def told(self: Store, name: str, *check: Any) -> Any:
         seen.append(name)
-        return real(self, name)
+        return real(self, name, *check)
 
     monkeypatch.setattr(Store, "read", told)
     return seen

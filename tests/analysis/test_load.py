@@ -11,6 +11,7 @@ import pytest
 import nbreplay
 from nbreplay.analysis import columns, frames, parquet
 from nbreplay.core.store import Store
+from nbreplay.core.wire import Json
 from tests.analysis.making import lib, put, rows, streamed
 from tests.core.making import Replay, chat, record, session
 from tests.formats import making
@@ -189,7 +190,7 @@ def test_a_date_that_is_none_is_told_and_absent(tmp_path: Path) -> None:
 
 def test_halves_of_surrogate_pairs_are_shown_as_what_they_are_not(tmp_path: Path) -> None:
     said = {"model": "m\udc00", "choices": [{"index": 0, "message": {"content": "a\ud83db\U0001f600"}}]}
-    made = lib(tmp_path, (ASKED, said))
+    made = lib(tmp_path, (ASKED, Json(said, "compact-ascii")))
     assert rows(made.messages, "content")[-1] == ("a\ufffdb\U0001f600",)
     assert rows(made.interactions, "response_model") == [("m\ufffd",)]
 
