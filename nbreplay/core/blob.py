@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import field
 from typing import Any
 
@@ -65,7 +65,7 @@ class Blob:
         """
         return b"".join(self.pieces()) if self.content is None else self.content
 
-    def pieces(self) -> Iterator[bytes]:
+    def pieces(self) -> Generator[bytes, None, None]:
         """Yield the bytes of the body, a piece at a time.
 
         Raises

@@ -6,6 +6,7 @@ are noted with their time.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time

@@ -265,9 +265,9 @@ class Redactor:
 
     def before(self, text: str, place: int) -> int:
         """Return the last place in `text`, up to `place`, that is in the middle of no secret."""
-        for match in self.matches(text) if self._may_hold(text) else ():
+        for match in reversed(self.matches(text)) if self._may_hold(text) else ():
             if match.begin < place < match.end:
-                return match.begin
+                place = match.begin  # which may be inside the one before
         return place
 
     def data(self, data: bytes) -> bytes:
