@@ -23,7 +23,7 @@ __all__ = ["replay"]
 _FIXTURE = "_nbreplay_watch"
 _NAMES = ("nbreplay", __name__)
 _MARKER = (
-    "nbreplay(mode=, store=, ignore=, mask=, allow=, only=, speed=): replay the calls of this test; "
+    "nbreplay(mode=, store=, ignore=, mask=, allow=, allow_children=, only=, speed=): replay the calls of this test; "
     "a store is relative to the test's folder"
 )
 _tally: pytest.StashKey[Tally] = pytest.StashKey()

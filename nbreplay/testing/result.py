@@ -120,6 +120,8 @@ class Result:
         Of the code cells that were reached.
     seconds : float
         How long it took, its kernel's start included.
+    uncovered : list of tuple of str
+        What replay did not cover, by kind and name; see `nbreplay.core.log.UNCOVERED`.
     """
 
     path: Path
@@ -129,6 +131,7 @@ class Result:
     used: dict[str, list[str]] = field(default_factory=dict)
     cells: list[CellRun] = field(default_factory=list)
     seconds: float = 0.0
+    uncovered: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:

@@ -170,7 +170,8 @@ async def _run(
     failures += _verdict(notebook, calls, cells, failures)
     if stored is not None:
         failures += _differences(stored, notebook, path.parent, cells)
-    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started)
+    uncovered = [(kind, name) for kind, name in report.get("uncovered", ())]
+    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started, uncovered)
 
 
 async def _cells(
