@@ -88,7 +88,7 @@ _collectors: list[Callable[[], None]] = []
 
 UNCOVERED = {
     "child": "child processes are not covered: what they send is neither replayed nor refused",
-    "connection": "connections that were open before replay began are not refused; HTTP clients do not use theirs",
+    "connection": "connections that were open before replay began are not refused",
     "library": "libraries that open their own connections: what they send is neither replayed nor refused",
     "native": "functions of the C library that ctypes has looked up: what they send is neither replayed nor refused",
 }
@@ -263,6 +263,7 @@ def uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]
     new : bool
         Return only what this has not returned as new before.
     """
+    _collect()
     found: dict[tuple[str, str], None] = {}
     for log in logs:
         for item, told in list(log.uncovered.items()):

@@ -272,7 +272,7 @@ def install_grpc_aio(module: ModuleType) -> Undo:
     kinds = ("UnaryUnary", "UnaryStream", "StreamUnary", "StreamStream")
 
     def target(self: Any) -> Any:
-        return self._channel.target()
+        return self._channel.target
 
     calls = [_asked_before(getattr(module, f"{kind}MultiCallable"), "__call__", target) for kind in kinds]
     return put(*calls, _asked_before(module.Channel, "channel_ready", target))

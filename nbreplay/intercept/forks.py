@@ -1,7 +1,8 @@
 """What the guard refuses in a forked child, reported to the log of the process that it was forked from.
 
-A child inherits the sessions and the guard, but what it logs is in its own memory, and ends with it. So there is a pipe
-from children to their parent, opened before the first fork under replay.
+A child inherits the sessions and the guard, but what it logs is in its own memory, and ends with it. So there is memory
+that children share with their parent, made before the first fork under replay. It is not a pipe: many children close
+all their files first.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from typing import Any
 
 from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell
@@ -16,53 +18,60 @@ from nbreplay.core.log import Interaction, Log
 
 __all__ = ["prepare", "send"]
 
-_LONGEST = 2000  # characters of a text; a pipe takes 4096 bytes whole
+_SLOTS, _SLOT, _HEAD = 64, 8192, 4  # a child writes into the slot of its process id, so that no lock is needed
+_LONGEST = 1000  # characters of a text
 
-_pipe: tuple[int, int] | None = None
-_kind: tuple[int, int] | None = None  # which pipe that is: a child may have closed it, and its number is another file's
+_memory: Any = None
 _owner: int | None = None
 
 
 def prepare() -> None:
-    """Open the pipe; called before a fork."""
-    global _pipe, _kind, _owner
-    if _pipe is None:
+    """Have the memory; called before a fork."""
+    global _memory, _owner
+    if _memory is None:
+        import mmap
+
         with contextlib.suppress(OSError):
-            reading, writing = os.pipe()
-            for end in (reading, writing):
-                os.set_blocking(end, False)
-            about = os.fstat(writing)
-            _kind, _owner, _pipe = (about.st_dev, about.st_ino), os.getpid(), (reading, writing)
+            _memory, _owner = mmap.mmap(-1, _SLOTS * _SLOT), os.getpid()
 
 
 def send(log: Log, host: str, text: str, cell: Cell | None = None, store: str = "") -> None:
     """Report what was refused, or started where there is no text, if this process is a forked child."""
-    if _pipe is None or _owner == os.getpid():
+    if _memory is None or _owner == os.getpid():
         return
-    told = [log.number, host[:200], text[:_LONGEST], cell and [cell.id, cell.number], store[:1000]]
-    with contextlib.suppress(OSError):
-        about = os.fstat(_pipe[1])
-        if (about.st_dev, about.st_ino) == _kind:
-            os.write(_pipe[1], json.dumps(told).encode("ascii") + b"\n")
+    told = [log.number, host[:200], text[:_LONGEST], cell and [cell.id, cell.number], store[:500]]
+    line = json.dumps(told).encode("ascii") + b"\n"
+    start = os.getpid() % _SLOTS * _SLOT
+    size = int.from_bytes(_memory[start : start + _HEAD], "little")
+    end = start + _HEAD + size
+    if end + len(line) <= start + _SLOT:
+        _memory[end : end + len(line)] = line
+        _memory[start : start + _HEAD] = (size + len(line)).to_bytes(_HEAD, "little")
 
 
 def _receive() -> None:
     """Log what forked children have reported since this was asked last."""
-    if _pipe is None or _owner != os.getpid():
+    if _memory is None or _owner != os.getpid():
         return
-    received = b""
-    with contextlib.suppress(OSError):
-        while more := os.read(_pipe[0], 1 << 16):
-            received += more
-    by_number = {log.number: log for log in logs.every()} if received else {}
-    for line in received.splitlines():
-        with contextlib.suppress(ValueError):
-            number, host, text, cell, store = json.loads(line)
-            if number in by_number and not text:
-                by_number[number].uncovered.setdefault(("child", host), False)
-            elif number in by_number:
-                of = Cell(cell[0], cell[1], "") if cell else None
-                by_number[number].start(Interaction(None, None, "blocked", of, None, text, store, host))
+    for start in range(0, _SLOTS * _SLOT, _SLOT):
+        size = int.from_bytes(_memory[start : start + _HEAD], "little")
+        if size:
+            received = _memory[start + _HEAD : start + _HEAD + size]
+            _memory[start : start + _HEAD] = bytes(_HEAD)
+            for line in received.splitlines():
+                with contextlib.suppress(ValueError):
+                    _log(*json.loads(line))
+
+
+def _log(number: int, host: str, text: str, cell: list[Any] | None, store: str) -> None:
+    log = next((log for log in logs.every() if log.number == number), None)
+    if log is None:
+        return
+    if text:
+        of = Cell(cell[0], cell[1], "") if cell else None
+        log.start(Interaction(None, None, "blocked", of, None, text, store, host))
+    else:
+        log.uncovered.setdefault(("child", host), False)
 
 
 logs.on_read(_receive)

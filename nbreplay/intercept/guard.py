@@ -36,15 +36,19 @@ __all__ = [
     "is_allowed",
     "passing",
     "permitted",
+    "pooled",
     "refuse",
     "replaying",
 ]
 
 _installed = False
-_permitted: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
+_permitted: contextvars.ContextVar[str | bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
 # By what lets them through. No counts: threads, and what the collector ends in between, would lose some of them, and
 # a host would stay permitted for ever.
 _permitted_hosts: dict[int, str] = {}
+pooled: set[tuple[Any, ...]] = set()
+"""The addresses that hooked clients have connected to. Under replay they do not use the connections they keep."""
+
 # Functions of the C library that send something, look a name up, or start a process.
 _NATIVE = (
     *("connect", "send", "sendmmsg", "sendmsg", "sendto", "socket"),
@@ -82,7 +86,7 @@ class permitted:  # noqa: N801
         self._host = host.rpartition(":")[0] or host
 
     def __enter__(self) -> None:
-        self._token = _permitted.set(True)
+        self._token = _permitted.set(self._host or True)
         _permitted_hosts[identity(self)] = self._host
 
     def __exit__(self, *_: object) -> None:
@@ -93,11 +97,14 @@ class permitted:  # noqa: N801
             pass  # a generator may be finished in another context than it was started in
 
 
-passing: Callable[[], bool] = _permitted.get
+passing: Callable[[], str | bool] = _permitted.get
 """Tells whether this is inside a call that is decided: a library over another is asked once, the outer one."""
 
 
 def _connecting(_: Any, address: Any, *__: Any) -> None:
+    by = _permitted.get()
+    if by and by is not True and isinstance(address, tuple):
+        pooled.add(address[:2])
     check_address(address)
 
 

@@ -19,7 +19,7 @@ from nbreplay.core.session import Session
 from nbreplay.core.store import Store
 from nbreplay.intercept import guard, hooks, keys, uncovered
 
-__all__ = ["opened", "session", "undo"]
+__all__ = ["UNHOOKED", "opened", "session", "undo"]
 
 
 _begun: weakref.WeakSet[Session] = weakref.WeakSet()
@@ -35,10 +35,10 @@ def _by(interceptor: str, function: str = "install") -> hooks.Hook:
     return hook
 
 
-# Nothing of them can be replaced: what they do is named.
-_UNHOOKED = ("MySQLdb", "confluent_kafka", "primp", "psycopg.pq", "psycopg2", "pycares", "pymssql", "pyodbc", "rnet")
+UNHOOKED = ("MySQLdb", "confluent_kafka", "primp", "psycopg.pq", "psycopg2", "pycares", "pymssql", "pyodbc", "rnet")
+"""Libraries that are named, since nothing of them can be replaced."""
 _LIBRARIES = {
-    **dict.fromkeys(_UNHOOKED, _by("compiled", "install_unhooked")),
+    **dict.fromkeys(UNHOOKED, _by("compiled", "install_unhooked")),
     "_posixsubprocess": _by("processes", "install_fork_exec"),
     "agents.run_internal.tool_execution": _by("agents_tools", "install_runner"),
     "agents.tool": _by("agents_tools"),

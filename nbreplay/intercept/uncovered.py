@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _libraries: dict[str, None] = {}
 def name_all(session: Session) -> None:
     """Name all that is there when `session` starts to replay."""
     for peer in sockets.connected():
-        if not guard.is_allowed(session, *_split(peer)):
+        if _split(peer) not in guard.pooled and not guard.is_allowed(session, *_split(peer)):
             session.log.uncovered.setdefault(("connection", peer), False)
     for name in _libraries:
         session.log.uncovered.setdefault(("library", name), False)
@@ -50,10 +51,16 @@ def _name_children(session: Session) -> None:
         process = sys.modules.get("multiprocessing.process")
         if process is not None and any(child.is_alive() for child in list(process.__dict__["_children"])):
             session.log.uncovered.setdefault(("child", f"{MULTIPROCESSING} that was started before"), False)
+    for child in _children():
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            line = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[:-1]
+            found = child_of(line, f"/proc/{child}/cwd")
+            if found.kind == "client":
+                session.log.uncovered.setdefault(("child", f"{found.name} that was started before"), False)
+
+
+def _children() -> Iterator[str]:
     with contextlib.suppress(OSError):
         for task in os.listdir("/proc/self/task"):
-            for child in Path(f"/proc/self/task/{task}/children").read_text().split():
-                line = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[:-1]
-                found = child_of(line, f"/proc/{child}/cwd")
-                if found.kind == "client":
-                    session.log.uncovered.setdefault(("child", f"{found.name} that was started before"), False)
+            with contextlib.suppress(OSError):
+                yield from Path(f"/proc/self/task/{task}/children").read_text().split()
