@@ -87,6 +87,8 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth:
         return found if found.kind == "client" else Child(f"{name} {inner[0]}", "other")
     if name == "git":
         return _git(rest)
+    if name in INSTALLERS and rest[:1] in (["--version"], ["-V"]):
+        return Child(name, "harmless")
     if name in INSTALLERS:
         return Child(" ".join([name, *rest[:1]]), "other")
     if name in CLIENTS:
@@ -224,7 +226,7 @@ def _python(name: str, rest: list[str], folder: Path) -> Child:
 
 def _sourced(name: str, source: str, folder: Path) -> Child:
     library = imports_network(source, folder)
-    return Child(f"{name}, which imports {library}", "client") if library else Child(name, "other")
+    return Child(f"{name} that imports {library}", "client") if library else Child(name, "other")
 
 
 def _module(python: str, module: str, rest: list[str], folder: Path) -> Child:

@@ -53,7 +53,8 @@ def check_child(words: Any, folder: Any = None, path: Any = None) -> None:
         return
     if child.kind == "client":
         # What MCP's own client starts is a server of tools, whose calls are recorded, and in a replay it is asked none.
-        if not session.options.allow_children and not is_called_by("mcp.client.stdio"):
+        allowed = session.options.allow_children or os.environ.get("NBREPLAY_ALLOW_CHILDREN") == "1"
+        if not (allowed or is_called_by("mcp.client.stdio")):
             text = (
                 f"nbreplay is replaying, and something tried to start {child.name}. That is a network client in a "
                 "process of its own, which replay does not cover: it was not started. To let it run, say "
@@ -104,7 +105,7 @@ def _by_cell(child: Child) -> Child:
     body = source.partition("\n")[2]
     if "py" in child.name:
         library = imports_network(body)
-        return Child(f"{child.name}, which imports {library}", "client") if library else child
+        return Child(f"{child.name} that imports {library}", "client") if library else child
     found = classify_script(body)
     return found if found.kind == "client" else child
 

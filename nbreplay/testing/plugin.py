@@ -48,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("replay", "auto", "record"),
         help="forced on notebooks and tests; replay, which sends nothing, if not given",
     )
+    group.addoption(
+        "--nbreplay-allow-children",
+        action="store_true",
+        help="let curl, node, … start under replay, which does not cover them",
+    )
     group.addoption("--nbreplay-update", action="store_true", help="store the new outputs in notebooks that pass")
     group.addoption(
         "--nbreplay-trim",

@@ -31,6 +31,8 @@ class Wanted:
         say otherwise.
     parameters : mapping of str to object
         Values of JSON's types, set after the cell that is tagged ``parameters``, or before the first.
+    allow_children : bool
+        Whether child processes start that are network clients.
     """
 
     mode: Mode = Mode.REPLAY
@@ -38,6 +40,7 @@ class Wanted:
     keep_going: bool = False
     compare: bool | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    allow_children: bool = False
 
 
 @frozen

@@ -158,7 +158,7 @@ async def _run(
     report: dict[str, Any] = {"calls": [], "used": {}}
     started = time.perf_counter()
     try:
-        async with kernel(notebook, path, wanted.mode, wanted.timeout, warm) as running:
+        async with kernel(notebook, path, wanted, warm) as running:
             alive = await _cells(running, wanted, cells, failures, on_cell)
             if alive:
                 report = await running.report()

@@ -44,6 +44,8 @@ class Watch:
         given = _marked(item)
         forced = mode_of_run(mode, "--nbreplay-mode")
         given["mode"] = (forced or Mode.of(given.get("mode") or Mode.REPLAY)).value
+        if item.config.getoption("nbreplay_allow_children"):
+            given["allow_children"] = True
         store = given.pop("store", None)
         folder = item.path.parent
         if store is not None and not is_url(store):

@@ -279,11 +279,15 @@ def _(_: Outside) -> None:
 
 @way(PROGRAMS, "a client that was started before", NAMED, needs="node")
 def _(out: Outside) -> Iterator[None]:
-    code = f"process.stdin.once('data', () => require('http').get('{out.url}', () => process.exit()))"
-    with subprocess.Popen(["node", "-e", code], stdin=subprocess.PIPE) as made:
+    get = f"require('http').get('{out.url}', () => process.exit())"
+    code = f"process.stdin.once('data', () => {get}); console.log('ready')"
+    with subprocess.Popen(["node", "-e", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
         assert made.stdin is not None
+        assert made.stdout is not None
+        made.stdout.readline()
         yield
         made.stdin.write(b"go\n")
+        made.stdin.close()
 
 
 def connect(address: tuple[str, int]) -> None:
