@@ -231,6 +231,8 @@ def _sourced(name: str, source: str, folder: Path) -> Child:
 
 def _module(python: str, module: str, rest: list[str], folder: Path) -> Child:
     root = module.partition(".")[0]
+    if not root:
+        return Child(python, "other")
     if root == "nbreplay":
         return Child("nbreplay", "harmless")
     if root in INSTALLERS or root == "ensurepip":
