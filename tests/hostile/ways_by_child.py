@@ -158,7 +158,8 @@ def _(out: Outside) -> None:
     anyio.run(whole)
 
 
-@way(STARTED, "gevent: `subprocess.run`", needs="gevent curl")
+# Without a session gevent would wait for the signal of its child, which another event loop may have taken.
+@way(STARTED, "gevent: `subprocess.run`", needs="gevent curl", reaches=False)
 def _(out: Outside) -> None:
     from gevent import subprocess as green
 
