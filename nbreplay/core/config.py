@@ -107,7 +107,9 @@ class Options:
     only : tuple of str
         Hosts to record and replay; empty for all.
     allow : tuple of str
-        ``HOST`` or ``HOST:PORT`` that replay lets through, live.
+        ``HOST`` or ``HOST:PORT`` that replay lets through, live; or the path of a Unix socket.
+    allow_children : bool
+        Whether replay lets child processes start that are known network clients.
     """
 
     mode: Mode = Mode.AUTO
@@ -116,6 +118,7 @@ class Options:
     mask: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
+    allow_children: bool = False
 
     @classmethod
     def of(cls, **given: Any) -> Options:
@@ -144,6 +147,8 @@ class Options:
                 changes[name] = Mode.of(value)
             elif name == "speed":
                 changes[name] = _speed(value)
+            elif name == "allow_children":
+                changes[name] = _flag(name, value)
             else:
                 changes[name] = _names(name, value)
         return replace(self, **changes)
@@ -163,6 +168,12 @@ def _speed(value: Any) -> float | None:
         )
     # 0 and infinity both mean: do not wait.
     return speed if 0 < speed < float("inf") else None
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise OptionError(f"{name} is true or false, not {value!r}")
+    return value
 
 
 def _names(name: str, value: Any) -> tuple[str, ...]:

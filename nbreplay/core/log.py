@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
+import warnings
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,14 +21,19 @@ __all__ = [
     "FAILURES",
     "OUTCOMES",
     "STATELESS",
+    "UNCOVERED",
     "Interaction",
     "Log",
     "counted",
+    "describe_uncovered",
     "every",
     "keep_all",
     "keeping",
+    "on_read",
     "summary",
+    "uncovered",
     "used",
+    "warn",
     "watch",
 ]
 
@@ -77,6 +84,15 @@ _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 _kept: set[Log] | None = None
 _keeping: list[list[Log]] = []
 _watchers: tuple[Callable[[Log, int], None], ...] = ()
+_collectors: list[Callable[[], None]] = []
+
+UNCOVERED = {
+    "child": "child processes are not covered: what they send is neither replayed nor refused",
+    "connection": "connections that were open before replay began are not refused",
+    "library": "libraries that open their own connections: what they send is neither replayed nor refused",
+    "native": "functions of the C library that ctypes has looked up: what they send is neither replayed nor refused",
+}
+"""What the guard of a replay cannot see, by kind."""
 
 
 def every() -> list[Log]:
@@ -104,6 +120,11 @@ def watch(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
         _watchers = tuple(known for known in _watchers if known is not watcher)
 
     return end
+
+
+def on_read(collector: Callable[[], None]) -> None:
+    """Have `collector` called before a log is read: it adds what was logged elsewhere."""
+    _collectors.append(collector)
 
 
 @contextlib.contextmanager
@@ -135,6 +156,9 @@ class Log:
     known_secrets : tuple of str
         Secrets that were found so far, such as a token that an answer issued: they are secret wherever they come next,
         also where no name beside them says so.
+    uncovered : dict of (str, str) to bool
+        What happened under replay that the guard cannot see, by kind (see `UNCOVERED`) and name; and whether the user
+        has been told.
     """
 
     _numbers = itertools.count()
@@ -154,6 +178,7 @@ class Log:
         self.healed: set[tuple[str, str]] = set()
         self.secrets: dict[str, int] = {}
         self.known_secrets: tuple[str, ...] = ()
+        self.uncovered: dict[tuple[str, str], bool] = {}
 
     def start(self, interaction: Interaction | None = None) -> int:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
@@ -200,14 +225,22 @@ class Log:
         return self.since(0)
 
     def __len__(self) -> int:
+        _collect()
         return len(self._slots)
 
     def since(self, place: int) -> list[Interaction]:
         """What has ended among the calls that started at `place` or after."""
+        _collect()
         return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
 
 
+def _collect() -> None:
+    for collector in _collectors:
+        collector()
+
+
 _TELLING = 12  # characters; a shorter value may be an ordinary word elsewhere
+
 
 STATELESS = frozenset(
     {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
@@ -240,3 +273,42 @@ def used(logs: Iterable[Log]) -> dict[str, list[str]]:
         for store, name in log.healed:
             found.setdefault(store, set()).add(name)
     return {store: sorted(names) for store, names in found.items()}
+
+
+def uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]]:
+    """Return what the guard could not see, each by kind and name.
+
+    Parameters
+    ----------
+    logs : iterable of Log
+    new : bool
+        Return only what this has not returned as new before.
+    """
+    _collect()
+    found: dict[tuple[str, str], None] = {}
+    for log in logs:
+        for item, told in list(log.uncovered.items()):
+            if not (new and told):
+                found[item] = None
+            if new:
+                log.uncovered[item] = True
+    return list(found)
+
+
+def describe_uncovered(items: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each kind of what the guard could not see."""
+    names: dict[str, dict[str, None]] = {}
+    for kind, name in items:
+        names.setdefault(kind, {})[name] = None
+    return [f"{UNCOVERED[kind]}: {', '.join(names[kind])}" for kind in UNCOVERED if kind in names]
+
+
+def warn(log: Log) -> None:
+    """Warn of what the guard could not see, where nobody else reports it; where warnings are errors, print it."""
+    if _kept is not None or any(log is known for made in _keeping for known in made):
+        return
+    for line in describe_uncovered(uncovered([log], new=True)):
+        try:
+            warnings.warn(f"nbreplay: {line}", stacklevel=3)
+        except Warning:
+            print(f"nbreplay: {line}", file=sys.stderr)

@@ -15,7 +15,7 @@ from nbreplay.core.hosts import host_matches
 from nbreplay.core.jsonrpc import answering
 from nbreplay.core.keeper import Keeper
 from nbreplay.core.key import key_of
-from nbreplay.core.log import STATELESS, Interaction, Log
+from nbreplay.core.log import STATELESS, Interaction, Log, warn
 from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording import Recording
@@ -101,12 +101,13 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        warn(self.log)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
     async def __aexit__(self, *_: object) -> None:
-        self.stop()
+        self.__exit__()
 
     def passed(self, host: str) -> None:
         """Log that a call to `host` went by, the session being off."""

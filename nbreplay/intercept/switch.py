@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import weakref
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -16,9 +17,12 @@ from nbreplay.core import active
 from nbreplay.core.config import Mode, Options, default_store, project
 from nbreplay.core.session import Session
 from nbreplay.core.store import Store
-from nbreplay.intercept import guard, hooks, keys
+from nbreplay.intercept import guard, hooks, keys, uncovered
 
-__all__ = ["opened", "session", "undo"]
+__all__ = ["UNHOOKED", "opened", "session", "undo"]
+
+
+_begun: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def _by(interceptor: str, function: str = "install") -> hooks.Hook:
@@ -31,24 +35,39 @@ def _by(interceptor: str, function: str = "install") -> hooks.Hook:
     return hook
 
 
+UNHOOKED = ("MySQLdb", "confluent_kafka", "primp", "psycopg.pq", "psycopg2", "pycares", "pymssql", "pyodbc", "rnet")
+"""Libraries that are named, since nothing of them can be replaced."""
 _LIBRARIES = {
+    **dict.fromkeys(UNHOOKED, _by("compiled", "install_unhooked")),
+    "_posixsubprocess": _by("processes", "install_fork_exec"),
     "agents.run_internal.tool_execution": _by("agents_tools", "install_runner"),
     "agents.tool": _by("agents_tools"),
     "aiohttp": _by("aiohttp"),
     "botocore.endpoint": _by("botocore"),
+    "curl_cffi.aio": _by("compiled", "install_curl_cffi_async"),
+    "curl_cffi.curl": _by("compiled", "install_curl_cffi"),
+    "gevent.resolver": _by("compiled", "install_gevent"),
+    "grpc._channel": _by("compiled", "install_grpc"),
+    "grpc.aio._channel": _by("compiled", "install_grpc_aio"),
     "http.client": _by("stdlib"),
     "httpx": _by("httpx"),
     "httpx2": _by("httpx"),
     "langchain_core.tools.base": _by("langchain_tools"),
     "mcp.client.session": _by("mcp_tools"),
     "mcp.client.streamable_http": _by("mcp_tools", "install_http"),
+    "multiprocessing.popen_forkserver": _by("processes", "install_forkserver"),
+    "ptyprocess.ptyprocess": _by("processes", "install_ptyprocess"),
+    "pycurl": _by("compiled", "install_pycurl"),
     "pydantic_ai.toolsets.combined": _by("pydantic_ai_tools", "install_combined"),
     "pydantic_ai.toolsets.function": _by("pydantic_ai_tools"),
     "pydantic_ai.toolsets.wrapper": _by("pydantic_ai_tools", "install_wrapper"),
+    "socket": _by("sockets"),
     "urllib3": _by("urllib3"),
+    "uvloop": _by("uvloop"),
     "websockets.asyncio.client": _by("websockets"),
     "websockets.client": _by("websockets", "install_protocol"),
     "websockets.sync.client": _by("websockets"),
+    "zmq.sugar.socket": _by("compiled", "install_zmq"),
 }
 
 
@@ -61,6 +80,7 @@ def session(
     mask: Iterable[str] = (),
     only: Iterable[str] | None = None,
     allow: Iterable[str] = (),
+    allow_children: bool | None = None,
 ) -> Session:
     """Return a session, to be used with ``with`` or ``async with``.
 
@@ -80,7 +100,10 @@ def session(
     only : iterable of str, optional
         The hosts to record and replay; all, if not given.
     allow : iterable of str
-        ``HOST`` or ``HOST:PORT`` that ``replay`` lets through, live.
+        ``HOST`` or ``HOST:PORT`` that ``replay`` lets through, live; or the path of a Unix socket.
+    allow_children : bool, optional
+        Whether ``replay`` lets child processes start that are known network clients (``curl``, ``node``, ``ssh``, a
+        Python that imports a hooked library). What they send is neither replayed nor refused.
 
     Returns
     -------
@@ -93,7 +116,16 @@ def session(
     StoreError
         Where the store is no folder, and no zip of one that can be had.
     """
-    return opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only, allow=allow)
+    return opened(
+        store,
+        mode=mode,
+        speed=speed,
+        ignore=ignore,
+        mask=mask,
+        only=only,
+        allow=allow,
+        allow_children=allow_children,
+    )
 
 
 def opened(
@@ -122,6 +154,10 @@ def _changed() -> None:
         keys.withdraw()
     if sessions:
         guard.install()
+    session = guard.replaying()
+    if session is not None and session not in _begun:
+        _begun.add(session)
+        uncovered.name_all(session)
 
 
 def undo() -> None:

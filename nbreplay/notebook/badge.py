@@ -59,7 +59,9 @@ def _counts(interactions: Sequence[Interaction]) -> str:
     return ", ".join(part for part in summary(interactions).split(", ") if not part.startswith("0 ")) or "no calls"
 
 
-def badge(interactions: Sequence[Interaction], *, mode: str, store: str, shown: str = "") -> dict[str, str]:
+def badge(
+    interactions: Sequence[Interaction], *, mode: str, store: str, shown: str = "", uncovered: Sequence[str] = ()
+) -> dict[str, str]:
     """Return the one line below a cell, and what went wrong in it unseen.
 
     Parameters
@@ -69,6 +71,8 @@ def badge(interactions: Sequence[Interaction], *, mode: str, store: str, shown: 
     mode, store : str
     shown : str
         The text of the error that the cell itself shows; it is not said again.
+    uncovered : sequence of str
+        What the guard could not see, in words.
     """
     sums = totals(interactions)
     parts = [sums.counts]
@@ -78,7 +82,7 @@ def badge(interactions: Sequence[Interaction], *, mode: str, store: str, shown: 
         parts.append(f"{seconds(sums.saved_s)} saved")
     foreign = [item.note for item in interactions if item.outcome == "replayed" and item.note]
     parts += foreign[:1]
-    parts += [f"{mode}, {store}"]
+    parts += [f"{mode}, {store}".rstrip(", ")]
     said = shown.replace(" ", "").replace("\n", "")
     troubles = [
         f"{WORDS[item.outcome]}: {item.note}"
@@ -87,7 +91,7 @@ def badge(interactions: Sequence[Interaction], *, mode: str, store: str, shown: 
         and item.note.replace(" ", "").replace("\n", "") not in said
     ]
     text = plain("nbreplay: " + " · ".join(parts))
-    lines = [text, *(plain(trouble) for trouble in dict.fromkeys(troubles))]
+    lines = [text, *(plain(trouble) for trouble in dict.fromkeys([*troubles, *uncovered]))]
     colour = _TROUBLE if sums.trouble else "inherit"
     mark = "⚠" if sums.trouble else "▶"
     page = (

@@ -163,8 +163,7 @@ class Cells:
             active.leave_run(running.run)
             self._missed = self.last_miss
             made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in logs.FAILURES]
-            if made or running.live is not None:
-                self._tell(running, made, session, error)
+            self._tell(running, made, session, error)
 
     def _ended(self, result: Any) -> Running | None:
         raw = None if result is None else result.info.raw_cell

@@ -55,6 +55,9 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--only", action="append", metavar="HOST", help="record and replay this host only")
     parser.add_argument("--allow", action="append", metavar="HOST[:PORT]", help="let this through under replay, live")
+    parser.add_argument(
+        "--allow-children", action="store_true", default=None, help="let curl, node, … start under replay, uncovered"
+    )
     return parser
 
 
@@ -65,7 +68,7 @@ def _help() -> str:
     rows = []
     for action in _PARSER._actions:
         name = (
-            action.option_strings[0] + f" {action.metavar or '|'.join(VIEWS)}"
+            action.option_strings[0] + (f" {action.metavar or '|'.join(VIEWS)}" if action.nargs != 0 else "")
             if action.option_strings
             else str(action.metavar)
         )

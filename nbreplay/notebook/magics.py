@@ -14,7 +14,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import publish_display_data
-from traitlets import Enum, Float, List, Unicode
+from traitlets import Bool, Enum, Float, List, Unicode
 
 from nbreplay.core import active
 from nbreplay.core import log as logs
@@ -45,6 +45,9 @@ class ReplayMagics(Magics):
     mask = List(Unicode(), help="Regular expressions; what they match in requests does not count.").tag(config=True)
     only = List(Unicode(), help="The hosts to record and replay; all, if empty.").tag(config=True)
     allow = List(Unicode(), help="Hosts that replay lets through.").tag(config=True)
+    allow_children = Bool(False, help="Whether replay lets child processes start that are network clients.").tag(
+        config=True
+    )
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -129,7 +132,7 @@ class ReplayMagics(Magics):
     def _opened(self, directive: Directive) -> Session:
         """Return the session that a line asks for: what it says, else what `%replay` has said, else the defaults."""
         given: dict[str, Any] = {
-            name: getattr(self, name) or None for name in ("speed", "ignore", "mask", "only", "allow")
+            name: getattr(self, name) or None for name in ("speed", "ignore", "mask", "only", "allow", "allow_children")
         }
         given.update({**self._said.given, **directive.given})
         if self.base is None and directive.mode is None:
@@ -158,16 +161,18 @@ class ReplayMagics(Magics):
     def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = running.view or self.view
         seen = running.live is not None and running.live.end(made)
-        if not made:
+        uncovered = logs.describe_uncovered(logs.uncovered(logs.every(), new=True))
+        if not (made or uncovered):
             return
-        if view == "off" and not any(item.outcome in logs.FAILURES for item in made):
+        if view == "off" and not (uncovered or any(item.outcome in logs.FAILURES for item in made)):
             return
         mode = session.mode.value if session else "off"
-        store = session.store.shown if session else made[-1].store
-        if view == "stream" and not seen:
+        store = session.store.shown if session else made[-1].store if made else ""
+        if view == "stream" and made and not seen:
             showing.show(made, self.shell, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
-        self._say(badge(made, mode=mode, store=status.short(store), shown=shown))
+        where = status.short(store) if store else ""
+        self._say(badge(made, mode=mode, store=where, shown=shown, uncovered=uncovered))
 
     def _last(self) -> list[logs.Interaction]:
         every = [item for log in logs.every() for item in log.interactions]
@@ -199,7 +204,7 @@ def _complete(_: Any, event: Any) -> list[str]:
     if before and before[-1] == "--view":
         return list(VIEWS)
     words = (MODES if cell else WORDS) if len(before) == 1 else ()
-    return [*words, "--speed", "--view", "--ignore", "--mask", "--only", "--allow"]
+    return [*words, "--speed", "--view", "--ignore", "--mask", "--only", "--allow", "--allow-children"]
 
 
 _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionary()

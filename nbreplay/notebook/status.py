@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode
-from nbreplay.core.log import Log
+from nbreplay.core.log import Log, describe_uncovered, every, uncovered
 from nbreplay.core.places import is_url
 from nbreplay.core.session import Session
-from nbreplay.intercept import guard, hooks, keys
+from nbreplay.intercept import hooks, keys
 from nbreplay.notebook.badge import totals
 from nbreplay.notebook.texts import escape, plain
 
@@ -34,11 +34,7 @@ def short(path: str | os.PathLike[str]) -> str:
 
 def warnings_() -> list[str]:
     """Return what limits what nbreplay can see."""
-    found = hooks.problems()
-    unseen = guard.unseen()
-    if unseen:
-        found.append(f"{', '.join(unseen)} open their own connections: what they send is neither recorded nor refused")
-    return found
+    return [*hooks.problems(), *describe_uncovered(uncovered(every()))]
 
 
 def switched(session: Session | None) -> str:
@@ -66,9 +62,9 @@ def _store(session: Session) -> str:
     return short(session.store.shown) + (" (read-only)" if session.store.archive else "")
 
 
-def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
+def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
     """Return the display of ``%replay``."""
-    interactions = [item for log in every for item in log.interactions]
+    interactions = [item for log in logs for item in log.interactions]
     sums = totals(interactions)
     rows = []
     if session is None:
@@ -84,6 +80,8 @@ def overview(session: Session | None, every: Iterable[Log]) -> dict[str, str]:
             for name in ("ignore", "mask", "only", "allow")
             if getattr(options, name)
         ]
+        if options.allow_children:
+            rows.append(("children", "allowed"))
     rows.append(("calls", sums.counts))
     if sums.tokens is not None:
         rows.append(("tokens", f"{sums.tokens:,}"))

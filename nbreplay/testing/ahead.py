@@ -31,7 +31,10 @@ class Ahead:
         option = config.getoption
         mode = mode_of_run(option("nbreplay_mode"), "--nbreplay-mode") or Mode.REPLAY
         self._wanted = Wanted(
-            mode, option("nbreplay_timeout"), compare=False if option("nbreplay_update") else option("nbreplay_compare")
+            mode,
+            option("nbreplay_timeout"),
+            compare=False if option("nbreplay_update") else option("nbreplay_compare"),
+            allow_children=option("nbreplay_allow_children"),
         )
         self._number: int = option("nbreplay_n")
         self._update: bool = option("nbreplay_update")

@@ -68,6 +68,9 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_positive, default=600, metavar="S", help="seconds that one cell may take (600)"
     )
+    parser.add_argument(
+        "--allow-children", action="store_true", help="let curl, node, … start under replay, which does not cover them"
+    )
     parser.add_argument("--json", action="store_true", help="print what happened as JSON")
 
 
@@ -157,7 +160,8 @@ def _wanted(given: argparse.Namespace) -> Wanted:
     mode = mode_of_run(given.mode, "--mode") or Mode.REPLAY
     # What is stored anew need not be as it was.
     compare = False if given.update else given.compare
-    return Wanted(mode, given.timeout, given.keep_going, compare, dict(map(_parameter, given.parameter)))
+    parameters = dict(map(_parameter, given.parameter))
+    return Wanted(mode, given.timeout, given.keep_going, compare, parameters, given.allow_children)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

@@ -40,11 +40,11 @@ def _end_in_order(shell: Any) -> None:
 
 
 def report() -> str:
-    """Return every call that was made in this kernel, and the recordings that were asked for, as JSON text."""
+    """Return every call that was made in this kernel, the recordings asked for, and what was not covered, as JSON."""
     for session in active.sessions():
         session.flush()
     used = {session.store.name: list[str]() for session in active.sessions()} | logs.used(logs.every())
-    return json.dumps({"calls": _calls(), "used": used})
+    return json.dumps({"calls": _calls(), "used": used, "uncovered": logs.uncovered(logs.every())})
 
 
 def _calls() -> list[dict[str, object]]:

@@ -57,6 +57,11 @@ class Item(pytest.Item):
         return self.ran[0].used if self.ran else {}
 
     @property
+    def uncovered(self) -> list[tuple[str, str]]:
+        """What its replay did not cover."""
+        return self.ran[0].uncovered if self.ran else []
+
+    @property
     def updated(self) -> bool:
         """Whether new outputs were stored in the notebook."""
         return bool(self.ran and self.ran[1])

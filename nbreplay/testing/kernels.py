@@ -22,8 +22,8 @@ from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError
+from nbreplay.testing.result import Wanted
 from nbreplay.testing.warm import PROVISIONER, Warm
 
 __all__ = ["Kernel", "kernel"]
@@ -217,10 +217,8 @@ class Kernel(NotebookClient):
 
 
 @contextlib.asynccontextmanager
-async def kernel(
-    notebook: Any, path: Path, mode: Mode, timeout: float | None, warm: Warm | None = None
-) -> AsyncIterator[Kernel]:
-    """Have a kernel for a notebook, in the notebook's folder, with `mode` forced and switched on.
+async def kernel(notebook: Any, path: Path, wanted: Wanted, warm: Warm | None = None) -> AsyncIterator[Kernel]:
+    """Have a kernel for a notebook, in the notebook's folder, with the wanted mode forced and switched on.
 
     Raises
     ------
@@ -230,7 +228,7 @@ async def kernel(
     name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
     made = Kernel(
         notebook,
-        timeout=timeout,
+        timeout=wanted.timeout,
         kernel_name=name,
         resources={"metadata": {"path": str(path.resolve().parent)}},
         record_timing=False,
@@ -239,7 +237,9 @@ async def kernel(
         extra_arguments=["--IPKernelApp.log_level=40"],
         kernel_manager_class=Manager,
     )
-    environment = {**os.environ, "NBREPLAY_MODE": mode.value, "NBREPLAY_NOTEBOOK": str(path)}
+    environment = {**os.environ, "NBREPLAY_MODE": wanted.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
+    if wanted.allow_children:
+        environment["NBREPLAY_ALLOW_CHILDREN"] = "1"
     folder = tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True)
     try:
         try:

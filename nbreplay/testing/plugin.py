@@ -23,7 +23,7 @@ __all__ = ["replay"]
 _FIXTURE = "_nbreplay_watch"
 _NAMES = ("nbreplay", __name__)
 _MARKER = (
-    "nbreplay(mode=, store=, ignore=, mask=, allow=, only=, speed=): replay the calls of this test; "
+    "nbreplay(mode=, store=, ignore=, mask=, allow=, allow_children=, only=, speed=): replay the calls of this test; "
     "a store is relative to the test's folder"
 )
 _tally: pytest.StashKey[Tally] = pytest.StashKey()
@@ -47,6 +47,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--nbreplay-mode",
         choices=("replay", "auto", "record"),
         help="forced on notebooks and tests; replay, which sends nothing, if not given",
+    )
+    group.addoption(
+        "--nbreplay-allow-children",
+        action="store_true",
+        help="let curl, node, … start under replay, which does not cover them",
     )
     group.addoption("--nbreplay-update", action="store_true", help="store the new outputs in notebooks that pass")
     group.addoption(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nbreplay.core.log import counted
+from nbreplay.core.log import counted, describe_uncovered
 from nbreplay.notebook.texts import plain
 from nbreplay.testing.differences import shown
 from nbreplay.testing.result import Call, Failure, Result
@@ -69,6 +69,8 @@ def print_results(
         print(f"{'ok  ' if result.passed else 'FAIL'}  {plain(str(result.path))}{note}")
         for line in told(result.failures, colour=_coloured()):
             print(f"      {line}")
+        for line in describe_uncovered(result.uncovered):
+            print(f"      {plain(line)}")
     failed = sum(not result.passed for result in results)
     if failed:
         print(f"{failed} of {len(results)} notebook{'s' if len(results) != 1 else ''} failed")
@@ -87,6 +89,7 @@ def _row(result: Result, updated: bool) -> dict[str, object]:
         "errors": result.errors,
         "seconds": round(result.seconds, 3),
         "counts": _counts(result.calls),
+        "uncovered": [{"kind": kind, "name": name} for kind, name in result.uncovered],
         "calls": [asdict(call) for call in result.calls],
         "cells": [asdict(cell) | {"counts": _counts(result.calls_of(cell))} for cell in result.cells],
     }

@@ -31,6 +31,8 @@ class Wanted:
         say otherwise.
     parameters : mapping of str to object
         Values of JSON's types, set after the cell that is tagged ``parameters``, or before the first.
+    allow_children : bool
+        Whether child processes start that are network clients.
     """
 
     mode: Mode = Mode.REPLAY
@@ -38,6 +40,7 @@ class Wanted:
     keep_going: bool = False
     compare: bool | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    allow_children: bool = False
 
 
 @frozen
@@ -120,6 +123,8 @@ class Result:
         Of the code cells that were reached.
     seconds : float
         How long it took, its kernel's start included.
+    uncovered : list of tuple of str
+        What replay did not cover, by kind and name; see `nbreplay.core.log.UNCOVERED`.
     """
 
     path: Path
@@ -129,6 +134,7 @@ class Result:
     used: dict[str, list[str]] = field(default_factory=dict)
     cells: list[CellRun] = field(default_factory=list)
     seconds: float = 0.0
+    uncovered: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:

@@ -159,7 +159,7 @@ async def _run(
     report: dict[str, Any] = {"calls": [], "used": {}}
     started = time.perf_counter()
     try:
-        async with kernel(notebook, path, wanted.mode, wanted.timeout, warm) as running:
+        async with kernel(notebook, path, wanted, warm) as running:
             alive = await _cells(running, wanted, cells, failures, on_cell)
             if alive:
                 report = await running.report()
@@ -171,7 +171,8 @@ async def _run(
     failures += _verdict(notebook, calls, cells, failures)
     if stored is not None:
         failures += _differences(stored, notebook, path.parent, cells)
-    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started)
+    uncovered = [(kind, name) for kind, name in report.get("uncovered", ())]
+    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started, uncovered)
 
 
 async def _cells(

@@ -34,6 +34,7 @@ def exchanged(done: Watch | Item | None, updated: str, whole: bool) -> dict[str,
     return {
         "counts": dict(Counter(call.outcome for call in calls)),
         "used": done.used if done else {},
+        "uncovered": done.uncovered if done else [],
         "updated": updated,
         "whole": whole,
     }
@@ -55,6 +56,7 @@ class Tally:
         self._tests = self._failed = 0
         self._counts: Counter[str] = Counter()
         self._used: dict[str, set[str]] = {}
+        self._uncovered: dict[tuple[str, str], None] = {}
         self._updated: dict[str, None] = {}  # each once, in their order
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
@@ -76,6 +78,7 @@ class Tally:
         self._counts.update(told["counts"])
         for store, names in told["used"].items():
             self._used.setdefault(store, set()).update(names)
+        self._uncovered.update(dict.fromkeys((kind, name) for kind, name in told["uncovered"]))
         if told["updated"]:
             self._updated[told["updated"]] = None
 
@@ -83,7 +86,7 @@ class Tally:
         """Say it."""
         if not self._tests:
             return
-        from nbreplay.core.log import counted
+        from nbreplay.core.log import counted, describe_uncovered
 
         most = self._config.getoption("maxfail") or 0
         stopped = 0 < most <= self._failed or exitstatus == pytest.ExitCode.INTERRUPTED
@@ -91,6 +94,8 @@ class Tally:
         terminalreporter.ensure_newline()
         for path in self._updated:
             terminalreporter.write_line(f"nbreplay: outputs stored in {self._short(path)}")
+        for line in describe_uncovered(self._uncovered):
+            terminalreporter.write_line(f"nbreplay: {line}")
         trimming = self._config.getoption("nbreplay_trim")
         if trimming and not (self.whole and not stopped):
             terminalreporter.write_line("nbreplay: nothing trimmed: not all tests of whole folders have run and passed")

@@ -21,7 +21,7 @@ from nbreplay.testing.result import Failure
 
 __all__ = ["Watch", "shorten"]
 
-_OPTIONS = ("store", "mode", "speed", "ignore", "mask", "only", "allow")
+_OPTIONS = ("store", "mode", "speed", "ignore", "mask", "only", "allow", "allow_children")
 
 
 class Watch:
@@ -44,6 +44,8 @@ class Watch:
         given = _marked(item)
         forced = mode_of_run(mode, "--nbreplay-mode")
         given["mode"] = (forced or Mode.of(given.get("mode") or Mode.REPLAY)).value
+        if item.config.getoption("nbreplay_allow_children"):
+            given["allow_children"] = True
         store = given.pop("store", None)
         folder = item.path.parent
         if store is not None and not is_url(store):
@@ -78,6 +80,11 @@ class Watch:
     def used(self) -> dict[str, list[str]]:
         """The stores that were asked, and the names of the recordings that were asked for."""
         return {self.session.store.name: []} | logs.used([*self._before, *self._made])
+
+    @property
+    def uncovered(self) -> list[tuple[str, str]]:
+        """What its replay did not cover."""
+        return logs.uncovered([self.session.log, *self._made])
 
     def failures(self, told: str = "") -> str:
         """Return what has gone wrong since this was asked last, whatever has become of its exceptions.

@@ -112,6 +112,32 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("pydantic_ai.exceptions", "ToolFailed", None),
     ("pydantic_ai.exceptions", "ApprovalRequired", ("metadata",)),
     ("pydantic_ai.exceptions", "CallDeferred", None),
+    ("_posixsubprocess", "fork_exec", None),
+    ("multiprocessing.popen_forkserver", "Popen._launch", ("self", "process_obj")),
+    ("ptyprocess.ptyprocess", "PtyProcess.spawn", None),
+    ("socket", "getnameinfo", None),
+    *((name, "__name__", None) for name in switch.UNHOOKED),
+    ("curl_cffi.curl", "Curl.perform", ("self", "clear_headers", "clear_resolve")),
+    ("curl_cffi.curl", "CurlInfo.EFFECTIVE_URL", None),
+    ("curl_cffi.aio", "AsyncCurl.add_handle", ("self", "curl")),
+    *(
+        ("gevent.resolver", f"AbstractResolver.{name}", None)
+        for name in ("getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo")
+    ),
+    ("grpc._channel", "Channel.subscribe", ("self", "callback", "try_to_connect")),
+    *(
+        ("grpc._channel", f"_{kind}MultiCallable", None)
+        for kind in ("SingleThreadedUnaryStream", "StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary")
+    ),
+    ("grpc.aio._channel", "Channel.channel_ready", ("self",)),
+    ("grpc.aio._channel", "UnaryUnaryMultiCallable.__call__", None),
+    ("pycurl", "Curl.perform", None),
+    ("pycurl", "CurlMulti.add_handle", None),
+    ("pycurl", "EFFECTIVE_URL", None),
+    ("uvloop", "Loop.create_connection", None),
+    ("uvloop", "Loop.create_datagram_endpoint", None),
+    ("uvloop", "Loop.subprocess_exec", None),
+    ("zmq.sugar.socket", "Socket.connect", ("self", "addr")),
     ("websockets.sync.client", "parse_uri", ("uri",)),
     ("websockets.asyncio.client", "parse_uri", ("uri",)),
     ("websockets.client", "ClientProtocol.send_request", ("self", "request")),
@@ -122,6 +148,8 @@ def version_of(library: str) -> str:
     if library == "http.client":
         return f"Python {platform.python_version()}"
     root = library.partition(".")[0]
+    if root in sys.stdlib_module_names:
+        return platform.python_version()
     return importlib.metadata.version(importlib.metadata.packages_distributions()[root][0])
 
 

@@ -1,0 +1,417 @@
+"""What replay does not cover is named once, wherever one looks; and what is harmless goes on, unnamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging.handlers
+import os
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+import nbreplay as nr
+from nbreplay.core.log import FAILURES, uncovered
+from nbreplay.intercept.children import classify, classify_script
+from nbreplay.intercept.hooks import problems
+from nbreplay.notebook.line import parse_line
+from nbreplay.testing.result import Wanted
+from nbreplay.testing.runner import run
+from tests.clients import outcomes
+from tests.provider import Spawned
+
+pytest_plugins = ("pytester",)
+
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+COVER = "child processes are not covered"
+
+
+def notebook(*cells: str) -> Path:
+    """Write a notebook of these cells into the working folder."""
+    Path("recordings").mkdir(exist_ok=True)
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    nbformat.write(made, "notebook.ipynb")
+    return Path("notebook.ipynb")
+
+
+# Where it is named
+
+
+def test_a_script_is_warned_once_at_the_end_of_the_session(store: Path) -> None:
+    session = nr.session(store, mode="replay")
+    with pytest.warns(UserWarning, match=COVER) as caught, session:  # noqa: PT031
+        for _ in range(2):
+            subprocess.run(["ls"], **QUIET)
+        assert not caught.list, "not where it would break into the program"
+    assert len(caught.list) == 1
+    assert str(caught.list[0].message).endswith(": ls")
+    assert caught.list[0].filename == __file__
+
+
+def test_a_program_that_makes_warnings_errors_goes_on(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with nr.session(store, mode="replay"):
+            subprocess.run(["ls"], **QUIET)
+    assert COVER in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["auto", "record", "off"])
+def test_other_modes_refuse_and_name_nothing(mode: str, store: Path) -> None:
+    with nr.session(store, mode=mode) as session:
+        subprocess.run(["curl", "--max-time", "1", "http://127.0.0.1:9"], **QUIET)
+        subprocess.run(["ls"], **QUIET)
+    assert not uncovered([session.log])
+    assert not outcomes(session)
+
+
+def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    from nbreplay.testing.report import print_results
+
+    path = notebook("import subprocess", "!ls > /dev/null", "%%bash\necho hello", "!uname > /dev/null")
+    result = run(path, Wanted(compare=False))
+    assert result.passed, result.errors
+    assert result.uncovered == [("child", "ls"), ("child", "bash")]
+    print_results([result], as_json=False)
+    assert f"{COVER}: what they send is neither replayed nor refused: ls, bash" in capsys.readouterr().out
+    print_results([result], as_json=True)
+    assert {"kind": "child", "name": "ls"} in json.loads(capsys.readouterr().out)[0]["uncovered"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "!curl -s http://127.0.0.1:9",
+        "x = !curl -s http://127.0.0.1:9",
+        "%%bash\nset -e\ncurl -s http://127.0.0.1:9",
+        "%%sh\necho $(curl -s http://127.0.0.1:9)",
+        "%%python\nimport urllib.request",
+        "%system curl -s http://127.0.0.1:9",
+        "try:\n    __import__('os').system('curl -s http://127.0.0.1:9')\nexcept OSError:\n    pass",
+        "import os\nos.spawnvp(os.P_WAIT, 'curl', ['curl', '-s', 'http://127.0.0.1:9'])",
+    ],
+)
+def test_a_notebook_fails_on_a_network_client(cell: str) -> None:
+    result = run(notebook(cell), Wanted(compare=False))
+    assert not result.passed
+    assert "--allow-children" in str(result.errors)
+    assert result.count("blocked") == 1
+
+
+@pytest.mark.parametrize("how", ["run", "line", "project"])
+def test_a_notebook_may_start_one_where_that_is_allowed(how: str) -> None:
+    cells = ["!curl --silent http://127.0.0.1:9"]
+    if how == "line":
+        cells.insert(0, "%replay replay --allow-children")
+    if how == "project":
+        Path("pyproject.toml").write_text("[tool.nbreplay]\nallow_children = true\n")
+    result = run(notebook(*cells), Wanted(compare=False, allow_children=how == "run"))
+    assert result.passed, result.errors
+    assert result.count("live") == 1
+    assert result.uncovered == [("child", "curl")]
+
+
+def test_pytest_names_it(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        import os, subprocess, pytest
+
+        def test_named(replay):
+            subprocess.run(["ls"], stdout=subprocess.DEVNULL)
+
+        def test_refused(replay):
+            with pytest.raises(OSError):
+                os.system("curl http://127.0.0.1:9")
+
+        @pytest.mark.nbreplay(allow_children=True)
+        def test_allowed(replay):
+            os.system("curl --silent http://127.0.0.1:9")
+    """)
+    plugin = ("-p", "nbreplay.testing.plugin", "-p", "no:asyncio")
+    done = pytester.runpytest_subprocess(*plugin, "-W", "error")
+    done.assert_outcomes(passed=2, failed=1, errors=0)
+    done.stdout.fnmatch_lines(["*--allow-children*", f"nbreplay: {COVER}*: ls, curl"])
+    done = pytester.runpytest_subprocess(*plugin, "--nbreplay-allow-children", "-k", "refused")
+    done.stdout.fnmatch_lines(["*DID NOT RAISE*"])
+
+
+# What lets it through
+
+
+def test_children_are_allowed(store: Path) -> None:
+    with pytest.warns(UserWarning, match="curl"), nr.session(store, mode="replay", allow_children=True) as session:
+        subprocess.run(["curl", "--max-time", "1", "http://127.0.0.1:9"], **QUIET)
+    assert outcomes(session) == ["live"]
+
+
+def test_the_line_takes_the_option() -> None:
+    assert parse_line("replay --allow-children").given == {"allow_children": True}
+    assert parse_line("replay").given == {}
+
+
+@pytest.mark.parametrize("value", ["yes", 1, ["curl"]])
+def test_the_option_is_true_or_false(value: Any, store: Path) -> None:
+    with pytest.raises(nr.OptionError, match="allow_children is true or false"):
+        nr.session(store, mode="replay", allow_children=value)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[str]:
+    """A Unix socket of another process."""
+    path = str(tmp_path / "service")
+    code = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(); s.accept()"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield path
+        process.kill()
+
+
+@pytest.mark.parametrize("allowed", ["{}", "unix:{}"])
+def test_a_unix_socket_is_allowed_by_its_path(allowed: str, service: str, store: Path) -> None:
+    session = nr.session(store, mode="replay", allow=[allowed.format(service)])
+    with session, socket.socket(socket.AF_UNIX) as made:
+        made.connect(service)
+    assert not outcomes(session)
+
+
+def test_the_refusal_of_a_unix_socket_says_how_to_allow_it(service: str, store: Path) -> None:
+    refused = pytest.raises(nr.NetworkBlocked, match=f"--allow unix:{service}")
+    with nr.session(store, mode="replay"), socket.socket(socket.AF_UNIX) as made, refused:
+        made.connect(service)
+
+
+def test_an_allowed_connection_from_before_is_not_named(spawned: Spawned, store: Path) -> None:
+    session = nr.session(store, mode="replay", allow=[f"127.0.0.1:{spawned.port}"])
+    with socket.create_connection(("127.0.0.1", spawned.port)), session:
+        pass
+    assert not uncovered([session.log])
+
+
+def test_a_pool_of_a_hooked_client_is_not_named(spawned: Spawned, store: Path) -> None:
+    import requests
+
+    with requests.Session() as client:
+        with nr.session(store, mode="record"):
+            client.get(f"{spawned.url}/echo")
+        with nr.session(store, mode="replay") as session:
+            client.get(f"{spawned.url}/echo")
+    assert not uncovered([session.log])
+    assert outcomes(session) == ["replayed"]
+
+
+# What goes on, unnamed
+
+
+def find_library() -> None:
+    import ctypes.util
+
+    ctypes.util.find_library("m")
+
+
+def own_http_server() -> None:
+    import http.server
+
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        socket.create_connection(server.server_address[:2]).close()
+
+
+def own_unix_server() -> None:
+    with socketserver.UnixStreamServer("served", socketserver.BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with socket.socket(socket.AF_UNIX) as made:
+            made.connect("served")
+        thread.join(10)
+
+
+def own_names() -> None:
+    socket.getfqdn()
+    socket.getfqdn("127.0.0.1")
+    socket.gethostbyaddr("127.0.0.1")
+    socket.getnameinfo(("127.0.0.1", 80), 0)
+    socket.getnameinfo(("192.0.2.1", 80), socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
+
+
+def system_log() -> None:
+    with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+        logging.handlers.SysLogHandler("/dev/log").close()
+
+
+def manager() -> None:
+    import multiprocessing
+
+    with multiprocessing.get_context("fork").Manager() as made:
+        assert made.list([1])[0] == 1
+
+
+def own_sockets_of_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    import asyncio
+
+    async def whole() -> None:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+        server.close()
+
+    uvloop.run(whole())
+
+
+def own_sockets_of_zmq() -> None:
+    zmq = pytest.importorskip("zmq")
+    with zmq.Context() as context, context.socket(zmq.PULL) as pull, context.socket(zmq.PUSH) as push:
+        push.connect(f"tcp://127.0.0.1:{pull.bind_to_random_port('tcp://127.0.0.1')}")
+        push.send(b"hello")
+        assert pull.recv() == b"hello"
+
+
+def own_server_of_grpc() -> None:
+    grpc = pytest.importorskip("grpc")
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        grpc.channel_ready_future(channel).result(10)
+    server.stop(None).wait(10)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        find_library,
+        own_http_server,
+        own_unix_server,
+        own_names,
+        system_log,
+        manager,
+        own_sockets_of_uvloop,
+        own_sockets_of_zmq,
+        own_server_of_grpc,
+        lambda: subprocess.run(["uname"], **QUIET),
+        lambda: subprocess.run("cd / && test -d tmp", shell=True),
+        lambda: socket.socketpair()[0].close(),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_what_is_this_machine_s_own_goes_on(attempt: Callable[[], Any], store: Path) -> None:
+    with nr.session(store, mode="replay") as session:
+        attempt()
+    assert not outcomes(session)
+    assert not uncovered([session.log])
+    assert not problems()
+
+
+def test_jupyter_talks_to_a_kernel_that_a_replay_starts(store: Path) -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    warned = pytest.warns(UserWarning, match="ipykernel_launcher")
+    with warned, nr.session(store, mode="replay") as session:
+        manager, client = start_new_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
+        try:
+            assert client.execute("1 + 1", reply=True, timeout=60)["content"]["status"] == "ok"
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
+    assert not outcomes(session)
+
+
+def test_what_a_forked_child_is_refused_fails_the_run_of_its_parent(store: Path) -> None:
+    with nr.session(store, mode="replay") as session:
+        for number in range(3):
+            if not (pid := os.fork()):
+                os.closerange(3, 1000)
+                with contextlib.suppress(BaseException):
+                    socket.create_connection(("192.0.2.1", number + 1), timeout=1)
+                os._exit(0)
+            os.waitpid(pid, 0)
+        assert [item.host for item in session.interactions] == [f"192.0.2.1:{number}" for number in (1, 2, 3)]
+    assert set(outcomes(session)) <= set(FAILURES)
+
+
+# Command lines
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        ("curl x", "client"),
+        ("ls | grep a && /usr/bin/wget b", "client"),
+        ("echo 'a; curl b'", "other"),
+        ('echo "$(curl b)"', "client"),
+        ("echo `curl b`", "client"),
+        ("if true; then\n  curl x\nfi", "client"),
+        ("for i in 1 2; do curl $i; done", "client"),
+        ("A=b C=d curl x", "client"),
+        ("sudo -u me env A=b timeout 5 curl x", "client"),
+        ("find . | xargs -n 1 curl", "client"),
+        ("true && \\\n curl x", "client"),
+        ("# curl x\nls", "other"),
+        ("ls # don't curl", "other"),
+        ("cat <<EOF\ncurl x\nEOF\nls", "other"),
+        ("bash -lc 'ssh host'", "client"),
+        ("git status", "other"),
+        ("git -C x -c a=b fetch", "client"),
+        ("git remote -v", "other"),
+        ("git remote update", "client"),
+        ("node --version", "other"),
+        ("npm install", "other"),
+        ("npm run build", "client"),
+        ("rsync -a here there", "other"),
+        ("rsync -a here host:there", "client"),
+        ("pip install x", "other"),
+        ("python -m pip install x", "other"),
+        ("conda install x", "other"),
+        ("uv run python -c 'import openai'", "client"),
+        ("uvx aider", "client"),
+        ("python -c 'import sys'", "other"),
+        ("python -c 'from mcp.server import Server'", "other"),
+        ("python3.12 -u -c 'if 1: import os, requests as r'", "client"),
+        ("python -c 'import requestsomething'", "other"),
+        ("python -c 'from google import genai'", "client"),
+        ("python -c 'import nbreplay, openai'", "other"),
+        ("python -m httpx", "client"),
+        ("python -m nbreplay run x.ipynb", "harmless"),
+        ("nbreplay run x.ipynb", "harmless"),
+        ("cd / && uname -a", "harmless"),
+        ("'unbalanced; curl x", "client"),
+        ("", "harmless"),
+    ],
+)
+def test_scripts(script: str, kind: str) -> None:
+    assert classify_script(script).kind == kind
+
+
+@pytest.mark.parametrize(
+    "words", [[], [""], ["\0"], ["bash"] * 50, ["env"] * 50, ["python", "-c"], ["python", "-m"], ["sh", "-c"], ["/"]]
+)
+def test_odd_command_lines_are_named_at_least(words: list[str]) -> None:
+    assert classify(words).kind in ("other", "harmless")
+
+
+def test_an_mcp_server_over_stdio_starts_whatever_it_imports(store: Path) -> None:
+    pytest.importorskip("mcp")
+    import asyncio
+
+    from mcp import StdioServerParameters, stdio_client
+
+    Path("server.py").write_text("import sys, urllib.request\nsys.stdin.read()\n")
+
+    async def whole() -> None:
+        with open(os.devnull, "w") as quiet:
+            async with stdio_client(StdioServerParameters(command=sys.executable, args=["server.py"]), errlog=quiet):
+                pass
+
+    with pytest.warns(UserWarning, match=r"server\.py"), nr.session(store, mode="replay") as session:
+        asyncio.run(whole())
+    assert "blocked" not in outcomes(session)
