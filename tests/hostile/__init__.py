@@ -1,0 +1,1 @@
+"""Attacks on the promises of the package: no secret on the disk, nothing lost, nothing out unseen."""

@@ -1,0 +1,101 @@
+"""What the redactor finds of the corpus, and what it takes for a secret that is none.
+
+``python -m tests.hostile.secrets_corpus`` prints both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from nbreplay.core.redact import Redactor
+from tests.hostile import benign_lines
+from tests.hostile.secret_kinds import KINDS, Kind
+
+__all__ = ["FORMS", "benign", "false_alarms", "leftover", "missed"]
+
+EXAMPLES_EACH = 5
+
+FORMS: dict[str, Callable[[Kind, str], str]] = {
+    "prose": lambda kind, value: f"My key is {value}, please use it.",
+    "KEY=value": lambda kind, value: f"{kind.name}={value}",
+    "JSON": lambda kind, value: json.dumps({"api_key": value}),
+}
+
+
+def leftover(secret: str, text: str) -> str:
+    """Return a longer part of `secret` that still stands in `text`, or an empty string."""
+    size = min(16, max(7, len(secret) // 2))
+    parts = (secret[start : start + size] for start in range(len(secret) - size + 1))
+    return next((part for part in parts if part in text or json.dumps(part)[1:-1] in text), "")
+
+
+def missed(form: str) -> dict[str, str]:
+    """Return the kinds of which the redactor leaves an example, or a part of it, in this form; with the example."""
+    found: dict[str, str] = {}
+    for kind in KINDS:
+        for number in range(EXAMPLES_EACH):
+            example = kind.draw(number)
+            text = FORMS[form](kind, example)
+            if leftover(kind.secret(example), Redactor().text(text)):
+                found.setdefault(kind.id, text)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Benign:
+    """Lines without secrets, by where they are from."""
+
+    packages: list[str]
+    made_up: list[str]
+    recordings: list[str]
+
+    def __len__(self) -> int:
+        return len(self.packages) + len(self.made_up) + len(self.recordings)
+
+    def lines(self) -> Iterable[str]:
+        """Yield all of them."""
+        yield from self.packages
+        yield from self.made_up
+        yield from self.recordings
+
+
+def benign() -> Benign:
+    """Collect the benign lines."""
+    return Benign(
+        list(benign_lines.of_packages(30_000)),
+        list(benign_lines.made_up(8_000)),
+        list(benign_lines.of_recordings(6_000)),
+    )
+
+
+def false_alarms(lines: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the lines that the redactor changes, with what it makes of them."""
+    redact = Redactor().text
+    return [(line, changed) for line in lines if (changed := redact(line)) != line]
+
+
+def main() -> None:
+    """Print what is found, what is missed, and the false alarms."""
+    shaped = sum(kind.shaped for kind in KINDS)
+    print(f"{len(KINDS)} kinds, {shaped} of them with a shape of their own, {EXAMPLES_EACH} examples each")
+    for form in FORMS:
+        lost = missed(form)
+        print(f"{form}: {len(KINDS) - len(lost)} of {len(KINDS)} kinds found")
+        print(f"    not found: {', '.join(lost) or 'none'}")
+    lines = benign()
+    alarms = false_alarms(lines.lines())
+    print(f"false alarms: {len(alarms)} of {len(lines)} benign lines")
+    for line, changed in alarms[:20]:
+        print(f"    {_around(line, changed)}")
+
+
+def _around(line: str, changed: str) -> str:
+    """Return the part of a line that is changed."""
+    start = next((at for at, pair in enumerate(zip(line, changed, strict=False)) if pair[0] != pair[1]), 0)
+    return line[max(0, start - 60) : start + 80]
+
+
+if __name__ == "__main__":
+    main()
