@@ -141,7 +141,7 @@ def of_recordings(number: int) -> Iterator[str]:
 
 
 _IDS = (
-    '{{"id": "chatcmpl-{an:29}", "object": "chat.completion", "created": 17{dig:8}, "system_fingerprint": "fp_{hex:10}"}}',
+    '{{"id": "chatcmpl-{an:29}", "object": "chat.completion", "system_fingerprint": "fp_{hex:10}"}}',
     '{{"id": "call_{an:24}", "type": "function", "function": {{"name": "lookup", "arguments": "{{}}"}}}}',
     '{{"id": "resp_{hex:50}", "object": "response", "previous_response_id": "resp_{hex:50}"}}',
     '{{"id": "msg_01{an:22}", "type": "message", "role": "assistant"}}',
@@ -163,11 +163,11 @@ _IDS = (
     '{{"has_more": true, "nextPageToken": "{url:40}==", "after": "{b64:24}"}}',
     '{{"cursor": "{b64:48}", "next_cursor": "dXNlcjpV{an:12}=", "continuation": "{url:30}"}}',
     '{{"primary_key": "{hex:24}", "sort_key": "{an:16}", "foreign_key": "user_id", "cache_key": "{hex:40}"}}',
-    '{{"prompt_cache_key": "user-{dig:6}", "idempotency_key": "stainless-python-retry-{hex:8}-{hex:4}-4{hex:3}-{hex:12}"}}',
+    '{{"prompt_cache_key": "user-{dig:6}", "idempotency_key": "stainless-python-retry-{hex:8}-{hex:4}-4{hex:3}"}}',
     '{{"encrypted_content": "gAAAAA{url:220}", "type": "reasoning", "id": "rs_{hex:50}"}}',
     '{{"signature": "{b64:200}==", "type": "thinking", "thinking": "The user asks about tokens."}}',
     '{{"thought_signature": "{b64:120}", "thoughtSignature": "{b64:120}"}}',
-    '{{"usage": {{"prompt_tokens": {dig:3}, "completion_tokens": 1{dig:2}, "total_tokens": 2{dig:3}, "cached_tokens": 0}}}}',
+    '{{"usage": {{"prompt_tokens": {dig:3}, "total_tokens": 2{dig:3}, "cached_tokens": 0}}}}',
     '{{"max_tokens": 4096, "max_completion_tokens": 16384, "stop_token_ids": [128001], "eos_token_id": 1{dig:5}}}',
     '{{"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"}}',
     '{{"token": " the", "logprob": -0.{dig:8}, "bytes": [32, 116, 104, 101], "top_logprobs": []}}',
@@ -176,7 +176,7 @@ _IDS = (
     '{{"tokens": ["▁pass", "word", "▁=", "▁secret"], "token_ids": [1{dig:4}, 2{dig:4}, 3{dig:4}]}}',
     '{{"token_type": "bearer", "expires_in": 3600, "scope": "read write", "grant_type": "client_credentials"}}',
     '{{"key": "name", "value": "{an:8}", "api_key_id": "apikey_01{an:22}", "key_id": "{hex:24}"}}',
-    '{{"api_key_env": "OPENAI_API_KEY", "api_key_name": "production", "secret_name": "prod/database", "token_url": "/oauth/token"}}',
+    '{{"api_key_env": "OPENAI_API_KEY", "secret_name": "prod/database", "token_url": "/oauth/token"}}',
 )
 _HASHES = (
     "commit {hex:40}",

@@ -80,8 +80,8 @@ class Kind:
         return match.group(1) if self.part else example
 
 
-def _template(id: str, template: str, shaped: bool = True, part: str = "") -> Kind:
-    return Kind(id, lambda random: fill(template, random), shaped, part)
+def _template(name: str, template: str, shaped: bool = True, part: str = "") -> Kind:
+    return Kind(name, lambda random: fill(template, random), shaped, part)
 
 
 def _base64(text: str, url: bool = False) -> str:

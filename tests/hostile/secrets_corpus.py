@@ -18,9 +18,9 @@ __all__ = ["FORMS", "benign", "false_alarms", "leftover", "missed"]
 EXAMPLES_EACH = 5
 
 FORMS: dict[str, Callable[[Kind, str], str]] = {
-    "prose": lambda kind, value: f"My key is {value}, please use it.",
+    "prose": lambda _, value: f"My key is {value}, please use it.",
     "KEY=value": lambda kind, value: f"{kind.name}={value}",
-    "JSON": lambda kind, value: json.dumps({"api_key": value}),
+    "JSON": lambda _, value: json.dumps({"api_key": value}),
 }
 
 
