@@ -134,7 +134,7 @@ def _again(
         raise _Skipped("what stood for a secret or a mask in its request was not recorded")
     method = str(recording.request.get("method", "POST"))
     call = Call(method, take.host, take.url, "application/json" if data else "", data)
-    made = request_of(call, Normaliser((), ()), {}, Redactor(()))
+    made = request_of(call, Normaliser((), ()), {}, Redactor((), again=True))
     if file_name(made.kind, made.key) != name or made.key != recording.key:
         raise _Skipped("its request cannot be built again: files or fields of it were not recorded")
     headers = {"accept": "*/*"} | ({"content-type": "application/json"} if data else {})

@@ -16,7 +16,7 @@ import nbreplay
 
 PACKAGE = Path(nbreplay.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LINES = 300
+LINES = 600
 
 # errors <- core <- intercept <- notebook, testing, cli; core <- formats <- analysis.
 MAY_IMPORT = {

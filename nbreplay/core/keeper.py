@@ -67,7 +67,7 @@ class Keeper:
                 warnings.warn(
                     f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
                 )
-        self._log(recorder, take, outcome, note)
+        self._log(recorder, take, outcome, ". ".join([*filter(None, [note]), *recorder.notes]))
         if take is None or take.reason not in ("open", "interrupted"):
             self.release(recorder)
 

@@ -130,6 +130,8 @@ class Log:
     healed : set of (str, str)
         Store and file of recordings that were looked at for a request of another key: an ``--ignore`` or ``--mask``
         is newer than they are.
+    secrets : dict of str to int
+        Of keys whose requests had secrets in them: the hash, good for this process alone, of the first one's.
     """
 
     _numbers = itertools.count()
@@ -147,6 +149,7 @@ class Log:
         self.served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
         self.healed: set[tuple[str, str]] = set()
+        self.secrets: dict[str, int] = {}
 
     def start(self, interaction: Interaction | None = None) -> int:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
@@ -168,6 +171,11 @@ class Log:
         for own in issued_by(take.body):
             if own not in request.ids and own != request.rpc_id:
                 self.issued.setdefault(own, request.key)
+
+    def has_other_secrets(self, key: str, secrets: Iterable[str]) -> bool:
+        """Tell whether a request of this key was asked before with other secrets, which its key does not tell apart."""
+        asked = hash(tuple(secrets))
+        return self.secrets.setdefault(key, asked) != asked
 
     def at(self, place: int) -> Interaction | None:
         """What became of the call that has `place`, so far."""

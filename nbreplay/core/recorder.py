@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
+from nbreplay.core.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.cutting import events_of
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
@@ -36,6 +37,8 @@ __all__ = ["Pieces", "Recorder"]
 
 Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
+
+_LARGEST_CONTAINER = 256 << 20  # bytes; a larger one is not read into memory
 
 _KEPT = frozenset(
     [
@@ -78,6 +81,7 @@ class Recorder:
         self.decode: Callable[[Pieces], Pieces] | None = None
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
+        self.notes: list[str] = []
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
@@ -90,8 +94,8 @@ class Recorder:
         self._broken: OSError | None = None
 
     def upload(self) -> None:
-        """Put what the request names by digest beside the recording; what has secrets in it is left out."""
-        for content in uploads(self.call.body, self.call.content_type):
+        """Put what the request names by digest beside the recording, but with a note in place of what has secrets."""
+        for content in uploads(self.call.content, self.call.content_type):
             redactor = Redactor(self.call.tokens)
             try:
                 spool = self.keeper.store.spool(redactor)
@@ -101,7 +105,10 @@ class Recorder:
             except OSError as error:
                 self._broken = error
                 return
-            if not redactor.count:
+            why = "it contains a secret" if redactor.count else _hidden(content, redactor)
+            if why:
+                self.notes.append(f"an upload of {blob.size} bytes is not kept beside the recording: {why}")
+            else:
                 self.uploads.append(blob)
 
     def keep(self, header: str) -> None:
@@ -219,6 +226,8 @@ class Recorder:
             raise self._broken
         redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
         body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
+        if isinstance(body, Blob) and (why := _hidden_in_blob(body, redactor)):
+            raise NbreplayError(f"the answer is compressed content that cannot be redacted: {why}")
         kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
         if "location" in kept or redactor.finds("\n".join(kept.values())):
             kept = {name: redactor.url(value) for name, value in kept.items()}
@@ -284,6 +293,22 @@ class Recorder:
         times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
         pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
         return events_of(pieces, framing, self.started)
+
+
+def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:
+    """Return why content that is compressed must not be kept, or an empty text."""
+    if not is_container(content):
+        return ""
+    try:
+        return "it contains a secret" if hides_secret(bytes(content), redactor) else ""
+    except UnreadableContainer as error:
+        return f"it may contain a secret, since {error}"
+
+
+def _hidden_in_blob(blob: Blob, redactor: Redactor) -> str:
+    if not is_container(next(blob.pieces(), b"")):
+        return ""
+    return "it is too large to be looked into" if blob.size > _LARGEST_CONTAINER else _hidden(blob.data(), redactor)
 
 
 def _joined(pieces: Pieces) -> bytes:

@@ -1,81 +1,75 @@
-"""Secrets: what they look like, and taking them out of text. Knows nothing of requests or files.
+"""Taking secrets out of texts and values. Knows nothing of requests or files.
 
 A secret becomes ``[secret:N]``, N counting the distinct secrets of one document in order of
-appearance, so that the key of a request does not depend on whose key was in it.
+appearance, so that the key of a request does not depend on whose key was in it. What secrets look like is in
+`nbreplay.core.secret_rules`; which names and values are suspicious in `nbreplay.core.secret_values`.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
 import re
-import threading
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from nbreplay.core.environment import Known
 from nbreplay.core.patterns import finder
+from nbreplay.core.secret_rules import NAMED_VALUE, RULES, Rule
+from nbreplay.core.secret_values import is_placeholder, is_secret_named, looks_random
 
-__all__ = ["PLACEHOLDER", "UNREDACTED", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
+__all__ = ["PLACEHOLDER", "UNREDACTED", "Match", "Redactor", "environment_secrets", "query_secrets", "redact_url"]
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """What stands in for an API key that is not set. Never sent; redacted like a real one."""
 
-# A run that starts in the middle of a longer word is not a key: "risk-...", base64, hashes. The "n" of a line end
-# that JSON has escaped is no part of the word. The first letters are looked at before: this runs over long texts.
-_START = r"(?=[Acefghnprstxy])(?:(?<![A-Za-z0-9_\-+/])|(?<=\\[bfnrt])|(?<=\\u[0-9A-Fa-f]{4}))"
-_KEYS = (
-    # OpenAI, Anthropic, OpenRouter, DeepSeek: a run of letters and digits, or one with a digit. Not scikit-learn's HTML
-    r"[sr]k-(?!(?:container|estimator)-id-)"
-    r"(?:(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{16,}|[A-Za-z0-9_\-]*[A-Za-z0-9]{20,}[A-Za-z0-9_\-]*)",
-    # Stripe and others. With underscores between words it is a variable's name
-    r"[sr]k_(?:(?:live|test|prod)_[A-Za-z0-9_\-]{8,}|[A-Za-z0-9]{20,})",
-    r"AIza[A-Za-z0-9_\-]{30,}",
-    r"ya29\.[A-Za-z0-9_\-]{20,}",
-    r"gh[pousr]_[A-Za-z0-9]{16,}",
-    r"github_pat_[A-Za-z0-9_]{20,}",
-    r"glpat-[A-Za-z0-9_\-]{16,}",
-    r"A(?:KIA|SIA|ROA|BIA|CCA)[A-Z0-9]{12,20}(?![A-Za-z0-9_\-])",
-    r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
-    r"(?:tvly-|pplx-|xai-|nvapi-|csk-)(?=[A-Za-z0-9_\-]*[0-9])[A-Za-z0-9_\-]{20,}",
-    r"(?:hf_|gsk_|r8_|co_|fw_)(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,}",
-    r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]{10,}",
-)
-_PATTERNS = (
-    _START + f"(?:{'|'.join(_KEYS)})",
-    r"(?i:secret_?access_?key|secret_?key)[\"'\\]{0,4}\s*[:=]\s*[\"'\\]{0,4}(?P<aws>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
-    r"(?i:(?:\b|(?<=\\[bfnrt]))bearer\s+)(?P<bearer>[A-Za-z0-9_\-.=+/]{16,})",
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?-----END [A-Z ]{0,30}PRIVATE KEY-----",
-)
 _NAMED = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)
-# Every pattern needs one of these: texts without any, nearly all, are not searched further.
-_HINTS = (
-    *("sk-", "sk_", "rk-", "rk_", "AIza", "ya29.", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
-    *("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "ecret", "ECRET", "xox", "earer", "EARER", "eyJ", "PRIVATE KEY"),
-    *("hf_", "gsk_", "tvly-", "pplx-", "r8_", "xai-", "nvapi-", "co_", "fw_"),
-)
-_has_hint = finder("|".join(map(re.escape, _HINTS)))
+_HARMLESS = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
 _DUMMIES = frozenset(
     (
         *("not-needed", "not-required", "no-key-required", "no-api-key", "required", "optional", "placeholder"),
         *("changeme", "password", "disabled", "undefined", "anonymous", "localhost", "lm-studio"),
     )
 )
-_HARMLESS = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
+# Passwords of documentation, as in postgres://user:pass@host.
+_DUMMY_PASSWORDS = frozenset(
+    (
+        *("pass", "passwd", "password", "pwd", "secret", "user", "username", "admin", "root", "test", "guest", "tiger"),
+        *("postgres", "mysql", "mypassword", "mypass", "passw0rd", "token", "key", "apikey", "api_key", "pat", "port"),
+        *("foo", "bar", "baz", "secretpassword", "yourpassword", "my_password"),
+    )
+)
 _QUERY = re.compile(
     r"(?i)([?&;](?:key|api[-_]?key|apikey|access[-_]?token|auth|token|sig|signature|password|secret|"
     r"client[-_]secret|x-amz-(?:signature|credential|security-token)|x-goog-(?:signature|credential))=)([^&;#\s]+)"
 )
-
+_QUERY_NAMES = re.compile(_QUERY.pattern.removeprefix("(?i)([?&;]").partition("=)")[0], re.I)
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
+# A value that was redacted before, as a replayed answer gives it: in a request it is numbered anew, like the real one.
+_REDACTED = Rule("redacted", ("[secret:",), r"\[secret:\d{1,6}\]", anywhere=True)
 
-_Known = tuple[tuple[str, ...], re.Pattern[str], bool]
-"""Every form of the known secrets, the pattern of all, and whether one of the forms has signs that JSON escapes."""
 
-_compiled: dict[tuple[tuple[str, ...], tuple[str, ...]], _Known] = {}
-_lock = threading.Lock()
+class Match(NamedTuple):
+    """A secret in a text.
+
+    Attributes
+    ----------
+    start, end : int
+        Where the secret is.
+    rule : str
+        The id of the rule that found it; ``environment`` and ``credential`` are values that are known to be secret,
+        ``named-value`` is a value that looks random beside a name such as ``api_key``.
+    begin : int
+        Where what shows it begins, such as that name.
+    """
+
+    start: int
+    end: int
+    rule: str
+    begin: int
 
 
 @functools.lru_cache(maxsize=1024)
@@ -98,22 +92,48 @@ environment_secrets = Known(_secrets, _names_secret)
 """Returns the values of the environment variables whose names say that they are secret."""
 
 
-def _compile(environment: tuple[str, ...], extra: tuple[str, ...]) -> _Known:
-    more = [value for value in dict.fromkeys(extra) if value not in environment and _telling(value)]
-    literals = (*(form for value in (*environment, *more) for form in _forms(value)), PLACEHOLDER)
-    pattern = re.compile("|".join([*map(re.escape, literals), *_PATTERNS]), re.S)
-    made = literals, pattern, any("\\" in literal for literal in literals)
-    with _lock:
-        if len(_compiled) > 64:
-            _compiled.clear()
-        _compiled[environment, extra] = made
-    return made
+class _Literals(NamedTuple):
+    """Values that are known to be secret, in every form in which they are written.
+
+    Attributes
+    ----------
+    forms : tuple of (str, str)
+        Each form with the rule that its matches name, longer ones first.
+    escaped : bool
+        Whether one has signs that JSON escapes: in JSON within JSON, no form of it is seen.
+    """
+
+    forms: tuple[tuple[str, str], ...]
+    escaped: bool
+
+
+@functools.lru_cache(maxsize=128)
+def _literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> _Literals:
+    rules = dict.fromkeys((form for value in environment for form in _forms(value)), "environment")
+    for value in credentials:
+        if _telling(value):
+            for form in _forms(value):
+                rules.setdefault(form, "credential")
+    rules[PLACEHOLDER] = "placeholder"
+    forms = tuple(sorted(rules.items(), key=lambda item: -len(item[0])))
+    return _Literals(forms, any("\\" in form for form in rules))
 
 
 def _forms(value: str) -> list[str]:
-    """Return `value` as it is, and as it stands inside JSON text and in URLs."""
+    """Return `value` as it is, and as it stands inside JSON text, in URLs and in base64."""
     forms = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]
-    return list(dict.fromkeys([*forms, quote(value, safe=""), quote(value), quote_plus(value)]))
+    forms += [quote(value, safe=""), quote(value), quote_plus(value)]
+    data = value.encode("utf-8", "surrogateescape")
+    if len(data) >= 12:
+        # What stands before it moves it within the base64; the letters at both ends depend on its neighbours.
+        for shift in range(3):
+            text = base64.b64encode(bytes(shift) + data).decode("ascii").rstrip("=")
+            text = text[-(-8 * shift // 6) : len(text) - ((shift + len(data)) % 3 > 0)]
+            forms += [text, text.translate(_URL_SAFE)]
+    return list(dict.fromkeys(forms))
+
+
+_URL_SAFE = str.maketrans("+/", "-_")
 
 
 def query_secrets(target: str) -> list[str]:
@@ -125,6 +145,39 @@ def query_secrets(target: str) -> list[str]:
     ]
 
 
+@functools.cache
+def _gate(first: int = 0, last: int | None = None) -> Callable[[str], bool]:
+    """Return what tells whether a text may have a secret by some of the rules, or by all of them and by a name.
+
+    Nearly all texts have none, and are not searched further.
+    """
+    rules = RULES[first:last]
+    signs = [sign for rule in rules for sign in ((rule.gate,) if rule.gate else map(re.escape, rule.hints))]
+    return finder("|".join(signs if last else [*signs, NAMED_VALUE]))
+
+
+@functools.cache
+def _names_gate() -> Callable[[str], bool]:
+    return finder(NAMED_VALUE)
+
+
+_GROUP = 12  # rules; asking for each alone takes longer than searching
+
+
+def _likely_rules(text: str) -> Iterator[Rule]:
+    """Yield the rules of which a text may have a match."""
+    for first in range(0, len(RULES), _GROUP):
+        if _gate(first, first + _GROUP)(text):
+            for place, rule in enumerate(RULES[first : first + _GROUP], first):
+                if _gate(place, place + 1)(text) if rule.gate else any(hint in text for hint in rule.hints):
+                    yield rule
+
+
+@functools.cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
 class Redactor:
     """Takes the secrets out of the texts of one document.
 
@@ -132,48 +185,83 @@ class Redactor:
     ----------
     extra : iterable of str
         Values known to be secret here, such as the token of this very request.
+    again : bool
+        Count ``[secret:N]`` itself as a secret: in a request it stands for one that a replayed answer gave.
 
     Attributes
     ----------
     count : int
         How many were taken out so far.
-    odd : bool
-        Whether a known secret has signs that JSON escapes: in JSON within JSON, `finds` does not see it.
     """
 
-    __slots__ = ("_literals", "_pattern", "_seen", "count", "odd")
+    __slots__ = ("_again", "_literals", "_numbers", "count")
 
-    def __init__(self, extra: Iterable[str] = ()) -> None:
-        environment, given = environment_secrets(), tuple(extra)
-        known = _compiled.get((environment, given)) or _compile(environment, given)
-        self._literals, self._pattern, self.odd = known
-        self._seen: dict[str, int] = {}
+    def __init__(self, extra: Iterable[str] = (), *, again: bool = False) -> None:
+        self._literals = _literals(environment_secrets(), tuple(extra))
+        self._numbers: dict[str, int] = {}
+        self._again = again
         self.count = 0
+
+    @property
+    def secrets(self) -> list[str]:
+        """The distinct secrets that were taken out, in the order of their numbers."""
+        return list(self._numbers)
 
     def finds(self, text: str) -> bool:
         """Tell whether there is a secret in `text`."""
-        return self._hinted(text) and self._pattern.search(text) is not None
+        return self._may_hold(text) and bool(self.matches(text))
 
-    def _hinted(self, text: str) -> bool:
-        return _has_hint(text) or any(literal in text for literal in self._literals)
+    def _may_hold(self, text: str) -> bool:
+        if self._again and "[secret:" in text:
+            return True
+        return _gate()(text) or any(form in text for form, _ in self._literals.forms)
+
+    def matches(self, text: str) -> list[Match]:
+        """Return the secrets in `text`, in order; those that overlap are one."""
+        merged: list[Match] = []
+        for match in sorted(self._search(text), key=lambda match: (match.start, -match.end)) if text else ():
+            if merged and match.start < merged[-1].end:
+                last = merged[-1]
+                merged[-1] = Match(last.start, max(last.end, match.end), last.rule, min(last.begin, match.begin))
+            else:
+                merged.append(match)
+        return merged
+
+    def _search(self, text: str) -> Iterator[Match]:
+        for form, known_as in self._literals.forms:
+            at = text.find(form)
+            while at >= 0:
+                yield Match(at, at + len(form), known_as, at)
+                at = text.find(form, at + len(form))
+        if self._again:
+            yield from _anywhere(text, _REDACTED)
+        if _gate()(text):
+            for rule in _likely_rules(text):
+                yield from (_anywhere if rule.anywhere else _at_hints)(text, rule)
+            if _names_gate()(text):
+                yield from _named_values(text)
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""
-        return self._pattern.sub(self._replace, text) if self.finds(text) else text
+        matches = self.matches(text) if self._may_hold(text) else ()
+        if not matches:
+            return text
+        parts, done = list[str](), 0
+        for match in matches:
+            parts += [text[done : match.start], self._number(text[match.start : match.end])]
+            done = match.end
+        return "".join([*parts, text[done:]])
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
         """Return where secrets begin and end in `text`, and what stands instead."""
-        return (
-            [(match.start(), match.end(), self._replace(match)) for match in self._pattern.finditer(text)]
-            if self.finds(text)
-            else []
-        )
+        matches = self.matches(text) if self._may_hold(text) else ()
+        return [(match.start, match.end, self._number(text[match.start : match.end])) for match in matches]
 
     def before(self, text: str, place: int) -> int:
         """Return the last place in `text`, up to `place`, that is in the middle of no secret."""
-        for match in self._pattern.finditer(text) if self.finds(text) else ():
-            if match.start() < place < match.end():
-                return match.start()
+        for match in self.matches(text) if self._may_hold(text) else ():
+            if match.begin < place < match.end:
+                return match.begin
         return place
 
     def data(self, data: bytes) -> bytes:
@@ -184,9 +272,26 @@ class Redactor:
 
     def url(self, url: str) -> str:
         """Return `url` without secrets, keys in its query included."""
-        whole = self.text(_QUERY.sub(self._replace_query, url))
+        whole = self.text(_QUERY.sub(lambda match: match.group(1) + self._number(match.group(2)), url))
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
-        return _SEGMENT.sub(lambda match: self.text(match.group()), whole) if self._hinted(whole) else whole
+        return _SEGMENT.sub(lambda match: self.text(match.group()), whole) if self._may_hold(whole) else whole
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+        """Return the fields of a query or a form without their secrets; a name such as ``key`` is enough there."""
+        return [
+            [
+                self.text(name),
+                self._number(value) if value and _QUERY_NAMES.fullmatch(name) else self.member(name, value),
+            ]
+            for name, value in pairs
+        ]
+
+    def member(self, name: str, value: str) -> str:
+        """Return the text of a member, a field or a header without its secrets; its name may tell that it is one."""
+        clean = self.text(value)
+        if clean is value and is_secret_named(name, value):
+            return self._number(value)
+        return clean
 
     def value(self, node: Any) -> Any:
         """Return JSON data with the secrets taken out of every string and every name."""
@@ -196,30 +301,81 @@ class Redactor:
             return [self.value(item) for item in node]
         if isinstance(node, dict):
             # Numbered in the order of the names, so that fields sent in another order give the same request.
-            done = {name: (self.text(name), self.value(node[name])) for name in sorted(node)}
+            done = {name: (self.text(name), self._member(name, node[name])) for name in sorted(node)}
             return dict(done[name] for name in node)
         return node
+
+    def _member(self, name: str, value: Any) -> Any:
+        return self.member(name, value) if isinstance(value, str) else self.value(value)
 
     def json(self, node: Any, data: bytes) -> Any:
         """Return JSON data, which came as `data`, without its secrets; most has none, and is not gone through."""
         text = data.decode("utf-8")
-        return self.value(node) if self.finds(text) or (self.odd and "\\" in text) else node
+        return self.value(node) if self._may_hold(text) or (self._literals.escaped and "\\" in text) else node
 
     def _number(self, secret: str) -> str:
         self.count += 1
-        return f"[secret:{self._seen.setdefault(secret, len(self._seen) + 1)}]"
+        return f"[secret:{self._numbers.setdefault(secret, len(self._numbers) + 1)}]"
 
-    def _replace(self, match: re.Match[str]) -> str:
-        whole = match.group()
-        for name in ("aws", "bearer"):
-            part = match.group(name)
-            if part is not None:
-                start = match.start(name) - match.start()
-                return whole[:start] + self._number(part) + whole[start + len(part) :]
-        return self._number(whole)
 
-    def _replace_query(self, match: re.Match[str]) -> str:
-        return match.group(1) + self._number(match.group(2))
+def _at_hints(text: str, rule: Rule) -> Iterator[Match]:
+    """Yield the matches of a rule that begins with a hint, at the beginning of a word."""
+    match_at = _compiled(rule.pattern).match
+    for hint in rule.hints:
+        at = text.find(hint)
+        while at >= 0:
+            found = match_at(text, at) if _begins_word(text, at, hint) else None
+            if found is None:
+                at = text.find(hint, at + 1)
+                continue
+            start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
+            secret = text[start + len(hint) if start == at else start : end]
+            if _is_secret(rule, secret):
+                yield Match(start, end, rule.id, at)
+            at = text.find(hint, max(found.end(), at + 1))
+
+
+def _anywhere(text: str, rule: Rule) -> Iterator[Match]:
+    for found in _compiled(rule.pattern).finditer(text):
+        start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
+        if rule is _REDACTED or _is_secret(rule, text[start:end]):
+            yield Match(start, end, rule.id, found.start())
+
+
+def _is_secret(rule: Rule, secret: str) -> bool:
+    if rule.id == "url-password":
+        return secret.lower() not in _DUMMY_PASSWORDS and not is_placeholder(secret)
+    return looks_random(secret) if rule.random else not is_placeholder(secret[:300])
+
+
+def _begins_word(text: str, at: int, hint: str) -> bool:
+    """Tell whether a word may begin at a place: in the middle of base64 or of a longer word, nothing is a key."""
+    if at == 0 or not hint[0].isalnum():
+        return True
+    before = text[at - 1]
+    if not ((before.isascii() and before.isalnum()) or before in "_-+/"):
+        return True
+    if before in "+/":  # base64 has these two, and then none of these in what follows
+        return not hint.isalnum()
+    if before in "bfnrt" and text[at - 2 : at - 1] == "\\":
+        return True
+    return _ESCAPE.fullmatch(text[max(at - 6, 0) : at]) is not None
+
+
+_ESCAPE = re.compile(r".*(?:\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})", re.S)
+_FIRST_LETTERS = "(?=[KkTtSsPpCcAaDd_])"  # of the names: looked at first, since this runs over long texts
+_NAME_BEFORE = re.compile(r"[A-Za-z0-9_.\-]*\Z")
+
+
+def _named_values(text: str) -> Iterator[Match]:
+    """Yield values that look random and stand beside a name that says that they are secret."""
+    for found in _compiled(_FIRST_LETTERS + NAMED_VALUE).finditer(text):
+        start, end = found.span("secret")
+        secret = text[start:end].rstrip(".:!?*")
+        before = _NAME_BEFORE.search(text, max(0, found.start() - 40), found.start())
+        begin = before.start() if before else found.start()
+        if is_secret_named(text[begin : found.end("rest")], secret):
+            yield Match(start, start + len(secret), "named-value", begin)
 
 
 class _Unredacted(Redactor):
@@ -228,16 +384,25 @@ class _Unredacted(Redactor):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.count, self.odd = 0, False
+        self.count = 0
 
     def finds(self, text: str) -> bool:  # noqa: ARG002
         return False
+
+    def text(self, text: str) -> str:
+        return text
 
     def value(self, node: Any) -> Any:
         return node
 
     def url(self, url: str) -> str:
         return url
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+        return [[name, value] for name, value in pairs]
+
+    def json(self, node: Any, data: bytes) -> Any:  # noqa: ARG002
+        return node
 
 
 UNREDACTED: Redactor = _Unredacted()

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from nbreplay.core.credentials import header_credentials
 from nbreplay.core.endpoints import Route, route_of
 from nbreplay.core.jsonrpc import without_id
 from nbreplay.core.key import key_of, read_plain
@@ -19,7 +20,7 @@ from nbreplay.core.multipart import digest, parts
 from nbreplay.core.normalise import Normaliser, replace_ids
 from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.take import RpcId
-from nbreplay.core.wire import SHALLOW, from_json, is_deep
+from nbreplay.core.wire import SHALLOW, from_json, inflated, is_deep
 
 __all__ = ["Call", "Request", "normalised", "request_of"]
 
@@ -56,6 +57,8 @@ class Call(msgspec.Struct, eq=False, gc=False):
         Name and arguments, where it is no HTTP call but one of a tool.
     route : Route, optional
         Where it goes, once that has been looked up.
+    note : str
+        What there is to say of it where it is logged.
     """
 
     method: str
@@ -68,6 +71,7 @@ class Call(msgspec.Struct, eq=False, gc=False):
     tool: tuple[str, dict[str, Any]] | None = None
     told: tuple[tuple[str, ...], str] | None = None
     route: Route | None = None
+    note: str = ""
 
     def __repr__(self) -> str:
         # Nothing that may hold a key, whoever prints it.
@@ -108,34 +112,30 @@ class Call(msgspec.Struct, eq=False, gc=False):
         if self.told is not None:
             return self.told
         found, agent = query_secrets(self.target) if "?" in self.target else [], ""
-        for name, value in self.headers:
-            role = _roles.get(name)
-            if role is None:
-                role = _roles[name] = _ROLES.get(name.lower(), "")
-            if not role:
-                continue
-            if role == "credential":
-                found.append(value.decode("latin-1").rpartition(" ")[2])
-            elif role == "cookie":
-                found += [pair.partition("=")[2].strip() for pair in value.decode("latin-1").split(";")]
-            else:
+        for raw, value in self.headers:
+            name = _header_names.get(raw)
+            if name is None:
+                name = _header_names[raw] = raw.decode("latin-1").lower()
+            if name == "user-agent":
                 agent = value.decode("latin-1")
+            elif name not in _USUAL:
+                found += header_credentials(name, value.decode("latin-1"))
         self.told = tuple(found), agent
         return self.told
 
+    @property
+    def content(self) -> bytes:
+        """The body as it is meant: without its content encoding, where that can be undone."""
+        body = self.body
+        if not body or body[:1] in (b"{", b"["):
+            return body
+        encoding = next((value for name, value in self.headers if name.lower() == b"content-encoding"), b"")
+        return inflated(body, encoding.decode("latin-1")) if encoding else body
 
-_ROLES = {
-    **dict.fromkeys(
-        (
-            *(b"authorization", b"proxy-authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-auth-token"),
-            *(b"x-access-token", b"x-amz-security-token", b"x-subscription-token", b"ocp-apim-subscription-key"),
-        ),
-        "credential",
-    ),
-    b"cookie": "cookie",
-    b"user-agent": "agent",
-}
-_roles: dict[bytes, str] = {}
+
+# What every client sends, and is no secret: not looked at again and again.
+_USUAL = frozenset(("host", "accept", "accept-encoding", "connection", "content-type", "content-length"))
+_header_names: dict[bytes, str] = {}
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
@@ -199,8 +199,9 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         return Request("tool", made, key_of("tool", made))
     route = call.route or route_of(call.host, call.target)
     # What it holds goes before what it is called: urllib calls every body a form.
-    read = _json(call.body, redactor) if call.body[:1] in (b"{", b"[") else None
-    name, body, plain = read or _body(call, redactor)
+    data = call.content
+    read = _json(data, redactor) if data[:1] in (b"{", b"[") else None
+    name, body, plain = read or _body(data, call.content_type, redactor)
     rpc_id, model = None, None
     if type(body) is dict:
         if "jsonrpc" in body:
@@ -209,11 +210,11 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     known = route.kinds[type(model) is str]
     fields: dict[str, Any] = {"method": call.method}
     if known:
-        kind, fields["endpoint"] = known
+        kind, fields["endpoint"] = known[0], redactor.url(known[1])
     else:
         kind, fields["host"], fields["path"] = "http", call.host, redactor.url(route.path)
     if route.query and (not known or call.method == "GET"):
-        fields["query"] = _query(redactor.url("?" + route.query)[1:])
+        fields["query"] = redactor.pairs(parse_qsl(route.query, keep_blank_values=True))
     ids: list[str] = []
     if issued:
         place = "endpoint" if known else "path"
@@ -221,7 +222,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     if name:
         if normaliser.rules:
             body = _ruled(body, normaliser)
-        fields[name] = replace_ids(body, call.body, issued, ids) if name == "body" else body
+        fields[name] = replace_ids(body, data, issued, ids) if name == "body" else body
     return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
 
 
@@ -247,26 +248,28 @@ def _issued_in_path(path: str, issued: Mapping[str, str], ids: list[str]) -> str
     return "/".join(parts)
 
 
-def _query(query: str) -> list[list[str]]:
-    return [[name, value] for name, value in parse_qsl(query, keep_blank_values=True)]
-
-
-def _body(call: Call, redactor: Redactor) -> tuple[str, Any, bool]:
+def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any, bool]:
     """Return the name under which a body is stored, the body without its secrets, and whether it is plain JSON."""
-    data = call.body
     if not data:
         return "", None, False
-    content_type = call.content_type
     if content_type.startswith("multipart/"):
-        return "parts", redactor.value([part.identity for part in parts(data, content_type)]), False
+        return "parts", [_part(part.identity, redactor) for part in parts(data, content_type)], False
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return "digest", digest(data), False
     if content_type.startswith("application/x-www-form-urlencoded"):
-        return "form", redactor.value(_query(redactor.url("?" + text)[1:])), False
+        return "form", redactor.pairs(parse_qsl(text, keep_blank_values=True)), False
     made = _json(data, redactor) if "json" in content_type and data[0] not in b"{[" else None
     return made or ("text", redactor.text(text), False)
+
+
+def _part(identity: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+    """Return what identifies a part of a form, without secrets: its name may tell that its text is one."""
+    clean: dict[str, Any] = redactor.value(identity)
+    if "text" in clean and clean["text"] == identity["text"]:
+        clean["text"] = redactor.member(str(identity.get("name", "")), identity["text"])
+    return clean
 
 
 def _json(data: bytes, redactor: Redactor) -> tuple[str, Any, bool] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 _PLACEHOLDER = PLACEHOLDER.encode()
+_ONLY_SECRETS_DIFFER = (
+    "differs from an earlier call only in a secret, which is not stored: the answers are replayed in recorded order"
+)
 
 
 class Session:
@@ -162,7 +166,12 @@ class Session:
         except NbreplayError as error:
             self._miss(call, None, run, mode, str(error), error)
         self._refuse_placeholder(call, run, mode, request)
-        return self.keeper.recorder(request, call, run, mode)
+        recorder = self.keeper.recorder(request, call, run, mode)
+        if call.note:
+            recorder.notes.append(call.note)
+            with contextlib.suppress(Warning):  # where warnings are errors, this one is none
+                warnings.warn(f"{call.method} {call.host}: {call.note}", stacklevel=2)
+        return recorder
 
     def _background(self, call: Call, run: Run, mode: Mode) -> Replay | None:
         """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
@@ -189,7 +198,11 @@ class Session:
         return False
 
     def _request(self, call: Call) -> Request:
-        return request_of(call, self.normaliser, self.log.issued, Redactor(call.tokens))
+        redactor = Redactor(call.tokens, again=True)
+        request = request_of(call, self.normaliser, self.log.issued, redactor)
+        if redactor.count and self.log.has_other_secrets(request.key, redactor.secrets):
+            call.note = _ONLY_SECRETS_DIFFER
+        return request
 
     def _replayed(
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
@@ -215,6 +228,7 @@ class Session:
             answer = answering(take, request.rpc_id)
         if request.kind not in STATELESS:
             self.log.note(request, answer)
+        note = call.note or note
         made = Interaction(request, take, "replayed", run.cell, None, note, self.store.name, call.host)
         place = self.log.start(made)
         return Replay(answer, self.options.speed, self.log, place, started)

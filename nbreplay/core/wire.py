@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 LARGE = 1 << 20  # bytes; a larger body lies in a file of its own
+_MOST_INFLATED = 256 << 20  # bytes; what grows beyond stays as it is
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
 SHALLOW = 2 * _DEEPEST  # bytes; what is no longer cannot be so deep
 
@@ -154,11 +155,13 @@ def inflated(data: bytes, encoding: str) -> bytes:
     for bits in (47, -15):  # gzip or zlib by its head, or bare deflate
         if encoding.strip().lower() in ("gzip", "x-gzip", "deflate"):
             with contextlib.suppress(zlib.error):
-                return zlib.decompressobj(bits).decompress(data)
+                decompressor = zlib.decompressobj(bits)
+                made = decompressor.decompress(data, _MOST_INFLATED)
+                return data if decompressor.unconsumed_tail else made
     for name in {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd")}.get(encoding, ()):
         with contextlib.suppress(Exception):
-            made: bytes = importlib.import_module(name).decompress(data)
-            return made
+            other: bytes = importlib.import_module(name).decompress(data)
+            return other
     return data
 
 

@@ -76,7 +76,7 @@ def taken(
     issued : mapping of str to str, optional
         Ids that earlier answers of the same recording brought, each with the key of its request.
     """
-    request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens))
+    request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
     tray = _Tray()
     recorder = Recorder(cast(Keeper, tray), request, call, Run(None), 0, Mode.RECORD, 0)
     recorder.decode = _as_they_are  # where it decodes, a recorder has no need of a store for a large body

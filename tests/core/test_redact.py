@@ -20,7 +20,7 @@ SECRETS = {
     "openai": "sk-" + MIXED,
     "openai project": "sk-" + "proj-" + MIXED + "_" + MIXED[:9] + "-T3BlbkFJ" + MIXED,
     "openai service account": "sk-" + "svcacct-" + MIXED,
-    "openai, letters only": "sk-" + "abcdefghijklmnopqrstuvwxyz",
+    "openai, letters only": "sk-" + "qzkxvbnmwpjhgtrfdscylaeiou",
     "anthropic": "sk-" + "ant-api03-" + MIXED + "-" + MIXED[:20] + "AA",
     "openrouter": "sk-" + "or-v1-" + HEX * 2,
     "deepseek": "sk-" + HEX,
@@ -34,8 +34,8 @@ SECRETS = {
     "github app": "gh" + "s_" + MIXED[:36],
     "github, fine-grained": "github" + "_pat_" + MIXED[:22] + "_" + MIXED,
     "gitlab": "gl" + "pat-" + MIXED[:20],
-    "aws": "AK" + "IA" + "IOSFODNN7EXAMPLE",
-    "aws, temporary": "AS" + "IA" + "IOSFODNN7EXAMPLE",
+    "aws": "AK" + "IA" + "IOSFODNN7QWERTYU",
+    "aws, temporary": "AS" + "IA" + "IOSFODNN7QWERTYU",
     "slack": "xo" + "xb-" + "123456789012-1234567890123-" + MIXED[:24],
     "hugging face": "hf" + "_" + MIXED[:34],
     "groq": "gsk" + "_" + MIXED + "abcd",
@@ -141,7 +141,7 @@ def test_what_only_looks_like_a_secret_survives(text: str) -> None:
 
 
 def test_only_the_value_goes_where_a_word_tells_that_it_is_secret() -> None:
-    aws = "wJalr/XUtnFEMI+K7MDENG/bPxRfiCY" + "EXAMPLEKEY"
+    aws = "wJalr/XUtnFEMI+K7MDENG/bPxRfiCY" + "QWERTYUKEY"
     assert Redactor().text(f'aws_secret_access_key = "{aws[:40]}"') == 'aws_secret_access_key = "[secret:1]"'
     assert Redactor().text('{"SecretAccessKey": "' + aws[:40] + '"}') == '{"SecretAccessKey": "[secret:1]"}'
     assert Redactor().text("Authorization: Bearer " + MIXED[:20]) == "Authorization: Bearer [secret:1]"
