@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from nbreplay.core.redact import Redactor
 from tests.hostile import benign_lines
 from tests.hostile.secret_kinds import KINDS, Kind
 
-__all__ = ["FORMS", "benign", "false_alarms", "leftover", "missed"]
+__all__ = ["FORMS", "NAMED", "UNNAMED", "benign", "false_alarms", "leftover", "missed"]
 
 EXAMPLES_EACH = 5
 
@@ -23,6 +23,40 @@ FORMS: dict[str, Callable[[Kind, str], str]] = {
     "JSON": lambda _, value: json.dumps({"api_key": value}),
 }
 
+NAMED: dict[str, Callable[[Kind, str], str]] = {
+    "shell": lambda kind, value: f'export {kind.name}="{value}"',
+    "command": lambda kind, value: f"{kind.name.lower()}={value} python run.py",
+    "option": lambda _, value: f"tool --api-key={value} --verbose",
+    "YAML": lambda _, value: f"  apiKey: '{value}'",
+    "TOML": lambda _, value: f'api_key = "{value}"',
+    "ini, CRLF": lambda _, value: f"api_key={value}\r\nother=1",
+    "Python": lambda _, value: f"client = Client(api_key={value!r})",
+    "dictionary": lambda _, value: repr({"api_key": value, "other": 1}),
+    "Go": lambda _, value: f'apiKey := "{value}"',
+    "XML": lambda _, value: f"<apiKey>{value}</apiKey>",
+    "header": lambda _, value: f"curl -H 'X-Api-Key: {value}' https://api.acme.example/",
+    "bearer": lambda _, value: f"Authorization: Bearer {value}",
+    "token": lambda _, value: f"Authorization: Token {value}",
+    "compact JSON": lambda _, value: json.dumps({"apiKey": value}, separators=(",", ":")),
+    "JSON in JSON": lambda _, value: json.dumps({"a": json.dumps({"client_secret": value})}),
+    "JSON, thrice": lambda _, value: json.dumps({"a": json.dumps({"b": json.dumps({"password": value})})}),
+    "access_token": lambda _, value: json.dumps({"access_token": value}),
+    "refreshToken": lambda _, value: json.dumps({"refreshToken": value}),
+    "SecretAccessKey": lambda _, value: json.dumps({"SecretAccessKey": value}),
+}
+"""Other ways to write a name and a secret."""
+
+UNNAMED: dict[str, Callable[[Kind, str], str]] = {
+    "paragraphs": lambda _, value: f"Here it is:\n\n{value}\n\nThanks!",
+    "parentheses": lambda _, value: f"(it is {value})",
+    "list": lambda _, value: f"These: {value}, and no other",
+    "bold": lambda _, value: f"**{value}**",
+    "code": lambda _, value: f"Use `{value}`.",
+    "Chinese": lambda _, value: f"\u5bc6\u94a5\u662f{value}\u3002",
+    "JSON": lambda _, value: json.dumps({"text": f"first\n{value}\tlast"}),
+}
+"""Ways to write a secret alone."""
+
 
 def leftover(secret: str, text: str) -> str:
     """Return a longer part of `secret` that still stands in `text`, or an empty string."""
@@ -31,13 +65,15 @@ def leftover(secret: str, text: str) -> str:
     return next((part for part in parts if part in text or json.dumps(part)[1:-1] in text), "")
 
 
-def missed(form: str) -> dict[str, str]:
+def missed(
+    form: Callable[[Kind, str], str], kinds: Sequence[Kind] = KINDS, examples: int = EXAMPLES_EACH
+) -> dict[str, str]:
     """Return the kinds of which the redactor leaves an example, or a part of it, in this form; with the example."""
     found: dict[str, str] = {}
-    for kind in KINDS:
-        for number in range(EXAMPLES_EACH):
+    for kind in kinds:
+        for number in range(examples):
             example = kind.draw(number)
-            text = FORMS[form](kind, example)
+            text = form(kind, example)
             if leftover(kind.secret(example), Redactor().text(text)):
                 found.setdefault(kind.id, text)
     return found
@@ -80,9 +116,9 @@ def main() -> None:
     """Print what is found, what is missed, and the false alarms."""
     shaped = sum(kind.shaped for kind in KINDS)
     print(f"{len(KINDS)} kinds, {shaped} of them with a shape of their own, {EXAMPLES_EACH} examples each")
-    for form in FORMS:
+    for name, form in FORMS.items():
         lost = missed(form)
-        print(f"{form}: {len(KINDS) - len(lost)} of {len(KINDS)} kinds found")
+        print(f"{name}: {len(KINDS) - len(lost)} of {len(KINDS)} kinds found")
         print(f"    not found: {', '.join(lost) or 'none'}")
     lines = benign()
     alarms = false_alarms(lines.lines())

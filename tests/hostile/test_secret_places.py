@@ -155,7 +155,7 @@ place("header authorization of another scheme", named=True, fits=one_line)(beare
 def unknown_header(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
     for items in batched(carried, 40):
         sent = {f"x-acme-{number}": item.text for number, item in enumerate(items)}
-        yield requests.scene.post("/unknown", headers=sent, json={"model": "m"}, timeout=20).text
+        yield requests.post(scene.url + "/unknown", headers=sent, json={"model": "m"}, timeout=20).text
 
 
 @place("basic authentication", named=True, fits=one_line)
@@ -216,7 +216,7 @@ def json_in_json(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
 
 @place("form by name", named=True)
 def form(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    yield requests.scene.post("/form", [("client_secret", item.text) for item in carried], timeout=20).text
+    yield requests.post(scene.url + "/form", [("client_secret", item.text) for item in carried], timeout=20).text
 
 
 def multipart(scene: Scene, parts: Iterable[tuple[str, str | None, bytes]]) -> str:
