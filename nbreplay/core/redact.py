@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
-from urllib.parse import quote, quote_plus, unquote_plus
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from nbreplay.core.environment import Known
 from nbreplay.core.patterns import finder
@@ -273,8 +273,16 @@ class Redactor:
     def url(self, url: str) -> str:
         """Return `url` without secrets, keys in its query included."""
         whole = self.text(_QUERY.sub(lambda match: match.group(1) + self._number(match.group(2)), url))
+        path, mark, query = whole.partition("?")
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
-        return _SEGMENT.sub(lambda match: self.text(match.group()), whole) if self._may_hold(whole) else whole
+        path = _SEGMENT.sub(lambda match: self._decoded(match.group(), unquote, quote), path)
+        return path + mark + _SEGMENT.sub(lambda match: self._decoded(match.group(), unquote_plus, quote_plus), query)
+
+    def _decoded(self, text: str, decode: Callable[[str], str], encode: Callable[..., str]) -> str:
+        """Return a part of a URL, looked through as what it means; as it is, where there is no secret in it."""
+        meant = decode(text)
+        clean = self.text(meant)
+        return text if clean == meant else encode(clean, safe="[]:")
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
         """Return the fields of a query or a form without their secrets; a name such as ``key`` is enough there."""
@@ -345,7 +353,7 @@ def _anywhere(text: str, rule: Rule) -> Iterator[Match]:
 def _is_secret(rule: Rule, secret: str) -> bool:
     if rule.id == "url-password":
         return secret.lower() not in _DUMMY_PASSWORDS and not is_placeholder(secret)
-    return looks_random(secret) if rule.random else not is_placeholder(secret[:300])
+    return looks_random(secret, most_words=0.65) if rule.random else not is_placeholder(secret[:300])
 
 
 def _begins_word(text: str, at: int, hint: str) -> bool:

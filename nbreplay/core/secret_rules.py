@@ -99,6 +99,7 @@ RULES: tuple[Rule, ...] = (
         anywhere=True,
     ),
     Rule("azure-ad-client-secret", ("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.\-]{31,34}", anywhere=True),
+    Rule("azure-ai-key", ("JQQJ9",), r"[A-Za-z0-9]{44,60}JQQJ9[A-Za-z0-9]{20,32}", anywhere=True),
     Rule(
         "azure-account-key",
         ("AccountKey=", "SharedAccessKey="),

@@ -50,7 +50,7 @@ _COMMON_PAIRS = _words(
 )
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
-_EXPRESSION = re.compile(r"://|\.\w+\.[a-z]|::|\w\(|^[./~$%@#-]|^\w+\.(?:py|js|ts|json|ya?ml|toml|txt|md|html?)\b")
+_EXPRESSION = re.compile(r"://|\.\w+\.[a-z]|::|\w\(|^[.~$%@#]|^\w+\.(?:py|js|ts|json|ya?ml|toml|txt|md|html?)\b")
 _PLACEHOLDER = re.compile(
     r"(?i)example|your[_-]|placeholder|change[_-]?me|dummy|redacted|insert|replace|x{5}|\*\*\*|\.\.\.|…|<|\[secret:"
     r"|1234567890a|123456789abc|abcdefghij|(?P<same>[^A])(?P=same){5}|(?-i:A{12})"
@@ -100,7 +100,7 @@ def is_placeholder(value: str) -> bool:
     return _PLACEHOLDER.search(value) is not None or value.endswith(_DOCUMENTED)
 
 
-def looks_random(value: str, shortest: int = 12) -> bool:
+def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> bool:
     """Tell whether a value looks as if a machine had drawn it, rather than a person had written it.
 
     Parameters
@@ -108,6 +108,8 @@ def looks_random(value: str, shortest: int = 12) -> bool:
     value : str
     shortest : int
         Characters; anything shorter does not look random.
+    most_words : float
+        From 0 to 1: how much like words it may be.
     """
     if len(value) < shortest or value.isdigit() or is_placeholder(value):
         return False
@@ -119,11 +121,8 @@ def looks_random(value: str, shortest: int = 12) -> bool:
         return False
     digits = sum(character.isdigit() for character in value)
     if not digits and len(value) < 20:
-        return False
-    return _entropy(value) >= min(3.0, math.log2(len(value)) - 0.8) and _wordiness(value) < _MOST_WORDS
-
-
-_MOST_WORDS = 0.5
+        most_words = min(most_words, 0.35)
+    return _entropy(value) >= min(3.0, math.log2(len(value)) - 0.8) and _wordiness(value) < most_words
 
 
 def _entropy(value: str) -> float:
