@@ -273,6 +273,8 @@ class Redactor:
     def url(self, url: str) -> str:
         """Return `url` without secrets, keys in its query included."""
         whole = self.text(_QUERY.sub(lambda match: match.group(1) + self._number(match.group(2)), url))
+        if not (self._may_hold(whole) or "%" in whole or "+" in whole):
+            return whole
         path, mark, query = whole.partition("?")
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
         path = _SEGMENT.sub(lambda match: self._decoded(match.group(), unquote, quote), path)
@@ -338,7 +340,7 @@ def _at_hints(text: str, rule: Rule) -> Iterator[Match]:
                 continue
             start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
             secret = text[start + len(hint) if start == at else start : end]
-            if _is_secret(rule, secret):
+            if _is_secret(rule, secret) and text[at + len(hint) : start - 1] != secret:  # as in ftp://me:me@host
                 yield Match(start, end, rule.id, at)
             at = text.find(hint, max(found.end(), at + 1))
 

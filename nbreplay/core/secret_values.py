@@ -121,6 +121,8 @@ def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> boo
         return False
     digits = sum(character.isdigit() for character in value)
     if not digits and len(value) < 20:
+        if len(value) < 14 and (value.islower() or value.isupper()):
+            return False
         most_words = min(most_words, 0.35)
     return _entropy(value) >= min(3.0, math.log2(len(value)) - 0.8) and _wordiness(value) < most_words
 
