@@ -429,6 +429,35 @@ def zip_answer(scene: Scene, carried: Sequence[Carried]) -> Iterator[bytes]:
     yield scene.get(scene.give("/project.zip", body, "application/zip")).content
 
 
+def escaped(text: str) -> str:
+    """Write every character of a JSON string as its number."""
+    return '"' + "".join(f"\\u{ord(character):04x}" for character in text) + '"'
+
+
+@place("JSON answer in escapes", named=True)
+def escaped_answer(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    members = ", ".join(f'{{"api_key": {escaped(item.text)}}}' for item in carried)
+    yield json.dumps(scene.get(scene.give("/escaped", f"[{members}]".encode())).json())
+
+
+@place("JSON answer as PHP and .NET write it", named=True)
+def careful_answer(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    body = json.dumps([{"api_key": item.text} for item in carried]).replace("/", "\\/").replace("+", "\\u002B")
+    yield json.dumps(scene.get(scene.give("/careful", body.encode())).json())
+
+
+@place("events in escapes", named=True)
+def escaped_events(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    events = [f'data: {{"api_key": {escaped(item.text)}}}\n\n'.encode() for item in carried]
+    text = scene.get(scene.give("/escaped/events", events, "text/event-stream")).text
+    yield json.dumps([json.loads(line[6:]) for line in text.splitlines() if line])
+
+
+@place("text answer in UTF-16", named=True)
+def utf_16(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    yield scene.get(scene.give("/utf-16", env_file(carried).encode("utf-16"), "text/plain; charset=utf-16")).text
+
+
 @place("error answer")
 def error_answer(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
     message = " ".join(f"Incorrect API key provided: {item.text}." for item in carried)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import itertools
 import math
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
+from nbreplay.core.containers import UnreadableContainer, hides_secret
 from nbreplay.core.redact import Redactor
 from tests.hostile.benign_lines import EXAMPLES, made_up, of_packages, of_recordings, real_recordings
 from tests.hostile.secret_kinds import KINDS, SHAPED, Kind
@@ -239,3 +243,21 @@ def test_no_pattern_is_slower_than_linear_on_half_a_secret(kind: Kind) -> None:
     value = kind.draw()
     for part in (value[: len(value) // 2], value[:-1], value, f"{kind.name}={value[:5]}"):
         assert is_linear(part), part
+
+
+CONTAINERS: dict[str, Callable[[int], bytes]] = {
+    "streams of a PDF": lambda size: b"%PDF-1.7\n" + b"stream\n" * (size // 7),
+    "members of gzip": lambda size: gzip.compress(b"", mtime=0) * (size // 20),
+}
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_no_container_takes_longer_than_linear(name: str) -> None:
+    def taken(size: int) -> float:
+        data = CONTAINERS[name](size)
+        begin = time.thread_time()
+        with contextlib.suppress(UnreadableContainer):
+            hides_secret(data, Redactor())
+        return time.thread_time() - begin
+
+    assert any(taken(800_000) < 9 * taken(200_000) for _ in range(3))
