@@ -19,7 +19,7 @@ __all__ = ["UnreadableContainer", "hides_secret", "is_container", "parts_inside"
 
 _LARGEST = 256 << 20  # bytes; what unpacks to more is not looked through
 _DEEPEST = 3  # containers in containers
-_PIECE = 1 << 20
+_PIECE, _STEP = 1 << 20, 1 << 14
 _BEGINNINGS = (
     *(b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"%PDF-"),
     *(b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"),
@@ -112,15 +112,19 @@ def _zip_members(data: bytes, budget: _Budget) -> Iterator[bytes]:
 
 def _inflated(data: bytes, budget: _Budget) -> bytes:
     """Return the members of a gzip file, which may follow one another."""
-    whole = []
-    while data.startswith(b"\x1f\x8b"):
-        decompressor = zlib.decompressobj(31)
-        piece = decompressor.decompress(data, _PIECE)
-        while piece:
-            budget.spend(len(piece))
-            whole.append(piece)
-            piece = decompressor.decompress(decompressor.unconsumed_tail, _PIECE)
-        data = decompressor.unused_data
+    whole, decompressor = list[bytes](), zlib.decompressobj(31)
+    pending = b""
+    for at in range(0, len(data), _STEP):
+        pending += data[at : at + _STEP]
+        while pending:
+            whole.append(decompressor.decompress(pending, _PIECE))
+            budget.spend(len(whole[-1]))
+            pending = decompressor.unconsumed_tail
+            if decompressor.eof:
+                pending = decompressor.unused_data
+                if not pending.startswith(b"\x1f\x8b"[: len(pending)]):
+                    return b"".join(whole)
+                decompressor = zlib.decompressobj(31)
     return b"".join(whole)
 
 
@@ -138,15 +142,21 @@ def _decompressed(decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor, dat
 
 def _pdf_streams(data: bytes, budget: _Budget) -> Iterator[bytes]:
     """Yield the streams of a PDF that deflate reads: its text. Pictures are left alone."""
-    for found in _PDF_STREAM.finditer(data):
+    at, view = 0, memoryview(data)
+    while found := _PDF_STREAM.search(data, at):
+        at = found.end()
         decompressor = zlib.decompressobj()
-        whole = []
+        whole = list[bytes]()
         try:
-            piece = decompressor.decompress(data[found.end() : found.end() + (64 << 20)], _PIECE)
-            while piece:
-                budget.spend(len(piece))
-                whole.append(piece)
-                piece = decompressor.decompress(decompressor.unconsumed_tail, _PIECE)
+            while at < len(data) and not decompressor.eof:
+                pending: bytes | memoryview = view[at : at + _STEP]
+                at += len(pending)
+                while pending and not decompressor.eof:
+                    whole.append(decompressor.decompress(pending, _PIECE))
+                    budget.spend(len(whole[-1]))
+                    pending = decompressor.unconsumed_tail
+            at -= len(decompressor.unused_data)
         except zlib.error:
-            continue
-        yield b"".join(whole)
+            at = found.end()
+        if whole:
+            yield b"".join(whole)

@@ -146,18 +146,20 @@ def query_secrets(target: str) -> list[str]:
 
 
 @functools.cache
-def _gate(first: int = 0, last: int | None = None) -> Callable[[str], bool]:
-    """Return what tells whether a text may have a secret by some of the rules, or by all of them and by a name.
+def _hints(first: int = 0, last: int = len(RULES)) -> Callable[[str], bool]:
+    """Return what tells whether a text has a hint of some of the rules: nearly all texts have none."""
+    hints = [re.escape(hint) for rule in RULES[first:last] if not rule.gate for hint in rule.hints]
+    return finder("|".join(hints))
 
-    Nearly all texts have none, and are not searched further.
-    """
-    rules = RULES[first:last]
-    signs = [sign for rule in rules for sign in ((rule.gate,) if rule.gate else map(re.escape, rule.hints))]
-    return finder("|".join(signs if last else [*signs, NAMED_VALUE]))
+
+# One by one: an expression of all these together is too large to be searched for fast.
+@functools.cache
+def _gates() -> dict[Rule, Callable[[str], bool]]:
+    return {rule: finder(rule.gate) for rule in RULES if rule.gate}
 
 
 @functools.cache
-def _names_gate() -> Callable[[str], bool]:
+def _names() -> Callable[[str], bool]:
     return finder(NAMED_VALUE)
 
 
@@ -166,10 +168,13 @@ _GROUP = 12  # rules; asking for each alone takes longer than searching
 
 def _likely_rules(text: str) -> Iterator[Rule]:
     """Yield the rules of which a text may have a match."""
-    for first in range(0, len(RULES), _GROUP):
-        if _gate(first, first + _GROUP)(text):
-            for place, rule in enumerate(RULES[first : first + _GROUP], first):
-                if _gate(place, place + 1)(text) if rule.gate else any(hint in text for hint in rule.hints):
+    for rule, has_gate in _gates().items():
+        if has_gate(text):
+            yield rule
+    for first in range(0, len(RULES), _GROUP) if _hints()(text) else ():
+        if _hints(first, first + _GROUP)(text):
+            for rule in RULES[first : first + _GROUP]:
+                if not rule.gate and any(hint in text for hint in rule.hints):
                     yield rule
 
 
@@ -214,7 +219,9 @@ class Redactor:
     def _may_hold(self, text: str) -> bool:
         if self._again and "[secret:" in text:
             return True
-        return _gate()(text) or any(form in text for form, _ in self._literals.forms)
+        if _hints()(text) or _names()(text) or any(form in text for form, _ in self._literals.forms):
+            return True
+        return any(has_gate(text) for has_gate in _gates().values())
 
     def matches(self, text: str) -> list[Match]:
         """Return the secrets in `text`, in order; those that overlap are one."""
@@ -235,11 +242,10 @@ class Redactor:
                 at = text.find(form, at + len(form))
         if self._again:
             yield from _anywhere(text, _REDACTED)
-        if _gate()(text):
-            for rule in _likely_rules(text):
-                yield from (_anywhere if rule.anywhere else _at_hints)(text, rule)
-            if _names_gate()(text):
-                yield from _named_values(text)
+        for rule in _likely_rules(text):
+            yield from (_anywhere if rule.anywhere else _at_hints)(text, rule)
+        if _names()(text):
+            yield from _named_values(text)
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""
@@ -284,7 +290,7 @@ class Redactor:
         """Return a part of a URL, looked through as what it means; as it is, where there is no secret in it."""
         meant = decode(text)
         clean = self.text(meant)
-        return text if clean == meant else encode(clean, safe="[]:")
+        return text if clean == meant else encode(clean, safe="[]:", errors="surrogatepass")
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
         """Return the fields of a query or a form without their secrets; a name such as ``key`` is enough there."""
@@ -311,7 +317,10 @@ class Redactor:
             return [self.value(item) for item in node]
         if isinstance(node, dict):
             # Numbered in the order of the names, so that fields sent in another order give the same request.
-            done = {name: (self.text(name), self._member(name, node[name])) for name in sorted(node)}
+            # As environments and headers are listed: {"name": "API_KEY", "value": "…"}
+            called = node.get("name", node.get("key")) if "value" in node else None
+            names = {"value": called} if isinstance(called, str) else {}
+            done = {name: (self.text(name), self._member(names.get(name, name), node[name])) for name in sorted(node)}
             return dict(done[name] for name in node)
         return node
 
@@ -340,7 +349,8 @@ def _at_hints(text: str, rule: Rule) -> Iterator[Match]:
                 continue
             start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
             secret = text[start + len(hint) if start == at else start : end]
-            if _is_secret(rule, secret) and text[at + len(hint) : start - 1] != secret:  # as in ftp://me:me@host
+            named_alike = start > at and text[at + len(hint) : start - 1] == secret  # as in ftp://me:me@host
+            if _is_secret(rule, secret) and not named_alike:
                 yield Match(start, end, rule.id, at)
             at = text.find(hint, max(found.end(), at + 1))
 
@@ -364,15 +374,22 @@ def _begins_word(text: str, at: int, hint: str) -> bool:
         return True
     before = text[at - 1]
     if not ((before.isascii() and before.isalnum()) or before in "_-+/"):
+        return before != "=" or _HASH.search(text, max(0, at - 7), at) is None
+    if before in "+/":  # base64 has these two, and none of the signs of most hints
+        return not hint.isalnum() or not _is_base64(text[at - 2 : at - 1])
+    if before == "_" and text[at - 2 : at - 1] == "_":  # bold in Markdown
         return True
-    if before in "+/":  # base64 has these two, and then none of these in what follows
-        return not hint.isalnum()
     if before in "bfnrt" and text[at - 2 : at - 1] == "\\":
         return True
     return _ESCAPE.fullmatch(text[max(at - 6, 0) : at]) is not None
 
 
+def _is_base64(character: str) -> bool:
+    return character.isascii() and (character.isalnum() or character in "+/") and character != ""
+
+
 _ESCAPE = re.compile(r".*(?:\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})", re.S)
+_HASH = re.compile(r"sha\d{3}=\Z")  # as packages list their files
 _FIRST_LETTERS = "(?=[KkTtSsPpCcAaDd_])"  # of the names: looked at first, since this runs over long texts
 _NAME_BEFORE = re.compile(r"[A-Za-z0-9_.\-]*\Z")
 
@@ -410,6 +427,9 @@ class _Unredacted(Redactor):
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
         return [[name, value] for name, value in pairs]
+
+    def member(self, name: str, value: str) -> str:  # noqa: ARG002
+        return value
 
     def json(self, node: Any, data: bytes) -> Any:  # noqa: ARG002
         return node

@@ -45,11 +45,11 @@ _LINE_END = r"(?:\s|\\{1,4}[nrt])"
 
 RULES: tuple[Rule, ...] = (
     # Providers of models and of what is built around them.
-    # scikit-learn's HTML has sk-container-id-1 and sk-estimator-id-2.
+    # scikit-learn's HTML has sk-container-id-1 and sk-estimator-id-2, SSH has sk-ssh-ed25519 and sk-ecdsa-sha2.
     Rule(
         "sk-key",  # OpenAI, Anthropic, OpenRouter, DeepSeek, Langfuse, LiteLLM, Stability
         ("sk-", "rk-"),
-        r"[sr]k-(?!(?:container|estimator)-id-)"
+        r"[sr]k-(?!(?:container|estimator)-id-|ssh-|ecdsa-)"
         r"(?:(?=[A-Za-z_\-]{0,300}[0-9])[A-Za-z0-9_\-]{16,400}|[A-Za-z0-9_\-]{0,40}[A-Za-z0-9]{20,}[A-Za-z0-9_\-]{0,300})",
     ),
     Rule("langfuse-public-key", ("pk-lf-",), rf"pk-lf-{_UUID}"),
@@ -156,7 +156,7 @@ RULES: tuple[Rule, ...] = (
     Rule("slack-token", ("xox", "xapp-"), r"(?:xox[abceoprsd](?:\.xox[bp])?|xapp)-[A-Za-z0-9\-]{10,250}"),
     Rule("slack-webhook", ("hooks.slack.com/",), r"hooks\.slack\.com/(?:services|workflows|triggers)/(?P<secret>[A-Za-z0-9+/]{20,80})"),
     Rule("discord-webhook", ("/api/webhooks/",), r"/api/webhooks/\d{15,25}/(?P<secret>[A-Za-z0-9_\-]{50,90})"),
-    Rule("discord-bot-token", ("M", "N", "O"), r"[MNO][A-Za-z0-9_\-]{23,25}\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27,40}(?![A-Za-z0-9_\-])", gate=r"[MNO][A-Za-z0-9_\-]{23,25}\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27}"),
+    Rule("discord-bot-token", ("M", "N", "O"), r"[MNO][A-Za-z0-9_\-]{23,25}\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27,40}(?![A-Za-z0-9_\-])", gate=r"\.[A-Za-z0-9_\-]{6}\.[A-Za-z0-9_\-]{27}"),
     Rule("teams-webhook", (".webhook.office.com/",), rf"\.webhook\.office\.com/webhookb2/(?P<secret>{_UUID}@{_UUID}/IncomingWebhook/[0-9a-z]{{32}}/{_UUID})"),
     Rule("telegram-bot-token", (":AA",), r"[0-9]{5,16}:AA[A-Za-z0-9_\-]{32,34}(?![A-Za-z0-9_\-])", anywhere=True),
     Rule("twilio-key", ("SK", "AC"), r"(?:SK|AC)[0-9a-f]{32}(?![A-Za-z0-9_\-])", gate=r"(?:SK|AC)[0-9a-f]{32}"),
@@ -221,10 +221,12 @@ RULES: tuple[Rule, ...] = (
 # A name that may hold a secret, what separates it from its value, and a value: `nbreplay.core.secret_values` judges
 # both. For Python and for Rust. Between quotes that JSON has escaped, any number of times, too.
 NAMED_VALUE = (
-    r"(?P<core>(?i:key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?|conn(?:ection)?_?str(?:ing)?|authorization"
-    r"|_auth|_pat|dsn))"
+    r"(?P<core>(?i:(?:api|access|secret|private|auth)[ ]key|key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?"
+    r"|conn(?:ection)?_?str(?:ing)?|authorization|_auth|_pat|dsn))"
     r"(?P<rest>[A-Za-z0-9_.\-]{0,24})"
-    r"(?:\\{0,3}[\"'`])?\]?[ \t]{0,4}(?:=>|:=|[:=>]|%3[DdAa])[ \t]{0,4}(?:\\{0,3}[\"'`])?"
-    r"(?:(?i:bearer|basic|token|apikey|bot)[ ]{1,3})?"
+    r"(?:(?:\\{0,3}[\"'`])?\]?[ \t]{0,4}(?:=>|:=|[:=>]|%3[DdAa])[ \t]{0,4}"
+    r"|\\{0,3}[\"'`][ \t]{0,4},\s{0,4}\\{0,3}[\"'`](?:value\\{0,3}[\"'`]\s{0,4}:\s{0,4})?"
+    r"|[\"'] value=|[ ]is[: ]{1,2}|[ ])"
+    r"(?:\\{0,3}[\"'`])?(?:(?i:bearer|basic|token|apikey|bot)[ ]{1,3})?"
     r"(?P<secret>[^\s\"'`\\,;&<>(){}\[\]|]{8,400})"
 )

@@ -32,12 +32,13 @@ _WHOLE_NAMES = frozenset({"auth", "connectionstring", "connstr"})
 _HARMLESS_WORDS = _words(
     "max min num count next page pages previous prev continuation cursor sync public primary foreign cache cached sort "
     "partition prompt completion input output total reasoning bos eos pad unk sep cls mask special stop idempotency "
-    "usage limit per price cost tokenizer tokenizers tokens fingerprint thumbprint"
+    "usage limit per price cost tokenizer tokenizers tokens fingerprint thumbprint ice change action"
 )
 _HARMLESS_LAST_WORDS = _words(
     "id ids type types name names length size file path dir folder url uri endpoint expires expiry ttl index pos "
     "position algorithm alg format version scheme required hint help label title description prefix regex pattern "
-    "env var variable field header param parameter class method store ring pair vault manager provider"
+    "env var variable field header param parameter class method store ring pair vault manager provider "
+    "used last changed at age policy"
 )
 
 # The pairs of letters that English words and identifiers are mostly made of. They are three quarters of the pairs in
@@ -48,12 +49,13 @@ _COMMON_PAIRS = _words(
     "mp na nc nd ne ng ni no ns nt oc od ol om on op or os ot ou ow pa pe pi pl po pr pt py ra rc re ri rm ro rr rs "
     "rt sc se sh si so sp ss st su ta te th ti to tr ts tt tu ty ul um un ur us ut va ve yp"
 )
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
 _HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
 _EXPRESSION = re.compile(r"://|\.\w+\.[a-z]|::|\w\(|^[.~$%@#]|^\w+\.(?:py|js|ts|json|ya?ml|toml|txt|md|html?)\b")
 _PLACEHOLDER = re.compile(
     r"(?i)example|your[_-]|placeholder|change[_-]?me|dummy|redacted|insert|replace|x{5}|\*\*\*|\.\.\.|…|<|\[secret:"
-    r"|1234567890a|123456789abc|abcdefghij|(?P<same>[^A])(?P=same){5}|(?-i:A{12})"
+    r"|1234567890a|123456789abc|abcdefghij|(?P<same>[^A])(?P=same){7}|(?-i:A{12})"
 )
 # The signature of the token that jwt.io, and so most documentation, shows.
 _DOCUMENTED = ("SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",)
@@ -77,6 +79,8 @@ def is_secret_name(name: str) -> bool:
         return False
     if "".join(words) in _WHOLE_NAMES or "".join(words[-2:]) in _WHOLE_NAMES:
         return True
+    if words[-2:] == ["request", "token"]:  # made up for each request, so that it is not done twice
+        return False
     if not _SECRET_WORDS.isdisjoint(words):
         return True
     if words[-1] in ("key", "pat") and len(words) > 1:
@@ -117,7 +121,7 @@ def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> boo
         return True
     if _HEX.fullmatch(value):
         return len(set(value)) >= 6 and not value.isalpha()
-    if _EXPRESSION.search(value):
+    if _EXPRESSION.search(value) or _TIME.match(value):
         return False
     digits = sum(character.isdigit() for character in value)
     if not digits and len(value) < 20:
@@ -134,9 +138,8 @@ def _entropy(value: str) -> float:
 
 
 def _wordiness(value: str) -> float:
-    """Return how many of the neighbouring letters in a value are neighbours in words, too: from 0 to 1."""
-    pairs = re.findall(r"(?=([A-Za-z]{2}))", value)
+    """Return how many of the neighbours in a value are neighbours in words, too: from 0 to 1."""
+    pairs = re.findall(r"(?=([A-Za-z0-9]{2}))", value)
     if len(pairs) < 3:
         return 0.0
-    common = sum(pair.lower() in _COMMON_PAIRS for pair in pairs)
-    return common / len(pairs)
+    return sum(pair.lower() in _COMMON_PAIRS for pair in pairs) / len(pairs)

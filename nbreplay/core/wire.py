@@ -158,11 +158,32 @@ def inflated(data: bytes, encoding: str) -> bytes:
                 decompressor = zlib.decompressobj(bits)
                 made = decompressor.decompress(data, _MOST_INFLATED)
                 return data if decompressor.unconsumed_tail else made
-    for name in {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd")}.get(encoding, ()):
-        with contextlib.suppress(Exception):
-            other: bytes = importlib.import_module(name).decompress(data)
-            return other
+    with contextlib.suppress(Exception):  # whatever these raise for what they cannot read
+        if encoding == "br":
+            return _unbrotli(data)
+        if encoding == "zstd":
+            return _unzstd(data)
     return data
+
+
+def _unbrotli(data: bytes) -> bytes:
+    try:
+        brotli = importlib.import_module("brotli")
+    except ImportError:
+        brotli = importlib.import_module("brotlicffi")
+    decompressor = brotli.Decompressor()
+    made: bytes = decompressor.process(data, output_buffer_limit=_MOST_INFLATED)
+    return made if decompressor.is_finished() else data
+
+
+def _unzstd(data: bytes) -> bytes:
+    try:
+        zstd = importlib.import_module("compression.zstd")
+    except ImportError:
+        zstd = importlib.import_module("backports.zstd")
+    decompressor = zstd.ZstdDecompressor()
+    made: bytes = decompressor.decompress(data, _MOST_INFLATED)
+    return made if decompressor.eof else data
 
 
 def is_deep(value: Any, data: bytes) -> bool:
