@@ -1,4 +1,4 @@
-"""The command line: ``nbreplay run``, ``trim``, ``ls``, ``show``, ``diff``, ``import``, ``export`` and ``verify``.
+"""The command line, ``nbreplay``: the commands ``ls``, ``show``, ``diff``, ``import`` and ``export``, and all others.
 
 Exit status: 0 fine, 1 something failed, 2 wrong usage.
 """
@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nbreplay import verify
+from nbreplay import check, verify
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.fold import fold, last_user_text
@@ -25,7 +25,7 @@ from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
 from nbreplay.testing import commands as testing
 
 if TYPE_CHECKING:
-    from nbreplay.formats.gathering import Counts
+    from nbreplay.formats.gathering import Counts, ImportCounts
 
 __all__ = ["main"]
 
@@ -82,9 +82,14 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("--json", action="store_true")
     diff.set_defaults(do=_diff)
 
-    take_in = commands.add_parser("import", help="read recordings of llama-stack or VCR cassettes into a store")
+    take_in = commands.add_parser(
+        "import",
+        help="import recordings of llama-stack or VCR cassettes into a store",
+        description="Import recordings of llama-stack or VCR cassettes into a store. Every interaction of the files is "
+        "counted; the exit status is 1 where one is not imported, and a message says which and why.",
+    )
     take_in.add_argument("source", metavar="FILE|FOLDER")
-    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; else each file tells itself")
+    take_in.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; by default each file is looked at")
     take_in.add_argument("--store", metavar="STORE")
     take_in.add_argument("--json", action="store_true")
     take_in.set_defaults(do=_import)
@@ -96,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     give_out.add_argument("--json", action="store_true")
     give_out.set_defaults(do=_export)
     verify.add(commands)
+    check.add(commands)
     return parser
 
 
@@ -251,7 +257,7 @@ def _export(given: argparse.Namespace) -> int:
     return _told(counts, f"written to {given.folder}", given.json)
 
 
-def _told(counts: Counts, done: str, as_json: bool) -> int:
+def _told(counts: Counts | ImportCounts, done: str, as_json: bool) -> int:
     for why in () if as_json else counts.left_out:
         _complain(why)
     print(json.dumps(asdict(counts), ensure_ascii=False, indent=2) if as_json else counts.text(done))

@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "testing": {"errors", "core", "intercept", "notebook"},
     "_show": {"errors", "core", "notebook", "analysis"},
     "verify": {"errors", "core", "intercept", "analysis", "notebook"},
-    "cli": {"verify", "errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
+    "check": {"errors", "core", "notebook", "testing"},
+    "cli": {"check", "verify", "errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
     "__main__": {"cli"},
 }
 

@@ -22,7 +22,7 @@ from nbreplay.core.take import Take
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import known, llama_stack
 from nbreplay.formats.cassettes import ENDINGS
-from nbreplay.formats.gathering import files
+from nbreplay.formats.foreign_files import files
 
 __all__ = ["Row", "Source", "Trouble", "own_store", "read", "read_store"]
 
@@ -158,11 +158,11 @@ class _Reading:
             self.troubles.append(Trouble(path, _stranger(path)))
 
     def foreign(self, path: Path) -> None:
-        for file, found in known.read(path):
-            if isinstance(found, RecordingFormatError):
-                self.troubles.append(Trouble(str(file), str(found)))
-                continue
-            for request, take in found:
+        for file, contents in known.read(path):
+            problem = contents.problem(file)
+            if problem is not None:
+                self.troubles.append(Trouble(str(file), str(problem)))
+            for request, take in contents.takes:
                 self.take(request, take, str(file))
 
     def take(self, request: Request, take: Take, path: str) -> None:

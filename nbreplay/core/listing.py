@@ -12,9 +12,14 @@ from typing import Any
 from nbreplay.core.recording import parse_head
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["few", "names", "newest"]
+__all__ = ["few", "is_name", "names", "newest"]
 
 _NAME = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
+
+
+def is_name(name: str) -> bool:
+    """Tell whether a file of this name holds a recording."""
+    return _NAME.fullmatch(name) is not None
 
 
 def names(root: str, kind: str | None = None) -> list[str]:

@@ -6,11 +6,10 @@ are noted with their time.
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from nbreplay.core.blob import Blob, Spool
@@ -21,7 +20,7 @@ from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import scrubbed, text_of
+from nbreplay.core.scrub import without_secrets
 from nbreplay.core.standing import stands
 from nbreplay.core.stream import Events, framing_of, has_ended
 from nbreplay.core.take import Body, Reason, Take
@@ -279,20 +278,7 @@ class Recorder:
                     data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
                 )
             return plain_body(redactor.data(data), self.content_type)
-        events = events_of(pieces, framing, self.started)
-        unspread = scrubbed(events, redactor)
-        if unspread is not None:
-            events = self._again(events, unspread, framing)
-        if redactor.finds(text_of(events)):
-            clean_parts = events.sealed([redactor.text(text) for text in events.opened()])
-            events = self._again(events, clean_parts, framing)
-        return events
-
-    def _again(self, events: Events, parts: Sequence[bytes], framing: str) -> Events:
-        """Cut the events anew after something was taken out of them, each with its time."""
-        times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
-        pieces = [(self.started + at / 1000, part) for at, part in zip(times, parts, strict=True)]
-        return events_of(pieces, framing, self.started)
+        return without_secrets(events_of(pieces, framing, self.started), redactor)
 
 
 def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:

@@ -22,7 +22,7 @@ from nbreplay.core.redact import UNREDACTED, Redactor, query_secrets
 from nbreplay.core.take import RpcId
 from nbreplay.core.wire import SHALLOW, from_json, inflated, is_deep
 
-__all__ = ["Call", "Request", "normalised", "request_of"]
+__all__ = ["Call", "Request", "clean_part", "normalised", "request_of"]
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -253,7 +253,7 @@ def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any,
     if not data:
         return "", None, False
     if content_type.startswith("multipart/"):
-        return "parts", [_part(part.identity, redactor) for part in parts(data, content_type)], False
+        return "parts", [clean_part(part.identity, redactor) for part in parts(data, content_type)], False
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
@@ -264,7 +264,7 @@ def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any,
     return made or ("text", redactor.text(text), False)
 
 
-def _part(identity: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
+def clean_part(identity: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
     """Return what identifies a part of a form, without secrets: its name may tell that its text is one."""
     clean: dict[str, Any] = redactor.value(identity)
     if "text" in clean and clean["text"] == identity["text"]:

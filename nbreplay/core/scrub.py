@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from nbreplay.core.cutting import events_of
 from nbreplay.core.redact import Redactor
 from nbreplay.core.stream import Events
 from nbreplay.core.wire import encode_json
 
-__all__ = ["scrubbed", "text_of"]
+__all__ = ["scrubbed", "text_of", "without_secrets"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
@@ -100,3 +102,25 @@ def _scrub(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> None:
             done = min(last, at)
         if done > start or made:
             holder[name] = made + whole[done:at]
+
+
+def without_secrets(events: Events, redactor: Redactor) -> Events:
+    """Return a stream without its secrets, those included that are spread over several chunks.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where a secret is in a message that cannot be written again.
+    """
+    unspread = scrubbed(events, redactor)
+    if unspread is not None:
+        events = _cut_anew(events, unspread)
+    if redactor.finds(text_of(events)):
+        events = _cut_anew(events, events.sealed([redactor.text(text) for text in events.opened()]))
+    return events
+
+
+def _cut_anew(events: Events, parts: Sequence[bytes]) -> Events:
+    """Cut the events anew after something was removed from them, each with its time."""
+    times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
+    return events_of([(at / 1000, part) for at, part in zip(times, parts, strict=True)], events.framing, 0.0)

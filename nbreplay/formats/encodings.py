@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +14,7 @@ __all__ = ["LARGEST", "decoded"]
 
 LARGEST = 256 << 20  # bytes; what claims to be more is no answer of a model
 _MODULES = {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd", "zstandard")}
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _SIGNS = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 
 
@@ -28,7 +30,8 @@ def decoded(data: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
     for coding in reversed([one.strip().lower() for one in named.split(",") if one.strip()]):
         # Some recorders decode the body and leave the header.
         if data and coding != "identity" and data.startswith(_SIGNS.get(coding, b"")):
-            data = _undone(data, coding)
+            # These two have no sign of their own, and a text may pass for them by chance.
+            data = data if coding in ("br", "deflate") and _is_text(data) else _undone(data, coding)
     return data
 
 
@@ -46,9 +49,7 @@ def _undone(data: bytes, coding: str) -> bytes:
     except RecordingFormatError:
         raise
     except Exception as error:  # each library has its own
-        if coding in ("br", "deflate") and _is_text(data):
-            return data  # these have no sign by which to tell that they were undone already
-        raise RecordingFormatError(f"it has a body that is not encoded as it says, {coding} ({error})") from None
+        raise RecordingFormatError(f"a body that is not encoded as it says, {coding} ({error})") from None
 
 
 def _unpacked_brotli(library: Any, data: bytes) -> bytes:
@@ -81,7 +82,7 @@ def _inflated(data: bytes, bits: int) -> bytes:
 
 def _bounded(data: bytes) -> bytes:
     if len(data) > LARGEST:
-        raise UnsafeRecordingError(f"it has a body that unpacks to more than {LARGEST >> 20} MB")
+        raise UnsafeRecordingError(f"a body that unpacks to more than {LARGEST >> 20} MB")
     return data
 
 
@@ -95,12 +96,13 @@ def _library(coding: str) -> Any:
     remedy = (
         f"install {package}" if package else "record it anew with decoded bodies (vcrpy: decode_compressed_response)"
     )
-    raise RecordingFormatError(f"it has a body in the encoding {coding!r}, which cannot be undone here: {remedy}")
+    raise RecordingFormatError(f"a body in the encoding {coding!r}, which cannot be undone here: {remedy}")
 
 
 def _is_text(data: bytes) -> bool:
+    """Return whether a body is readable text, as compressed data is not."""
     try:
-        data.decode("utf-8")
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         return False
-    return True
+    return not _CONTROLS.search(text)

@@ -1,47 +1,74 @@
-"""Foreign files: which there are, reading them within bounds, and putting what they hold into a store.
+"""Imports: what each foreign file holds, writing it into a store, and the counts.
 
-Knows no foreign format. What cannot be read becomes an error that names its file; nothing is written over.
+Knows no foreign format. Every interaction of a file is counted: it is imported, or a message that names its file says
+why it is not. Nothing is overwritten.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording import Recording
 from nbreplay.core.request import Request
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
-from nbreplay.core.wire import is_deep
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
+from nbreplay.formats.foreign_files import refused
 
-__all__ = ["Counts", "Gathered", "each", "files", "gather", "loaded_json", "put", "read_text", "refused"]
+__all__ = ["Contents", "Counts", "Gathered", "ImportCounts", "gather", "put", "read_files"]
 
-LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
+_IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
-Parsed = Iterable[tuple[Request, Take]]
+
+@frozen
+class Contents:
+    """The interactions of one foreign file. Each of them is a take, of an unsupported kind, or covered by `error`.
+
+    Attributes
+    ----------
+    interactions : int
+        How many interactions the file has; 0 where it cannot be read at all.
+    takes : sequence of (Request, Take)
+        Those that can be imported, in the order of the file.
+    unsupported : mapping of str to int
+        How many there are of each kind that nbreplay cannot record, such as ``"websocket message"``.
+    error : RecordingFormatError or None
+        Why nothing of the file is imported.
+    """
+
+    interactions: int = 0
+    takes: Sequence[tuple[Request, Take]] = ()
+    unsupported: Mapping[str, int] = field(default_factory=dict)
+    error: RecordingFormatError | None = None
+
+    def problem(self, path: Path) -> RecordingFormatError | None:
+        """Return the error that says which interactions of the file are not imported; None where all are."""
+        if self.error is not None or not self.unsupported:
+            return self.error
+        return RecordingFormatError(
+            f"{path} is not imported in full: {sum(self.unsupported.values())} of {self.interactions} interactions are "
+            f"not HTTP ({_listed(self.unsupported)}). Keep the file, as only HTTP can be imported"
+        )
 
 
 @frozen
 class Counts:
-    """What an import or an export did.
+    """The result of an export.
 
     Attributes
     ----------
     written : int
-        Takes that were added to a store, or files that were written to a folder.
+        Takes or files that were written.
     known : int
         Those that were there already.
     recordings : int
-        Requests that the takes belong to; of an export, those of the store.
+        Recordings of the store.
     left_out : tuple of str
-        What could not be read or written, each with its file, the reason and the remedy.
+        One message for everything that could not be written, with its file, the reason and the remedy.
     """
 
     written: int
@@ -50,15 +77,63 @@ class Counts:
     left_out: tuple[str, ...] = ()
 
     def text(self, done: str) -> str:
-        """Return the counts in words; `done` says what was done with what was written."""
+        """Return the counts in words; `done` says what happened to the takes, such as ``"written to out"``."""
         made = f"{_counted(self.written, 'answer')} of {_counted(self.recordings, 'request')} {done}"
         if self.known:
             made += f", {self.known} there already"
         return made + (f", {len(self.left_out)} left out" if self.left_out else "")
 
 
+@frozen
+class ImportCounts:
+    """The result of an import: `interactions` equals `written` + `known` + all of `not_imported`.
+
+    Attributes
+    ----------
+    files : int
+        Files that were looked at.
+    unreadable : int
+        Those whose interactions could not even be counted.
+    interactions : int
+        Interactions of the other files.
+    written : int
+        Interactions that were added to the store, each as a take.
+    known : int
+        Those that the store had already.
+    recordings : int
+        Recordings that these takes belong to.
+    not_imported : mapping of str to int
+        How many interactions are not in the store, by reason or kind.
+    left_out : tuple of str
+        One message for each file with such interactions, with the reason and the remedy.
+    """
+
+    files: int
+    unreadable: int
+    interactions: int
+    written: int
+    known: int
+    recordings: int
+    not_imported: Mapping[str, int]
+    left_out: tuple[str, ...] = ()
+
+    def text(self, done: str) -> str:
+        """Return the counts in words; `done` says what happened to the takes, such as ``"added to recordings"``."""
+        parts = [f"{self.written} {done}"]
+        if self.known:
+            parts.append(f"{self.known} already there")
+        if self.not_imported:
+            parts.append(f"{sum(self.not_imported.values())} not imported ({_listed(self.not_imported)})")
+        text = f"{_counted(self.interactions, 'interaction')} in {_counted(self.files, 'file')}: {', '.join(parts)}"
+        return text + (f"; {_counted(self.unreadable, 'file')} cannot be read" if self.unreadable else "")
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{what}: {number}" for what, number in counts.items())
 
 
 @dataclass(slots=True)
@@ -79,125 +154,96 @@ class Gathered:
             yield Recording(key, request.kind, request.fields).with_takes(self.takes[key])
 
 
-def files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
-    """Return the files of a folder and of those in it by name, or the one that is named.
-
-    Raises
-    ------
-    StoreError
-        Where there is nothing of that name.
-    """
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.suffix in endings and found.is_file())
-    if path.is_file():
-        return [path]
-    raise StoreError(f"{path} is neither a file nor a folder: name the one that holds the recordings to import")
-
-
-def each(
-    paths: Iterable[Path], parse: Callable[[Path], Parsed]
-) -> Iterator[tuple[Path, list[tuple[Request, Take]] | RecordingFormatError]]:
-    """Yield every file with what it holds, or with an error where it cannot be read."""
+def read_files(paths: Iterable[Path], parse: Callable[[Path], Contents]) -> Iterator[tuple[Path, Contents]]:
+    """Yield every file with its contents, which hold an error where the file cannot be read."""
     for path in paths:
         try:
-            yield path, list(parse(path))
+            contents = parse(path)
         except RecordingFormatError as error:
-            yield path, error
+            contents = Contents(error=error)
         except OSError as error:
-            yield path, RecordingFormatError(f"{path} cannot be read: {error.strerror or error}")
+            contents = Contents(error=RecordingFormatError(f"{path} cannot be read: {error.strerror or error}"))
         except (RecursionError, TypeError, ValueError, KeyError, AttributeError, IndexError, NbreplayError) as error:
             # A stranger's file may be wrong in any way; its siblings are read all the same.
-            why = f"it is not as such files are ({type(error).__name__}: {str(error)[:200]})"
-            yield path, refused(path, why)
+            why = f"unexpected structure ({type(error).__name__}: {str(error)[:200]})"
+            contents = Contents(error=refused(path, why))
+        found = len(contents.takes) + sum(contents.unsupported.values())
+        if contents.error is None and found != contents.interactions:
+            why = f"it has {contents.interactions} interactions, but {found} were read, which is a bug in nbreplay"
+            contents = Contents(contents.interactions, error=refused(path, why))
+        yield path, contents
 
 
-def gather(paths: Iterable[Path], parse: Callable[[Path], Parsed]) -> Iterator[Recording | RecordingFormatError]:
-    """Yield an error for each file that cannot be read, then the recordings that all others make up together."""
+def gather(read: Iterable[tuple[Path, Contents]]) -> Iterator[Recording | RecordingFormatError]:
+    """Yield an error for each file that is not imported in full, then the recordings that all files make up."""
     gathered = Gathered()
-    for _, found in each(paths, parse):
-        if isinstance(found, RecordingFormatError):
-            yield found
-        else:
-            for request, take in found:
-                gathered.add(request, take)
+    for path, contents in read:
+        problem = contents.problem(path)
+        if problem is not None:
+            yield problem
+        for request, take in contents.takes:
+            gathered.add(request, take)
     yield from gathered.recordings()
 
 
-def refused(path: Path, why: str, kind: type[RecordingFormatError] = RecordingFormatError) -> RecordingFormatError:
-    """Return the error for a file that cannot be imported."""
-    return kind(f"{path} cannot be imported: {why}. It is left as it is: correct it, or move it out of the folder")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is too large, or no UTF-8.
-    """
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise refused(path, f"its {size >> 20} MB are more than the {LARGEST >> 20} MB that are read of one file")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refused(path, f"it is no UTF-8 ({error})") from None
-
-
-def loaded_json(path: Path, text: str) -> Any:
-    """Return JSON data.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is none, or nested absurdly.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise refused(path, "it is nested too deeply") from None
-    except ValueError as error:
-        raise refused(path, f"it is not JSON ({error})") from None
-    if is_deep(value, text.encode("utf-8", "surrogatepass")):
-        raise refused(path, "it is nested too deeply")
-    return value
-
-
-def put(found: Iterable[Recording | RecordingFormatError], store: Store) -> Counts:
-    """Write recordings into a store, beside the takes that are there; a take that is there already is not added.
+def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
+    """Write the interactions of foreign files into a store, beside its takes; a take that it has is not added again.
 
     Raises
     ------
     StoreError
-        Where it cannot be written.
+        Where the store cannot be written.
     """
-    written = known = recordings = 0
+    number = unreadable = interactions = written = known = recordings = 0
+    not_imported: Counter[str] = Counter()
     left_out: list[str] = []
-    for item in found:
-        if isinstance(item, RecordingFormatError):
-            left_out.append(str(item))
-            continue
-        new: list[Take] = []
+    gathered = Gathered()
+    for path, contents in read:
+        number += 1
+        interactions += contents.interactions
+        problem = contents.problem(path)
+        if problem is not None:
+            left_out.append(str(problem))
+        if contents.error is None:
+            not_imported.update(contents.unsupported)
+        elif contents.interactions:
+            not_imported[_IN_FAULTY] += contents.interactions
+        else:
+            unreadable += 1
+        for request, take in contents.takes:
+            gathered.add(request, take)
+    for recording in gathered.recordings():
+        new, old = list[Take](), list[Take]()
 
-        def change(takes: list[Take], item: Recording = item, new: list[Take] = new) -> list[Take]:
+        def change(
+            takes: list[Take], recording: Recording = recording, new: list[Take] = new, old: list[Take] = old
+        ) -> list[Take]:
             # An answer that was recorded twice is there twice: it was asked for twice.
             have = Counter(take.text().encode("utf-8") for take in takes)
             new.clear()
-            for take, text in zip(item.takes, item.texts, strict=True):
+            old.clear()
+            for take, text in zip(recording.takes, recording.texts, strict=True):
                 if have[text]:
                     have[text] -= 1
+                    old.append(take)
                 else:
                     new.append(take)
             return [*takes, *new] if new else takes
 
         try:
-            store.write(item.kind, item.key, item.request, change)
+            store.write(recording.kind, recording.key, recording.request, change)
         except RecordingFormatError as error:
             left_out.append(str(error))
+            not_imported[_UNWRITABLE] += len(recording.takes)
             continue
         recordings += 1
         written += len(new)
-        known += len(item.takes) - len(new)
-    return Counts(written, known, recordings, tuple(left_out))
+        known += len(old)
+    if interactions != written + known + not_imported.total():
+        raise StoreError(
+            f"{store.shown} has {written + known} of {interactions} interactions, and {not_imported.total()} were "
+            "left out: this is a bug in nbreplay. Please report it, and do not rely on this import"
+        )
+    return ImportCounts(
+        number, unreadable, interactions, written, known, recordings, dict(not_imported), tuple(left_out)
+    )

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from nbreplay.core.recording import Recording
-from nbreplay.core.request import Request
 from nbreplay.core.store import Store
-from nbreplay.core.take import Take
-from nbreplay.errors import OptionError, RecordingFormatError
+from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import cassettes, llama_stack, vcr, zipped
-from nbreplay.formats.gathering import Counts, each, files, gather, loaded_json, put, read_text
+from nbreplay.formats.foreign_files import files, load_json, read_text
+from nbreplay.formats.gathering import Contents, Counts, ImportCounts, gather, put, read_files
 
 __all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load", "read"]
 
-IMPORTS: Mapping[str, Callable[[Path, Path], list[tuple[Request, Take]]]] = {
+IMPORTS: Mapping[str, Callable[[Path, Path], Contents]] = {
     "llama-stack": llama_stack.parsed,
     "vcr": vcr.parsed,
 }
@@ -26,7 +25,7 @@ EXPORTS: Mapping[str, Callable[[Store, Path], Counts]] = {"llama-stack": llama_s
 
 
 def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Recording | RecordingFormatError]:
-    """Read foreign recordings.
+    """Read foreign recordings; what they make up together.
 
     Parameters
     ----------
@@ -38,7 +37,7 @@ def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Re
     Yields
     ------
     RecordingFormatError
-        In place of each file that cannot be read; it names the file and what to do.
+        For each file that is not imported in full; it names the file and the remedy.
     Recording
         One a request, with a take for each answer; ``take.extra["scope"]`` is the test or the cassette it is from.
 
@@ -47,30 +46,24 @@ def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Re
     OptionError
         Where there is no such format.
     StoreError
-        Where there is no such file or folder.
+        Where there is no such file or folder, or the folder has no such files.
     """
-    yield from gather(*_found(source, form))
+    yield from gather(read(source, form))
 
 
-def read(
-    source: str | os.PathLike[str], form: str | None = None
-) -> Iterator[tuple[Path, list[tuple[Request, Take]] | RecordingFormatError]]:
-    """Yield each foreign file with what it holds, or with an error where it cannot be read; see `load`."""
-    yield from each(*_found(source, form))
-
-
-def _found(
-    source: str | os.PathLike[str], form: str | None
-) -> tuple[list[Path], Callable[[Path], list[tuple[Request, Take]]]]:
-    """Return the files that there are, and what reads one of them."""
+def read(source: str | os.PathLike[str], form: str | None = None) -> Iterator[tuple[Path, Contents]]:
+    """Yield each foreign file with its contents; see `load`."""
     if form is not None and form not in IMPORTS:
         raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
     root = Path(source).expanduser()
     endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
-    return files(root, endings), lambda path: IMPORTS[form or _form_of(path)](path, root)
+    found = files(root, endings)
+    if not found:
+        raise StoreError(f"{root} has no file that ends in {', '.join(endings)}. Name another folder, or one file")
+    yield from read_files(found, lambda path: IMPORTS[form or _form_of(path)](path, root))
 
 
-def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> Counts:
+def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> ImportCounts:
     """Write foreign recordings into a store, beside what is there; what is there already is not added.
 
     Parameters
@@ -81,14 +74,14 @@ def import_(source: str | os.PathLike[str], store: Store, form: str | None = Non
 
     Returns
     -------
-    Counts
+    ImportCounts
 
     Raises
     ------
     OptionError, StoreError
         As for `load`; and where the store cannot be written.
     """
-    return put(load(source, form), store)
+    return put(read(source, form), store)
 
 
 def export(store: Store, folder: str | os.PathLike[str], form: str) -> Counts:
@@ -124,5 +117,5 @@ def _form_of(path: Path) -> str:
     if path.suffix != ".json":
         return "vcr"
     text = read_text(path)
-    data = loaded_json(path, text) if text.lstrip()[:1] in ("{", "[") else None  # cassettes named so may be YAML
+    data = load_json(path, text) if text.lstrip()[:1] in ("{", "[") else None  # cassettes named so may be YAML
     return "llama-stack" if isinstance(data, dict) and "interactions" not in data else "vcr"

@@ -14,7 +14,8 @@ from nbreplay.core.redact import Redactor
 from nbreplay.core.request import Request
 from nbreplay.core.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.gathering import loaded_json, read_text, refused
+from nbreplay.formats.foreign_files import load_json, read_text, refused
+from nbreplay.formats.gathering import Contents
 from nbreplay.formats.llama_stack_answers import answer_of
 from nbreplay.formats.llama_stack_export import OWN, differences, export, recorded
 from nbreplay.formats.llama_stack_names import file_of, folder_of, is_file, is_folder
@@ -24,8 +25,8 @@ from nbreplay.formats.taking import taken
 __all__ = ["OWN", "export", "parsed"]
 
 
-def parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
-    """Return what a file below `root` holds, or `root` itself.
+def parsed(path: Path, root: Path) -> Contents:
+    """Return the one interaction of a file below `root`, or of `root` itself.
 
     Raises
     ------
@@ -33,9 +34,9 @@ def parsed(path: Path, root: Path) -> list[tuple[Request, Take]]:
         Where it cannot be read; the message names it.
     """
     text = read_text(path)
-    data = loaded_json(path, text)
+    data = load_json(path, text)
     try:
-        return [_converted(data, text, *_place(path, root))]
+        return Contents(1, [_converted(data, text, *_place(path, root))])
     except RecordingFormatError as error:
         raise refused(path, str(error), type(error)) from None
 

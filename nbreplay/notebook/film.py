@@ -266,7 +266,7 @@ def _foot(take: Take, own: str, tokens: tuple[int | None, int | None]) -> tuple[
     if take.recorded_at:  # what an MCP client asked in vain was not
         foot.append(f"recorded {take.recorded_at[:10]}" + (f" at {take.host}" if take.host else ""))
     if take.redacted:
-        foot.append(f"{take.redacted} secrets taken out")
+        foot.append("1 secret was removed" if take.redacted == 1 else f"{take.redacted} secrets were removed")
     return tuple(plain(part) for part in foot if part)
 
 

@@ -14,7 +14,7 @@ import nbformat
 
 from nbreplay.errors import NbreplayError
 
-__all__ = ["read", "save", "strip"]
+__all__ = ["read", "rewrite", "save", "strip"]
 
 
 def read(path: Path) -> Any:
@@ -61,13 +61,22 @@ def save(path: Path, executed: Any) -> bool:
         if cell["cell_type"] == "code":
             changed |= _store(cell, old, new)
     changed |= _store_widgets(stored, executed)
-    if not changed:
-        return False
+    if changed:
+        rewrite(path, stored, before)
+    return changed
+
+
+def rewrite(path: Path, notebook: Any, before: str) -> None:
+    """Replace the file of a notebook in one step, written as `before`, its former text, is.
+
+    Raises
+    ------
+    OSError
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(_written(stored, before).encode("utf-8"))
+    temporary.write_bytes(_written(notebook, before).encode("utf-8"))
     shutil.copymode(path, temporary)
     os.replace(temporary, path)
-    return True
 
 
 def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:

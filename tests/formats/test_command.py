@@ -35,11 +35,11 @@ def test_files_of_all_formats_in_one_folder(mixed: Path, tmp_path: Path, capsys:
     store = tmp_path / "store"
     assert main(["import", str(mixed), "--store", str(store)]) == 1
     said = capsys.readouterr()
-    assert said.out == f"3 answers of 3 requests added to {store}, 1 left out\n"
+    assert said.out == f"3 interactions in 4 files: 3 added to {store}; 1 file cannot be read\n"
     assert f"{mixed / '000000000001.json'} cannot be imported: it is not JSON" in said.err
     (mixed / "000000000001.json").unlink()
     assert main(["import", str(mixed), "--store", str(store)]) == 0
-    assert capsys.readouterr().out == f"0 answers of 3 requests added to {store}, 3 there already\n"
+    assert capsys.readouterr().out == f"3 interactions in 3 files: 0 added to {store}, 3 already there\n"
     assert {take.extra["scope"].rpartition("::")[2] for _, one in Store(store).recordings() for take in one.takes} == {
         "test_one[a]", "one", "two"
     }  # fmt: skip
@@ -48,7 +48,8 @@ def test_files_of_all_formats_in_one_folder(mixed: Path, tmp_path: Path, capsys:
 def test_a_format_that_is_named(mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = str(tmp_path / "store")
     assert main(["import", str(mixed / "two.json"), "--store", store, "--format", "vcr", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"written": 1, "known": 0, "recordings": 1, "left_out": []}
+    counts = {"files": 1, "unreadable": 0, "interactions": 1, "written": 1, "known": 0, "recordings": 1}
+    assert json.loads(capsys.readouterr().out) == {**counts, "not_imported": {}, "left_out": []}
     assert main(["import", str(mixed / "two.json"), "--store", store, "--format", "llama-stack"]) == 1
     assert "no 'request' and 'response'" in capsys.readouterr().err
 

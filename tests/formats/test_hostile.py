@@ -14,7 +14,7 @@ import pytest
 
 from nbreplay.core.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats import encodings, gathering, known, llama_stack
+from nbreplay.formats import encodings, foreign_files, known, llama_stack
 from tests.formats.making import chat, method, written
 
 
@@ -111,7 +111,7 @@ def test_what_is_no_recording_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "LARGEST", 1000)
+    monkeypatch.setattr(foreign_files, "LARGEST", 1000)
     error = refused(written(tmp_path / "in", chat("a" * 2000)), tmp_path / "store")
     assert "more than" in str(error)
 
@@ -119,7 +119,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytes
 def test_what_is_no_text_is_named(tmp_path: Path) -> None:
     folder = written(tmp_path / "in", chat())
     (folder / "bad.json").write_bytes(b"\xff\xfe{}")
-    assert "no UTF-8" in str(refused(folder, tmp_path / "store"))
+    assert "not UTF-8" in str(refused(folder, tmp_path / "store"))
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Attacks on the promises of the package: no secret on the disk, nothing lost, nothing out unseen."""
+"""Files, requests and programs that want harm, and the promises that hold all the same."""

@@ -116,6 +116,20 @@ def test_a_stream_without_times_says_so() -> None:
     assert spark(film) == ""
 
 
+@pytest.mark.parametrize(("count", "told"), [(1, "1 secret was removed"), (2, "2 secrets were removed")])
+def test_every_rendering_of_a_redacted_answer_says_so(count: int, told: str) -> None:
+    item = streamed({"content": "[secret:1]"}, redacted=count)
+    (film,) = films([item])
+    for shown in (render(film), render(film, 5), cards([item, item]), bundle([film])):
+        assert [kind for kind, text in shown.items() if told not in text] == []
+    assert told in film.state()["foot"], "what the widget and an exported page show"
+
+
+def test_an_answer_that_had_no_secret_says_nothing_of_secrets() -> None:
+    (film,) = films([streamed({"content": "x"})])
+    assert "secret" not in json.dumps([render(film), film.state()])
+
+
 def test_the_beats_of_a_film_come_back_from_its_state() -> None:
     """As the player reads them: lengths are those of UTF-16."""
     item = streamed({"content": "a"}, {}, {"reasoning_content": "😀b"}, {"content": "é😀"}, gaps=(3, 4, 5, 6))

@@ -1,0 +1,242 @@
+"""Secrets in notebooks: finding them in sources, outputs and the state of widgets, and removing them."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from nbreplay.core.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
+from nbreplay.core.placeholders import set_apart, set_back
+from nbreplay.core.redact import Redactor
+from nbreplay.errors import NbreplayError
+from nbreplay.testing.document import rewrite
+
+__all__ = ["audit_notebook", "clean_notebook"]
+
+_WIDGETS = "application/vnd.jupyter.widget-state+json"
+_RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
+
+
+def audit_notebook(path: Path, shown: str) -> list[Finding]:
+    """Return what is wrong with a notebook: its format, and the secrets in it."""
+    if not path.is_file():
+        return [_unreadable(shown, "it is not a regular file. Remove it")]
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        return [_unreadable(shown, f"it cannot be read: {error.strerror or error}. Make it readable")]
+    except UnicodeDecodeError as error:
+        return [_unreadable(shown, f"it is not UTF-8 ({error.reason}). Save it from Jupyter")]
+    try:
+        document = json.loads(text)
+        problem = _invalid(document)
+        found = [_unreadable(shown, f"it is not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
+        return [*found, *_secrets(text, document, shown)]
+    except json.JSONDecodeError as error:
+        why, line = f"it is not JSON ({error.msg})", error.lineno
+    except RecursionError:
+        why, line = "it is nested too deeply", 1
+    except ValueError:  # such as a number of many thousand digits
+        why, line = "it has a value that cannot be read", 1
+    secrets = [secret_finding(shown, line_of(text, secret.start), secret) for secret in find_secrets(text)]
+    return [_unreadable(shown, f"{why}. Restore it from version control", line), *secrets]
+
+
+def _unreadable(shown: str, why: str, line: int = 1) -> Finding:
+    return Finding(shown, line, "format", message=why)
+
+
+def _invalid(document: Any) -> str:
+    """Return what is wrong with the format of a notebook, else ``""``. Quotes nothing of it."""
+    import nbformat
+
+    if not isinstance(document, dict) or not isinstance(document.get("nbformat"), int):
+        return "it has no field 'nbformat'"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as of cells without an id
+            nbformat.validate(nbformat.from_dict(document), relax_add_props=True)
+    except nbformat.ValidationError as error:
+        where = ".".join(map(str, getattr(error, "absolute_path", ()) or getattr(error, "path", ())))
+        return f"wrong or missing value at {where or 'its top level'}"
+    except Exception as error:  # a stranger's file may be wrong in any way
+        return type(error).__name__
+    return ""
+
+
+def _secrets(text: str, document: Any, shown: str) -> Iterator[Finding]:
+    """Yield the secrets of a notebook, each line's once."""
+    redactor = Redactor()
+    if not (redactor.finds(text) or redactor.finds("\n".join(_texts(document)))):
+        return
+    every = list(leaves(text))
+    starts = [leaf.start for leaf in every]
+    found: list[tuple[Leaf, Secret]] = []
+    for secret in find_secrets(text):
+        leaf = every[max(0, bisect.bisect_right(starts, secret.start) - 1)]
+        found.append((leaf, secret._replace(value=unescape(secret.value))))
+    for items in _lines(every):
+        whole, places = _joined([leaf.text for leaf in items])
+        found += [
+            (items[bisect.bisect_right(places, secret.start) - 1], secret._replace(start=-1))
+            for secret in find_secrets(whole)
+        ]
+    known = set[tuple[int, str]]()
+    for leaf, secret in sorted(found, key=lambda item: (item[0].start, item[1].start < 0, item[1].start)):
+        line = line_of(text, leaf.start)
+        if not _is_picture(leaf.path) and (line, secret.value) not in known:
+            known.add((line, secret.value))
+            yield secret_finding(shown, line, secret, _place(leaf.path))
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Yield the texts of JSON data, those that are lists of lines whole; pictures are left out."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        if node and all(isinstance(item, str) for item in node):
+            yield _joined(node)[0]
+        else:
+            for item in node:
+                yield from _texts(item)
+    elif isinstance(node, dict):
+        for name, item in node.items():
+            yield name
+            if not _is_picture((name,)):
+                yield from _texts(item)
+
+
+def _is_picture(path: Sequence[str | int]) -> bool:
+    return any(isinstance(step, str) and step.startswith("image/") and step != "image/svg+xml" for step in path)
+
+
+def _lines(every: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+    """Yield the strings of a notebook, those of one list together."""
+
+    def owner(leaf: Leaf) -> tuple[Any, ...]:
+        return (leaf.path[:-1], "items") if leaf.path and isinstance(leaf.path[-1], int) else (leaf.path, leaf.is_name)
+
+    for _, items in itertools.groupby(every, owner):
+        yield list(items)
+
+
+def _joined(items: Sequence[str]) -> tuple[str, list[int]]:
+    """Return the lines of a list as one text, and where each starts; most end with a line end, some have none."""
+    texts = [item if item.endswith("\n") else item + "\n" for item in items[:-1]]
+    return "".join([*texts, *items[-1:]]), [0, *itertools.accumulate(map(len, texts))]
+
+
+def _place(path: Sequence[str | int]) -> str:
+    steps = [*path, "", "", ""]
+    if steps[0] == "cells" and isinstance(steps[1], int):
+        part = {"source": "the source", "outputs": "an output", "metadata": "the metadata"}.get(str(steps[2]), "a part")
+        return f"in {part} of cell {steps[1] + 1}"
+    return "in the state of a widget" if steps[:2] == ["metadata", "widgets"] else "in the metadata"
+
+
+def clean_notebook(path: Path) -> bool:
+    """Remove the secrets from the outputs, the state of the widgets and the metadata of a notebook.
+
+    Sources stay as they are: without what was removed they might not run.
+
+    Returns
+    -------
+    bool
+        Whether the file was changed.
+
+    Raises
+    ------
+    NbreplayError
+        Where it cannot be written.
+    """
+    if path.is_symlink():
+        raise NbreplayError(f"{path} is a link. Name the file itself")
+    try:
+        before = path.read_bytes().decode("utf-8")
+        apart, highest = set_apart(before)
+        document = json.loads(apart)
+        redactor = Redactor()
+        cells = document.get("cells") if isinstance(document, dict) else None
+        changed = False
+        for holder in [document, *(cells if isinstance(cells, list) else [])]:
+            for name in ("outputs", "metadata"):
+                if isinstance(holder, dict) and name in holder:
+                    clean = _clean(holder[name], redactor)
+                    if clean != holder[name]:
+                        _forget_times(holder[name], clean)
+                        holder[name], changed = clean, True
+        if changed:
+            rewrite(path, json.loads(set_back(json.dumps(document), highest)), before)
+    except (ValueError, RecursionError):
+        return False  # its format is a finding of its own
+    except OSError as error:
+        raise NbreplayError(f"{path} cannot be written: {error.strerror or error}. Make it writable") from error
+    return changed
+
+
+def _clean(node: Any, redactor: Redactor) -> Any:
+    """Return JSON data without secrets, those included that reach over several lines of a list."""
+    pictures: list[Any] = []
+
+    def prepared(node: Any) -> Any:
+        if isinstance(node, list):
+            if node and all(isinstance(item, str) for item in node):
+                return _clean_lines(node, redactor)
+            return [prepared(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        made = {}
+        for name, item in node.items():
+            if _is_picture((name,)):
+                pictures.append(item)
+                made[name] = {"picture": len(pictures) - 1}
+            else:
+                made[name] = prepared(item)
+        return made
+
+    def restored(node: Any, name: str = "") -> Any:
+        if isinstance(node, dict):
+            if _is_picture((name,)):
+                return pictures[node["picture"]]
+            return {name: restored(item, name) for name, item in node.items()}
+        return [restored(item) for item in node] if isinstance(node, list) else node
+
+    # The whole at once, since names tell what a value is.
+    return restored(redactor.value(prepared(node)))
+
+
+def _clean_lines(items: list[str], redactor: Redactor) -> list[str]:
+    whole, places = _joined(items)
+    found = redactor.spans(whole)
+    made = []
+    for start, item in zip(places, items, strict=True):
+        end, done, text = start + len(item), start, ""
+        for first, last, instead in found:
+            if last > start and first < end:
+                text += whole[done : max(first, start)] + (instead if first >= start else "")
+                done = min(last, end)
+        made.append(text + whole[done:end])
+    return made
+
+
+def _forget_times(before: Any, after: Any) -> None:
+    """Leave out what tells of the chunks of an answer whose text has changed: a secret is still spread over them."""
+    if isinstance(before, list) and isinstance(after, list):
+        for old, new in zip(before, after, strict=False):
+            _forget_times(old, new)
+    elif isinstance(before, dict) and isinstance(after, dict) and before != after:
+        if "tracks" in before and "title" in before:  # a card of nbreplay's
+            after.pop("beats", None)
+            after.pop("raw", None)
+        html = after.get("text/html")
+        if html:
+            text = _RAW.sub("", html if isinstance(html, str) else "".join(html))
+            after["text/html"] = text if isinstance(html, str) else text.splitlines(keepends=True)
+        for name, old in before.items():
+            _forget_times(old, after.get(name))
