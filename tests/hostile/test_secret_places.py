@@ -26,7 +26,7 @@ import requests
 
 import nbreplay as nr
 from nbreplay.core.store import Store
-from nbreplay.formats import llama_stack, zipped
+from nbreplay.formats import known, llama_stack, zipped
 from nbreplay.notebook.render import cards
 from tests.clients import http, outcomes, said
 from tests.hostile.haystack import contents, forms
@@ -482,6 +482,20 @@ def answer_header(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
         yield repr(dict(scene.get(scene.give(f"/headers/{number}", b"{}", headers=headers)).headers))
 
 
+@place("header of the answer by name", named=True, fits=one_line)
+def named_answer_header(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    for item in carried:
+        url = scene.give(f"/tokens/{item.id}", b"{}", headers=[("x-subject-token", item.text)])
+        yield repr(dict(scene.get(url).headers))
+
+
+@place("link to the next page", named=True)
+def link_header(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
+    for item in carried:
+        link = f'<{scene.url}/list?access_token={quote(item.text, safe="")}&page=2>; rel="next"'
+        yield repr(dict(scene.get(scene.give(f"/list/{item.id}", b"[]", headers=[("link", link)])).headers))
+
+
 @place("set-cookie", named=True, fits=lambda text: one_line(text) and not set(text) & set(';,"'))
 def set_cookie(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
     for item in carried:
@@ -693,6 +707,34 @@ def scene(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 def test_no_secret_is_written(item: Place, scene: Scene) -> None:
     carried = item.carried()
     note(item.name, carried, left_in(run(item, scene, carried), carried))
+
+
+def test_no_secret_of_a_cassette_is_written(scene: Scene) -> None:
+    """Cassettes of VCR hold what was sent and answered as it was."""
+    carried = Place("cassette of VCR", json_named, True, one_line).carried()
+    answer = {"status": {"code": 200, "message": "OK"}, "headers": {"content-type": ["application/json"]}}
+    interactions = []
+    for number, items in enumerate(batched(carried, 20)):
+        keys = [{"api_key": item.text} for item in items]
+        headers = {
+            "content-type": ["application/json"],
+            **{f"x-acme-{each}": [item.text] for each, item in enumerate(items)},
+        }
+        query = "&".join(f"token={quote(item.text, safe='')}" for item in items)
+        request = {"method": "POST", "uri": f"https://api.acme.example/keys/{number}?{query}", "headers": headers}
+        said_back = {"keys": keys, "message": " ".join(item.prose for item in items)}
+        interactions.append(
+            {
+                "request": {**request, "body": json.dumps(keys)},
+                "response": {**answer, "body": {"string": json.dumps(said_back)}},
+            }
+        )
+    source = scene.out.parent / "cassettes"
+    source.mkdir()
+    (source / "keys.yaml").write_text(json.dumps({"version": 1, "interactions": interactions}), encoding="utf-8")
+    counts = known.import_(source, Store(scene.store))
+    assert counts.written == len(interactions)
+    note("cassette of VCR", carried, left_in(contents(scene.store), carried))
 
 
 WATCHED = """
