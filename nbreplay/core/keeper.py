@@ -55,6 +55,7 @@ class Keeper:
         outcome, note = "recorded", ""
         try:
             take = made()
+            self.log.learn_secrets(recorder.secrets)
             with recorder.run.lock:
                 if not self._write(recorder, take):
                     if recorder.mode is Mode.AUTO:

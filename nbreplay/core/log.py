@@ -132,6 +132,9 @@ class Log:
         is newer than they are.
     secrets : dict of str to int
         Of keys whose requests had secrets in them: the hash, good for this process alone, of the first one's.
+    known_secrets : tuple of str
+        Secrets that were found so far, such as a token that an answer issued: they are secret wherever they come next,
+        also where no name beside them says so.
     """
 
     _numbers = itertools.count()
@@ -150,6 +153,7 @@ class Log:
         self.issued: dict[str, str] = {}
         self.healed: set[tuple[str, str]] = set()
         self.secrets: dict[str, int] = {}
+        self.known_secrets: tuple[str, ...] = ()
 
     def start(self, interaction: Interaction | None = None) -> int:
         """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
@@ -171,6 +175,12 @@ class Log:
         for own in issued_by(take.body):
             if own not in request.ids and own != request.rpc_id:
                 self.issued.setdefault(own, request.key)
+
+    def learn_secrets(self, secrets: Iterable[str]) -> None:
+        """Take note of secrets that were found; the last hundred are known."""
+        new = [item for item in secrets if len(item) >= _TELLING and item not in self.known_secrets]
+        if new and not all(item.startswith("[secret:") for item in new):
+            self.known_secrets = (*self.known_secrets, *new)[-100:]
 
     def has_other_secrets(self, key: str, secrets: Iterable[str]) -> bool:
         """Tell whether a request of this key was asked before with other secrets, which its key does not tell apart."""
@@ -196,6 +206,8 @@ class Log:
         """What has ended among the calls that started at `place` or after."""
         return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
 
+
+_TELLING = 12  # characters; a shorter value may be an ordinary word elsewhere
 
 STATELESS = frozenset(
     {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}

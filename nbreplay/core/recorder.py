@@ -81,6 +81,7 @@ class Recorder:
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
         self.notes: list[str] = []
+        self.secrets: list[str] = []  # that were taken out of the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
@@ -230,6 +231,7 @@ class Recorder:
         kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
         if "location" in kept or redactor.finds("\n".join(kept.values())):
             kept = {name: redactor.url(value) for name, value in kept.items()}
+        self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
         return Take(

@@ -98,6 +98,12 @@ class Call(msgspec.Struct, eq=False, gc=False):
         """The credentials that the call carries in its headers and its query."""
         return self._looked_through()[0]
 
+    def knows(self, secrets: tuple[str, ...]) -> None:
+        """Count values that were found to be secret before among the credentials of the call."""
+        tokens, agent = self._looked_through()
+        if secrets:
+            self.told = tuple(dict.fromkeys((*tokens, *secrets))), agent
+
     @property
     def sdk(self) -> str:
         """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""

@@ -198,8 +198,10 @@ class Session:
         return False
 
     def _request(self, call: Call) -> Request:
+        call.knows(self.log.known_secrets)
         redactor = Redactor(call.tokens, again=True)
         request = request_of(call, self.normaliser, self.log.issued, redactor)
+        self.log.learn_secrets(redactor.secrets)
         if redactor.count and self.log.has_other_secrets(request.key, redactor.secrets):
             call.note = _ONLY_SECRETS_DIFFER
         return request
