@@ -16,6 +16,7 @@ from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
 from nbreplay.core.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.cutting import events_of
+from nbreplay.core.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
 from nbreplay.core.jsonrpc import has_answered
 from nbreplay.core.multipart import uploads
 from nbreplay.core.redact import Redactor
@@ -38,22 +39,7 @@ Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
 _LARGEST_CONTAINER = 256 << 20  # bytes; a larger one is not read into memory
-
-_KEPT = frozenset(
-    [
-        "content-type",
-        "content-disposition",
-        "location",
-        "x-request-id",
-        "request-id",
-        "retry-after",
-        "retry-after-ms",
-        "openai-processing-ms",
-        "mcp-session-id",
-        "x-amzn-errortype",
-        "x-amzn-requestid",
-    ]
-)
+_ENCODING = frozenset(["content-encoding"])
 
 
 class Recorder:
@@ -75,6 +61,8 @@ class Recorder:
         self.run, self.order, self.mode, self.place = run, order, mode, place
         self.task = task_rank()
         self.status: int | None = None
+        self.phrase: str | None = None
+        self.version = ""
         self.headers: list[tuple[str, str]] = []
         self.content_type = ""
         self.decode: Callable[[Pieces], Pieces] | None = None
@@ -88,7 +76,7 @@ class Recorder:
         self._done = self._interrupted = False
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
-        self._kept = set(_KEPT)
+        self._kept: set[str] = set()
         self._size = 0
         self._spool: Spool | None = None
         self._broken: OSError | None = None
@@ -115,9 +103,21 @@ class Recorder:
         """Keep a header of the answer that is else left out, such as the encoding of bytes that stay encoded."""
         self._kept.add(header)
 
-    def answered(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The answer has begun."""
-        self.status = status
+    def answered(
+        self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None = None, version: str = ""
+    ) -> None:
+        """Note that the answer has begun.
+
+        Parameters
+        ----------
+        status : int
+        headers : iterable of (str, str)
+        phrase : str, optional
+            The reason phrase, where there is one.
+        version : str
+            Such as ``HTTP/1.1``; ``""`` where the answer did not come over HTTP.
+        """
+        self.status, self.phrase, self.version = status, phrase, version
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
         if framing_of(self.content_type) is None and 200 <= status < 300:
@@ -140,7 +140,8 @@ class Recorder:
             return
         try:
             if self._spool is None:
-                self._spool = self.keeper.store.spool(Redactor(self.call.tokens))
+                cookies = cookie_values(self.headers)
+                self._spool = self.keeper.store.spool(Redactor((*self.call.tokens, *cookies)))
                 data = _joined(self._pieces)
             self._spool.feed(data)
         except OSError as error:
@@ -224,13 +225,18 @@ class Recorder:
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken
-        redactor = Redactor(self.call.tokens) if self._spool is None else self._spool.redactor
-        body = self._body(redactor) if self._spool is None else self._spooled_body(self._spool, more)
+        if self._spool is None:
+            pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+            redactor = self._redactor(pieces)
+            body = self._body(pieces, redactor)
+        else:
+            redactor, body = self._spool.redactor, self._spooled_body(self._spool, more)
         if isinstance(body, Blob) and (why := _hidden_in_blob(body, redactor)):
             raise NbreplayError(f"the answer is compressed content that cannot be redacted: {why}")
-        kept = {n: v for n, v in self.headers if n in self._kept or n.startswith("x-ratelimit-")}
-        if "location" in kept or redactor.finds("\n".join(kept.values())):
-            kept = {name: redactor.url(value) for name, value in kept.items()}
+        bare = is_bare(self.call.method, self.status)
+        kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
+        if reason and self.decode is not None and "content-encoding" not in kept:
+            kept.pop("content-length", None)  # of bytes that are not given back
         self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
@@ -249,6 +255,9 @@ class Recorder:
             redacted=redactor.count,
             elapsed_ms=None if isinstance(body, Events) else round((now - self.started) * 1000),
             error=error,
+            reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
+            http_version=kept_version(self.version),
+            sized=not self.version or bare or isinstance(body, Events) or "content-length" in kept,
             rpc_id=self.request.rpc_id,
             task=self.task,
             standing=bool(reason)
@@ -265,12 +274,19 @@ class Recorder:
         """How the bytes are compressed that stay so."""
         return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
 
-    def _body(self, redactor: Redactor) -> Body:
-        pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+    def _redactor(self, pieces: Pieces) -> Redactor:
+        """Return the redactor of the answer, which also knows the cookies that the body repeats."""
+        tokens, cookies = self.call.tokens, cookie_values(self.headers)
+        if cookies:
+            data = _joined(pieces)
+            tokens = (*tokens, *(value for value in cookies if value.encode("utf-8", "surrogateescape") in data))
+        return Redactor(tokens)
+
+    def _body(self, pieces: Pieces, redactor: Redactor) -> Body:
         framing = framing_of(self.content_type)
         if framing is None or self._encoding:
             data = _joined(pieces)
-        if self._encoding and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
+        if self._encoding and data and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
             raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
         if framing is None:
             if is_textual(self.content_type):

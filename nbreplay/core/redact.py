@@ -324,6 +324,10 @@ class Redactor:
             return dict(done[name] for name in node)
         return node
 
+    def placeholder(self, secret: str) -> str:
+        """Return what stands instead of a value that is always taken out, such as a cookie's: it is not counted."""
+        return f"[secret:{self._numbers.setdefault(secret, len(self._numbers) + 1)}]"
+
     def _member(self, name: str, value: Any) -> Any:
         return self.member(name, value) if isinstance(value, str) else self.value(value)
 
@@ -334,7 +338,7 @@ class Redactor:
 
     def _number(self, secret: str) -> str:
         self.count += 1
-        return f"[secret:{self._numbers.setdefault(secret, len(self._numbers) + 1)}]"
+        return self.placeholder(secret)
 
 
 def _at_hints(text: str, rule: Rule) -> Iterator[Match]:

@@ -54,6 +54,12 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
             return data
         return None
 
+    @property
+    def size(self) -> int:
+        """The length of the body that is given."""
+        body = self.take.body
+        return body.size if isinstance(body, Blob) else len(body.data())
+
     def parts(self) -> Iterable[tuple[float, bytes]]:
         """Return the bytes of the body, each piece with the seconds to wait before it."""
         body, speed = self.take.body, self.speed

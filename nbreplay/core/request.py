@@ -218,7 +218,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     if known:
         kind, fields["endpoint"] = known[0], redactor.url(known[1])
     else:
-        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(route.path)
+        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(_with_plain_placeholders(route.path))
     if route.query and (not known or call.method == "GET"):
         fields["query"] = redactor.pairs(parse_qsl(route.query, keep_blank_values=True))
     ids: list[str] = []
@@ -230,6 +230,14 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
             body = _ruled(body, normaliser)
         fields[name] = replace_ids(body, data, issued, ids) if name == "body" else body
     return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
+
+
+def _with_plain_placeholders(path: str) -> str:
+    """Return a path in which ``[secret:N]``, out of a replayed answer, stands as a recorded request has it."""
+    return _PLACEHOLDER.sub(r"[secret:\1]", path) if "secret" in path else path
+
+
+_PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
 
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:

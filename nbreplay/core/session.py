@@ -304,6 +304,12 @@ class Session:
                 "which is never sent. Set the key (in the environment or in .env), and build the client anew"
             )
             self._miss(call, request, run, mode, why)
+        if mode is not OFF and any(b"[secret:" in value for _, value in call.headers):
+            why = (
+                "it is not recorded, and it carries a cookie or a token of a replayed answer, in which secrets are "
+                "removed: nothing was sent. Record anew from the call that issues it, such as the login"
+            )
+            self._miss(call, request, run, mode, why)
 
     @staticmethod
     def _carries_placeholder(call: Call) -> bool:

@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 
 from nbreplay.core.blob import Blob, blob_from
 from nbreplay.core.encoder import encoder
+from nbreplay.core.headers import HTTP11, check_headers
 from nbreplay.core.stream import Chunk, Events, events_from
 from nbreplay.core.wire import STYLES, Json, Text
 from nbreplay.errors import RecordingFormatError
@@ -43,7 +44,7 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     ids: tuple[str, ...] = ()
     task: int | None = None
     rpc_id: RpcId | None = None
-    status: Annotated[int, msgspec.Meta(ge=100, le=599)] | None = 200
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = 200
     headers: dict[str, str] = {}
     complete: bool = True
     reason: Reason | None = None
@@ -51,6 +52,9 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     error: dict[str, str] | None = None
     redacted: int = 0
     elapsed_ms: int | float | None = None
+    reason_phrase: str | None = None
+    http_version: Annotated[str, msgspec.Meta(pattern=r"^HTTP/[0-9](\.[0-9])?$")] = HTTP11
+    sized: bool = True
 
 
 class Take(_Told, frozen=True, kw_only=True, gc=False):
@@ -66,6 +70,7 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
     status : int or None
         None where the connection failed before there was an answer.
     headers : mapping of str to str
+        The values of one that came several times are the lines of one string.
     cell : CellRef or None
     ids : tuple of str
         The ids that the request carried, verbatim, in the order of their replacements.
@@ -78,6 +83,11 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
         From sending the request to the end of the answer; None where nobody measured.
     error : mapping or None
         ``type`` and ``message`` of the transport's error that ended the call.
+    reason_phrase : str or None
+        What stood after the status, where it is not the status' own phrase.
+    http_version : str
+    sized : bool
+        Whether the answer said its length; not asked of events, nor where there is no body.
     extra : mapping
         Fields of later versions: kept, not understood.
     rpc_id : int, str or None
@@ -96,7 +106,7 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
         """Whether it is a failure that may pass: such a take never displaces a good one."""
         if self.error is not None and self.status is None:
             return True
-        return self.status in (401, 403, 408, 409, 429) or (self.status or 0) >= 500
+        return self.status in (401, 403, 408, 409, 429) or 500 <= (self.status or 0) <= 599
 
     @property
     def good(self) -> bool:
@@ -126,7 +136,14 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
         rpc = {} if self.rpc_id is None else {"rpc_id": self.rpc_id}
         task = {} if self.task is None else {"task": self.task}
         lines.append({"cell": cell, "ids": list(self.ids), **task, **rpc})
-        state: dict[str, Any] = {"status": self.status, "headers": dict(self.headers), "complete": self.complete}
+        state: dict[str, Any] = {"status": self.status}
+        if self.reason_phrase is not None:
+            state["reason_phrase"] = self.reason_phrase
+        if self.http_version != HTTP11:
+            state["http_version"] = self.http_version
+        state |= {"headers": dict(self.headers), "complete": self.complete}
+        if not self.sized:
+            state["sized"] = False
         if self.reason:
             state["reason"] = self.reason
         if self.standing:
@@ -192,6 +209,7 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     def take(self, folder: str, extra: Mapping[str, Any] = NOTHING, value: Any = _ABSENT) -> Take:
         """Return the take, given what else its file says of it, and the value of its JSON where that has been read."""
         body: Body
+        check_headers(self.headers, self.reason_phrase)
         if value is _ABSENT:
             value = self.json
         if self.chunks is not UNSET:

@@ -59,7 +59,7 @@ def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
         uniform = len(set(names)) == 1
         origin["type"] = names[0] if uniform else names
     status = response.get("status", 200)
-    if type(status) is not int or not 100 <= status <= 599:
+    if type(status) is not int or not 100 <= status <= 999:
         raise RecordingFormatError(f"its response has the status {status!r}")
     if shape in ("tool", "file"):
         return Answer(200, _typed(_JSON), _encoded({"value": values if isinstance(body, list) else values[0]})), origin

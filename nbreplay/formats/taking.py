@@ -81,7 +81,9 @@ def taken(
     recorder = Recorder(cast(Keeper, tray), request, call, Run(None), 0, Mode.RECORD, 0)
     recorder.decode = _as_they_are  # where it decodes, a recorder has no need of a store for a large body
     if answer.status is not None:
-        recorder.answered(answer.status, answer.headers)
+        # A length that is claimed may be that of a compressed body.
+        said = [pair for pair in answer.headers if not answer.data or pair[0].lower() != "content-length"]
+        recorder.answered(answer.status, said)
     if answer.data:
         recorder.feed(answer.data)
     if answer.error is None:

@@ -119,7 +119,7 @@ def _interaction(item: Mapping[str, Any], scope: str, issued: Mapping[str, str])
     code = answered.get("status_code", answered.get("status"))
     if isinstance(code, dict):
         code = code.get("code")
-    if type(code) is not int or not 100 <= code <= 599:
+    if type(code) is not int or not 100 <= code <= 999:
         raise RecordingFormatError(f"its response has the status {code!r}")
     data = _body(answered, "response", received)
     # They are about the bytes that went over the wire. Only the length of what HEAD leaves out says more.

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 import sys
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 from types import ModuleType
 from typing import Any, NoReturn
 
 from nbreplay.core.blob import Blob
+from nbreplay.core.headers import HTTP11, framed_headers, is_bare, is_sized, phrase_of
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.stream import Events
@@ -23,9 +22,6 @@ from nbreplay.intercept.aiohttp_errors import error_of, failed, while_connecting
 __all__ = ["Tee", "connection_of"]
 
 _PIECE = 1 << 16  # bytes; as much as comes at once through a socket
-_FRAMING = frozenset(["connection", "content-length", "transfer-encoding"])
-_LINE_ENDS = re.compile(r"[\r\n\0]+")
-_STATUSES = frozenset(map(int, HTTPStatus))
 
 
 # Recording
@@ -45,7 +41,9 @@ class Tee:
         recorder, content = self.recorder, response.content
         if not self._protocol.nbreplay_decodes:
             recorder.keep("content-encoding")  # the caller decodes, and is to get the same bytes
-        recorder.answered(response.status, response.headers.items())
+        version = response.version
+        version = HTTP11 if version is None else f"HTTP/{version.major}.{version.minor}"
+        recorder.answered(response.status, response.headers.items(), response.reason, version)
         if type(content) is self._library.StreamReader and content._buffer:
             recorder.feed(b"".join(content._buffer))
         if content.is_eof():
@@ -177,8 +175,7 @@ def _player(base: Any) -> Any:
             self._length = body.size if isinstance(body, Blob) else sum([len(data) for _, data in parts])
             self._pieces = _pieces(parts)
             self._next = next(self._pieces, None)
-            # A body of which the rest is missing has no length to tell.
-            self._chunked = not replay.take.complete or (isinstance(body, Events) and self._next is not None)
+            self._chunked = not is_bare(request.method, replay.take.status) and not is_sized(replay.take)
 
         def set_response_params(self, **params: Any) -> None:
             # No timeout fires: what took its time when it was recorded, takes as long as the replay wants it to.
@@ -204,20 +201,12 @@ def _player(base: Any) -> Any:
             return message, content
 
         def _head(self) -> bytes:
-            take, status = self._replay.take, self._replay.take.status or 0
-            phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-            headers = {name: value for name, value in take.headers.items() if name.lower() not in _FRAMING}
-            if status != 200 and take.transient:
-                # Nobody sleeps through the back-off of a failure that was recorded.
-                headers.setdefault("retry-after-ms", "1")
-            if self._chunked:
-                headers["transfer-encoding"] = "chunked"
-            else:
-                headers["content-length"] = str(self._length)
-            lines = [f"HTTP/1.1 {status} {phrase}"]
-            # A line end in a header of a file must not make two of it.
-            lines += [_LINE_ENDS.sub(" ", f"{name}: {value}") for name, value in headers.items()]
-            return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+            take = self._replay.take
+            headers = framed_headers(take, self._request.method, None if self._chunked else self._length)
+            version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else "HTTP/1.1"
+            lines = [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
+            head = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+            return head + b"0\r\n\r\n" if self._chunked and self._next is None and take.complete else head
 
         @property
         def stays(self) -> bool:

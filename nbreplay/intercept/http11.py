@@ -6,7 +6,6 @@ Shared by the interceptors of urllib3 and of `http.client` itself, so that frami
 
 from __future__ import annotations
 
-import http
 import io
 import re
 import socket
@@ -17,7 +16,7 @@ from http import client as http_client
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbreplay.core.blob import Blob
+from nbreplay.core.headers import Pairs, framed_headers, is_bare, is_sized, phrase_of
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.stream import Events
@@ -192,19 +191,12 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     if take.status is None:
         replay.served()
         raise broken(error)
-    bare = method == "HEAD" or take.status in (204, 304) or take.status < 200
+    bare = is_bare(method, take.status)
     found = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
     missing, in_chunk = (int(found[1]), bool(found[2])) if found else (0, False)
-    # A body of which an unknown rest is missing has no length to tell.
-    chunked = not bare and (in_chunk or (found is None and (isinstance(take.body, Events) or not take.complete)))
-    if chunked:
-        framing = "transfer-encoding: chunked"
-    elif bare:
-        framing = f"content-length: {take.headers.get('content-length', '0')}"
-    else:
-        size = take.body.size if isinstance(take.body, Blob) else len(take.body.data())
-        framing = f"content-length: {size + missing}"
-    yield _head(take, framing)
+    chunked = not bare and (in_chunk or (found is None and not is_sized(take)))
+    size = None if bare or chunked else replay.size + missing
+    yield _head(take, framed_headers(take, method, size))
     if not bare:
         parts = _parts(replay)
         yield from _chunks(parts, missing if in_chunk else None) if chunked else map(b"".join, parts)
@@ -245,23 +237,10 @@ def _chunks(parts: Iterator[list[bytes]], missing: int | None) -> Iterator[bytes
         yield b"%x\r\n%b" % (len(last) + missing, last)
 
 
-_FRAMING = frozenset(["connection", "content-length", "transfer-encoding"])
-_NAME = re.compile(r"[!-9;-~]+")
-_LINE_ENDS = re.compile(r"[\r\n\0]+")
-_STATUSES = frozenset(map(int, http.HTTPStatus))
-
-
-def _head(take: Take, framing: str) -> bytes:
-    status = take.status or 0
-    phrase = http.HTTPStatus(status).phrase if status in _STATUSES else ""
-    headers = {name: value for name, value in take.headers.items() if name.lower() not in _FRAMING}
-    if status != 200 and take.transient:
-        # Nobody sleeps through the back-off of a failure that was recorded.
-        headers.setdefault("retry-after-ms", "1")
-    lines = [f"HTTP/1.1 {status} {phrase}", framing]
-    # A header of a stranger's file must not become two, nor the end of them.
-    lines += [f"{name}: {value}" for name, value in headers.items() if _NAME.fullmatch(name)]
-    return b"\r\n".join([*[_encoded(_LINE_ENDS.sub(" ", line)) for line in lines], b"", b""])
+def _head(take: Take, headers: Pairs) -> bytes:
+    version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else "HTTP/1.1"
+    lines = [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
+    return b"\r\n".join([*map(_encoded, lines), b"", b""])
 
 
 def _encoded(line: str) -> bytes:

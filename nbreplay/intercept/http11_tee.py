@@ -36,9 +36,9 @@ class Tee:
         def begin() -> None:
             del made.begin  # the class has it: a response that refers to itself would not go when it is let go of
             made.begin()
-            if made._method == "HEAD":  # type: ignore[attr-defined]
-                self._recorder.keep("content-length")
-            self._recorder.answered(made.status, [(name, str(value)) for name, value in made.msg.items()])
+            headers = [(name, str(value)) for name, value in made.msg.items()]
+            version = "HTTP/1.0" if made.version == 10 else "HTTP/1.1"
+            self._recorder.answered(made.status, headers, made.reason, version)
             self._begun(made)
             if made.fp is None or made.length == 0:
                 self._recorder.end()

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from nbreplay.core.headers import HTTP11, headers_of, is_bare, phrase_of, recorded_length
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.take import Take
@@ -83,17 +84,41 @@ def response_of(request: Any, replay: Replay) -> Any:
         raise _error_of(request, take)
     library, whole = _library(request.__class__), replay.whole()
     stream = _stream_class(library)(request, replay) if whole is None else library.ByteStream(whole)
-    headers: Any = take.headers
-    if take.status != 200 and take.transient:
-        # Nobody sleeps through the back-off of a failure that was recorded.
-        headers = {"retry-after-ms": "1", **headers}
+    headers, encoding = headers_of(take, _length(request, replay, whole)), None
     try:
-        made = library.Response(take.status, headers=headers, stream=stream)
+        raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+        encoding = "ascii"  # the library would find it out by decoding them all
     except UnicodeEncodeError:
-        headers = [(_header(name), _header(value)) for name, value in headers.items()]
-        return library.Response(take.status, headers=headers, stream=stream)
-    made.headers.encoding = "ascii"  # as has just been seen; the library would find it out by decoding them all
+        raw = [(_header(name), _header(value)) for name, value in headers]
+    made = library.Response(take.status, headers=raw, stream=stream, extensions=_extensions(take))
+    made.headers.encoding = encoding
     return made
+
+
+def _length(request: Any, replay: Replay, whole: bytes | None) -> int | str | None:
+    """Return what ``content-length`` says, where it was recorded."""
+    take = replay.take
+    if "content-length" not in take.headers:
+        return None
+    if is_bare(request.method, take.status) or not take.complete:
+        return recorded_length(take)
+    return replay.size if whole is None else len(whole)
+
+
+def _extensions(take: Take) -> dict[str, Any]:
+    """Return what the library's transport says of an answer besides its headers."""
+    version = take.http_version.encode("ascii")
+    if take.reason_phrase is None and not version.startswith(b"HTTP/1"):
+        return {"http_version": version}  # where there are no phrases
+    return {"http_version": version, "reason_phrase": _phrase(phrase_of(take))}
+
+
+@functools.lru_cache(maxsize=256)
+def _phrase(text: str) -> bytes:
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return _header(text)
 
 
 def _header(text: str) -> bytes:
@@ -171,7 +196,13 @@ class _Replayed:
 def tee(request: Any, response: Any, recorder: Recorder, *, asynchronous: bool) -> Any:
     """Have what comes of a response noted by a recorder, as it is passed on; return the response."""
     library = library_of(request)
-    recorder.answered(response.status_code, response.headers.multi_items())
+    version, phrase = (response.extensions.get(name) for name in ("http_version", "reason_phrase"))
+    recorder.answered(
+        response.status_code,
+        response.headers.multi_items(),
+        phrase.decode("latin-1") if isinstance(phrase, bytes) else None,
+        version.decode("latin-1") if isinstance(version, bytes) else HTTP11,
+    )
     if response.headers.get("content-encoding", "identity") != "identity":
         recorder.decode = _decoder(library, recorder, response.headers)
     if hasattr(response, "_content"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,10 @@ def test_a_file_has_a_line_for_each_message_and_each_chunk() -> None:
 @given(
     json_bodies,
     st.lists(st.text(), max_size=3),
-    st.dictionaries(st.text(), st.text(), max_size=3),
+    st.dictionaries(
+        st.text(string.ascii_letters + "-_", min_size=1),
+        st.text(st.characters(codec="utf-8", exclude_characters="\r\0")),
+    ),
     st.text(),
     json_values,
 )
@@ -125,6 +129,9 @@ def test_whatever_a_take_holds_comes_back(
         reason="closed",
         redacted=3,
         elapsed_ms=17,
+        reason_phrase="Not Here",
+        http_version="HTTP/1.0",
+        sized=False,
         error={"type": text, "message": text},
         body=Json(body),
         extra={"later": more},

@@ -207,7 +207,7 @@ def test_a_take_says_when_where_and_by_whom(store: Path) -> None:
         recorder.feed(b"{}")
         recorder.end()
     (only,) = takes(store, chat())
-    assert only.headers == kept
+    assert only.headers == {**kept, "set-cookie": "a=[secret:1]"}
     assert (only.host, only.sdk, only.url) == (OPENAI, "openai 3.54.0", "/v1/chat/completions?key=[secret:1]")
     assert only.cell == run.ref
     assert only.recorded_at.endswith("Z")

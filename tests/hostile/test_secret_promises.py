@@ -97,6 +97,21 @@ def test_a_token_that_an_answer_issues_finds_its_recording_when_a_replay_sends_i
     assert not [seed for seed in (3, 7, 8) if drawn(seed=seed).encode() in everything(tmp_path)]
 
 
+def test_a_token_of_a_replayed_answer_is_never_sent(service: str, tmp_path: Path) -> None:
+    """In `auto` the login is replayed, and what follows it is not recorded: its refusal would be."""
+
+    def program(question: str) -> None:
+        with http.Client(verify=False) as client:
+            token = client.post(f"{service}/token", json={}).json()["access_token"]
+            client.post(f"{service}/who", json={"q": question}, headers={"authorization": f"Bearer {token}"})
+
+    with nr.session(tmp_path, mode="auto"):
+        program("first")
+    with nr.session(tmp_path, mode="auto") as session, pytest.raises(nr.RecordingMissing, match="such as the login"):
+        program("second")
+    assert outcomes(session) == ["replayed", "missing"]
+
+
 def test_requests_that_differ_only_in_a_secret_share_a_key_and_the_log_says_so(service: str, tmp_path: Path) -> None:
     def ask(client: Any, seed: int) -> None:
         client.post(f"{service}/who", json={"api_key": drawn(seed=seed)})

@@ -253,8 +253,9 @@ def test_headers_that_are_not_kept_are_gone(flavour: str, store: Path) -> None:
         return dict(answer.headers)
 
     live, replayed = recorded_and_replayed(flavour, headers, store)
-    assert "set-cookie" in live
-    assert "set-cookie" not in replayed
+    assert {"date", "server"} <= live.keys()
+    assert live.keys() - replayed.keys() <= {"connection", "date", "server", "transfer-encoding"}
+    assert replayed.pop("set-cookie") == "secret-cookie=[secret:1]"
     assert replayed.items() <= live.items()
 
 

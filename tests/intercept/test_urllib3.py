@@ -854,10 +854,7 @@ def test_headers_of_a_file_cannot_become_others(server: Server, store: Path) -> 
     with nr.session(store, mode="record"):
         requests.get(url)
     (path,) = store.glob("*.json")
-    told = (
-        '"a\\r\\nset-cookie": "c=d", " b": "c", "d e": "f", "": "g", '
-        '"x-request-id": "req_1\\r\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked"'
-    )
+    told = '"x-request-id": "req_1\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked"'
     path.write_text(path.read_text().replace('"x-request-id": "req_1"', told))
     with nr.session(store, mode="replay"):
         answer = requests.get(url)
@@ -865,6 +862,7 @@ def test_headers_of_a_file_cannot_become_others(server: Server, store: Path) -> 
     assert answer.headers["content-length"] == "8"
     assert not answer.cookies
     assert set(answer.headers) == {"content-length", "content-type", "x-request-id"}
+    assert answer.headers["x-request-id"] == "req_1, set-cookie: a=b"
 
 
 # Many at once

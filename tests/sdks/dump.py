@@ -22,7 +22,7 @@ HEADERS = (
     *("content-type", "content-disposition", "location", "x-request-id", "request-id", "retry-after"),
     *("openai-processing-ms", "mcp-session-id", "x-ratelimit-remaining-requests"),
 )
-"""The response headers that a recording keeps, by the design; the others are gone in a replay."""
+"""The response headers that are compared: those that SDKs read and that say nothing of the framing of the body."""
 
 # What is the machinery of an SDK and not what it says: clients, casts, requests to go on with.
 _MACHINERY = frozenset(
