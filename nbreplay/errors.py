@@ -49,7 +49,10 @@ class RecordingFormatError(NbreplayError):
 
 
 class UnsafeRecordingError(RecordingFormatError):
-    """A recording that asks for what no recording may: a path, a class, a size out of bounds."""
+    """A recording that asks for what no recording may: a path, a class, a size out of bounds.
+
+    Also a link, a pipe or a device where a store has its files and folders.
+    """
 
 
 class ToolError(NbreplayError, TypeError):

@@ -11,17 +11,20 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
+import re
+import stat
 import time
 from collections.abc import Collection, Sequence
-from pathlib import Path
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbreplay.analysis import parquet
 from nbreplay.core.files import PRIVATE, Writer
+from nbreplay.core.folder import Folder, open_folder
 from nbreplay.core.store import Store
+from nbreplay.errors import UnsafeRecordingError
 
 __all__ = ["YOUNG_NS", "Cache", "Files", "Kept", "scan"]
 
@@ -29,6 +32,9 @@ YOUNG_NS = 2_000_000_000
 _FORMAT = "1"  # a change of what is kept, or of how it is made, raises it
 _GENERATIONS = 2
 _LARGEST = 2**63 - 1
+# All that is ever removed: folders of this name with nothing but files of these names in them.
+_GENERATION = re.compile(r"[0-9a-f]{32}")
+_FRAME = re.compile(r"\.?[a-z_]+\.parquet(?:\.\d+\.[0-9a-f]+(?:\.\d+)?\.tmp)?")
 
 
 class Files(NamedTuple):
@@ -59,9 +65,9 @@ def scan(store: Store) -> Files:
 
 
 def _state(path: str) -> tuple[int, int, int, int]:
-    stat = os.stat(path)
+    found = os.lstat(path)
     # An inode may be any number below 2**64.
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino & _LARGEST
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & _LARGEST
 
 
 class Kept(NamedTuple):
@@ -73,46 +79,44 @@ class Kept(NamedTuple):
         These files.
     interactions, files : list of str
         Of each row that is kept, of whatever file.
-    folder : Path
-        Where the frames are.
+    generation : str
+        The name of the folder that the frames are in.
     """
 
     names: set[str]
     interactions: list[str]
     files: list[str]
-    folder: Path
-
-    def table(self, name: str) -> Any | None:
-        """Return a frame's rows of all files, or None where it is not kept."""
-        try:
-            return parquet.read(self.folder / f"{name}.parquet")
-        except OSError:
-            return None
+    generation: str
 
 
 class Cache:
-    """The cache of one store."""
+    """The cache of one store.
+
+    Its folders are used only where they are folders: one that is a link is an `UnsafeRecordingError`.
+    """
 
     def __init__(self, store: Store) -> None:
         from nbreplay import __version__
 
         self._store = store
-        self.root = Path(store.identity) / PRIVATE / "frames"
         self._version = f"{_FORMAT}-{__version__}"
-        self._folder: Path | None = None
+        self._generation: str | None = None
+
+    def _open(self, *names: str, make: bool = False) -> AbstractContextManager[Folder]:
+        return open_folder(self._store.identity, PRIVATE, "frames", *names, make=make)
 
     def kept(self, files: Files) -> Kept | None:
         """Return what is kept of the files that are the same, from where most is."""
         best = None
-        for folder in self._generations():
-            with contextlib.suppress(OSError, KeyError, ValueError):
-                table = parquet.read(folder / "files.parquet")
+        for name in self._generations():
+            with contextlib.suppress(OSError, KeyError, ValueError, UnsafeRecordingError), self._open(name) as folder:
+                table = parquet.read(folder, "files.parquet")
                 if (table.schema.metadata or {}).get(b"nbreplay") != self._version.encode():
                     continue
                 names = self._same(files, table)
                 if names and (best is None or len(names) > len(best.names)):
-                    rows = parquet.read(folder / "rows.parquet").to_pydict()
-                    best = Kept(names, rows["interaction"], rows["file"], folder)
+                    rows = parquet.read(folder, "rows.parquet").to_pydict()
+                    best = Kept(names, rows["interaction"], rows["file"], name)
                     if len(names) == len(files.names):
                         return best
         return best
@@ -142,32 +146,53 @@ class Cache:
             for part in (files.names, interactions, rows):
                 said.update("\n".join(part).encode("utf-8", "surrogateescape") + b"\0")
             said.update(files.states.tobytes() + trusted.tobytes())
-            folder = self.root / said.hexdigest()[:32]
-            self._folder = folder
-            if (folder / "files.parquet").exists():
-                os.utime(folder)
-                return
+            self._generation = said.hexdigest()[:32]
+            with contextlib.suppress(FileNotFoundError), self._open(self._generation) as folder:
+                if "files.parquet" in folder.entries():
+                    folder.touch()
+                    return
             Writer(self._store.identity, durable=False)  # makes the folder that git ignores
-            folder.mkdir(parents=True, exist_ok=True)
-            parquet.write(pa.table({"interaction": list(interactions), "file": list(rows)}), folder / "rows.parquet")
-            columns = dict(zip(("size", "mtime", "ctime", "inode"), files.states.T, strict=True))
-            table = pa.table({"name": pa.array(files.names, pa.string()), **columns, "trusted": trusted})
-            # Last: a folder without it is none.
-            parquet.write(table.replace_schema_metadata({"nbreplay": self._version}), folder / "files.parquet")
-            for old in self._generations()[_GENERATIONS:]:
-                shutil.rmtree(old, ignore_errors=True)
+            with self._open(self._generation, make=True) as folder:
+                parquet.write(pa.table({"interaction": list(interactions), "file": list(rows)}), folder, "rows.parquet")
+                columns = dict(zip(("size", "mtime", "ctime", "inode"), files.states.T, strict=True))
+                table = pa.table({"name": pa.array(files.names, pa.string()), **columns, "trusted": trusted})
+                # Last: without it the folder is not looked into.
+                parquet.write(table.replace_schema_metadata({"nbreplay": self._version}), folder, "files.parquet")
+            self._clean()
+
+    def table(self, kept: Kept, name: str) -> Any | None:
+        """Return a frame's rows of all files, or None where it is not kept."""
+        try:
+            with self._open(kept.generation) as folder:
+                return parquet.read(folder, f"{name}.parquet")
+        except (OSError, UnsafeRecordingError):
+            return None
 
     def write(self, name: str, table: Any) -> None:
         """Keep a frame; a disk that is full or may not be written costs nobody the frame."""
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                parquet.write(table, self._folder / f"{name}.parquet")
+        if self._generation is not None:
+            with contextlib.suppress(OSError, UnsafeRecordingError), self._open(self._generation) as folder:
+                parquet.write(table, folder, f"{name}.parquet")
 
-    def _generations(self) -> list[Path]:
-        """Return the folders that there are, the newest first."""
-        found = []
-        with contextlib.suppress(OSError), os.scandir(self.root) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    found.append((entry.stat().st_mtime_ns, entry.path))
-        return [Path(path) for _, path in sorted(found, reverse=True)]
+    def _generations(self) -> list[str]:
+        """Return the names of the folders that there are, the newest first."""
+        with contextlib.suppress(OSError), self._open() as frames:
+            found = [
+                (state.st_mtime_ns, name)
+                for name, state in frames.entries().items()
+                if _GENERATION.fullmatch(name) and stat.S_ISDIR(state.st_mode)
+            ]
+            return [name for _, name in sorted(found, reverse=True)]
+        return []
+
+    def _clean(self) -> None:
+        """Remove the folders that are too many, file by file; one that has anything else in it stays."""
+        for name in self._generations()[_GENERATIONS:]:
+            with contextlib.suppress(OSError), self._open() as frames:
+                with frames.folder(name) as folder:
+                    states = folder.entries()
+                    if not all(_FRAME.fullmatch(each) and stat.S_ISREG(states[each].st_mode) for each in states):
+                        continue
+                    for each in states:
+                        folder.remove(each)
+                frames.remove_folder(name)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, SERVED, Column
+from nbreplay.core.folder import open_folder, temporary_name
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 
 if TYPE_CHECKING:
@@ -44,12 +46,16 @@ def write(library: Library, folder: str | os.PathLike[str]) -> int:
         Where it cannot be written.
     """
     path, pa = Path(folder).expanduser(), parquet.arrow()
-    if path.exists() and not is_dataset(path) and (not path.is_dir() or any(path.iterdir())):
-        raise OptionError(f"{path} is there already, and is no export of frames: name another folder, or move it away")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    path = path.parent / path.name  # without a separator at its end, by which a link would be followed
+    temporary, old = path.with_name(temporary_name(path.name)), path.with_name(temporary_name(path.name))
     months = library.interactions.recorded_at.dt.strftime("%Y-%m").fillna("none")
     number = 0
+    made = False
     try:
+        _require_own(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.mkdir()  # fails where anything of that name is there: what is in it is ours alone
+        made = True
         for name, declared in FRAMES.items():
             frame = getattr(library, name)
             flat = frame.reset_index() if frame.index.name is not None else frame
@@ -61,20 +67,81 @@ def write(library: Library, folder: str | os.PathLike[str]) -> int:
             for month in sorted(set(own)) or ["none"]:
                 place = temporary / name / f"month={month}"
                 place.mkdir(parents=True)
-                parquet.write(table.filter(pa.array(own == month, pa.bool_())), place / _PART)
+                with open_folder(place) as part:
+                    parquet.write(table.filter(pa.array(own == month, pa.bool_())), part, _PART)
                 number += 1
         text = json.dumps(
             {"nbreplay-frames": _VERSION, "served": "outcome" in library.interactions, "interactions": len(months)}
         )
         (temporary / MARK).write_text(text + "\n", encoding="utf-8")
         if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if old.exists():
+                os.rename(old, path)
+            raise
+        made = False
+        if old.exists():
+            _remove(old)
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}. Name another folder") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if made:
+            shutil.rmtree(temporary, ignore_errors=True)
     return number
+
+
+def _require_own(path: Path) -> None:
+    """Refuse to write in place of a folder that has anything in it which no export wrote.
+
+    Raises
+    ------
+    OptionError
+    """
+    if path.is_symlink():
+        raise OptionError(f"{path} is a symbolic link. Name the folder that it leads to: {os.path.realpath(path)}")
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not is_dataset(path):
+        raise OptionError(f"{path} is there already and is not an export of frames. Name another folder, or move it")
+    files, folders = _contents(path)
+    own = [*map(Path, FRAMES), *(one.relative_to(path) for one in folders if _is_month(one.relative_to(path).parts))]
+    other = next((one for one in files if not _is_own(one.relative_to(path).parts)), None)
+    other = other or next((one for one in folders if one.relative_to(path) not in own or one.is_symlink()), None)
+    if other is not None:
+        raise OptionError(f"{path} has {other.relative_to(path)} in it, which no export wrote. Move it out of there")
+
+
+def _contents(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return files and folders below a folder, the innermost first; links are not followed."""
+    files, folders = list[Path](), list[Path]()
+    for root, inner, names in os.walk(path, topdown=False):
+        files += [Path(root, name) for name in names]
+        folders += [Path(root, name) for name in inner]
+    return files, folders
+
+
+def _is_own(parts: tuple[str, ...]) -> bool:
+    if len(parts) == 1:
+        return parts[0] == MARK
+    return len(parts) == 3 and _is_month(parts[:2]) and parts[2] == _PART
+
+
+def _is_month(parts: tuple[str, ...]) -> bool:
+    return len(parts) == 2 and parts[0] in FRAMES and parts[1].startswith("month=")
+
+
+def _remove(path: Path) -> None:
+    """Remove an export, file by file; where anything else has come into it, that stays."""
+    files, folders = _contents(path)
+    with contextlib.suppress(OSError):
+        for file in files:
+            if _is_own(file.relative_to(path).parts):
+                file.unlink()
+        for folder in [*folders, path]:
+            folder.rmdir()
 
 
 def parts(folder: str | os.PathLike[str], name: str) -> list[Path]:
@@ -138,7 +205,8 @@ def table_of(path: Path, declared: Sequence[Column]) -> Any:
         Where it is no such file.
     """
     try:
-        table = parquet.read(path)
+        with open_folder(path.parent) as folder:
+            table = parquet.read(folder, path.name)
     except OSError as error:
         raise RecordingFormatError(f"{path}: {error}. Export the recordings again") from None
     lacking = {"row", *(column.name for column in declared)} - {*table.column_names}

@@ -118,7 +118,7 @@ class Keeping:
     def tool_calls(self) -> pd.DataFrame:
         """Return `tool_calls`; who carried a result is looked for anew where any file has changed."""
         declared = columns.TOOL_CALLS
-        table = self._kept.table("tool_calls") if self._kept is not None and self._whole else None
+        table = self._cache.table(self._kept, "tool_calls") if self._kept is not None and self._whole else None
         if table is None:
             told = self._table("facts", _FACTS, _facts)
             facts: list[Fact | None] = [None] * len(self.interactions)
@@ -136,7 +136,7 @@ class Keeping:
 
     def _table(self, name: str, declared: Sequence[columns.Column], make: Maker) -> Any:
         """Return a frame's rows, each with the number of its interaction in place of it, in order."""
-        kept = None if self._kept is None else self._kept.table(name)
+        kept = None if self._kept is None else self._cache.table(self._kept, name)
         if self._kept is not None and kept is None:
             self._read_all()
         if kept is not None and self._whole:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
+from nbreplay.core.folder import Folder
 from nbreplay.errors import OptionError
 
 __all__ = ["arrow", "available", "from_table", "read", "to_table", "write"]
@@ -114,35 +114,31 @@ def _strings(values: Any) -> pd.Index:
     return pd.Index(pd.StringDtype("pyarrow").__from_arrow__(pa.chunked_array([values.cast(pa.large_string())])))
 
 
-def write(table: Any, path: str | os.PathLike[str]) -> None:
-    """Write a table to a file, whole or not at all.
+def write(table: Any, folder: Folder, name: str) -> None:
+    """Write a table to a file in a folder, whole or not at all.
 
     Raises
     ------
     OSError
     """
-    temporary = f"{os.fspath(path)}.{os.getpid()}.{threading.get_ident()}.tmp"
-    try:
-        # Opened here: a path of Arrow's may be a URI, and is never what is no UTF-8.
-        with open(temporary, "wb") as file:
-            arrow().parquet.write_table(table, file, compression="zstd")
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+    # Opened here: a path of Arrow's may be a URI, and cannot be other than UTF-8.
+    with folder.write(name) as file:
+        arrow().parquet.write_table(table, file, compression="zstd")
 
 
-def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Any:
-    """Return the table in a file.
+def read(folder: Folder, name: str) -> Any:
+    """Return the table in a file of a folder.
 
     Raises
     ------
     OSError
-        Also where the file is no Parquet.
+        Also where the file is not Parquet.
+    UnsafeRecordingError
+        Where it is not a regular file.
     """
     pa = arrow()
     try:
-        with open(path, "rb") as file:
-            return pa.parquet.ParquetFile(file).read(columns=columns)
+        with folder.read(name) as file:
+            return pa.parquet.ParquetFile(file).read()
     except pa.ArrowException as error:
-        raise OSError(f"{os.fspath(path)} cannot be read: {error}") from error
+        raise OSError(f"{os.path.join(folder.path, name)} cannot be read: {error}") from error

@@ -7,7 +7,6 @@ are read, whatever its own table of contents says.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nbreplay.core.fetch import fetched, printable, shown_url
-from nbreplay.core.files import private_folder, removed
+from nbreplay.core.files import is_member, private_folder, removed
 from nbreplay.core.frozen import frozen
 from nbreplay.core.places import is_url, whole_url
 from nbreplay.errors import StoreError
@@ -24,12 +23,9 @@ from nbreplay.errors import StoreError
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["MEMBER", "MOST_MEMBERS", "Archive", "opened", "unpack", "unpacked"]
+__all__ = ["MOST_MEMBERS", "Archive", "opened", "unpack", "unpacked"]
 
 MOST_MEMBERS = 60_000
-MEMBER = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json|blob-[0-9a-f]{32}\.bin")
-"""The names of files that a store has; all others stay in the zip."""
-
 _UNPACKED_BYTES = 1 << 30
 _RATIO, _SMALL = 200, 16 << 20  # of what is unpacked to the zip, where it is more than a few bytes
 _PIECE = 1 << 16
@@ -97,6 +93,9 @@ def _unpacked(path: str, shown: str) -> str:
     except OSError as error:
         why = f"{shown} cannot be read: {error.strerror or error}. Name the .zip of a store, or a folder"
         raise StoreError(why) from None
+    if not stat.S_ISREG(found.st_mode):
+        # Before it is opened: a pipe keeps its reader waiting, and a device may have no end.
+        raise StoreError(f"{shown} is not a regular file. Name the .zip of a store, or a folder")
     known = path, found.st_mtime_ns, found.st_size
     with _lock:
         folder = _folders.get(known)
@@ -195,7 +194,7 @@ def _members(found: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
             raise _Refused(f"{printable(whole)} in it is a link, or no file")
-        if member.is_dir() or not MEMBER.fullmatch(parts[-1]):
+        if member.is_dir() or not is_member(parts[-1]):
             continue
         if member.flag_bits & 1:
             raise _Refused("it is encrypted")

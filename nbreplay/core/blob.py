@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import field
 from typing import Any
 
+from nbreplay.core.folder import create, open_regular
 from nbreplay.core.frozen import frozen
 from nbreplay.core.redact import Redactor
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
@@ -80,15 +81,17 @@ class Blob:
             raise RecordingFormatError(f"{self.name} has not been read")
         digest, size = hashlib.sha256(), 0
         try:
-            with open(path, "rb", buffering=0) as file:
+            with os.fdopen(open_regular(path), "rb", buffering=0) as file:
                 while piece := file.read(_PIECE):
                     digest.update(piece)
                     size += len(piece)
                     yield piece
         except FileNotFoundError:
-            raise RecordingFormatError(f"{self.name}, which holds an answer of it, is gone") from None
+            raise RecordingFormatError(f"{path}, which holds an answer of it, is gone") from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), path) from error
         if size != self.size or blob_name(digest) != self.name:
-            raise RecordingFormatError(f"the bytes in {self.name} are not those that its name tells")
+            raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
 
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
@@ -150,9 +153,9 @@ class Spool:
 
     def __init__(self, path: str, redactor: Redactor) -> None:
         self.path, self.redactor = path, redactor
-        self._file = open(path, "xb", buffering=0)  # noqa: SIM115
+        self._file = os.fdopen(create(path), "wb", buffering=0)
         self._digest, self._size, self._tail = hashlib.sha256(), 0, b""
-        weakref.finalize(self, _remove, path, os.getpid())
+        self._end = weakref.finalize(self, _remove, path, os.getpid())
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take down what has just arrived."""
@@ -168,16 +171,28 @@ class Spool:
         """Return all that has come as a blob; nothing may be fed any more."""
         self._put(self._tail)
         self._tail = b""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
         return Blob(blob_name(self._digest), self._size, spool=self)
+
+    def discard(self) -> None:
+        """Remove the file: nobody wants it any more, and the disk may be full."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._end()
 
     def _put(self, data: bytes) -> None:
         clean = self.redactor.data(data)
         self._digest.update(clean)
         self._size += len(clean)
         view = memoryview(clean)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
 
     def copied(self, other: Spool) -> Spool:
         """Take down all that another has so far; return self."""

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import os
-import threading
+import re
+import stat
 import time
-import weakref
 from collections.abc import Iterator
-from typing import Any
+
+from nbreplay.core.folder import Folder, create, open_folder, open_regular, require_folder, temporary_name
+from nbreplay.core.lock import FileLock, thread_lock
+from nbreplay.errors import StoreError, UnsafeRecordingError
 
 __all__ = [
-    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "is_settled", "private_folder", "removed",
-    "thread_lock",
+    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "failed_path", "is_member", "is_settled",
+    "private_folder", "removed", "write_error",
 ]  # fmt: skip
 
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
-_BINARY = getattr(os, "O_BINARY", 0)
-_READING = os.O_RDONLY | _BINARY
+# Compiled when they are first needed, by `re` itself.
+_MEMBER = r"[a-z]+-[0-9a-f]{16,64}\.json|blob-[0-9a-f]{32}\.bin"
+_TEMPORARY = rf"\.?(?:{_MEMBER}|spool|\.gitignore)\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier ones were not hidden
+_STANDING = ("lock", ".gitignore")
 _SMALL = 1 << 16  # bytes; to read so few takes not much longer than to ask for their date
 SETTLED = 3_000_000_000  # nanoseconds; the coarsest clock of a file system, FAT's, moves every two seconds
-_numbers = itertools.count()
-_locks: dict[str, threading.RLock] = {}
 
 
 Dated = tuple[int, int, int, int]
@@ -35,29 +37,31 @@ State = bytes | Dated
 """By what a file is known to be the same still: `Dated`, if it is large or settled; else what it holds."""
 
 
-def thread_lock(root: str) -> threading.RLock:
-    """Return the one lock that a folder has in this process, whatever number of stores there are of it."""
-    return _locks.setdefault(root, threading.RLock())
+def is_member(name: str) -> bool:
+    """Tell whether a name is one that a file of a store has."""
+    return re.fullmatch(_MEMBER, name) is not None
 
 
 def content(path: str) -> tuple[bytes, State]:
-    """Return what a file holds, and what it is known by.
+    """Return what a regular file holds, and what it is known by.
 
     Raises
     ------
     OSError
+    UnsafeRecordingError
+        For a link, a folder, a pipe or a device.
     """
-    descriptor = os.open(path, _READING)
+    descriptor = open_regular(path)
     try:
         data = os.read(descriptor, _SMALL)
         if len(data) < _SMALL:  # so much is always given of a file, unless it ends there
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
-        stat = os.fstat(descriptor)
+        found = os.fstat(descriptor)
         parts = [data]
-        while more := os.read(descriptor, max(stat.st_size, _SMALL)):
+        while more := os.read(descriptor, max(found.st_size, _SMALL)):
             parts.append(more)
-        return b"".join(parts), _dated(stat)
+        return b"".join(parts), _dated(found)
     finally:
         os.close(descriptor)
 
@@ -69,7 +73,7 @@ def dated(path: str) -> Dated:
     ------
     OSError
     """
-    return _dated(os.stat(path))
+    return _dated(os.lstat(path))
 
 
 def is_settled(known: Dated) -> bool:
@@ -86,9 +90,21 @@ def _renamed(known: Dated, path: str) -> Dated:
     return known
 
 
-def _dated(stat: os.stat_result) -> Dated:
+def _dated(found: os.stat_result) -> Dated:
     # A replaced file has another inode, and no program sets when an inode was changed.
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def failed_path(folder: str | os.PathLike[str], error: OSError) -> str:
+    """Return the path that an error is about: it may tell one that is relative to the folder, or a descriptor."""
+    name = error.filename
+    return os.path.join(folder, name) if isinstance(name, str | os.PathLike) else os.fspath(folder)
+
+
+def write_error(path: str | os.PathLike[str], error: OSError) -> StoreError:
+    """Return the error for a file that could not be written."""
+    why = error.strerror or error
+    return StoreError(f"{os.fspath(path)} cannot be written: {why}. Free the disk or name another store")
 
 
 def private_folder() -> str:
@@ -119,7 +135,9 @@ class Writer:
     Parameters
     ----------
     root : str
-        The folder, with a separator at its end; made where it is missing.
+        The folder, with a separator at its end; made where it is missing. It may be a link to a store or to an empty
+        folder: people keep their data elsewhere. One to anything else, such as ``recordings`` in a clone that leads to
+        a home folder, is not written through.
     durable : bool
         Have the disk confirm every write (fsync).
 
@@ -127,20 +145,24 @@ class Writer:
     ------
     OSError
         Where the folder cannot be made or written.
+    UnsafeRecordingError
+        Where it leads to a folder that is not a store, or its private folder is a link.
     """
 
     def __init__(self, root: str, *, durable: bool) -> None:
         self._root, self._durable = root, durable
         self._private = os.path.join(root, PRIVATE)
-        os.makedirs(self._private, exist_ok=True)
-        ignore = os.path.join(self._private, ".gitignore")
-        if not os.path.exists(ignore):
-            with open(ignore, "w", encoding="utf-8", newline="\n") as file:
-                file.write("*\n")
-        if not os.access(self._private, os.W_OK):
-            raise PermissionError(13, "permission denied")
-        self._lock = _FileLock(os.path.join(self._private, "lock"))
-        self._clean()
+        _require_store(root.rstrip(os.sep) or root)
+        os.makedirs(root, exist_ok=True)
+        with open_folder(root, PRIVATE, make=True) as private:
+            if not os.access(self._private, os.W_OK):
+                raise PermissionError(13, "permission denied")
+            entries = private.entries()
+            if ".gitignore" not in entries:
+                with private.write(".gitignore") as file:
+                    file.write(b"*\n")
+            _clean(private, entries)
+        self._lock = FileLock(self._private)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -153,13 +175,19 @@ class Writer:
                 self._lock.release()
 
     def temporary(self, name: str) -> str:
-        """Return a path that nobody else uses, for a file that is not yet what it is to be."""
-        return os.path.join(self._private, f"{name}.{os.getpid()}.{threading.get_ident()}.{next(_numbers)}")
+        """Return a path that nobody else uses, for a file that is not yet what it is to be.
+
+        Raises
+        ------
+        OSError, UnsafeRecordingError
+        """
+        require_folder(self._private)  # it was a folder when this began, and may have been replaced
+        return os.path.join(self._private, temporary_name(name))
 
     def replace(self, name: str, data: bytes) -> State:
         """Put `data` into the file `name`, at once for every reader; return what it is known by."""
         temporary = self.temporary(name)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY, 0o666)
+        descriptor = create(temporary)
         try:
             try:
                 view = memoryview(data)
@@ -171,65 +199,53 @@ class Writer:
             finally:
                 os.close(descriptor)
             os.replace(temporary, self._root + name)
-            state = state if isinstance(state, bytes) else _renamed(state, self._root + name)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+        self._confirm_folder()
+        return state if isinstance(state, bytes) else _renamed(state, self._root + name)
+
+    def adopt(self, path: str, name: str) -> None:
+        """Give a whole file, which `temporary` named, its place."""
+        if self._durable:
+            _confirm(path, os.O_RDWR)
+        os.replace(path, self._root + name)
+        self._confirm_folder()
+
+    def _confirm_folder(self) -> None:
         if self._durable and os.name == "posix":
-            folder = os.open(self._root, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        return state
-
-    def _clean(self) -> None:
-        """Remove what a killed process left half-written an hour ago or more."""
-        old = time.time() - 3600
-        with contextlib.suppress(OSError), os.scandir(self._private) as entries:
-            for entry in entries:
-                if entry.name not in ("lock", ".gitignore") and entry.is_file() and entry.stat().st_mtime < old:
-                    with contextlib.suppress(OSError):
-                        os.unlink(entry.path)
+            _confirm(self._root, os.O_RDONLY)
 
 
-class _FileLock:
-    """The lock among processes, on a file that stays open: opening it for every write takes longer than writing."""
+def _confirm(path: str, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._descriptor, self._process = -1, -1
-        weakref.finalize(self, _close, self.__dict__)
 
-    def acquire(self) -> None:
-        try:
-            from filelock import lock_descriptor
-        except ImportError:  # Pyodide, where there is no other process
+def _require_store(path: str) -> None:
+    """Refuse a link to a folder that has something in it and is not a store."""
+    if not os.path.islink(path):
+        return
+    with contextlib.suppress(FileNotFoundError):
+        names = os.listdir(path)
+        if not names or any(name == PRIVATE or is_member(name) for name in names):
             return
-        while True:
-            # A forked child would share its parent's lock; a file that was removed meanwhile would keep nobody out.
-            if self._process != os.getpid():
-                self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-                self._process = os.getpid()
-            lock_descriptor(self._descriptor, poll_interval=0.002)
-            try:
-                if os.path.samestat(os.fstat(self._descriptor), os.stat(self._path)):
-                    return
-            except FileNotFoundError:
-                os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            os.close(self._descriptor)
-            self._process = -1
-
-    def release(self) -> None:
-        try:
-            from filelock import unlock_descriptor
-        except ImportError:
-            return
-        unlock_descriptor(self._descriptor)
+    raise UnsafeRecordingError(
+        f"{path} is a symbolic link to {os.path.realpath(path)}, which is not a store: nothing is written there. "
+        "Name that folder itself, or remove the link"
+    )
 
 
-def _close(state: dict[str, Any]) -> None:
-    if state["_process"] == os.getpid():
-        with contextlib.suppress(OSError):
-            os.close(state["_descriptor"])
+def _clean(private: Folder, entries: dict[str, os.stat_result]) -> None:
+    """Remove what a killed process left half-written an hour ago or more, and nothing else."""
+    old = time.time() - 3600
+    for name, found in entries.items():
+        if name in _STANDING or found.st_mtime > old or not stat.S_ISREG(found.st_mode):
+            continue
+        if re.fullmatch(_TEMPORARY, name):
+            with contextlib.suppress(OSError):
+                private.remove(name)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from nbreplay.core.cell import Run
 from nbreplay.core.choose import placed, without
 from nbreplay.core.config import Mode
+from nbreplay.core.files import failed_path, write_error
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.request import Call, Request
@@ -62,7 +63,10 @@ class Keeper:
                         outcome = "live"
                     note = "not kept: a failure that may pass does not displace a good answer"
             self.log.note(recorder.request, take)
-        except Exception as error:
+        except Exception as found:
+            error = found
+            if isinstance(found, OSError):
+                error = write_error(failed_path(self.store.path, found), found)
             outcome, note = "unsaved", f"{type(error).__name__}: {error}"
             with contextlib.suppress(Warning):  # where warnings are errors, this one is none: the caller has its answer
                 warnings.warn(

@@ -9,6 +9,7 @@ import os
 import re
 from typing import Any
 
+from nbreplay.core.folder import open_regular
 from nbreplay.core.recording import parse_head
 from nbreplay.errors import RecordingFormatError
 
@@ -55,11 +56,11 @@ def newest(root: str, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
         for entry in entries:
             if entry.name.startswith(kind + "-") and _NAME.fullmatch(entry.name):
                 with contextlib.suppress(OSError):
-                    dated.append((entry.stat().st_mtime_ns, entry.name))
+                    dated.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
     found = []
     for _, name in heapq.nlargest(most, dated):
         with contextlib.suppress(OSError, RecordingFormatError, UnicodeDecodeError):
-            with open(root + name, encoding="utf-8") as file:
+            with os.fdopen(open_regular(root + name), encoding="utf-8") as file:
                 text = file.read(1 << 16)
                 if '\n  "takes": [' not in text:
                     text += file.read()

@@ -79,7 +79,7 @@ class Recorder:
         self._kept: set[str] = set()
         self._size = 0
         self._spool: Spool | None = None
-        self._broken: OSError | None = None
+        self._broken: OSError | NbreplayError | None = None
 
     def upload(self) -> None:
         """Put what the request names by digest beside the recording, but with a note in place of what has secrets."""
@@ -90,7 +90,7 @@ class Recorder:
                 for at in range(0, len(content), LARGE):
                     spool.feed(content[at : at + LARGE])
                 blob = spool.taken()
-            except OSError as error:
+            except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
             why = "it contains a secret" if redactor.count else _hidden(content, redactor)
@@ -144,9 +144,11 @@ class Recorder:
                 self._spool = self.keeper.store.spool(Redactor((*self.call.tokens, *cookies)))
                 data = _joined(self._pieces)
             self._spool.feed(data)
-        except OSError as error:
+        except (OSError, NbreplayError) as error:
             # The caller has its answer all the same.
             self._broken = error
+            if self._spool is not None:
+                self._spool.discard()
         self._pieces = [(at, b"")]
 
     def end(self) -> None:

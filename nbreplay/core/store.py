@@ -14,7 +14,9 @@ from typing import Any
 
 from nbreplay.core import listing
 from nbreplay.core.blob import Blob, Spool
-from nbreplay.core.files import State, Writer, content, dated, is_settled, thread_lock
+from nbreplay.core.files import State, Writer, content, dated, is_settled, write_error
+from nbreplay.core.folder import is_regular
+from nbreplay.core.lock import thread_lock
 from nbreplay.core.places import archive_of
 from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.redact import Redactor
@@ -59,7 +61,7 @@ class Store:
         self.name = self.archive.name if self.archive else os.path.abspath(self.path)
         self.shown = self.archive.shown if self.archive else str(self.path)
         self.durable = durable
-        if self.path.exists() and not self.path.is_dir():
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
             why = f"{self.path} is a file, and a store is a folder"
             raise StoreError(f"{why}: name another store, or move the file away")
         self.identity = self._root = os.path.join(os.path.abspath(self.path), "")
@@ -141,8 +143,7 @@ class Store:
                 data = recording.data()
                 self._remember(path, writer.replace(file_name(kind, key), data), recording, len(data))
         except OSError as error:
-            why = error.strerror or error
-            raise StoreError(f"{path} cannot be written: {why}. Free the disk or name another store") from error
+            raise write_error(path, error) from error
 
     def prepare(self) -> None:
         """Make the folder, and see that it can be written.
@@ -180,7 +181,8 @@ class Store:
         try:
             return listing.names(self._root, kind)
         except OSError as error:
-            raise StoreError(f"{self.path} cannot be read: {error.strerror or error}") from error
+            why = f"{error.strerror or error}. Make it readable, or name another store"
+            raise StoreError(f"{self.path} cannot be read: {why}") from error
 
     def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
         """Return name and request of the newest recordings of a kind, newest first; what cannot be read is left out."""
@@ -226,19 +228,20 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
+            raise self._unreadable(path, error) from error
         if known is not None and known[0] == state:
             return known[1]
         try:
             recording = parse(data, self._root)
         except RecordingFormatError as error:
             remedy = "Restore it from version control, or remove it and record anew"
-            raise type(error)(f"{self._told(path)} cannot be read: {error}. {remedy}") from None
+            why = str(error).replace(self._root, self._told(self._root)) if self.archive else error
+            raise type(error)(f"{self._told(path)} cannot be read: {why}. {remedy}") from None
         except UnicodeDecodeError as error:
             why = f"it is no UTF-8 ({error}). Restore it, or remove it"
             raise RecordingFormatError(f"{self._told(path)} cannot be read: {why}") from None
         except OSError as error:
-            raise StoreError(f"{self._told(path)} cannot be read: {error.strerror or error}") from error
+            raise self._unreadable(path, error) from error
         self._remember(path, state, recording, len(data))
         return recording
 
@@ -266,6 +269,12 @@ class Store:
     def _told(self, path: str) -> str:
         return os.path.join(self.name, path[len(self._root) :])
 
+    def _unreadable(self, path: str, error: OSError) -> StoreError:
+        # A file beside it may be what cannot be read.
+        what = f"{error.filename}: " if error.filename not in (None, path) else ""
+        why = f"{what}{error.strerror or error}. Make it readable, or name another store"
+        return StoreError(f"{self._told(path)} cannot be read: {why}")
+
     def _remember(self, path: str, state: State, recording: Recording, size: int) -> None:
         cache = self._cache
         with self._lock:
@@ -280,9 +289,9 @@ class Store:
         path = self._root + blob.name
         if blob.spool is not None and blob.spool.path != path:
             # A file that is there already has the same bytes.
-            os.replace(blob.spool.path, path)
+            writer.adopt(blob.spool.path, blob.name)
             blob.spool.path = path
-        elif blob.content is not None and not os.path.exists(path):
+        elif blob.content is not None and not is_regular(path, blob.size):
             writer.replace(blob.name, blob.content)
 
 

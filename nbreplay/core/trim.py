@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Collection, Iterable
 
-from nbreplay.core.files import Writer
+from nbreplay.core.files import Writer, content, failed_path
 from nbreplay.core.store import Store
-from nbreplay.errors import StoreError
+from nbreplay.errors import StoreError, UnsafeRecordingError
 
 __all__ = ["remove", "unused"]
 
@@ -34,9 +34,16 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
     ------
     StoreError
         Where a file cannot be removed, or read.
+    UnsafeRecordingError
+        Where the store, or a file in it that is to be removed or read, is a link.
     """
     removed = []
     try:
+        if store.path.is_symlink():
+            raise UnsafeRecordingError(
+                f"{store.path} is a symbolic link, and nothing is removed through it. "
+                f"Name the folder that it leads to: {os.path.realpath(store.path)}"
+            )
         with Writer(store.identity, durable=False).exclusive():
             beside = set[str]()
             for name in names:
@@ -53,11 +60,11 @@ def remove(store: Store, names: Iterable[str]) -> list[str]:
                     os.unlink(os.path.join(store.path, name))
                     removed.append(name)
     except OSError as error:
-        raise StoreError(f"{error.filename or store.path} cannot be removed: {error.strerror or error}") from error
+        why = f"{error.strerror or error}. Make it writable, and trim again"
+        raise StoreError(f"{failed_path(store.path, error)} cannot be removed: {why}") from error
     return sorted(removed)
 
 
 def _named(path: str) -> set[str]:
     """Return the files that a recording names. Read as text: one that cannot be parsed names them, too."""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        return set(_BESIDE.findall(file.read()))
+    return set(_BESIDE.findall(content(path)[0].decode("utf-8", "replace")))

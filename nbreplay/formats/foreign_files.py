@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.folder import open_regular
 from nbreplay.core.wire import is_deep
 from nbreplay.errors import RecordingFormatError, StoreError
 
@@ -26,7 +27,8 @@ def files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        return sorted(found for found in path.rglob("*") if found.suffix in endings and found.is_file())
+        # Links and pipes too: what is not read is said, and not left out in silence.
+        return sorted(found for found in path.rglob("*") if found.suffix in endings and not found.is_dir())
     if path.is_file():
         return [path]
     raise StoreError(f"{path} is neither a file nor a folder: name the one that holds the recordings to import")
@@ -44,12 +46,15 @@ def read_text(path: Path) -> str:
     ------
     RecordingFormatError
         Where it is too large, or not UTF-8.
+    UnsafeRecordingError
+        Where it is not a regular file.
     """
-    size = path.stat().st_size
-    if size > LARGEST:
-        raise refused(path, f"its {size >> 20} MB are more than the limit of {LARGEST >> 20} MB")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with os.fdopen(open_regular(str(path)), encoding="utf-8-sig") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                raise refused(path, f"its {size >> 20} MB are more than the limit of {LARGEST >> 20} MB")
+            return file.read()
     except UnicodeDecodeError as error:
         raise refused(path, f"it is not UTF-8 ({error})") from None
 

@@ -56,6 +56,8 @@ def read(source: str | os.PathLike[str], form: str | None = None) -> Iterator[tu
     if form is not None and form not in IMPORTS:
         raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
     root = Path(source).expanduser()
+    if root.is_symlink():
+        root = root.resolve()  # somebody has named it; no link below it is followed
     endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
     found = files(root, endings)
     if not found:

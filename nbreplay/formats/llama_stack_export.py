@@ -6,12 +6,14 @@ folder that is named, and nothing over what is there.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.folder import open_folder
 from nbreplay.core.hosts import is_private
 from nbreplay.core.recording import Recording
 from nbreplay.core.store import Store
@@ -66,7 +68,7 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
     Raises
     ------
     StoreError
-        Where the folder cannot be written.
+        Where the folder cannot be written, or is a link.
     """
     root = Path(folder).expanduser()
     written = known = recordings = 0
@@ -98,19 +100,22 @@ def _write(root: Path, recording: Recording, take: Take) -> bool:
     text = json.dumps(data, indent=2) + "\n"
     own = take.extra.get(OWN, {})
     file, folder = own.get("file"), own.get("folder")
-    place = root / (folder if is_folder(folder) else folder_of(data.get("test_id")))
-    path = place / (file if is_file(file) else file_of(data))
+    below = folder if is_folder(folder) else folder_of(data.get("test_id"))
+    name = file if is_file(file) else file_of(data)
+    path = root / below / name
     try:
-        if path.exists():
-            if json.loads(path.read_text(encoding="utf-8")) == data:
-                return False
-            raise RecordingFormatError(
-                f"{path} holds another answer, and llama-stack keeps one a request and test: move it away"
-            )
-        place.mkdir(parents=True, exist_ok=True)
-        half = path.with_suffix(f".{os.getpid()}.tmp")
-        half.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(half, path)
+        if root.is_symlink():
+            raise StoreError(f"{root} is a symbolic link. Name the folder that it leads to: {root.resolve()}")
+        root.mkdir(parents=True, exist_ok=True)
+        with open_folder(root, *Path(below).parts, make=True) as place:
+            with contextlib.suppress(FileNotFoundError), place.read(name) as known:
+                if json.loads(known.read()) == data:
+                    return False
+                raise RecordingFormatError(
+                    f"{path} holds another answer, and llama-stack keeps one a request and test: move it away"
+                )
+            with place.write(name) as made:
+                made.write(text.encode("utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}. Name another folder") from error
     return True

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
-from nbreplay.core.archive import MEMBER, unpack
+from nbreplay.core.archive import unpack
 from nbreplay.core.blob import blob_name
+from nbreplay.core.files import is_member
+from nbreplay.core.folder import open_folder, open_regular
 from nbreplay.core.store import Store
-from nbreplay.errors import RecordingFormatError, StoreError
+from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from nbreplay.formats.gathering import Counts
 
 __all__ = ["export"]
@@ -52,46 +55,52 @@ def export(store: Store, path: str | os.PathLike[str]) -> Counts:
             names.append(name)
             takes += len(recording.takes)
     if not names:
-        raise StoreError(f"{store.shown} has no recordings that can be written: name another store")
-    half = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        why = left_out[0] if left_out else "Name another store"
+        raise StoreError(f"{store.shown} has no recordings that can be written. {why}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        left_out += _write(half, store, names)
-        with tempfile.TemporaryDirectory(prefix="nbreplay-") as folder:
-            unpack(str(half), folder, str(target))  # what is not read again is not given out
-        known = target.exists()
-        if known and (target.is_dir() or _digest(target) != _digest(half)):
-            raise StoreError(f"{target} is there already, and is another: move it away, or name another file")
-        os.replace(half, target)
+        with tempfile.TemporaryDirectory(prefix="nbreplay-") as private, open_folder(target.parent) as folder:
+            whole = Path(private, "whole.zip")
+            left_out += _write(whole, store, names)
+            Path(private, "again").mkdir()
+            unpack(str(whole), os.path.join(private, "again"), str(target))  # what is not read again is not given out
+            known = os.path.lexists(target)
+            if known and (target.is_symlink() or not target.is_file() or _digest(target) != _digest(whole)):
+                raise StoreError(f"{target} is there already, and is another: move it away, or name another file")
+            if not known:
+                with open(whole, "rb") as made, folder.write(target.name) as file:
+                    shutil.copyfileobj(made, file)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror or error}. Name another file") from error
-    finally:
-        half.unlink(missing_ok=True)
     return Counts(0 if known else takes, takes if known else 0, len(names), tuple(left_out))
 
 
-def _write(half: Path, store: Store, names: list[str]) -> list[str]:
+def _write(path: Path, store: Store, names: list[str]) -> list[str]:
     """Write the files, and return why some that lie beside recordings are left out."""
     left_out = []
-    beside = [name for name in os.listdir(store.path) if MEMBER.fullmatch(name) and not name.endswith(".json")]
-    with zipfile.ZipFile(half, "w", zipfile.ZIP_DEFLATED) as zipped:
+    beside = [name for name in os.listdir(store.path) if is_member(name) and not name.endswith(".json")]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
         for name in sorted([*names, *beside]):
             source = store.path / name
-            if name in beside and blob_name(_hash(source)) != name:
-                told = os.path.join(store.name, name)
-                left_out.append(f"{told} cannot be written: its bytes are not those that its name tells. Restore it")
+            try:
+                if name in beside and blob_name(_hash(source)) != name:
+                    told = os.path.join(store.name, name)
+                    left_out.append(f"{told} is corrupt: its content does not match the hash in its name. Restore it")
+                    continue
+            except UnsafeRecordingError as error:
+                left_out.append(str(error))
                 continue
             member = zipfile.ZipInfo(name, _EARLIEST)
             member.compress_type, member.create_system = zipfile.ZIP_DEFLATED, 3
             member.external_attr = 0o100644 << 16
-            with open(source, "rb") as file, zipped.open(member, "w") as into:
+            with os.fdopen(open_regular(str(source)), "rb") as file, zipped.open(member, "w") as into:
                 while piece := file.read(_PIECE):
                     into.write(piece)
     return left_out
 
 
 def _hash(path: Path) -> hashlib._Hash:
-    with open(path, "rb") as file:
+    with os.fdopen(open_regular(str(path)), "rb") as file:
         return hashlib.file_digest(file, "sha256")
 
 

@@ -6,12 +6,13 @@ import copy
 import json
 import os
 import re
-import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from nbreplay.core.folder import open_folder
 from nbreplay.errors import NbreplayError
 
 __all__ = ["read", "rewrite", "save", "strip"]
@@ -26,6 +27,8 @@ def read(path: Path) -> Any:
         Where the file is none; the message names it.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise NbreplayError("it is not a regular file")  # a pipe keeps its reader waiting
         return nbformat.read(path, as_version=4)
     except Exception as error:
         raise NbreplayError(f"{path} cannot be read as a notebook: {error}") from error
@@ -46,9 +49,20 @@ def save(path: Path, executed: Any) -> bool:
     Raises
     ------
     NbreplayError
-        Where the file has changed since, or is of a format that keeps outputs elsewhere.
+        Where the file has changed since, is of a format that keeps outputs elsewhere, is a link that leads out of its
+        folder, or cannot be written.
     """
-    path = path.resolve()
+    try:
+        target = path.resolve()
+        if path.is_symlink() and path.parent.resolve() not in target.parents:
+            raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Name {target} to update it")
+        return _save(target, executed)
+    except OSError as error:
+        why = f"{error.strerror or error}. Free the disk or make it writable"
+        raise NbreplayError(f"{path} cannot be written: {why}") from error
+
+
+def _save(path: Path, executed: Any) -> bool:
     before = path.read_bytes().decode("utf-8")
     stored = json.loads(before)
     if stored.get("nbformat") != 4:
@@ -73,10 +87,10 @@ def rewrite(path: Path, notebook: Any, before: str) -> None:
     ------
     OSError
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(_written(notebook, before).encode("utf-8"))
-    shutil.copymode(path, temporary)
-    os.replace(temporary, path)
+    with open_folder(path.parent) as folder, folder.write(path.name) as file:
+        if hasattr(os, "fchmod"):
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+        file.write(_written(notebook, before).encode("utf-8"))
 
 
 def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:

@@ -17,6 +17,7 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
+from nbreplay.core.folder import open_folder
 from nbreplay.core.log import FAILURES
 from nbreplay.errors import NbreplayError, OptionError
 from nbreplay.testing.differences import shown
@@ -243,7 +244,7 @@ def write(result: Result, folder: Path) -> None:
     Raises
     ------
     OptionError
-        Where that would replace the notebook itself.
+        Where that would replace the notebook itself, or the folder is a link.
     NbreplayError
         Where it cannot be written.
     """
@@ -252,9 +253,12 @@ def write(result: Result, folder: Path) -> None:
     target = folder / result.path.name
     if target.exists() and target.samefile(result.path):
         raise OptionError(f"--output {folder} holds the notebook itself: name another folder, or use --update")
+    if folder.is_symlink():
+        raise OptionError(f"--output {folder} is a symbolic link: name the folder that it leads to, {folder.resolve()}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        nbformat.write(result.notebook, target)
+        with open_folder(folder) as outputs, outputs.write(target.name) as file:
+            file.write((nbformat.writes(result.notebook).rstrip("\n") + "\n").encode("utf-8"))
     except OSError as error:
         raise NbreplayError(f"{target} cannot be written: {error.strerror or error}") from error
 

@@ -78,7 +78,7 @@ def test_nothing_of_others_is_written_over(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.txt").write_text("years of work")
     assert main(["export", str(tmp_path / "x"), "--store", str(OWN), "--format", "parquet"]) == 2
-    assert "name another folder" in capsys.readouterr().err
+    assert "Name another folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["thesis.txt"]
 
 

@@ -37,7 +37,7 @@ def test_a_blob_takes_only_the_bytes_of_its_name(tmp_path: Path) -> None:
     assert bare.at(str(tmp_path / "x")).data() == b"\xff\xfe"
     for other in (b"\xff", b"\xff\xfe\x00", b"\xfe\xff"):
         (tmp_path / "x").write_bytes(other)
-        with pytest.raises(RecordingFormatError, match=bare.name):
+        with pytest.raises(RecordingFormatError, match="is corrupt"):
             bare.at(str(tmp_path / "x"))
 
 
@@ -45,7 +45,7 @@ def test_a_file_that_changes_while_it_is_there_to_be_read_is_noticed(tmp_path: P
     (tmp_path / "x").write_bytes(b"one")
     blob = Blob.of(b"one").at(str(tmp_path / "x"))
     (tmp_path / "x").write_bytes(b"two")
-    with pytest.raises(RecordingFormatError, match="not those"):
+    with pytest.raises(RecordingFormatError, match="is corrupt"):
         blob.data()
     (tmp_path / "x").unlink()
     with pytest.raises(RecordingFormatError, match="gone"):

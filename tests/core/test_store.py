@@ -20,7 +20,7 @@ from nbreplay.core.recording import Recording, file_name, parse
 from nbreplay.core.store import Store
 from nbreplay.core.take import Take
 from nbreplay.core.wire import Json, plain_body
-from nbreplay.errors import RecordingFormatError, StoreError
+from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from tests.core.making import take
 
 FIELDS = {"method": "POST", "endpoint": "chat/completions", "body": {"model": "m"}}
@@ -168,17 +168,21 @@ def test_a_write_that_fails_leaves_what_was_there_and_no_rest(store: Path) -> No
     assert found(stored) == [{"n": 1}, {"n": 2}]
     other = {**FIELDS, "body": 1}
     (store / file_name("chat", key_of("chat", other))).mkdir()
-    with pytest.raises(StoreError):
+    with pytest.raises(UnsafeRecordingError, match="is a folder"):
         add(stored, take(), fields=other)
     assert not private(store)
 
 
 def test_what_a_killed_process_left_is_no_recording_and_goes_in_time(store: Path) -> None:
     add(Store(store), take(at=1))
-    old, new = store / ".nbreplay" / "chat-0.json.1.1", store / ".nbreplay" / "chat-0.json.2.2"
-    for path in (old, new):
+    name = file_name("chat", KEY)
+    old, former, new = (
+        store / ".nbreplay" / each for each in (f".{name}.1.a.1.tmp", f"{name}.2.2.2", f".{name}.3.b.3.tmp")
+    )
+    for path in (old, former, new):
         path.write_text('{"nbreplay": 1, "ke')
-    os.utime(old, (time.time() - 7200,) * 2)
+    for path in (old, former):
+        os.utime(path, (time.time() - 7200,) * 2)
     stored = Store(store)
     add(stored, take(at=2))
     assert found(stored) == [{"n": 1}, {"n": 2}]

@@ -64,7 +64,7 @@ def test_what_is_corrupt_is_left_out_and_said(kept: Path, tmp_path: Path, capsys
     assert "1 answer of 1 request" in told.out
     assert "3 left out" in told.out
     assert f"{first} cannot be read" in told.err
-    assert f"{kept / BLOB.name} cannot be written: its bytes are not those that its name tells" in told.err
+    assert f"{kept / BLOB.name} is corrupt: its content does not match" in told.err
     assert f"{kept / NAME} cannot be read" in told.err
     assert Store(tmp_path / "x.zip").names() == [other.name]
 

@@ -1,1 +1,1 @@
-"""Files, requests and programs that want harm, and the promises that hold all the same."""
+"""Recordings, repositories, disks and programs that mean harm or fail: the promises hold all the same."""

@@ -1,0 +1,280 @@
+"""Files and folders that a stranger may have prepared: only regular files are read, and no link is written through.
+
+A clone carries symbolic links, and a folder may hold pipes and devices. Where the system can, a folder is opened once
+and its entries are reached from it, so that nobody can put a link in its way meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from nbreplay.errors import UnsafeRecordingError
+
+__all__ = [
+    "Folder", "create", "is_regular", "open_folder", "open_regular", "require_folder", "temporary_name",
+]  # fmt: skip
+
+_BINARY, _NO_FOLLOW = getattr(os, "O_BINARY", 0), getattr(os, "O_NOFOLLOW", 0)
+# Opening a pipe without O_NONBLOCK waits for its writer.
+_SAFE = _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
+_READING = os.O_RDONLY | _SAFE
+_CREATING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
+_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+# Not under Pyodide, whose file systems differ in what they know of descriptors of folders.
+_RELATIVE = (
+    sys.platform != "emscripten"
+    and bool(_NO_FOLLOW)
+    and os.scandir in os.supports_fd
+    and {os.open, os.mkdir, os.rename, os.rmdir, os.stat, os.unlink} <= os.supports_dir_fd
+)
+_KINDS = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+)
+_COPY = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
+_numbers = itertools.count()
+_token = os.urandom(4).hex()
+
+
+def open_regular(path: str, flags: int = 0, *, shown: str = "", folder: int | None = None) -> int:
+    """Return the descriptor of a regular file.
+
+    Parameters
+    ----------
+    path : str
+    flags : int
+        Those of `os.open`, where it is not only read.
+    shown : str
+        What an error calls it, where `path` is relative to `folder`.
+    folder : int, optional
+        The descriptor of an open folder.
+
+    Raises
+    ------
+    OSError
+    UnsafeRecordingError
+        For a link, a folder, a pipe or a device.
+    """
+    try:
+        if not _NO_FOLLOW and not (flags & os.O_CREAT and not os.path.lexists(path)):
+            _require_regular(os.lstat(path).st_mode, shown or path)
+        if not flags and folder is None:
+            descriptor = os.open(path, _READING)  # most are only read; keywords take a tenth of the time of reading
+        else:
+            descriptor = os.open(path, flags | _SAFE, 0o666, dir_fd=folder)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        # Which error a link or a socket gives depends on the system.
+        with contextlib.suppress(OSError):
+            _require_regular(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode, shown or path)
+        raise
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            _require_regular(mode, shown or path)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_regular(path: str, size: int) -> bool:
+    """Tell whether there is a regular file of this size, itself and not by a link."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+
+def create(path: str, *, folder: int | None = None) -> int:
+    """Return the descriptor of a new file; what is there already, a link too, is an error.
+
+    Raises
+    ------
+    OSError
+    """
+    return os.open(path, _CREATING, 0o666, dir_fd=folder)
+
+
+def temporary_name(name: str) -> str:
+    """Return a name that nobody else uses, for a file that gets its own name when it is whole."""
+    return f".{name}.{os.getpid()}.{_token}.{next(_numbers)}.tmp"
+
+
+def require_folder(path: str) -> None:
+    """See that a path is a folder itself, and not a link to one.
+
+    Raises
+    ------
+    OSError
+        Where there is none.
+    UnsafeRecordingError
+        For a link.
+    """
+    _require_folder(os.lstat(path).st_mode, path)
+
+
+def _require_folder(mode: int, path: str) -> None:
+    if stat.S_ISLNK(mode):
+        raise UnsafeRecordingError(
+            f"{path} is a symbolic link, and nothing is written or removed through it. Remove the link"
+        )
+    if not stat.S_ISDIR(mode):
+        raise NotADirectoryError(20, "not a folder", path)
+
+
+def _require_regular(mode: int, path: str) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kind = next((kind for test, kind in _KINDS if test(mode)), "a device")
+    remedy = _COPY if stat.S_ISLNK(mode) else "Move it away"
+    raise UnsafeRecordingError(f"{path} is {kind}, and only regular files are read. {remedy}")
+
+
+class Folder:
+    """An open folder; its entries are reached from it, and links among them are not followed.
+
+    Attributes
+    ----------
+    path : str
+    """
+
+    def __init__(self, path: str, descriptor: int | None) -> None:
+        self.path, self._descriptor = path, descriptor
+
+    def _at(self, name: str) -> str:
+        return name if self._descriptor is not None else os.path.join(self.path, name)
+
+    def entries(self) -> dict[str, os.stat_result]:
+        """Return what is in it, each with its own state, not that of what it links to.
+
+        Raises
+        ------
+        OSError
+        """
+        found = {}
+        with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    found[entry.name] = entry.stat(follow_symlinks=False)
+        return found
+
+    def read(self, name: str) -> BinaryIO:
+        """Return a regular file, open to be read.
+
+        Raises
+        ------
+        OSError, UnsafeRecordingError
+        """
+        shown = os.path.join(self.path, name)
+        return os.fdopen(open_regular(self._at(name), shown=shown, folder=self._descriptor), "rb")
+
+    @contextlib.contextmanager
+    def write(self, name: str) -> Iterator[BinaryIO]:
+        """Yield a new file, which replaces the one called `name` when the block ends, or goes where it fails.
+
+        Raises
+        ------
+        OSError
+        """
+        temporary = temporary_name(name)
+        descriptor = create(self._at(temporary), folder=self._descriptor)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+            os.replace(self._at(temporary), self._at(name), src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.remove(temporary)
+            raise
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a link and not what it leads to.
+
+        Raises
+        ------
+        OSError
+        """
+        os.unlink(self._at(name), dir_fd=self._descriptor)
+
+    def remove_folder(self, name: str) -> None:
+        """Remove an empty folder.
+
+        Raises
+        ------
+        OSError
+        """
+        os.rmdir(self._at(name), dir_fd=self._descriptor)
+
+    def touch(self) -> None:
+        """Set when it was last used to now.
+
+        Raises
+        ------
+        OSError
+        """
+        os.utime(self.path if self._descriptor is None else self._descriptor)
+
+    @contextlib.contextmanager
+    def folder(self, name: str, *, make: bool = False) -> Iterator[Folder]:
+        """Open a folder in it.
+
+        Raises
+        ------
+        OSError
+            Where there is none, and none can be made.
+        UnsafeRecordingError
+            For a link.
+        """
+        path = os.path.join(self.path, name)
+        if make:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._at(name), dir_fd=self._descriptor)
+        mode = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode
+        _require_folder(mode, path)
+        descriptor = os.open(name, _FOLDER | _NO_FOLLOW, dir_fd=self._descriptor) if _RELATIVE else None
+        try:
+            yield Folder(path, descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -> Iterator[Folder]:
+    """Open a folder, or one below it.
+
+    Parameters
+    ----------
+    path : path
+        As somebody has named it: it may be a link.
+    *names : str
+        The way down from there, on which no link is followed.
+    make : bool
+        Make what is missing below `path`.
+
+    Raises
+    ------
+    OSError
+    UnsafeRecordingError
+        For a link on the way.
+    """
+    path = os.fspath(path)
+    with contextlib.ExitStack() as stack:
+        descriptor = os.open(path, _FOLDER) if _RELATIVE else None
+        if descriptor is not None:
+            stack.callback(os.close, descriptor)
+        folder = Folder(path, descriptor)
+        for name in names:
+            folder = stack.enter_context(folder.folder(name, make=make))
+        yield folder
