@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+import pandas as pd
 import pytest
 import requests
 
@@ -735,6 +736,27 @@ def test_no_secret_of_a_cassette_is_written(scene: Scene) -> None:
     counts = known.import_(source, Store(scene.store))
     assert counts.written == len(interactions)
     note("cassette of VCR", carried, left_in(contents(scene.store), carried))
+
+
+def test_the_search_sees_a_secret_however_it_is_packed(tmp_path: Path) -> None:
+    secret = KINDS[0].draw()
+    written = {
+        "plain.json": json.dumps({"a": json.dumps({"b": secret})}).encode(),
+        "coded.json": json.dumps({"data": base64.b64encode(f"a {secret}".encode()).decode()}).encode(),
+        "coded-zip.json": json.dumps({"data": base64.b64encode(packed(inner=secret)).decode()}).encode(),
+        "body.gz": gzip.compress(secret.encode()),
+        "store.zip": packed(**{"recordings/a.json": json.dumps([quote(secret, safe="")])}),
+    }
+    for name, data in written.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        assert any(form in contents(folder) for form in forms(secret)), name
+    (tmp_path / "names" / secret).mkdir(parents=True)
+    assert secret.encode() in contents(tmp_path / "names")
+    pd.DataFrame({"text": [f"it is {secret}"]}).to_parquet(tmp_path / "names" / "frame.parquet", compression="zstd")
+    (tmp_path / "names" / secret).rmdir()
+    assert secret.encode() in contents(tmp_path / "names")
 
 
 WATCHED = """
