@@ -312,8 +312,9 @@ def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:
 
 
 def _hidden_in_blob(blob: Blob, redactor: Redactor) -> str:
-    if not is_container(next(blob.pieces(), b"")):
-        return ""
+    with contextlib.closing(blob.pieces()) as pieces:
+        if not is_container(next(pieces, b"")):
+            return ""
     return "it is too large to be looked into" if blob.size > _LARGEST_CONTAINER else _hidden(blob.data(), redactor)
 
 
