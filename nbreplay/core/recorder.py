@@ -292,7 +292,7 @@ class Recorder:
         if self._encoding and data and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
             raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
         if framing is None:
-            if is_textual(self.content_type):
+            if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
                 text = data.decode("utf-8", "surrogateescape")
                 clean = redactor.text(text)
                 return plain_body(
