@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import bisect
 import codecs
-import contextlib
 import functools
 import json
 import os
@@ -181,6 +180,7 @@ def _likely_rules(text: str) -> Iterator[Rule]:
                     yield rule
 
 
+_WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _NEEDLESS_ESCAPE = re.compile(r"\\{1,8}(?:/|u00(?P<code>[2-7][0-9A-Fa-f]))")
 
 
@@ -311,11 +311,11 @@ class Redactor:
 
     def data(self, data: bytes) -> bytes:
         """Return `data` without its secrets; bytes that are no text stay as they are."""
-        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            with contextlib.suppress(UnicodeDecodeError):
-                wide = data.decode("utf-16")
-                clean = self.text(wide)
-                return data if clean is wide else clean.encode("utf-16")
+        encoding = _WIDE.get(data[:2])
+        if encoding and len(data) % 2 == 0:
+            wide = data.decode(encoding, "surrogatepass")
+            clean = self.text(wide)
+            return data if clean is wide else clean.encode(encoding, "surrogatepass")
         text = data.decode("latin-1")
         found = self.text(text)
         return data if found is text else found.encode("latin-1")
