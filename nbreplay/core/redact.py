@@ -8,6 +8,8 @@ appearance, so that the key of a request does not depend on whose key was in it.
 from __future__ import annotations
 
 import base64
+import bisect
+import codecs
 import functools
 import json
 import os
@@ -178,6 +180,36 @@ def _likely_rules(text: str) -> Iterator[Rule]:
                     yield rule
 
 
+_WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_NEEDLESS_ESCAPE = re.compile(r"\\{1,8}(?:/|u00(?P<code>[2-7][0-9A-Fa-f]))")
+
+
+@functools.cache
+def _escapes() -> Callable[[str], bool]:
+    """Return what tells whether a text escapes characters that JSON need not escape, as PHP does with ``\\/``."""
+    return finder(r"\\(?:/|u00[2-7])")
+
+
+def _unescaped(text: str) -> tuple[str, Callable[[int], int]]:
+    """Return a text without such escapes, and what leads from a place in it to the one in `text`."""
+    parts, starts, places, done, size = list[str](), [0], [0], 0, 0
+    for match in _NEEDLESS_ESCAPE.finditer(text):
+        code = match.group("code")
+        parts += [text[done : match.start()], chr(int(code, 16)) if code else "/"]
+        size += match.start() - done
+        done = match.end()
+        starts += [size, size + 1]
+        places += [match.start(), done]
+        size += 1
+    parts.append(text[done:])
+
+    def place(at: int) -> int:
+        piece = bisect.bisect_right(starts, at) - 1
+        return places[piece] + at - starts[piece]
+
+    return "".join(parts), place
+
+
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern)
@@ -217,7 +249,7 @@ class Redactor:
         return self._may_hold(text) and bool(self.matches(text))
 
     def _may_hold(self, text: str) -> bool:
-        if self._again and "[secret:" in text:
+        if (self._again and "[secret:" in text) or _escapes()(text):
             return True
         if _hints()(text) or _names()(text) or any(form in text for form, _ in self._literals.forms):
             return True
@@ -235,6 +267,13 @@ class Redactor:
         return merged
 
     def _search(self, text: str) -> Iterator[Match]:
+        yield from self._search_plain(text)
+        if _escapes()(text):
+            plain, place = _unescaped(text)
+            for match in self._search_plain(plain):
+                yield Match(place(match.start), place(match.end), match.rule, place(match.begin))
+
+    def _search_plain(self, text: str) -> Iterator[Match]:
         for form, known_as in self._literals.forms:
             at = text.find(form)
             while at >= 0:
@@ -272,6 +311,11 @@ class Redactor:
 
     def data(self, data: bytes) -> bytes:
         """Return `data` without its secrets; bytes that are no text stay as they are."""
+        encoding = _WIDE.get(data[:2])
+        if encoding and len(data) % 2 == 0:
+            wide = data.decode(encoding, "surrogatepass")
+            clean = self.text(wide)
+            return data if clean is wide else clean.encode(encoding, "surrogatepass")
         text = data.decode("latin-1")
         found = self.text(text)
         return data if found is text else found.encode("latin-1")
