@@ -307,10 +307,11 @@ class Session:
                 "which is never sent. Set the key (in the environment or in .env), and build the client anew"
             )
             self._miss(call, request, run, mode, why)
-        if mode is not OFF and any(b"[secret:" in value for _, value in call.headers):
+        # A cookie is sent without its value: most are of no account, and a login that is lost is refused, not recorded.
+        if mode is not OFF and any(b"[secret:" in value and name.lower() != b"cookie" for name, value in call.headers):
             why = (
-                "it is not recorded, and it carries a cookie or a token of a replayed answer, in which secrets are "
-                "removed: nothing was sent. Record anew from the call that issues it, such as the login"
+                "it is not recorded, and it carries a token of a replayed answer, in which secrets are removed: "
+                "nothing was sent. Record anew from the call that issues it, such as the login"
             )
             self._miss(call, request, run, mode, why)
 

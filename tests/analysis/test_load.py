@@ -134,7 +134,7 @@ def broken(folder: Path) -> dict[str, str]:
         "package.json": ('{"name": "x"}', "its name is none of a recording"),
         "chat-0000000000000006.json": (
             good.replace('"status": 200', '"status": 9000'),
-            "its `status` is wrong: expected `int` <= 599",
+            "its `status` is wrong: expected `int` <= 999",
         ),
     }
     for own, (text, _) in files.items():
