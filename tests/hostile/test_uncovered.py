@@ -21,6 +21,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, uncovered
+from nbreplay.intercept import uncovered as named
 from nbreplay.intercept.children import classify, classify_script
 from nbreplay.intercept.hooks import problems
 from nbreplay.notebook.line import parse_line
@@ -33,6 +34,12 @@ pytest_plugins = ("pytester",)
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 COVER = "child processes are not covered"
+
+
+@pytest.fixture(autouse=True)
+def no_libraries_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library is named for the rest of its process, in which other tests have run."""
+    monkeypatch.setattr(named, "_libraries", {})
 
 
 def notebook(*cells: str) -> Path:
