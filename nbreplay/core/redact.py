@@ -311,14 +311,16 @@ class Redactor:
 
     def data(self, data: bytes) -> bytes:
         """Return `data` without its secrets; bytes that are no text stay as they are."""
+        text = data.decode("latin-1")
+        found = self.text(text)
+        if found is not text:
+            return found.encode("latin-1")
         encoding = _WIDE.get(data[:2])
         if encoding and len(data) % 2 == 0:
             wide = data.decode(encoding, "surrogatepass")
             clean = self.text(wide)
             return data if clean is wide else clean.encode(encoding, "surrogatepass")
-        text = data.decode("latin-1")
-        found = self.text(text)
-        return data if found is text else found.encode("latin-1")
+        return data
 
     def url(self, url: str) -> str:
         """Return `url` without secrets, keys in its query included."""
