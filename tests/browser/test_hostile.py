@@ -35,7 +35,7 @@ HOSTILE = [
     "<style>*{display:none}</style><iframe src=http://hacked.invalid></iframe>",
     "</pre></details></div><form action=http://hacked.invalid><button>x",
     "```\n<b onmouseover=window.hacked=1>\n```\n$\\href{javascript:window.hacked=1}{x}$",
-    "\ud83d lone \U000e0041\ufeff",
+    "a tag \U000e0041\ufeff",
 ]
 TELLTALE = ["<img src=x", "</script><script>", "javascript:window.hacked", "<svg onload", "\\u001b", "\\u202e"]
 
