@@ -363,23 +363,6 @@ def _(out: Outside) -> Iterator[None]:
         runner.run(send())
 
 
-@way(BEFORE, "A connection of ZeroMQ's", NAMED, needs="zmq", reaches=False)
-def _(out: Outside) -> Iterator[None]:
-    import time
-
-    import zmq
-
-    before = out.count
-    with zmq.Context() as context, context.socket(zmq.PUSH) as made:
-        made.setsockopt(zmq.LINGER, 0)
-        made.connect(f"tcp://{out.host}:{out.port}")
-        while out.count == before:
-            time.sleep(0.01)
-        yield
-        with contextlib.suppress(zmq.Again):
-            made.send(b"hello", zmq.NOBLOCK)
-
-
 @way(LOOPS, "asyncio: `open_connection`")
 def _(out: Outside) -> None:
     async def whole() -> None:
