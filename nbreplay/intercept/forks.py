@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from typing import Any
 
 from nbreplay.core import log as logs
@@ -41,11 +42,12 @@ def send(log: Log, host: str, text: str, cell: Cell | None = None, store: str = 
     global _sent
     if _memory is None or _owner == os.getpid():
         return
-    told = [log.number, host[:200], text[:_LONGEST], cell and [cell.id, cell.number], store[:500]]
+    told = [time.monotonic_ns(), log.number, host[:200], text[:_LONGEST], cell and [cell.id, cell.number], store[:500]]
     line = json.dumps(told).encode("ascii") + b"\n"
-    if _sent == (os.getpid(), line):
+    same = json.dumps(told[1:]).encode("ascii")
+    if _sent == (os.getpid(), same):
         return  # `os.execvp` tries every folder of the path
-    _sent = os.getpid(), line
+    _sent = os.getpid(), same
     start = os.getpid() % _SLOTS * _SLOT
     size = int.from_bytes(_memory[start : start + _HEAD], "little")
     end = start + _HEAD + size
@@ -58,6 +60,7 @@ def _receive() -> None:
     """Log what forked children have reported since this was asked last."""
     if _memory is None or _owner != os.getpid():
         return
+    told = list[list[Any]]()
     for start in range(0, _SLOTS * _SLOT, _SLOT):
         size = int.from_bytes(_memory[start : start + _HEAD], "little")
         if size:
@@ -65,7 +68,9 @@ def _receive() -> None:
             _memory[start : start + _HEAD] = bytes(_HEAD)
             for line in received.splitlines():
                 with contextlib.suppress(ValueError):
-                    _log(*json.loads(line))
+                    told.append(json.loads(line))
+    for _, *rest in sorted(told, key=lambda item: item[0]):  # by time: the slots say nothing of the order
+        _log(*rest)
 
 
 def _log(number: int, host: str, text: str, cell: list[Any] | None, store: str) -> None:
