@@ -93,8 +93,6 @@ def _parts(data: bytes, budget: _Budget) -> Iterator[bytes]:
             raise UnreadableContainer("nothing here can unpack it")
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise UnreadableContainer(f"it cannot be unpacked ({type(error).__name__})") from None
-    except NotImplementedError:
-        raise UnreadableContainer("it is compressed in a way that nothing here reads") from None
 
 
 def _zip_members(data: bytes, budget: _Budget) -> Iterator[bytes]:
