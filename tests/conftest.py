@@ -1,26 +1,81 @@
-"""What every test has: a folder and an environment of its own, and nothing left switched on after it."""
+"""The quick set and the full one. Each test has a folder and an environment of its own, and leaves no session behind."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from nbreplay.core import active
 from nbreplay.intercept import keys, switch
 from tests.provider import Provider, Spawned, spawn
 
-_OURS = re.compile(r"NBREPLAY_|.*_API_KEY$|.*_AUTH_TOKEN$|.*_BASE_URL$|.*_PROXY$|.*_proxy$")
+_PRIVATE = re.compile(r"NBREPLAY_|.*(_KEY|_TOKEN|_SECRET|_BASE_URL|_PROXY|_proxy)$")
+_deferred = pytest.StashKey[int]()
+
+# Session-scoped fixtures and child processes see no keys and no options of whoever runs the tests, either.
+for _name in [name for name in os.environ if _PRIVATE.match(name)]:
+    del os.environ[_name]
+# A shell starts background jobs with SIGINT ignored, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--full``."""
+    parser.addoption("--full", action="store_true", help="run every test, also those that the quick set leaves out")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples hypothesis tries."""
+    hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests marked `full` out, unless all are wanted, or the marker or single tests are named."""
+    named = any("::" in argument for argument in config.args)
+    if config.getoption("--full") or named or "full" in config.getoption("markexpr"):
+        return
+    deferred = [item for item in items if item.get_closest_marker("full")]
+    items[:] = [item for item in items if not item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=deferred)
+    config.stash[_deferred] = len(deferred)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that reports how many tests this worker of pytest-xdist has left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["deferred"] = session.config.stash.get(_deferred, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the number from a worker: each has collected every test."""
+    deferred = getattr(node, "workeroutput", {}).get("deferred", 0)
+    node.config.stash[_deferred] = max(deferred, node.config.stash.get(_deferred, 0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many tests were left out, and how to run them."""
+    if deferred := config.stash.get(_deferred, 0):
+        terminalreporter.write_line(f"{deferred} slow tests were left out. To run them: python -m pytest --full")
 
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the test in an empty folder, with no keys and no options of ours in the environment."""
     for name in list(os.environ):
-        if _OURS.match(name):
+        if _PRIVATE.match(name):
             monkeypatch.delenv(name)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
