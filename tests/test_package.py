@@ -7,101 +7,29 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import nbreplay
+from tests.house import Module, modules_of
 
 PACKAGE = Path(nbreplay.__file__).parent
-MODULES = sorted(PACKAGE.rglob("*.py"))
-LINES = 600
-
-# errors <- core <- intercept <- notebook, testing, cli; core <- formats <- analysis.
-MAY_IMPORT = {
-    "errors": set(),
-    "prices": set(),
-    "core": {"errors"},
-    "intercept": {"errors", "core"},
-    "formats": {"errors", "core"},
-    "analysis": {"errors", "prices", "core", "formats"},
-    "notebook": {"errors", "prices", "core", "intercept"},
-    "testing": {"errors", "core", "intercept", "notebook"},
-    "_show": {"errors", "core", "notebook", "analysis"},
-    "verify": {"errors", "core", "intercept", "analysis", "notebook"},
-    "check": {"errors", "core", "notebook", "testing"},
-    "cli": {"check", "verify", "errors", "core", "intercept", "formats", "analysis", "notebook", "testing", "_show"},
-    "__main__": {"cli"},
-}
-
-
-def room(module: str) -> str:
-    """The room that a module is in: its first name below the package."""
-    return [*module.split("."), ""][1]
-
-
-def name_of(path: Path) -> str:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def imported(path: Path) -> Iterator[str]:
-    """The modules that a module imports, inside of functions too."""
-    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (item.name for item in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
-            module = ".".join(filter(None, (base, node.module)))
-            # "from nbreplay.core import active" imports a module, "from nbreplay.core.cell import Run" a name.
-            folder = PACKAGE.parent / module.replace(".", "/")
-            modules = {item.name for item in node.names if (folder / f"{item.name}.py").is_file()}
-            yield from (f"{module}.{name}" for name in modules)
-            if len(modules) < len(node.names):
-                yield module
-
-
-def ours(path: Path) -> set[str]:
-    return {room(module) for module in imported(path) if module.split(".")[0] == "nbreplay"} - {""}
-
-
-@pytest.mark.parametrize("path", [path for path in MODULES if path != PACKAGE / "__init__.py"], ids=name_of)
-def test_imports_point_one_way(path: Path) -> None:
-    own = room(name_of(path))
-    allowed = MAY_IMPORT[own] | {own}
-    if name_of(path) in ("nbreplay.core.session", "nbreplay.analysis.compare"):
-        allowed |= {"_show"}  # the only edges upwards, taken when somebody calls show()
-    assert ours(path) <= allowed
+MODULES = modules_of(PACKAGE)
+NAMES = [module.name for module in MODULES]
 
 
 def test_the_core_imports_nothing_but_the_standard_library_json_parsers_and_the_file_lock() -> None:
-    for path in (PACKAGE / "core").glob("*.py"):
-        others = {module.split(".")[0] for module in imported(path)} - sys.stdlib_module_names - {"nbreplay"}
-        assert others <= {"filelock", "msgspec", "pydantic_core"}, path.name
-    assert {module.split(".")[0] for module in imported(PACKAGE / "errors.py")} <= sys.stdlib_module_names
+    core = [module for module in MODULES if module.room in ("core", "errors")]
+    assert len(core) > 10
+    for module in core:
+        others = {name.split(".")[0] for name in module.imports} - sys.stdlib_module_names - {"nbreplay"}
+        assert others <= ({"filelock", "msgspec", "pydantic_core"} if module.room == "core" else set()), module.name
 
 
-def test_the_way_imports_are_read_sees_them(tmp_path: Path) -> None:
-    found = set(imported(PACKAGE / "core" / "session.py"))
-    assert {
-        "warnings",
-        "nbreplay.core.active",
-        "nbreplay.core.cell",
-        "nbreplay.core.explain",
-        "nbreplay._show",
-    } <= found
-    assert ours(PACKAGE / "core" / "session.py") == {"core", "errors", "_show"}
-    assert room("nbreplay.core.session") == "core"
-    assert room("nbreplay") == ""
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_a_module_says_what_it_owns_and_stays_short(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text))
-    assert len(text.splitlines()) <= LINES
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
+def test_a_module_says_what_it_owns(module: Module) -> None:
+    assert ast.get_docstring(module.tree)
 
 
 def test_the_public_names_are_sorted_and_can_be_imported() -> None:
@@ -115,20 +43,20 @@ def test_the_public_names_are_sorted_and_can_be_imported() -> None:
         nbreplay.no_such_name  # noqa: B018
 
 
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_every_list_of_names_is_sorted_and_true(path: Path) -> None:
+@pytest.mark.parametrize("module", MODULES, ids=NAMES)
+def test_every_list_of_names_is_sorted_and_true(module: Module) -> None:
     names = next(
         (
             ast.literal_eval(node.value)
-            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            for node in module.tree.body
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         ),
         [],
     )
     order = sorted(names, key=lambda name: (not name.isupper(), not name[:1].isupper(), name))
     assert names in (order, sorted(names))
-    module = importlib.import_module(name_of(path))
-    assert [name for name in names if not hasattr(module, name)] == []
+    loaded = importlib.import_module(module.name)
+    assert [name for name in names if not hasattr(loaded, name)] == []
 
 
 def loaded_by(code: str) -> set[str]:
