@@ -24,28 +24,28 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Chunk": "nbreplay.core.stream",
+    "Chunk": "nbreplay.core.recording.stream",
     "Interaction": "nbreplay.core.log",
     "NbreplayError": "nbreplay.errors",
     "NetworkBlocked": "nbreplay.errors",
     "NotebookMismatch": "nbreplay.errors",
     "OptionError": "nbreplay.errors",
     "RecordedToolError": "nbreplay.errors",
-    "Recording": "nbreplay.core.recording",
+    "Recording": "nbreplay.core.recording.recording",
     "RecordingFormatError": "nbreplay.errors",
     "RecordingIncomplete": "nbreplay.errors",
     "RecordingMissing": "nbreplay.errors",
     "Session": "nbreplay.core.session",
-    "Store": "nbreplay.core.store",
+    "Store": "nbreplay.core.store.store",
     "StoreError": "nbreplay.errors",
-    "Take": "nbreplay.core.take",
+    "Take": "nbreplay.core.recording.take",
     "ToolError": "nbreplay.errors",
     "UnsafeRecordingError": "nbreplay.errors",
     "compare": "nbreplay.analysis.compare",
     "load": "nbreplay.analysis.library",
-    "session": "nbreplay.intercept.switch",
-    "tool": "nbreplay.intercept.tools",
-    "transport": "nbreplay.intercept.httpx",
+    "session": "nbreplay.intercept.registry",
+    "tool": "nbreplay.intercept.tools.decorator",
+    "transport": "nbreplay.intercept.http.httpx",
 }
 __all__ = [
     "Chunk",
@@ -79,11 +79,11 @@ if TYPE_CHECKING:
     from nbreplay.analysis.compare import compare
     from nbreplay.analysis.library import load
     from nbreplay.core.log import Interaction
-    from nbreplay.core.recording import Recording
+    from nbreplay.core.recording.recording import Recording
+    from nbreplay.core.recording.stream import Chunk
+    from nbreplay.core.recording.take import Take
     from nbreplay.core.session import Session
-    from nbreplay.core.store import Store
-    from nbreplay.core.stream import Chunk
-    from nbreplay.core.take import Take
+    from nbreplay.core.store.store import Store
     from nbreplay.errors import (
         NbreplayError,
         NetworkBlocked,
@@ -97,9 +97,9 @@ if TYPE_CHECKING:
         ToolError,
         UnsafeRecordingError,
     )
-    from nbreplay.intercept.httpx import transport
-    from nbreplay.intercept.switch import session
-    from nbreplay.intercept.tools import tool
+    from nbreplay.intercept.http.httpx import transport
+    from nbreplay.intercept.registry import session
+    from nbreplay.intercept.tools.decorator import tool
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import sys
 
-from nbreplay.cli import main
+from nbreplay.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,14 +12,14 @@ __all__ = ["show", "show_pairs"]
 
 def show(interactions: Sequence[Interaction]) -> None:
     """Display interactions: as cards in a notebook, as text elsewhere."""
-    from nbreplay.notebook.showing import show as shown
+    from nbreplay.notebook.display import show as shown
 
     shown(interactions, _shell())
 
 
 def show_pairs(pairs: Iterable[tuple[Interaction | None, Interaction | None]], count: int, title: str) -> None:
     """Display pairs of interactions side by side, and as text below a title; None where one side has none."""
-    from nbreplay.notebook.showing import show_pairs as shown
+    from nbreplay.notebook.display import show_pairs as shown
 
     shown(pairs, count, title, _shell())
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.core.store import Store
-from nbreplay.formats import zipped
+from nbreplay.core.store.store import Store
+from nbreplay.formats import zip_export
 
 __all__ = ["certificate", "exported", "packed", "served"]
 
@@ -30,7 +30,7 @@ def packed(path: Path, files: Mapping[str, bytes | str]) -> Path:
 
 def exported(folder: Path, path: Path) -> Path:
     """Write a store as a zip."""
-    zipped.export(Store(folder), path)
+    zip_export.export(Store(folder), path)
     return path
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import openai
 from pydantic import BaseModel
 
-from nbreplay.core.recording import Recording
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
+from nbreplay.core.recording.recording import Recording
+from nbreplay.core.recording.take import Take
+from nbreplay.core.store.store import Store
 
 http: Any = importlib.import_module("httpx2" if int(openai.__version__.partition(".")[0]) >= 3 else "httpx")
 """The HTTP library that the installed openai uses."""

@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 from nbreplay.core import active
-from nbreplay.intercept import keys, switch
+from nbreplay.intercept import placeholder_keys, registry
 from tests.provider import Provider, Spawned, spawn
 
 _PRIVATE = re.compile(r"NBREPLAY_|.*(_KEY|_TOKEN|_SECRET|_BASE_URL|_PROXY|_proxy)$")
@@ -79,14 +79,14 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(keys, "_ever", False)
+    monkeypatch.setattr(placeholder_keys, "_ever", False)
     try:
         yield
         assert not active.sessions(), "the test left a session switched on"
     finally:
         for session in active.sessions():
             active.leave(session)
-        switch.undo()
+        registry.undo()
 
 
 @pytest.fixture

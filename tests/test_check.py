@@ -19,20 +19,20 @@ import pytest
 import yaml
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core.blob import Blob
-from nbreplay.core.cleaning import BLOB
-from nbreplay.core.findings import leaves, line_of
-from nbreplay.core.key import key_of
-from nbreplay.core.listing import is_name
-from nbreplay.core.normalise import Normaliser
-from nbreplay.core.recording import Recording, file_name, parse
-from nbreplay.core.redact import PLACEHOLDER, UNREDACTED
-from nbreplay.core.request import Call, request_of
-from nbreplay.core.store import Store
-from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.take import Take
-from nbreplay.core.wire import Json, Text
+from nbreplay.cli.main import main
+from nbreplay.core.audit.cleaning import BLOB
+from nbreplay.core.audit.findings import leaves, line_of
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.recording import Recording, file_name, parse
+from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import Call, request_of
+from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.secrets.redact import PLACEHOLDER, UNREDACTED
+from nbreplay.core.store.listing import is_name
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import chat, record, replayed, session, take
 from tests.testing.making import recorded
@@ -574,7 +574,7 @@ def test_a_store_that_cannot_be_written_says_so(store: Path, check: Check, monke
     def refuse(*_: object) -> None:
         raise PermissionError(13, "permission denied", str(path))
 
-    monkeypatch.setattr("nbreplay.core.files.Writer.replace", refuse)
+    monkeypatch.setattr("nbreplay.core.store.files.Writer.replace", refuse)
     done = check("--fix", store)
     assert done.status == 1
     assert "Make it writable" in done.err

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core.store import Store
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
 from tests.clients import http, said
 from tests.provider import Provider
 from tests.testing.making import ASK, gone, notebook, recorded

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core.store import Store
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
 from tests.analysis.making import put
 from tests.clients import said, sdk
 from tests.provider import Provider

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbreplay.analysis import parquet
-from nbreplay.core.files import PRIVATE, Writer
-from nbreplay.core.folder import Folder, open_folder
-from nbreplay.core.store import Store
+from nbreplay.core.store.files import PRIVATE, Writer
+from nbreplay.core.store.folder import Folder, open_folder
+from nbreplay.core.store.store import Store
 from nbreplay.errors import UnsafeRecordingError
 
 __all__ = ["YOUNG_NS", "Cache", "Files", "Kept", "scan"]

@@ -14,9 +14,9 @@ from nbreplay.analysis.frames import frame
 from nbreplay.analysis.library import Library, load
 from nbreplay.analysis.metrics import Linked
 from nbreplay.analysis.sources import Row
-from nbreplay.core.asked import canonical
 from nbreplay.core.log import Interaction
 from nbreplay.errors import OptionError
+from nbreplay.providers.messages import canonical
 
 if TYPE_CHECKING:
     from nbreplay.analysis.sources import Source

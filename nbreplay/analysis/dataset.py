@@ -17,7 +17,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, SERVED, Column
-from nbreplay.core.folder import open_folder, temporary_name
+from nbreplay.core.store.folder import open_folder, temporary_name
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import os
 
 from nbreplay.analysis.dataset import write
 from nbreplay.analysis.library import load
-from nbreplay.core.store import Store
-from nbreplay.formats.gathering import Counts
+from nbreplay.core.store.store import Store
+from nbreplay.formats.importer import Counts
 
 __all__ = ["export"]
 

@@ -16,8 +16,8 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import columns, parquet, rows
 from nbreplay.analysis.dataset import Dataset, is_dataset, write
+from nbreplay.analysis.frame_cache import Keeping
 from nbreplay.analysis.frames import frame, repeated
-from nbreplay.analysis.keeping import Keeping
 from nbreplay.analysis.links import fact, tool_calls
 from nbreplay.analysis.metrics import linked
 from nbreplay.analysis.sources import Row, Source, Trouble, own_store, read
@@ -64,7 +64,7 @@ def load(source: Source | Sequence[Source], *, strict: bool = True, cache: bool 
     if engine not in ("pandas", "dask"):
         raise OptionError(f'the engine is "pandas" or "dask", not {engine!r}')
     if engine == "dask":
-        from nbreplay.analysis.lazily import DaskLibrary
+        from nbreplay.analysis.dask_frames import DaskLibrary
 
         return DaskLibrary(source, strict=strict)
     if is_dataset(source):

@@ -1,4 +1,4 @@
-"""Rows of `tool_calls`: what `nbreplay.core.links` finds, in the order of the declared columns. Imports no pandas."""
+"""Rows of `tool_calls`: what `nbreplay.providers.tool_links` finds, in the order of the declared columns."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbreplay.analysis.rows import Told
-from nbreplay.core.links import Fact, Link, fact_of, links
+from nbreplay.providers.tool_links import Fact, Link, fact_of, links
 
 __all__ = ["fact", "tool_calls"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
-from nbreplay.core.folder import Folder
+from nbreplay.core.store.folder import Folder
 from nbreplay.errors import OptionError
 
 __all__ = ["arrow", "available", "from_table", "read", "to_table", "write"]

@@ -14,16 +14,16 @@ from pydantic_core import to_json
 
 from nbreplay.analysis.settings import number, tools_of
 from nbreplay.analysis.sources import Row
-from nbreplay.core.asked import Message, canonical, messages_in, messages_of, prompt_key
-from nbreplay.core.blob import Blob
-from nbreplay.core.fold import Folded
-from nbreplay.core.pieces import dicts, values
-from nbreplay.core.providers import provider_of
-from nbreplay.core.reader import Reader
-from nbreplay.core.stream import Events
-from nbreplay.core.take import Take
-from nbreplay.core.tool_takes import tool_error
-from nbreplay.core.wire import Text
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Text
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Take
+from nbreplay.providers.answer import Folded
+from nbreplay.providers.deltas import Reader
+from nbreplay.providers.messages import Message, canonical, messages_in, messages_of, prompt_key
+from nbreplay.providers.names import provider_of
+from nbreplay.providers.pieces import dicts, values
+from nbreplay.providers.tool_takes import tool_error
 
 __all__ = ["Told", "chunks", "interaction", "messages"]
 

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nbreplay.analysis import progress
-from nbreplay.core.places import is_archive
-from nbreplay.core.recording import Recording, file_name
-from nbreplay.core.request import Request
+from nbreplay.core.recording.recording import Recording, file_name
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import Request
 from nbreplay.core.session import Session
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
+from nbreplay.core.store.places import is_archive
+from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
-from nbreplay.formats import known, llama_stack
+from nbreplay.formats import registry
 from nbreplay.formats.cassettes import ENDINGS
 from nbreplay.formats.foreign_files import files
+from nbreplay.formats.llama_stack import reader
 
 __all__ = ["Row", "Source", "Trouble", "own_store", "read", "read_store"]
 
@@ -158,7 +159,7 @@ class _Reading:
             self.troubles.append(Trouble(path, _stranger(path)))
 
     def foreign(self, path: Path) -> None:
-        for file, contents in known.read(path):
+        for file, contents in registry.read(path):
             problem = contents.problem(file)
             if problem is not None:
                 self.troubles.append(Trouble(str(file), str(problem)))
@@ -230,7 +231,7 @@ def _json_in(store: Store) -> list[str]:
 
 def _origin(extra: Mapping[str, Any]) -> str:
     # Of foreign recordings only llama-stack's say more of themselves than that they have no times.
-    return "llama-stack" if llama_stack.OWN in extra else "vcr" if extra.get("timed") is False else "nbreplay"
+    return "llama-stack" if reader.OWN in extra else "vcr" if extra.get("timed") is False else "nbreplay"
 
 
 def _other_name(path: str, kind: str, key: str) -> str:

@@ -10,10 +10,10 @@ import threading
 import time
 from collections import defaultdict
 
-from nbreplay.core.choose import choose, without
 from nbreplay.core.frozen import frozen, identity
-from nbreplay.core.recording import Recording
-from nbreplay.core.take import CellRef, Take
+from nbreplay.core.recording.recording import Recording
+from nbreplay.core.recording.take import CellRef, Take
+from nbreplay.core.selection import choose, without
 from nbreplay.core.tasks import task_rank
 
 __all__ = ["Cell", "Run", "utc"]

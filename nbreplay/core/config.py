@@ -11,7 +11,7 @@ from typing import Any
 
 from nbreplay.core.environment import Known
 from nbreplay.core.frozen import frozen
-from nbreplay.core.places import is_url
+from nbreplay.core.store.places import is_url
 from nbreplay.errors import OptionError
 
 __all__ = [
@@ -103,7 +103,7 @@ class Options:
     speed : float or None
         Replays keep the recorded pace, divided by this; None replays at once.
     ignore, mask : tuple of str
-        See `nbreplay.core.normalise.Normaliser`.
+        See `nbreplay.core.request.rules.Normaliser`.
     only : tuple of str
         Hosts to record and replay; empty for all.
     allow : tuple of str
@@ -196,7 +196,7 @@ class Project:
     view : str or None
         The default of ``--view``.
     outputs : mapping
-        The table ``[tool.nbreplay.outputs]`` as it is written, which `nbreplay.testing.sanitise.Rules` reads.
+        The table ``[tool.nbreplay.outputs]`` as it is written, which `nbreplay.testing.outputs.sanitise.Rules` reads.
     file : Path or None
         Where all of this is said.
     """

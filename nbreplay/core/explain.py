@@ -11,14 +11,14 @@ from typing import Any
 
 from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
-from nbreplay.core.fold import last_user_text
 from nbreplay.core.frozen import frozen
-from nbreplay.core.normalise import MASKED
-from nbreplay.core.recording import file_name
-from nbreplay.core.redact import redact_url
-from nbreplay.core.request import Call, Request
-from nbreplay.core.store import Store
+from nbreplay.core.recording.recording import file_name
+from nbreplay.core.request.request import Call, Request
+from nbreplay.core.request.rules import MASKED
+from nbreplay.core.secrets.redact import redact_url
+from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
+from nbreplay.providers.answer import last_user_text
 
 __all__ = ["Difference", "Miss", "differences", "explain", "used_up"]
 

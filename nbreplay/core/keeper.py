@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable
 
 from nbreplay.core.cell import Run
-from nbreplay.core.choose import placed, without
 from nbreplay.core.config import Mode
-from nbreplay.core.files import failed_path, write_error
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.request import Call, Request
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import Call, Request
+from nbreplay.core.selection import placed, without
+from nbreplay.core.store.files import failed_path, write_error
+from nbreplay.core.store.store import Store
 
 __all__ = ["Keeper"]
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import msgspec
 
 from nbreplay.core.cell import Cell
-from nbreplay.core.ids import issued_by
-from nbreplay.core.request import Request
-from nbreplay.core.take import Take
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.ids import issued_by
+from nbreplay.core.request.request import Request
 
 __all__ = [
     "FAILURES",
@@ -263,7 +263,7 @@ def counted(counts: Mapping[str, int]) -> str:
 
 def used(logs: Iterable[Log]) -> dict[str, list[str]]:
     """Return the stores that were asked, and of each the names of the recordings that were asked for."""
-    from nbreplay.core.recording import file_name
+    from nbreplay.core.recording.recording import file_name
 
     found: dict[str, set[str]] = {}
     for log in logs:

@@ -13,21 +13,21 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from nbreplay.core.blob import Blob, Spool
 from nbreplay.core.cell import Run, utc
-from nbreplay.core.containers import UnreadableContainer, hides_secret, is_container
-from nbreplay.core.cutting import events_of
-from nbreplay.core.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
-from nbreplay.core.jsonrpc import has_answered
-from nbreplay.core.multipart import uploads
-from nbreplay.core.redact import Redactor
-from nbreplay.core.request import Call, Request
-from nbreplay.core.scrub import without_secrets
-from nbreplay.core.standing import stands
-from nbreplay.core.stream import LONGEST_MS, Events, framing_of, has_ended
-from nbreplay.core.take import Body, Reason, Take
+from nbreplay.core.mcp_streams import stands
+from nbreplay.core.recording.blob import Blob, Spool
+from nbreplay.core.recording.body import LARGE, inflated, is_textual, plain_body
+from nbreplay.core.recording.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
+from nbreplay.core.recording.stream import LONGEST_MS, Events, framing_of, has_ended
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream_redactor import without_secrets
+from nbreplay.core.recording.take import Body, Reason, Take
+from nbreplay.core.request.jsonrpc import has_answered
+from nbreplay.core.request.multipart import uploads
+from nbreplay.core.request.request import Call, Request
+from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret, is_container
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.tasks import task_rank
-from nbreplay.core.wire import LARGE, inflated, is_textual, plain_body
 from nbreplay.errors import NbreplayError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import msgspec
 
-from nbreplay.core.blob import Blob
 from nbreplay.core.log import Log
-from nbreplay.core.stream import Events
-from nbreplay.core.take import Take
-from nbreplay.core.wire import Json, Text
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Take
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 __all__ = ["Replay"]

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, NoReturn, Self
 from nbreplay.core import active, environment
 from nbreplay.core.cell import Run
 from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
-from nbreplay.core.endpoints import route_of
-from nbreplay.core.hosts import host_matches
-from nbreplay.core.jsonrpc import answering
 from nbreplay.core.keeper import Keeper
-from nbreplay.core.key import key_of
 from nbreplay.core.log import STATELESS, Interaction, Log, warn
-from nbreplay.core.normalise import Normaliser
+from nbreplay.core.mcp_streams import again, held
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording
-from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
+from nbreplay.core.recording.body import LARGE, Text
+from nbreplay.core.recording.recording import Recording
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call, Request, normalised, request_of
-from nbreplay.core.standing import again, held
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
-from nbreplay.core.wire import LARGE, Text
+from nbreplay.core.request.endpoints import route_of
+from nbreplay.core.request.hosts import host_matches
+from nbreplay.core.request.jsonrpc import answering
+from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import Call, Request, normalised, request_of
+from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.secrets.redact import PLACEHOLDER, UNREDACTED, Redactor
+from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
 if TYPE_CHECKING:

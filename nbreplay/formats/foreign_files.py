@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.folder import open_regular
-from nbreplay.core.wire import is_deep
+from nbreplay.core.recording.body import is_deep
+from nbreplay.core.store.folder import open_regular
 from nbreplay.errors import RecordingFormatError, StoreError
 
 __all__ = ["files", "load_json", "read_text", "refused"]

@@ -27,14 +27,14 @@ from urllib.parse import urlsplit
 
 from nbreplay.core.cell import utc
 from nbreplay.core.log import Log
-from nbreplay.core.request import Call, Request
-from nbreplay.core.take import Take
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import Call, Request
 from nbreplay.errors import NbreplayError, RecordingFormatError
 from nbreplay.formats.cassettes import cassette_of
-from nbreplay.formats.encodings import decoded
+from nbreplay.formats.content_encoding import decoded
 from nbreplay.formats.foreign_files import refused
-from nbreplay.formats.gathering import Contents
-from nbreplay.formats.taking import Answer, header_pairs, taken
+from nbreplay.formats.importer import Contents
+from nbreplay.formats.synthetic_take import Answer, header_pairs, taken
 
 __all__ = ["parsed"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nbreplay.core.fold import fold
 from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Interaction, summary
-from nbreplay.notebook.film import WORDS
-from nbreplay.notebook.texts import escape, plain, seconds
+from nbreplay.notebook.card import WORDS
+from nbreplay.notebook.escape import escape, plain, seconds
+from nbreplay.providers.answer import fold
 
 __all__ = ["Totals", "badge", "totals"]
 

@@ -20,7 +20,7 @@ from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell, Run
 from nbreplay.core.session import Session
 from nbreplay.errors import NbreplayError
-from nbreplay.notebook.line import Directive, cleaned, parse_cell
+from nbreplay.notebook.directive import Directive, cleaned, parse_cell
 from nbreplay.notebook.live import Live
 
 __all__ = ["Cells", "Running"]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from nbreplay.core.log import Interaction
-from nbreplay.core.providers import provider_of
-from nbreplay.notebook.film import Film
+from nbreplay.notebook.card import Film
 from nbreplay.prices import packaged
+from nbreplay.providers.names import provider_of
 
 __all__ = ["estimate"]
 

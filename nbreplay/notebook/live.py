@@ -12,16 +12,16 @@ from typing import Any, Protocol
 
 from nbreplay.core import active
 from nbreplay.core import log as logs
-from nbreplay.core.following import Following
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.stream import Events
-from nbreplay.core.take import Take
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Take
+from nbreplay.notebook.agent_loop import films_of
+from nbreplay.notebook.card import WORDS, Film, Reeled, asked_of
 from nbreplay.notebook.costs import estimate
-from nbreplay.notebook.film import WORDS, Film, Reeled, asked_of
-from nbreplay.notebook.loop import films_of
-from nbreplay.notebook.reel import Beat, Reel
+from nbreplay.notebook.escape import plain
+from nbreplay.notebook.following import Following
 from nbreplay.notebook.render import MANY
-from nbreplay.notebook.texts import plain
+from nbreplay.notebook.timeline import Beat, Reel
 
 __all__ = ["PACE", "Live", "Screen", "careful"]
 

@@ -1,6 +1,6 @@
 """``%load_ext nbreplay``: the magics, and the hooks that tell which cell runs and under which mode.
 
-``%%replay`` is no magic that runs the cell: its line is taken out (`nbreplay.notebook.line.transform`), and a
+``%%replay`` is no magic that runs the cell: its line is taken out (`nbreplay.notebook.directive.transform`), and a
 session is on from ``pre_run_cell`` to ``post_run_cell``. Top-level await, displays and tracebacks stay IPython's own.
 """
 
@@ -21,11 +21,21 @@ from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, forced_mode, project
 from nbreplay.core.session import Session
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
-from nbreplay.intercept import switch
-from nbreplay.notebook import comms, showing, status
+from nbreplay.intercept import registry
+from nbreplay.notebook import comm_guard, display, status
 from nbreplay.notebook.badge import badge
 from nbreplay.notebook.cells import Cells, Running
-from nbreplay.notebook.line import HELP, MODES, VIEWS, WORDS, Directive, misplaced, parse_cell, parse_line, transform
+from nbreplay.notebook.directive import (
+    HELP,
+    MODES,
+    VIEWS,
+    WORDS,
+    Directive,
+    misplaced,
+    parse_cell,
+    parse_line,
+    transform,
+)
 from nbreplay.notebook.live import Live
 
 __all__ = ["ReplayMagics", "load", "unload"]
@@ -88,7 +98,7 @@ class ReplayMagics(Magics):
         if directive.word == "last":
             last = self._last()
             if last:
-                showing.show(last, self.shell)
+                display.show(last, self.shell)
             else:
                 self._say({"text/plain": "nbreplay: no calls yet"})
         elif directive.word == "diff":
@@ -145,17 +155,17 @@ class ReplayMagics(Magics):
             same = os.path.join(os.path.abspath(kept.path), "") == kept.identity
             here = kept.archive.source if kept.archive else str(kept.path) if same else kept.identity
         store = directive.store or (here if self._said.store else None) or self.store or here
-        return switch.opened(store, log=self.log, mode=mode, **given)
+        return registry.opened(store, log=self.log, mode=mode, **given)
 
     def _watch(self, running: Running) -> Live | None:
         if (running.view or self.view) != "stream":
             return None
-        showing.prepared(self.shell)
+        display.prepared(self.shell)
         run = running.run
         session = running.session or active.current()
         cell = None if run.cell is None else run.cell.id
         return Live(
-            lambda: showing.screen(self.shell, cell, run.view()), None if session is None else session.options.speed
+            lambda: display.screen(self.shell, cell, run.view()), None if session is None else session.options.speed
         )
 
     def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
@@ -169,7 +179,7 @@ class ReplayMagics(Magics):
         mode = session.mode.value if session else "off"
         store = session.store.shown if session else made[-1].store if made else ""
         if view == "stream" and made and not seen:
-            showing.show(made, self.shell, widgets=running.live is None or not running.live.failed)
+            display.show(made, self.shell, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
         where = status.short(store) if store else ""
         self._say(badge(made, mode=mode, store=where, shown=shown, uncovered=uncovered))
@@ -230,7 +240,7 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
         shell.ast_transformers.append(magics.cells.gate)
         shell.events.register("pre_run_cell", magics.cells.pre_run_cell)
         shell.events.register("post_run_cell", magics.cells.post_run_cell)
-        magics.unguard = comms.guard(shell)
+        magics.unguard = comm_guard.guard(shell)
         for key in ("%replay", "%%replay"):
             shell.set_hook("complete_command", _complete, str_key=key)
         logs.keep_all()
@@ -261,4 +271,4 @@ def unload(shell: Any) -> None:
         shell.configurables.remove(magics)
     for key in ("%replay", "%%replay"):
         shell.strdispatchers["complete_command"].strs.pop(key, None)
-    switch.undo()
+    registry.undo()

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.film import WORDS, Film
-from nbreplay.notebook.loop import films_of
-from nbreplay.notebook.reel import Track
-from nbreplay.notebook.texts import escape, fenced, one_line, seconds
+from nbreplay.notebook.agent_loop import films_of
+from nbreplay.notebook.card import WORDS, Film
+from nbreplay.notebook.escape import escape, fenced, one_line, seconds
+from nbreplay.notebook.timeline import Track
 
 __all__ = ["MANY", "bundle", "cards", "heading", "overview", "render", "spark"]
 

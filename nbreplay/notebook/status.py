@@ -8,11 +8,11 @@ from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode
 from nbreplay.core.log import Log, describe_uncovered, every, uncovered
-from nbreplay.core.places import is_url
 from nbreplay.core.session import Session
-from nbreplay.intercept import hooks, keys
+from nbreplay.core.store.places import is_url
+from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.badge import totals
-from nbreplay.notebook.texts import escape, plain
+from nbreplay.notebook.escape import escape, plain
 
 __all__ = ["overview", "short", "switched"]
 
@@ -34,7 +34,7 @@ def short(path: str | os.PathLike[str]) -> str:
 
 def warnings_() -> list[str]:
     """Return what limits what nbreplay can see."""
-    return [*hooks.problems(), *describe_uncovered(uncovered(every()))]
+    return [*patching.problems(), *describe_uncovered(uncovered(every()))]
 
 
 def switched(session: Session | None) -> str:
@@ -93,8 +93,10 @@ def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
     blocked = [item.host for item in interactions if item.outcome == "blocked"]
     if blocked:
         rows.append(("blocked", ", ".join(dict.fromkeys(blocked))))
-    if keys.placed():
-        rows.append(("no key", ", ".join(keys.placed()) + " not set; a placeholder stands in, and is never sent"))
+    if placeholder_keys.placed():
+        rows.append(
+            ("no key", ", ".join(placeholder_keys.placed()) + " not set; a placeholder stands in, and is never sent")
+        )
     rows += [("warning", text) for text in warnings_()]
     width = max(len(name) for name, _ in rows)
     text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {plain(value)}" for name, value in rows)

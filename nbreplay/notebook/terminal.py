@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nbreplay.notebook.film import Film
+from nbreplay.notebook.card import Film
 from nbreplay.notebook.render import bundle
 
 __all__ = ["TerminalScreen"]

@@ -16,7 +16,7 @@ import traitlets
 from IPython.display import publish_display_data
 from ipywidgets import Layout
 
-from nbreplay.notebook.film import Film
+from nbreplay.notebook.card import Film
 from nbreplay.notebook.render import MANY, bundle, heading, overview
 
 __all__ = ["StreamView", "WidgetScreen", "opened", "shown", "spoken"]
@@ -40,7 +40,7 @@ class StreamView(anywidget.AnyWidget):
     head : str
         What is said above several.
     cards : list of dict
-        As `nbreplay.notebook.film.Film.state` returns them.
+        As `nbreplay.notebook.card.Film.state` returns them.
     rows : list
         Of too many calls, a row a model: its name, calls, tokens, errors.
     together : bool

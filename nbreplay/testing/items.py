@@ -30,7 +30,7 @@ class NotebookFile(pytest.File):
             yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
             return
         from nbreplay.errors import NbreplayError
-        from nbreplay.testing.document import read
+        from nbreplay.testing.notebook_file import read
 
         try:
             cells = read(self.path).cells

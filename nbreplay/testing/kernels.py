@@ -24,11 +24,11 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.result import Wanted
-from nbreplay.testing.warm import PROVISIONER, Warm
+from nbreplay.testing.warm.provisioner import PROVISIONER, Warm
 
 __all__ = ["Kernel", "kernel"]
 
-_INSIDE = "__import__('nbreplay.testing.inside', fromlist=['inside']).{}()"
+_INSIDE = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
 _STARTS = 4

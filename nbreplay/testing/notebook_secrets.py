@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
-from nbreplay.core.placeholders import set_apart, set_back
-from nbreplay.core.redact import Redactor
+from nbreplay.core.audit.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
+from nbreplay.core.secrets.placeholders import set_apart, set_back
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
-from nbreplay.testing.document import rewrite
+from nbreplay.testing.notebook_file import rewrite
 
 __all__ = ["audit_notebook", "clean_notebook"]
 

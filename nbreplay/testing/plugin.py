@@ -14,9 +14,9 @@ import pytest
 
 if TYPE_CHECKING:
     from nbreplay.core.session import Session
+    from nbreplay.testing.function_session import Watch
     from nbreplay.testing.items import Item
-    from nbreplay.testing.tally import Tally
-    from nbreplay.testing.watch import Watch
+    from nbreplay.testing.summary import Tally
 
 __all__ = ["replay"]
 
@@ -100,10 +100,10 @@ def pytest_configure(config: pytest.Config) -> None:
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
     if wanted:
-        from nbreplay.testing.ahead import Ahead
+        from nbreplay.testing.background import Ahead
 
         config.pluginmanager.register(Ahead(config), "nbreplay-ahead")
-    from nbreplay.testing.tally import Tally
+    from nbreplay.testing.summary import Tally
 
     config.stash[_tally] = Tally(config)
     config.pluginmanager.register(config.stash[_tally], "nbreplay-tally")
@@ -158,7 +158,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture
 def _nbreplay_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
     from nbreplay.errors import NbreplayError
-    from nbreplay.testing.watch import Watch
+    from nbreplay.testing.function_session import Watch
 
     try:
         watch = Watch(request.node, request.config.getoption("nbreplay_mode"))
@@ -215,7 +215,7 @@ def pytest_runtest_makereport(
         if failures := watch.failures(told=str(call.excinfo.value)):
             item.add_report_section(call.when, "nbreplay", failures)
         if not item.config.getoption("fulltrace"):
-            from nbreplay.testing.watch import shorten
+            from nbreplay.testing.function_session import shorten
 
             shorten(call.excinfo)
     report = yield
@@ -223,7 +223,7 @@ def pytest_runtest_makereport(
         report.duration = item.seconds  # not how long it was waited for
     item.stash[_passed] &= report.passed
     if report.when == "teardown":
-        from nbreplay.testing.tally import exchanged
+        from nbreplay.testing.summary import exchanged
 
         whole = item.stash[_passed] and item.config.stash[_tally].whole
         done: Watch | Item | None = watch

@@ -8,9 +8,9 @@ from typing import Any
 
 import nbformat
 
-from nbreplay.testing.outputs import compare
+from nbreplay.testing.outputs.compare import compare
+from nbreplay.testing.outputs.sanitise import rules_for
 from nbreplay.testing.result import Failure, Result
-from nbreplay.testing.sanitise import rules_for
 
 __all__ = ["repeated"]
 

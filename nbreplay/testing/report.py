@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nbreplay.core.log import counted, describe_uncovered
-from nbreplay.notebook.texts import plain
-from nbreplay.testing.differences import shown
+from nbreplay.notebook.escape import plain
+from nbreplay.testing.outputs.diff import shown
 from nbreplay.testing.result import Call, Failure, Result
 
 _REMEDY = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
-from nbreplay.testing.differences import Difference
+from nbreplay.testing.outputs.diff import Difference
 
 __all__ = ["Call", "CellRun", "Failure", "Result", "Wanted"]
 

@@ -17,19 +17,19 @@ import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
-from nbreplay.core.folder import open_folder
 from nbreplay.core.log import FAILURES
+from nbreplay.core.store.folder import open_folder
 from nbreplay.errors import NbreplayError, OptionError
-from nbreplay.testing.differences import shown
-from nbreplay.testing.document import read, save, strip
-from nbreplay.testing.imports import imported
 from nbreplay.testing.kernels import Kernel, kernel
-from nbreplay.testing.outputs import compare
+from nbreplay.testing.notebook_file import read, save, strip
+from nbreplay.testing.outputs.compare import compare
+from nbreplay.testing.outputs.diff import shown
+from nbreplay.testing.outputs.sanitise import rules_for
 from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
-from nbreplay.testing.sanitise import rules_for
 from nbreplay.testing.tags import may_raise, skipped, tags
 from nbreplay.testing.tags import wanted as wanted_of
-from nbreplay.testing.warm import Warm, possible
+from nbreplay.testing.warm.imports import imported
+from nbreplay.testing.warm.provisioner import Warm, possible
 
 __all__ = ["at_once", "find_notebooks", "run", "run_all", "update", "warmed", "write"]
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import nbreplay
 from nbreplay.analysis.library import Library
-from nbreplay.core.cutting import events_of
-from nbreplay.core.eventstream import sealed
-from nbreplay.core.key import key_of
-from nbreplay.core.store import Store
-from nbreplay.core.take import Body
-from nbreplay.core.wire import Json
+from nbreplay.core.recording.aws_eventstream import sealed
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import Body
+from nbreplay.core.request.key import key_of
+from nbreplay.core.store.store import Store
 from tests.core.making import take
 
 CHAT, TOOL = "chat/completions", "tool"

@@ -14,7 +14,7 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis import cache, columns
-from nbreplay.core.store import Store
+from nbreplay.core.store.store import Store
 from tests.analysis.making import lib, put, streamed
 
 pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")

@@ -12,8 +12,8 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis.library import Library
-from nbreplay.core.fold import fold
 from nbreplay.errors import OptionError, StoreError
+from nbreplay.providers.answer import fold
 from tests.analysis.making import lib, rows, streamed
 
 EMBEDDING = {"kind": "embedding", "endpoint": "embeddings"}

@@ -12,7 +12,7 @@ import nbreplay
 from nbreplay.analysis import columns, parquet
 from nbreplay.analysis.dataset import MARK
 from nbreplay.analysis.library import Library
-from nbreplay.cli import main
+from nbreplay.cli.main import main
 from tests.core.making import chat, record, session
 from tests.formats.making import REAL, real_files
 

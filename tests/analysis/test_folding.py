@@ -12,9 +12,9 @@ from hypothesis import given
 from nbreplay.analysis.columns import INTERACTIONS
 from nbreplay.analysis.rows import Told, chunks, interaction, messages
 from nbreplay.analysis.sources import Row
-from nbreplay.core.cutting import events_of
-from nbreplay.core.request import Request
-from nbreplay.core.wire import plain_body
+from nbreplay.core.recording.body import plain_body
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.request.request import Request
 from tests.analysis.making import lib, rows, streamed
 from tests.core.making import JSON, json_values, take
 from tests.core.test_fold import odd_values

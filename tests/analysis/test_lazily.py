@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import nbreplay
-from nbreplay.analysis import columns, lazily
+from nbreplay.analysis import columns, dask_frames
 
 pytest.importorskip("dask.dataframe", reason="pip install -e '.[dask]'")
 OWN = Path(__file__).parents[2] / "recordings"
@@ -29,7 +29,7 @@ def same(made: Any, plain: pd.DataFrame) -> None:
 @pytest.mark.parametrize("source", ["store", "dataset"])
 @pytest.mark.parametrize("name", [*columns.FRAMES, "unread"])
 def test_they_are_those_of_pandas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, name: str) -> None:
-    monkeypatch.setattr(lazily, "FILES", 4)  # several partitions
+    monkeypatch.setattr(dask_frames, "FILES", 4)  # several partitions
     plain = nbreplay.load(OWN)
     if source == "dataset":
         plain.to_parquet(tmp_path / "x.parquet")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import nbreplay
-from nbreplay.core.store import Store
+from nbreplay.core.store.store import Store
 from tests.analysis.making import put, rows
 from tests.core.making import chat, record, session
 

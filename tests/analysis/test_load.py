@@ -10,8 +10,8 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis import columns, frames, parquet
-from nbreplay.core.store import Store
-from nbreplay.core.wire import Json
+from nbreplay.core.recording.body import Json
+from nbreplay.core.store.store import Store
 from tests.analysis.making import lib, put, rows, streamed
 from tests.core.making import Replay, chat, record, session
 from tests.formats import making

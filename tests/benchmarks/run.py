@@ -41,9 +41,9 @@ import openai
 import nbreplay
 from nbreplay.core import active
 from nbreplay.core.cell import Run
-from nbreplay.core.files import SETTLED
+from nbreplay.core.store.files import SETTLED
 from nbreplay.errors import RecordingMissing
-from nbreplay.intercept import keys
+from nbreplay.intercept import placeholder_keys
 from tests.benchmarks import setting
 from tests.benchmarks.setting import JSON, LIBRARY, SSE, Body, Call, Memory, answers, ask, read
 from tests.benchmarks.timing import Figure, Side, Spent, added, alone, bare, interleaved, ratio
@@ -205,7 +205,7 @@ def _off(size: Size, base: Path) -> Iterator[Figure]:
             yield calls
 
     spent = interleaved(size.rounds, off=hooked, bare=functools.partial(bare, calls))
-    after = ", after a replay without keys" if keys.ever_placed() else ""
+    after = ", after a replay without keys" if placeholder_keys.ever_placed() else ""
     yield ratio(f"mode off / not installed{after}", spent["off"], spent["bare"], 1.02)
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import openai
 
-from nbreplay.core.cutting import events_of
-from nbreplay.core.key import key_of
-from nbreplay.core.recording import Recording, file_name
-from nbreplay.core.take import Take
-from nbreplay.core.wire import plain_body
+from nbreplay.core.recording.body import plain_body
+from nbreplay.core.recording.recording import Recording, file_name
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.key import key_of
 
 __all__ = [
     "JSON", "LIBRARY", "SSE", "Body", "Call", "Memory", "answers", "ask", "client", "events", "floor", "plain", "read",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nbreplay.intercept import switch
+from nbreplay.intercept import registry
 
 __all__ = ["Figure", "Side", "Spent", "added", "alone", "bare", "interleaved", "ratio"]
 
@@ -30,7 +30,7 @@ class Spent:
 @contextlib.contextmanager
 def bare(body: Body) -> Iterator[Body]:
     """Be the side without nbreplay: all hooks are taken back first."""
-    switch.undo()
+    registry.undo()
     yield body
 
 

@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 _WATCHED = """
 import time
-from nbreplay.notebook import live, showing, widget
+from nbreplay.notebook import display, live, widget
 own = [0.0]
 sent = []
 def counted(kind, name):

@@ -16,10 +16,10 @@ for name in ("playwright.sync_api", "jupyterlab", "notebook", "nbconvert"):
 
 from playwright.sync_api import expect  # noqa: E402
 
-from nbreplay.core.key import key_of  # noqa: E402
-from nbreplay.core.recording import Recording, file_name  # noqa: E402
-from nbreplay.core.stream import Chunk, Events  # noqa: E402
-from nbreplay.core.take import Take  # noqa: E402
+from nbreplay.core.recording.recording import Recording, file_name  # noqa: E402
+from nbreplay.core.recording.stream import Chunk, Events  # noqa: E402
+from nbreplay.core.recording.take import Take  # noqa: E402
+from nbreplay.core.request.key import key_of  # noqa: E402
 from tests.browser.conftest import ROOT  # noqa: E402
 from tests.browser.page import Opened  # noqa: E402
 
@@ -79,8 +79,8 @@ def shown(notebook: Callable[..., str], project: Path) -> str:
         (store / file_name(made.kind, made.key)).write_text(made.text(), "utf-8")
     code = """
 from nbreplay import Interaction, Store  # noqa: E402
-from nbreplay.core.request import Request  # noqa: E402
-from nbreplay.notebook.showing import show  # noqa: E402
+from nbreplay.core.request.request import Request  # noqa: E402
+from nbreplay.notebook.display import show  # noqa: E402
 store = Store("../hostile")
 items = []
 for name in store.names():

@@ -175,8 +175,8 @@ def test_long_streams_arrive_whole_and_can_be_scrubbed(chunks: int, lab: str, op
     made = f"""
 %load_ext nbreplay
 from nbreplay import Interaction, Take, Chunk  # noqa: E402
-from nbreplay.core.stream import Events  # noqa: E402
-from nbreplay.notebook.showing import show  # noqa: E402
+from nbreplay.core.recording.stream import Events  # noqa: E402
+from nbreplay.notebook.display import show  # noqa: E402
 chunks = tuple(Chunk(1, {{"choices": [{{"index": 0, "delta": {{"content": f" {{n}}"}}}}]}}) for n in range({chunks}))
 take = Take("2026-11-22T00:00:00Z", "api.example.com", "/v1/chat/completions", "test", body=Events(chunks))
 show([Interaction(None, take, "replayed")], get_ipython())

@@ -11,19 +11,19 @@ from typing import Any
 from hypothesis import strategies as st
 
 from nbreplay.core import active
-from nbreplay.core.blob import Blob
 from nbreplay.core.cell import Cell, Run
 from nbreplay.core.config import Options
-from nbreplay.core.key import key_of
-from nbreplay.core.normalise import Normaliser
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording, parse
-from nbreplay.core.redact import Redactor
-from nbreplay.core.request import Call, Request, request_of
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.recording import Recording, parse
+from nbreplay.core.recording.take import Body, CellRef, Take
+from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import Call, Request, request_of
+from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.session import Replay, Session
-from nbreplay.core.store import Store
-from nbreplay.core.take import Body, CellRef, Take
-from nbreplay.core.wire import Json
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError
 
 OPENAI, AZURE, LOCAL = "api.openai.com", "example.openai.azure.com", "127.0.0.1:8080"

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.core import archive, fetch
-from nbreplay.core.blob import Blob
 from nbreplay.core.config import default_store, project
-from nbreplay.core.key import key_of
-from nbreplay.core.recording import file_name
-from nbreplay.core.store import Store
-from nbreplay.core.wire import plain_body
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import plain_body
+from nbreplay.core.recording.recording import file_name
+from nbreplay.core.request.key import key_of
+from nbreplay.core.store import archive, remote
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing, StoreError
-from nbreplay.intercept.switch import opened
+from nbreplay.intercept.registry import opened
 from tests.archives import certificate, exported, packed, served
 from tests.core.making import chat, record, replayed, session, take
 from tests.testing.making import recorded
@@ -84,7 +84,7 @@ def test_a_zip_is_unpacked_once_and_again_when_it_is_another(kept: Path, zipped:
 
 
 def test_what_was_unpacked_goes_with_the_process(zipped: Path) -> None:
-    code = f"from nbreplay.core.archive import unpacked; print(unpacked({str(zipped)!r}))"
+    code = f"from nbreplay.core.store.archive import unpacked; print(unpacked({str(zipped)!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip()
     assert not Path(done.stdout.strip()).exists()
@@ -346,7 +346,7 @@ def test_it_follows_to_https(address: str, tmp_path: Path) -> None:
 def test_what_is_not_all_there_or_too_large(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "served" / "short.zip").write_bytes((tmp_path / "served" / "recordings.zip").read_bytes())
     refused(f"{address}/short.zip", "cannot be fetched: the connection broke off")
-    monkeypatch.setattr(fetch, "_BYTES", 100)
+    monkeypatch.setattr(remote, "_BYTES", 100)
     refused(f"{address}/recordings.zip", "cannot be fetched: it is larger than")
 
 

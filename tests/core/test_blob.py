@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbreplay.core.blob import Blob, Spool
-from nbreplay.core.redact import Redactor
-from nbreplay.core.wire import plain_body
+from nbreplay.core.recording.blob import Blob, Spool
+from nbreplay.core.recording.body import plain_body
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import body_of
 

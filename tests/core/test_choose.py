@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from nbreplay.core.cell import Cell, Run, utc
-from nbreplay.core.choose import choose, owns, placed, replaces
-from nbreplay.core.hosts import is_private
-from nbreplay.core.take import CellRef, Take
-from nbreplay.core.wire import Json
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.take import CellRef, Take
+from nbreplay.core.request.hosts import is_private
+from nbreplay.core.selection import choose, owns, placed, replaces
 from tests.core.making import AZURE, LOCAL, OPENAI, recording, take
 
 LATER = "2026-01-02T00:00:00.000Z"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.encoder import encoder
+from nbreplay.core.recording.json_text import encoder
 from tests.core.making import json_values
 
 WAYS = [

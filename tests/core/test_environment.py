@@ -17,8 +17,8 @@ import os
 import nbreplay
 from nbreplay.core import environment
 from nbreplay.core.config import forced_mode
-from nbreplay.core.redact import environment_secrets
-from nbreplay.intercept import guard
+from nbreplay.core.secrets.redact import environment_secrets
+from nbreplay.intercept.network import guard
 
 guard.install()
 reads = []

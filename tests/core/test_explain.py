@@ -13,8 +13,8 @@ import pytest
 from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
 from nbreplay.core.explain import Difference, Miss, differences, explain
-from nbreplay.core.request import Call
-from nbreplay.core.store import Store
+from nbreplay.core.request.request import Call
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingMissing
 from tests.core.making import call, chat, record, replayed, request, session
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.cutting import events_of
-from nbreplay.core.fold import Answer, ToolCall, fold, last_user_text, text_of
-from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.wire import Blob, Text, plain_body
+from nbreplay.core.recording.body import Blob, Text, plain_body
+from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.providers.answer import Answer, ToolCall, fold, last_user_text, text_of
 from tests.core.making import JSON, call, chat, json_values, request, take
 
 

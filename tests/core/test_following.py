@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.cutting import events_of
-from nbreplay.core.following import Following
-from nbreplay.core.pieces import values
 from nbreplay.core.recorder import Pieces, Recorder
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.notebook.following import Following
+from nbreplay.providers.pieces import values
 from tests.core.making import json_values
 
 STREAMS = {

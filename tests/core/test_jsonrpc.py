@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.cutting import events_of
-from nbreplay.core.jsonrpc import TOKEN, answering, has_answered, without_id
-from nbreplay.core.recording import parse
-from nbreplay.core.request import Call
-from nbreplay.core.store import Store
-from nbreplay.core.take import Body
-from nbreplay.core.wire import LARGE, Text, plain_body
+from nbreplay.core.recording.body import LARGE, Text, plain_body
+from nbreplay.core.recording.recording import parse
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import Body
+from nbreplay.core.request.jsonrpc import TOKEN, answering, has_answered, without_id
+from nbreplay.core.request.request import Call
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import JSON, SSE, begin, call, json_values, record, recording, replayed, request, session, take
 from tests.core.test_stream import cut

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.blob import Blob
-from nbreplay.core.cutting import events_of
-from nbreplay.core.key import key_of
-from nbreplay.core.recording import FORMAT, Recording, file_name, parse, parse_head
-from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.take import CellRef, Take
-from nbreplay.core.wire import Json, Text, plain_body, read
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, Text, plain_body, read
+from nbreplay.core.recording.recording import FORMAT, Recording, file_name, parse, parse_head
+from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import CellRef, Take
+from nbreplay.core.request.key import key_of
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, json_bodies, json_values, recording, take, through_file
 

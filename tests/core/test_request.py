@@ -13,11 +13,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.endpoints import KINDS, route_of
-from nbreplay.core.key import canonical, key_of, read_plain
-from nbreplay.core.normalise import Normaliser
-from nbreplay.core.redact import PLACEHOLDER, UNREDACTED, Redactor
-from nbreplay.core.request import Call, request_of
+from nbreplay.core.request.endpoints import KINDS, route_of
+from nbreplay.core.request.key import canonical, key_of, read_plain
+from nbreplay.core.request.request import Call, request_of
+from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.secrets.redact import PLACEHOLDER, UNREDACTED, Redactor
 from nbreplay.errors import OptionError
 from tests.core.making import LOCAL, OPENAI, call, chat, json_values, request
 
@@ -98,7 +98,7 @@ def test_a_number_that_is_not_written_alike_everywhere_is_keyed_the_slow_way(num
 
 def test_the_fast_way_is_taken_for_what_is_sent_to_models(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in ("Hi", "Hé")}
-    monkeypatch.setattr("nbreplay.core.key.canonical", lambda *_: b"the slow way")
+    monkeypatch.setattr("nbreplay.core.request.key.canonical", lambda *_: b"the slow way")
     made = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in wanted}
     assert made["Hi"] == wanted["Hi"]
     assert made["Hé"] != wanted["Hé"]

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from nbreplay.core import active
-from nbreplay.core.hosts import host_matches
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call
+from nbreplay.core.request.hosts import host_matches
+from nbreplay.core.request.request import Call
+from nbreplay.core.secrets.redact import PLACEHOLDER
 from nbreplay.core.session import Session
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
+from nbreplay.core.store.store import Store
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingIncomplete, RecordingMissing
 from tests.core.making import (
     AZURE,

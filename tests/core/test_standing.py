@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Call
+from nbreplay.core.request.request import Call
 from nbreplay.core.session import Session
-from nbreplay.core.store import Store
-from nbreplay.core.stream import Events
-from nbreplay.core.take import Take
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingMissing
 from tests.core.making import JSON, SSE, begin, call, record, replayed, session
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from nbreplay.core.blob import Blob
-from nbreplay.core.files import content
-from nbreplay.core.key import key_of
-from nbreplay.core.recording import Recording, file_name, parse
-from nbreplay.core.store import Store
-from nbreplay.core.take import Take
-from nbreplay.core.wire import Json, plain_body
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, plain_body
+from nbreplay.core.recording.recording import Recording, file_name, parse
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.key import key_of
+from nbreplay.core.store.files import content
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from tests.core.making import take
 
@@ -331,10 +331,10 @@ def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
 
 WRITER = """
 import sys
-from nbreplay.core.take import Take
-from nbreplay.core.key import key_of
-from nbreplay.core.store import Store
-from nbreplay.core.wire import Json
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.key import key_of
+from nbreplay.core.store.store import Store
+from nbreplay.core.recording.body import Json
 store = Store(sys.argv[1])
 fields = {"method": "POST", "endpoint": "chat/completions", "body": {"model": "m"}}
 print("ready", flush=True)
@@ -399,8 +399,8 @@ def test_a_small_store_is_read_at_the_first_question(
     for fields in several(number):  # and a folder of its own lies beside them
         add(Store(store), take(at=1), fields=fields)
     parsed: list[bytes] = []
-    monkeypatch.setattr("nbreplay.core.store.parse", lambda data, root: parsed.append(data) or parse(data, root))
-    monkeypatch.setattr("nbreplay.core.store._SECONDS", 60.0)
+    monkeypatch.setattr("nbreplay.core.store.store.parse", lambda data, root: parsed.append(data) or parse(data, root))
+    monkeypatch.setattr("nbreplay.core.store.store._SECONDS", 60.0)
     asked = Store(store)
     assert parsed == []
     for _ in range(2):
@@ -418,7 +418,7 @@ def test_reading_ahead_ends_where_the_disk_is_slow(store: Path, monkeypatch: pyt
         time.sleep(0.01)
         return parse(data, root)
 
-    monkeypatch.setattr("nbreplay.core.store.parse", slow)
+    monkeypatch.setattr("nbreplay.core.store.store.parse", slow)
     assert Store(store).find("chat", KEY) is None
     assert len(parsed) == 1
 
@@ -430,7 +430,7 @@ def test_only_short_files_are_read_ahead(store: Path, monkeypatch: pytest.Monkey
     os.mkfifo(store / "chat-0000000000000000.json")
     (store / "chat-0000000000000001.json").mkdir()
     read: list[str] = []
-    monkeypatch.setattr("nbreplay.core.store.content", lambda path: read.append(path) or content(path))
+    monkeypatch.setattr("nbreplay.core.store.store.content", lambda path: read.append(path) or content(path))
     assert found(Store(store)) == [{"n": 1}]
     assert {os.path.basename(path) for path in read} == {file_name("chat", KEY), "chat-0000000000000001.json"}
 
@@ -469,11 +469,11 @@ def edited(path: Path, old: bytes, new: bytes) -> None:
 def test_what_is_known_by_its_date_is_read_again_when_it_was_changed(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nbreplay.core.files.SETTLED", 50_000_000)
+    monkeypatch.setattr("nbreplay.core.store.files.SETTLED", 50_000_000)
     add(Store(store), take(at=1))
     time.sleep(0.1)
     read: list[str] = []
-    monkeypatch.setattr("nbreplay.core.store.content", lambda path: read.append(path) or content(path))
+    monkeypatch.setattr("nbreplay.core.store.store.content", lambda path: read.append(path) or content(path))
     asked = Store(store)
     assert found(asked) == found(asked) == [{"n": 1}]
     assert len(read) == 1
@@ -485,7 +485,7 @@ def test_what_is_known_by_its_date_is_read_again_when_it_was_changed(
 
 def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    monkeypatch.setattr("nbreplay.core.store.parse", lambda data, root: read.append(root) or parse(data, root))
+    monkeypatch.setattr("nbreplay.core.store.store.parse", lambda data, root: read.append(root) or parse(data, root))
     stored = Store(store)
     for number in range(3):
         add(stored, take(Json(str(number) * 70_000)))
@@ -495,7 +495,7 @@ def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.
 
 def test_what_has_just_been_written_is_known_by_what_it_holds(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns()  # a clock that does not move while the file is written several times
-    monkeypatch.setattr("nbreplay.core.files._dated", lambda stat: (now, now, stat.st_size, stat.st_ino))
+    monkeypatch.setattr("nbreplay.core.store.files._dated", lambda stat: (now, now, stat.st_size, stat.st_ino))
     add(Store(store), take(at=1))
     asked = Store(store)
     for number in range(2, 5):

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbreplay.core.cutting import events_of
-from nbreplay.core.eventstream import sealed
-from nbreplay.core.redact import Redactor
-from nbreplay.core.scrub import scrubbed
-from nbreplay.core.stream import Chunk, Events, framing_of, has_ended
+from nbreplay.core.recording.aws_eventstream import sealed
+from nbreplay.core.recording.stream import Chunk, Events, framing_of, has_ended
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream_redactor import scrubbed
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import body_of, json_values, recording, take, through_file
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.blob import Blob
-from nbreplay.core.wire import (
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import (
     LARGE,
     STYLES,
     Json,

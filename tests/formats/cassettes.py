@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 import yaml
 
 import nbreplay as nr
-from nbreplay.core.normalise import verbatim
-from nbreplay.core.recording import Recording
-from nbreplay.core.store import Store
-from nbreplay.formats import known
-from nbreplay.formats.gathering import ImportCounts
+from nbreplay.core.recording.recording import Recording
+from nbreplay.core.request.rules import verbatim
+from nbreplay.core.store.store import Store
+from nbreplay.formats import registry
+from nbreplay.formats.importer import ImportCounts
 from tests.clients import http
 
 FOLDER = Path(__file__).parents[2].parent / "shared" / "cassettes-pydantic-ai"
@@ -62,7 +62,7 @@ def measure(folder: Path = FOLDER) -> Figures:
     """Import the cassettes of a folder, replay every HTTP call of them in order, and compare."""
     with tempfile.TemporaryDirectory() as temporary:
         started = time.perf_counter()
-        counts = known.import_(folder, Store(f"{temporary}/store"))
+        counts = registry.import_(folder, Store(f"{temporary}/store"))
         figures = Figures(counts, seconds=time.perf_counter() - started)
         stored = {
             recording.key: recording

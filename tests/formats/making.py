@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from nbreplay.core.recording import Recording
-from nbreplay.core.take import Take
+from nbreplay.core.recording.recording import Recording
+from nbreplay.core.recording.take import Take
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats import known
+from nbreplay.formats import registry
 
 SHARED = Path(__file__).parents[2].parent / "shared"
 REAL = SHARED / "recordings-llama-stack"
@@ -68,7 +68,7 @@ def written(folder: Path, *recordings: dict[str, Any] | str) -> Path:
 
 def loaded(source: Path) -> list[Recording]:
     """Recordings that were read, all of them without an error."""
-    found = list(known.load(source))
+    found = list(registry.load(source))
     assert not [item for item in found if isinstance(item, RecordingFormatError)]
     return [item for item in found if isinstance(item, Recording)]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.cli import main
-from nbreplay.core.store import Store
-from nbreplay.formats import known
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
+from nbreplay.formats import registry
 from tests.formats.making import chat, written
 
 CASSETTE = """\
@@ -87,4 +87,4 @@ def test_what_is_not_there(
 
 
 def test_every_format_that_is_written_is_read() -> None:
-    assert known.EXPORTS.keys() - {"zip"} <= known.IMPORTS.keys(), "a zip is a store, and is opened as one"
+    assert registry.EXPORTS.keys() - {"zip"} <= registry.IMPORTS.keys(), "a zip is a store, and is opened as one"

@@ -12,17 +12,18 @@ from typing import Any
 
 import pytest
 
-from nbreplay.core.store import Store
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats import encodings, foreign_files, known, llama_stack
+from nbreplay.formats import content_encoding, foreign_files, registry
+from nbreplay.formats.llama_stack import reader
 from tests.formats.making import chat, method, written
 
 
 def refused(source: Path, folder: Path) -> RecordingFormatError:
     """The one error that a bad file gives; what is beside it is read, and nothing of it is written."""
-    errors = [item for item in known.load(source) if isinstance(item, RecordingFormatError)]
+    errors = [item for item in registry.load(source) if isinstance(item, RecordingFormatError)]
     assert len(errors) == 1
-    counts = known.import_(source, Store(folder))
+    counts = registry.import_(source, Store(folder))
     assert counts.left_out == (str(errors[0]),)
     return errors[0]
 
@@ -56,12 +57,12 @@ def test_a_type_that_is_no_class_of_an_answer_is_refused(tmp_path: Path, name: A
 def test_a_type_that_nobody_knows_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work" / "wicked.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "work"))
-    list(known.load(written(tmp_path / "warm", chat())))
+    list(registry.load(written(tmp_path / "warm", chat())))
     real, names = builtins.__import__, list[str]()
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (names.append(name), real(name, *rest))[1])
     store = Store(tmp_path / "store")
-    assert known.import_(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
-    assert llama_stack.export(store, tmp_path / "out").written == 1
+    assert registry.import_(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
+    assert reader.export(store, tmp_path / "out").written == 1
     assert "wicked" not in sys.modules
     assert not [name for name in names if "wicked" in name]
 
@@ -127,9 +128,9 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 )
 def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
     store = Store(tmp_path / "store")
-    known.import_(written(tmp_path / "in", chat(test=test)), store)
+    registry.import_(written(tmp_path / "in", chat(test=test)), store)
     before = set(tmp_path.rglob("*"))
-    assert llama_stack.export(store, tmp_path / "out" / "deep").written == 1
+    assert reader.export(store, tmp_path / "out" / "deep").written == 1
     (made,) = (path for path in set(tmp_path.rglob("*")) - before if path.is_file())
     assert made.parent in (tmp_path / "out" / "deep" / name for name in ("recordings", "common/recordings"))
 
@@ -149,13 +150,13 @@ def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
 )
 def test_what_a_store_says_of_an_export_is_not_believed(tmp_path: Path, own: dict[str, Any]) -> None:
     store = Store(tmp_path / "store")
-    known.import_(written(tmp_path / "in", chat()), store)
+    registry.import_(written(tmp_path / "in", chat()), store)
     (name,) = store.names()
     path = tmp_path / "store" / name
     data = json.loads(path.read_text())
     data["takes"][0]["llama_stack"] |= own
     path.write_text(json.dumps(data))
-    made = llama_stack.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
+    made = reader.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
     assert made.written + len(made.left_out) == 1
     assert all(tmp_path / "out" / "deep" in path.parents for path in tmp_path.rglob("up*"))
     assert not list(tmp_path.rglob("up*"))
@@ -205,7 +206,7 @@ def item(**response: Any) -> str:
 def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
     headers = {"Content-Length": ["1000000000"], "Content-Type": ["text/plain"]}
     text = item(status={"code": 200}, headers=headers, body={"string": "short"})
-    (recording,) = known.load(cassette(tmp_path / "in", text, "one.json"))
+    (recording,) = registry.load(cassette(tmp_path / "in", text, "one.json"))
     assert not isinstance(recording, RecordingFormatError)
     assert recording.takes[0].body.data() == b"short"
     assert "content-length" not in recording.takes[0].headers
@@ -214,7 +215,7 @@ def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
 def test_a_body_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import base64
 
-    monkeypatch.setattr(encodings, "LARGEST", 1 << 20)
+    monkeypatch.setattr(content_encoding, "LARGEST", 1 << 20)
     packed = base64.b64encode(gzip.compress(bytes(1 << 22))).decode()
     text = item(status={"code": 200}, headers={"content-encoding": ["gzip"]}, body={"base64_string": packed})
     error = refused(cassette(tmp_path / "in", text, "one.json"), tmp_path / "store")

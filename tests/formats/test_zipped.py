@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.cli import main
-from nbreplay.core.store import Store
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
 from tests.archives import certificate, exported, served
 from tests.core.making import take
 from tests.core.test_archive import BLOB, FIELDS, KEY, NAME
@@ -80,7 +80,7 @@ def test_what_cannot_be_written(name: str, why: str, tmp_path: Path, capsys: pyt
 def test_a_store_that_would_not_be_read_again_is_not_given_out(
     kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from nbreplay.core.blob import Blob
+    from nbreplay.core.recording.blob import Blob
 
     Store(kept).write("chat", KEY, FIELDS, lambda _: [take(Blob.of(b"\0" * (32 << 20)))])
     assert main(["export", "--format", "zip", "--store", str(kept), str(tmp_path / "x.zip")]) == 1

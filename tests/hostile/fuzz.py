@@ -29,26 +29,27 @@ from typing import Any
 
 from nbreplay.analysis import rows
 from nbreplay.analysis.sources import Row
-from nbreplay.core import eventstream
-from nbreplay.core.blob import Blob
-from nbreplay.core.cutting import events_of
-from nbreplay.core.fold import fold
-from nbreplay.core.jsonrpc import answering
 from nbreplay.core.log import Interaction, Log
-from nbreplay.core.recording import Recording, parse
-from nbreplay.core.redact import Redactor
+from nbreplay.core.recording import aws_eventstream
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.recording import Recording, parse
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request import Request
-from nbreplay.core.store import Store
-from nbreplay.core.stream import Events
-from nbreplay.core.take import Take
-from nbreplay.core.wire import Json
+from nbreplay.core.request.jsonrpc import answering
+from nbreplay.core.request.request import Request
+from nbreplay.core.secrets.redact import Redactor
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing
-from nbreplay.formats import known, llama_stack
-from nbreplay.intercept.http11 import Socket
-from nbreplay.intercept.httpx_bodies import response_of
+from nbreplay.formats import registry
+from nbreplay.formats.llama_stack import reader
+from nbreplay.intercept.http.http11 import Socket
+from nbreplay.intercept.http.httpx_bodies import response_of
 from nbreplay.notebook import render
-from nbreplay.notebook.loop import films
+from nbreplay.notebook.agent_loop import films
+from nbreplay.providers.answer import fold
 from tests.clients import http as http_library
 from tests.formats.making import SHARED, chat, method
 
@@ -215,7 +216,9 @@ def _recordings() -> list[bytes]:
         Take(body=Events(()), standing=True, complete=False, reason="open"),
         Take(body=Blob("blob-" + "0" * 32 + ".bin", 1)),
     ]
-    aws = b"".join(eventstream.sealed("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5))
+    aws = b"".join(
+        aws_eventstream.sealed("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5)
+    )
     takes.append(Take(body=events_of([(1.0, aws)], "eventstream", 0.0)))
     lines = b"".join(b'{"model":"m","message":{"content":"%d"},"done":false}\n' % n for n in range(6))
     takes.append(Take(body=events_of([(1.0, lines)], "ndjson", 0.0), extra={"timed": False}))
@@ -316,7 +319,7 @@ def _piece(random: Random) -> bytes:
         case 2:
             return random.choice(_TOKENS) + end
         case 3:
-            return eventstream.sealed("e", data.decode("utf-8", "surrogateescape"))
+            return aws_eventstream.sealed("e", data.decode("utf-8", "surrogateescape"))
         case 4:
             return data + b"\n"
         case _:
@@ -369,7 +372,7 @@ def _importers(random: Random, note: Note) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"000000000000{ending}"
         path.write_bytes(data)
-        found = list(known.load(path))
+        found = list(registry.load(path))
         for recording in found:
             if isinstance(recording, Recording):
                 again = parse(recording.data())
@@ -382,8 +385,8 @@ def _importers(random: Random, note: Note) -> None:
                 str(recording).encode("utf-8", "surrogateescape")
         if random.random() < 0.1:
             store = Store(Path(folder) / "store")
-            known.import_(path, store)
-            llama_stack.export(store, Path(folder) / "out")
+            registry.import_(path, store)
+            reader.export(store, Path(folder) / "out")
 
 
 _SECRETS = [

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from nbreplay.core.redact import Redactor
+from nbreplay.core.secrets.redact import Redactor
 from tests.hostile import benign_lines
 from tests.hostile.secret_kinds import KINDS, Kind
 

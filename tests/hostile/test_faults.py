@@ -21,13 +21,13 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.analysis import cache
-from nbreplay.cli import main
+from nbreplay.cli.main import main
 from nbreplay.core.config import Options
-from nbreplay.core.recording import Recording
+from nbreplay.core.recording.recording import Recording
 from nbreplay.core.session import Session
-from nbreplay.core.store import Store
-from nbreplay.core.trim import remove
-from nbreplay.testing.document import read, save
+from nbreplay.core.store.store import Store
+from nbreplay.core.store.trim import remove
+from nbreplay.testing.notebook_file import read, save
 from tests.core.making import chat, record, replayed
 from tests.hostile.faults import ERRORS, Disk
 from tests.testing.making import notebook

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core.store import Store
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
-from nbreplay.formats import cassettes, known
-from nbreplay.formats.gathering import Contents, ImportCounts
+from nbreplay.formats import cassettes, registry
+from nbreplay.formats.importer import Contents, ImportCounts
 from tests.clients import http
 from tests.formats.cassettes import FOLDER, measure
 from tests.formats.making import chat, written
@@ -56,7 +56,7 @@ def cassette(folder: Path, *items: Any, name: str = "one.yaml", **more: Any) -> 
 
 def imported(source: Path, folder: Path) -> ImportCounts:
     """Import, and check that every interaction is accounted for."""
-    counts = known.import_(source, Store(folder))
+    counts = registry.import_(source, Store(folder))
     stored = sum(len(one.takes) for _, one in Store(folder).recordings() if not isinstance(one, RecordingFormatError))
     assert counts.interactions == counts.written + counts.known + sum(counts.not_imported.values())
     assert stored == counts.written + counts.known
@@ -346,7 +346,7 @@ def test_a_folder_without_recordings_is_an_error(tmp_path: Path, capsys: pytest.
 # --- the count --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", known.IMPORTS)
+@pytest.mark.parametrize("form", registry.IMPORTS)
 def test_an_importer_that_drops_an_interaction_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
@@ -354,14 +354,14 @@ def test_an_importer_that_drops_an_interaction_is_found_out(
         source = cassette(tmp_path / "in", item({"body": "a"}), item({"body": "b"}))
     else:
         source = written(tmp_path / "in", chat())
-    parse = known.IMPORTS[form]
+    parse = registry.IMPORTS[form]
     assert imported(source, tmp_path / "whole").written > 0
 
     def careless(path: Path, root: Path) -> Contents:
         contents = parse(path, root)
         return Contents(contents.interactions, contents.takes[1:])
 
-    monkeypatch.setitem(known.IMPORTS, form, careless)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.IMPORTS, form, careless)  # type: ignore[arg-type]
     counts = imported(source, tmp_path / "store")
     assert counts.written == 0
     assert "bug in nbreplay" in counts.left_out[0]
@@ -371,7 +371,7 @@ def test_a_store_that_drops_a_take_is_found_out(tmp_path: Path, monkeypatch: pyt
     source = cassette(tmp_path / "in", item({"body": "a"}))
     monkeypatch.setattr(Store, "write", lambda *_: None)
     with pytest.raises(StoreError, match=r"0 of 1 interactions.*bug in nbreplay"):
-        known.import_(source, Store(tmp_path / "store"))
+        registry.import_(source, Store(tmp_path / "store"))
 
 
 def test_a_recording_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_recording_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     imported(source, tmp_path / "store")
     (path,) = (tmp_path / "store").glob("*.json")
     path.write_text("{")
-    counts = known.import_(source, Store(tmp_path / "store"))
+    counts = registry.import_(source, Store(tmp_path / "store"))
     assert (counts.written, counts.not_imported) == (0, {"for a recording that cannot be written": 2})
     assert path.name in counts.left_out[0]
 
@@ -467,7 +467,7 @@ def test_a_parsed_body_that_is_more_than_data_is_refused(
     monkeypatch.setattr(cassettes, "_MOST", 50_000)
     (folder := tmp_path / "in").mkdir()
     (folder / "one.yaml").write_text(BOMBS[name])
-    (error,) = known.load(folder)
+    (error,) = registry.load(folder)
     assert isinstance(error, UnsafeRecordingError)
     assert "one.yaml" in str(error)
     assert imported(folder, tmp_path / "store").unreadable == 1

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core.store import Store
-from nbreplay.core.trim import remove
+from nbreplay.cli.main import main
+from nbreplay.core.store.store import Store
+from nbreplay.core.store.trim import remove
 from tests.clients import call, chat
 from tests.core.making import chat as asked
 from tests.core.making import record, session
@@ -165,7 +165,7 @@ def test_what_is_imported(kind: str, ending: str, store: Path, tmp_path: Path) -
     path.write_text("interactions: []\nversion: 1\n")
     message = replaced(path, kind)
     path.with_name("kept").rename(path.with_name("kept.yaml"))
-    from nbreplay.formats.known import import_
+    from nbreplay.formats.registry import import_
 
     counts = import_(tmp_path / "foreign", Store(store))
     assert any(message in why for why in counts.left_out)

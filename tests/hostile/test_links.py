@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.cli import main
-from nbreplay.core import folder
-from nbreplay.core.store import Store
+from nbreplay.cli.main import main
+from nbreplay.core.store import folder
+from nbreplay.core.store.store import Store
 from tests.clients import call, chat, outcomes
 from tests.provider import Provider
 from tests.testing.making import ASK, notebook, recorded

@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 import nbreplay as nr
-from nbreplay.core import stream
-from nbreplay.core.cutting import events_of
-from nbreplay.core.key import key_of
 from nbreplay.core.log import Interaction
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording import Recording, parse
-from nbreplay.core.request import Request
-from nbreplay.core.store import Store
-from nbreplay.core.stream import LONGEST_MS, Events
-from nbreplay.core.take import Take
-from nbreplay.core.wire import Json, Text, plain_body
+from nbreplay.core.recording import stream
+from nbreplay.core.recording.body import Json, Text, plain_body
+from nbreplay.core.recording.recording import Recording, parse
+from nbreplay.core.recording.stream import LONGEST_MS, Events
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.take import Take
+from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import Request
+from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
 from nbreplay.notebook import render
 from tests.clients import http as httpx

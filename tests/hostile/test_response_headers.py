@@ -23,8 +23,8 @@ import pytest
 import requests
 
 import nbreplay as nr
-from nbreplay.core.headers import NOISE
-from nbreplay.core.stream import Events
+from nbreplay.core.recording.headers import NOISE
+from nbreplay.core.recording.stream import Events
 from nbreplay.errors import RecordingFormatError
 from tests.clients import http, outcomes, takes
 from tests.hostile.heads import CLIENTS, HTTPX, Answer, Client

@@ -26,8 +26,9 @@ import pytest
 import requests
 
 import nbreplay as nr
-from nbreplay.core.store import Store
-from nbreplay.formats import known, llama_stack, zipped
+from nbreplay.core.store.store import Store
+from nbreplay.formats import registry, zip_export
+from nbreplay.formats.llama_stack import reader
 from nbreplay.notebook.render import cards
 from tests.clients import http, outcomes, said
 from tests.hostile.haystack import contents, forms
@@ -631,12 +632,12 @@ def export_parquet(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
 
 
 def export_zip(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    zipped.export(Store(scene.store), scene.out / "store.zip")
+    zip_export.export(Store(scene.store), scene.out / "store.zip")
     yield ""
 
 
 def export_llama_stack(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    llama_stack.export(Store(scene.store), scene.out / "llama")
+    reader.export(Store(scene.store), scene.out / "llama")
     yield ""
 
 
@@ -733,7 +734,7 @@ def test_no_secret_of_a_cassette_is_written(scene: Scene) -> None:
     source = scene.out.parent / "cassettes"
     source.mkdir()
     (source / "keys.yaml").write_text(json.dumps({"version": 1, "interactions": interactions}), encoding="utf-8")
-    counts = known.import_(source, Store(scene.store))
+    counts = registry.import_(source, Store(scene.store))
     assert counts.written == len(interactions)
     note("cassette of VCR", carried, left_in(contents(scene.store), carried))
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.credentials import header_credentials
+from nbreplay.core.secrets.credentials import header_credentials
 from tests.clients import http, outcomes, recordings, takes
 
 _LETTERS = string.ascii_letters + string.digits

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.core.containers import UnreadableContainer, hides_secret
-from nbreplay.core.redact import Redactor
+from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret
+from nbreplay.core.secrets.redact import Redactor
 from tests.hostile.benign_lines import EXAMPLES, made_up, of_packages, of_recordings, real_recordings
 from tests.hostile.secret_kinds import KINDS, SHAPED, Kind
 from tests.hostile.secrets_corpus import FORMS, NAMED, UNNAMED, benign, false_alarms, missed

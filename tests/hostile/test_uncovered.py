@@ -21,10 +21,10 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, uncovered
-from nbreplay.intercept import uncovered as named
-from nbreplay.intercept.children import classify, classify_script
-from nbreplay.intercept.hooks import problems
-from nbreplay.notebook.line import parse_line
+from nbreplay.intercept.children import uncovered as named
+from nbreplay.intercept.children.children import classify, classify_script
+from nbreplay.intercept.patching import problems
+from nbreplay.notebook.directive import parse_line
 from nbreplay.testing.result import Wanted
 from nbreplay.testing.runner import run
 from tests.clients import outcomes

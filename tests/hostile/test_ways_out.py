@@ -13,7 +13,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, uncovered
-from nbreplay.intercept import switch
+from nbreplay.intercept import registry
 from tests.hostile import ways_out
 from tests.hostile.outside import Outside
 from tests.hostile.ways import HELD, WAYS, Way
@@ -85,7 +85,7 @@ def test_no_way_out_is_silent(way: Way, outside: Outside, store: Path) -> None:
 def test_the_same_way_is_open_without_a_session(way: Way, outside: Outside) -> None:
     """So that what is refused would have worked."""
     is_possible(way, outside)
-    switch.undo()
+    registry.undo()
     arrived, until = attempt(steps_of(way), outside, contextlib.nullcontext()), time.monotonic() + 5
     before = outside.count
     while not arrived and time.monotonic() < until:  # a library may send in the background

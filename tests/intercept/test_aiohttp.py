@@ -21,7 +21,7 @@ import openai
 import pytest
 
 import nbreplay as nr
-from nbreplay.intercept import aiohttp as hook
+from nbreplay.intercept.http import aiohttp as hook
 from tests.clients import KEY, in_threads, outcomes, recordings, said, takes
 from tests.provider import Provider
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 import nbreplay as nr
-from nbreplay.core.endpoints import route_of
-from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.core.request.endpoints import route_of
+from nbreplay.core.secrets.redact import PLACEHOLDER
 from tests.clients import call, http, outcomes, plain, wait
 from tests.provider import Provider
 

@@ -20,8 +20,8 @@ import requests
 import zstandard
 
 import nbreplay as nr
-from nbreplay.core.stream import Events
-from nbreplay.core.wire import Json
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.stream import Events
 from tests.clients import http, outcomes, takes
 
 JSON = {"answer": "compressed \u6f22\u5b57 " * 50}

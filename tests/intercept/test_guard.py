@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
-from nbreplay.intercept import guard
+from nbreplay.intercept.network import guard
 from tests.clients import call, chat, finish, outcomes, plain, recordings, sdk, wait
 from tests.clients import http as library
 from tests.provider import Provider, Spawned
@@ -432,7 +432,7 @@ def test_what_threads_let_through_is_not_let_through_for_ever(spawned: Spawned, 
 def test_the_last_events_of_a_process_are_heard_without_harm() -> None:
     """A finaliser may run when the guard's module has lost its names already."""
     code = """
-from nbreplay.intercept import guard
+from nbreplay.intercept.network import guard
 guard.install()
 class Late:
     def __del__(self, id=id, print=print, names=guard.__dict__):

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.redact import PLACEHOLDER
+from nbreplay.core.secrets.redact import PLACEHOLDER
 from tests.clients import call, chat, entered, gathered_chats, items, outcomes, plain, said, sdk, takes, wait
 from tests.provider import Provider
 
@@ -460,7 +460,7 @@ def test_a_disk_that_is_full_does_not_cost_the_answer(
         raise OSError(28, "No space left on device")
 
     with nr.session(store, mode="record") as session, monkeypatch.context() as patched:
-        patched.setattr("nbreplay.core.store.os.replace", full)
+        patched.setattr("nbreplay.core.store.store.os.replace", full)
         with pytest.warns(UserWarning, match="No space left"):
             assert call(flavour, provider.url, chat()) == "answer 1 to: hello"
     assert outcomes(session) == ["unsaved"]

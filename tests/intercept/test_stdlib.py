@@ -24,10 +24,10 @@ import pytest
 import urllib3
 
 import nbreplay as nr
-from nbreplay.core.blob import Blob
-from nbreplay.core.stream import Events
-from nbreplay.core.wire import Json
-from nbreplay.intercept import stdlib as hook
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.stream import Events
+from nbreplay.intercept.http import http_client as hook
 from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
 from tests.intercept.raw import (
     CREDENTIALS,

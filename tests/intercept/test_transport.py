@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
-from nbreplay.intercept import hooks, keys
+from nbreplay.intercept import patching, placeholder_keys
 from tests.clients import call, chat, entered, http, items, outcomes, plain, recordings, said, sdk, takes, wait
 from tests.provider import Provider, Spawned
 
@@ -205,13 +205,13 @@ def test_hooks_go_where_every_key_was_set(mode: str, store: Path, monkeypatch: p
     for name in ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GEMINI", "MISTRAL", "CO", "GROQ", "TAVILY"):
         monkeypatch.setenv(f"{name}_API_KEY", "a-key-of-the-tests")
     with untouched(), nr.session(store, mode=mode):
-        assert keys.placed() == []
+        assert placeholder_keys.placed() == []
 
 
 def test_hooks_stay_while_a_placeholder_may_be_around(store: Path) -> None:
     with nr.session(store, mode="auto"):
-        assert "OPENAI_API_KEY" in keys.placed()
-    assert keys.placed() == []
+        assert "OPENAI_API_KEY" in placeholder_keys.placed()
+    assert placeholder_keys.placed() == []
     assert all(hook_of(flavour) is not UNTOUCHED[flavour] for flavour in KINDS)
 
 
@@ -339,11 +339,11 @@ def test_http_client_that_is_imported_after_the_session_began(tmp_path: Path, st
     code = """
         import sys
         import nbreplay as nr
-        from nbreplay.intercept import hooks
+        from nbreplay.intercept import patching
         with nr.session(sys.argv[1], mode="record"):
             assert "http.client" not in sys.modules
             import http.client
-            print(hooks.problems())
+            print(patching.problems())
     """
     assert in_a_process(code, str(store), cwd=tmp_path) == "[]"
 
@@ -383,11 +383,11 @@ def test_a_library_without_its_hook_is_reported(
 ) -> None:
     monkeypatch.delattr(http.AsyncClient, "_transport_for_url")
     with nr.session(store, mode="record"):
-        (problem,) = hooks.problems()
+        (problem,) = patching.problems()
         assert hook_of("sync") is UNTOUCHED["sync"], "and nothing of it is half hooked"
     assert problem.startswith(f"{http.__name__} {http.__version__}")
     assert "neither recorded nor replayed" in problem
-    assert hooks.problems() == []
+    assert patching.problems() == []
 
 
 def test_a_stub_of_a_library_is_reported(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_a_stub_of_a_library_is_reported(store: Path, monkeypatch: pytest.Monkey
     stub.__version__ = "99.0"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, OTHER, stub)
     with nr.session(store, mode="record"):
-        (problem,) = hooks.problems()
+        (problem,) = patching.problems()
         assert f"{OTHER} 99.0" in problem
         assert hook_of("sync") is not UNTOUCHED["sync"], "the others are hooked all the same"
     assert not hasattr(stub, "Client")

@@ -26,11 +26,12 @@ import urllib3
 import zstandard
 
 import nbreplay as nr
-from nbreplay.core.blob import Blob
-from nbreplay.core.stream import Events
-from nbreplay.core.wire import Json
-from nbreplay.intercept import guard, switch
-from nbreplay.intercept import urllib3 as hook
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.stream import Events
+from nbreplay.intercept import registry
+from nbreplay.intercept.http import urllib3 as hook
+from nbreplay.intercept.network import guard
 from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
 from tests.intercept.raw import (
     CREDENTIALS,
@@ -545,7 +546,7 @@ def test_botocore_does_not_wait_either(
     assert len(slept) == 3
     assert outcomes(again) == ["replayed"] * 4
     assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
-    switch.undo()
+    registry.undo()
     assert botocore.endpoint.time is time
 
 

@@ -18,8 +18,8 @@ import websockets.sync.server
 
 import nbreplay as nr
 from nbreplay.errors import RecordingMissing
-from nbreplay.intercept import hooks
-from nbreplay.intercept.websockets import install
+from nbreplay.intercept import patching
+from nbreplay.intercept.http.websockets import install
 from tests.clients import KEY, outcomes
 
 # As a program has it that imported the function before anything was switched on.
@@ -120,7 +120,7 @@ def test_the_hook_is_taken_back() -> None:
 def test_a_library_without_the_hook_is_reported(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(websockets.sync.client, "parse_uri")
     with nr.session(store, mode="replay"):
-        assert any("websockets.sync.client" in problem for problem in hooks.problems())
+        assert any("websockets.sync.client" in problem for problem in patching.problems())
 
 
 def test_a_client_that_is_imported_later_is_hooked_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,11 @@ def reset(shell, folder):
         shell.extension_manager.unload_extension("nbreplay")
     if "nbreplay" in sys.modules:
         from nbreplay.core import active, log
-        from nbreplay.intercept import keys
+        from nbreplay.intercept import placeholder_keys
         assert not active.sessions() and active.current_run() is None
         log._kept = None
         log._logs.clear()
-        keys._ever = False
+        placeholder_keys._ever = False
     for configurable in (shell, *shell.configurables):
         configurable.config.pop("ReplayMagics", None)
     for name in set(shell.user_ns) - set(shell.user_ns_hidden):

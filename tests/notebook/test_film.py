@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.cutting import events_of
 from nbreplay.core.log import Interaction
-from nbreplay.core.request import Request
-from nbreplay.core.stream import Chunk, Events
-from nbreplay.core.wire import Json, Text
+from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.request.request import Request
+from nbreplay.notebook.agent_loop import films
+from nbreplay.notebook.card import Film
 from nbreplay.notebook.costs import estimate
-from nbreplay.notebook.film import Film
-from nbreplay.notebook.loop import films
+from nbreplay.notebook.escape import clip, escape, fenced, indented, one_line, plain, seconds
 from nbreplay.notebook.render import MANY, bundle, cards, heading, render, spark
-from nbreplay.notebook.texts import clip, escape, fenced, indented, one_line, plain, seconds
 from tests.core.making import call, chat, request, take
 from tests.core.test_fold import chunk
 

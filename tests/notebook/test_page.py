@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbreplay.notebook.page import PageExporter
+from nbreplay.notebook.exporter import PageExporter
 
 STREAMS = Path(__file__).resolve().parents[2] / "notebooks" / "02_streams_and_tools.ipynb"
 STATE = "application/vnd.jupyter.widget-state+json"

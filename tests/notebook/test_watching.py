@@ -13,7 +13,7 @@ from rich.console import Console
 
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.loop import films
+from nbreplay.notebook.agent_loop import films
 from nbreplay.notebook.terminal import TerminalScreen
 from nbreplay.testing.result import Result
 from nbreplay.testing.runner import run

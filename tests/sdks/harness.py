@@ -23,7 +23,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.config import Mode
-from nbreplay.core.request import Call
+from nbreplay.core.request.request import Call
 from nbreplay.core.session import Session
 from tests.clients import finish, items, outcomes, wait
 from tests.sdks.dump import dump

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import nbreplay as nr
-from nbreplay.core.store import Store
-from nbreplay.formats import known
+from nbreplay.core.store.store import Store
+from nbreplay.formats import registry
 from tests.formats.making import real_files
 from tests.sdks.harness import installed
 
@@ -24,7 +24,7 @@ def test_a_replay_gives_the_objects_that_llama_stack_has_recorded(tmp_path: Path
         if not str(data["request"].get("url")).startswith("vertexai") or "response_schema" in body["config"]:
             continue  # the SDK rewrites a schema before it sends it
         number += 1
-        known.import_(path, Store(tmp_path / str(number)))
+        registry.import_(path, Store(tmp_path / str(number)))
         client = genai.Client(
             vertexai=True, project="p", location="us-central1", credentials=Credentials(token="a-token-of-the-tests")
         )

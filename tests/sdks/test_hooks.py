@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.intercept import switch
+from nbreplay.intercept import registry
 from tests.clients import http
 
 SELF_URL = ("self", "url")
@@ -116,7 +116,7 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("multiprocessing.popen_forkserver", "Popen._launch", ("self", "process_obj")),
     ("ptyprocess.ptyprocess", "PtyProcess.spawn", None),
     ("socket", "getnameinfo", None),
-    *((name, "__name__", None) for name in switch.UNHOOKED),
+    *((name, "__name__", None) for name in registry.UNHOOKED),
     ("curl_cffi.curl", "Curl.perform", ("self", "clear_headers", "clear_resolve")),
     ("curl_cffi.curl", "CurlInfo.EFFECTIVE_URL", None),
     ("curl_cffi.aio", "AsyncCurl.add_handle", ("self", "curl")),
@@ -173,14 +173,14 @@ def test_the_library_has_what_is_hooked(library: str) -> None:
     assert complaints(library) == []
 
 
-@pytest.mark.parametrize("library", sorted(switch._LIBRARIES))
+@pytest.mark.parametrize("library", sorted(registry._LIBRARIES))
 def test_the_interceptor_takes_the_library(library: str) -> None:
     module = pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'")
-    switch._LIBRARIES[library](module)()
+    registry._LIBRARIES[library](module)()
 
 
 def test_every_library_that_is_hooked_has_a_contract() -> None:
-    assert switch._LIBRARIES.keys() <= {library for library, _, _ in CONTRACT}
+    assert registry._LIBRARIES.keys() <= {library for library, _, _ in CONTRACT}
 
 
 def test_a_library_that_has_changed_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,12 +199,12 @@ def test_a_library_that_is_imported_under_a_session_is_hooked(library: str, tmp_
     program = f"""
 import sys
 import nbreplay as nr
-from nbreplay.intercept import hooks, switch
+from nbreplay.intercept import patching, registry
 with nr.session({str(tmp_path)!r}, mode="replay"):
     import {library}
-    assert not hooks.problems(), hooks.problems()
-    named = [name for name in switch._LIBRARIES if name.partition(".")[0] == {library.partition(".")[0]!r}]
-    assert [name for name in named if name in hooks._undo], named
-    assert all(name in hooks._undo for name in named if name in sys.modules), named
+    assert not patching.problems(), patching.problems()
+    named = [name for name in registry._LIBRARIES if name.partition(".")[0] == {library.partition(".")[0]!r}]
+    assert [name for name in named if name in patching._undo], named
+    assert all(name in patching._undo for name in named if name in sys.modules), named
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2], timeout=120)

@@ -10,8 +10,8 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbreplay.cli import main
-from nbreplay.testing.document import read, save
+from nbreplay.cli.main import main
+from nbreplay.testing.notebook_file import read, save
 from nbreplay.testing.runner import run
 from tests.testing.making import ASK, notebook, recorded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nbreplay.testing.differences import Difference, difference, gone, shown, unlike
+from nbreplay.testing.outputs.diff import Difference, difference, gone, shown, unlike
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\u202egnp.exe"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.document import read
+from nbreplay.testing.notebook_file import read
 from nbreplay.testing.runner import run
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"

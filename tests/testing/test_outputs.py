@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from nbreplay.testing.differences import shown
-from nbreplay.testing.document import read
-from nbreplay.testing.outputs import compare
+from nbreplay.testing.notebook_file import read
+from nbreplay.testing.outputs.compare import compare
+from nbreplay.testing.outputs.diff import shown
+from nbreplay.testing.outputs.sanitise import Rules
 from nbreplay.testing.runner import run
-from nbreplay.testing.sanitise import Rules
 from nbreplay.testing.tags import wanted
 from tests.testing.making import notebook
 

@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from nbreplay.testing.pictures import apart, described
+from nbreplay.testing.outputs.images import apart, described
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> str:
@@ -123,7 +123,7 @@ def test_without_pillow_pictures_differ_and_say_what_would_help() -> None:
     one, other = (encoded(Image.new("L", (8, 8), value), compress_level=9).replace("\n", "") for value in (0, 1))
     code = (
         "import sys; sys.modules['PIL'] = None\n"
-        "from nbreplay.testing.pictures import apart\n"
+        "from nbreplay.testing.outputs.images import apart\n"
         f"print(apart('image/png', {one!r}, {one!r}, 0), *apart('image/png', {one!r}, {other!r}, 0.02), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")

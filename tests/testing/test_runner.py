@@ -17,7 +17,7 @@ import pytest
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
-from nbreplay.testing.document import read, save
+from nbreplay.testing.notebook_file import read, save
 from nbreplay.testing.result import Result, Wanted
 from nbreplay.testing.runner import find_notebooks, run, run_all
 from tests.provider import Provider
@@ -241,7 +241,7 @@ def test_several_at_once(tmp_path: Path) -> None:
 
 
 SCRIPTS = {
-    "command": ("import sys; from nbreplay.cli import main; sys.exit(main(['run', sys.argv[1]]))", 130),
+    "command": ("import sys; from nbreplay.cli.main import main; sys.exit(main(['run', sys.argv[1]]))", 130),
     "function": ("import sys; from nbreplay.testing.runner import run; run(sys.argv[1])", -signal.SIGINT),
 }
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from nbreplay.errors import OptionError
-from nbreplay.testing.sanitise import Rules, masked, masked_markup, printed, rules_for
+from nbreplay.testing.outputs.sanitise import Rules, masked, masked_markup, printed, rules_for
 
 RULES = Rules()
 

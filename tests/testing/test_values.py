@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.values import flattened, widget, widget_states
+from nbreplay.testing.outputs.json_lines import flattened, widget, widget_states
 
 
 def lines(value: Any) -> list[str]:

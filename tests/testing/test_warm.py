@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing import warm
-from nbreplay.testing.imports import imported
 from nbreplay.testing.result import Result, Wanted
 from nbreplay.testing.runner import run, run_all
+from nbreplay.testing.warm import provisioner
+from nbreplay.testing.warm.imports import imported
 from tests.testing.making import ASK, gone, notebook, recorded
 
-needs_forks = pytest.mark.skipif(not warm.possible(), reason="kernels are forked on Linux only")
+needs_forks = pytest.mark.skipif(not provisioner.possible(), reason="kernels are forked on Linux only")
 
 LEAK = """import atexit, builtins, os, random, sys, tempfile, threading, time, warnings
 import numpy
@@ -178,7 +178,7 @@ def test_whoever_wanted_them_is_gone(tmp_path: Path, number: int) -> None:
             ASK,
             "import os\nprint(os.getppid(), file=open('kernels', 'a'))\nimport time\ntime.sleep(300)",
         )
-    script = "import sys; from nbreplay.cli import main; sys.exit(main(['run', '-n', '3', sys.argv[1]]))"
+    script = "import sys; from nbreplay.cli.main import main; sys.exit(main(['run', '-n', '3', sys.argv[1]]))"
     with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL) as process:
         while not (tmp_path / "kernels").exists() or len((tmp_path / "kernels").read_text().split()) < 6:
             assert process.poll() is None
@@ -204,12 +204,12 @@ def test_a_forked_kernel_that_dies_costs_the_others_nothing(tmp_path: Path) -> N
 
 @needs_forks
 def test_without_the_process_they_are_started_the_ordinary_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = warm.subprocess.Popen  # type: ignore[attr-defined]
+    real = provisioner.subprocess.Popen  # type: ignore[attr-defined]
 
     def broken(command: Any, **given: Any) -> Any:
         return real([sys.executable, "-c", "raise SystemExit(1)"], **given)
 
-    monkeypatch.setattr(warm.subprocess, "Popen", broken)  # type: ignore[attr-defined]
+    monkeypatch.setattr(provisioner.subprocess, "Popen", broken)  # type: ignore[attr-defined]
     paths = [notebook(tmp_path / f"{name}.ipynb", "import os\nprint(os.getppid())") for name in "ab"]
     assert [printed(result) for result in run_all(paths, Wanted(), number=2)] == [[str(os.getpid())]] * 2
 

@@ -1,0 +1,1 @@
+"""Checking recordings and cleaning them."""

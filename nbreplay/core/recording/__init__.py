@@ -1,0 +1,1 @@
+"""One recording: its takes, bodies and streams, and how they are written."""

@@ -1,0 +1,209 @@
+"""Binary and large bodies, each in a file beside the recordings that is named by its digest.
+
+`Spool` takes one down as it arrives, so that it is never in memory as a whole; `Blob` stands for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import weakref
+from collections.abc import Generator
+from dataclasses import field
+from typing import Any
+
+from nbreplay.core.frozen import frozen
+from nbreplay.core.secrets.redact import Redactor
+from nbreplay.core.store.folder import create, open_regular
+from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
+
+__all__ = ["Blob", "Spool", "blob_from", "blob_name"]
+
+_PIECE = 1 << 16  # bytes; how much of a file is read at once
+_OVERLAP = 1 << 13  # bytes; a secret that is longer may be cut apart where two pieces meet
+_NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
+
+
+@frozen
+class Blob:
+    """A binary or large body, in a file beside the recording that is named by its digest.
+
+    Attributes
+    ----------
+    name : str
+        ``blob-`` and the first half of the SHA-256.
+    size : int
+        Bytes.
+    content : bytes or None
+        The bytes, where they are in memory.
+    path : str or None
+        Where the file is, once a store has found or written it.
+    spool : Spool or None
+        Where the bytes are that a store is still to put into a file.
+    """
+
+    name: str
+    size: int
+    content: bytes | None = field(default=None, repr=False, compare=False)
+    path: str | None = field(default=None, repr=False, compare=False)
+    spool: Spool | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, content: bytes) -> Blob:
+        """Return the blob of some bytes."""
+        return cls(blob_name(hashlib.sha256(content)), len(content), content)
+
+    def data(self) -> bytes:
+        """Return the bytes of the body.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where the file is gone or holds others.
+        """
+        return b"".join(self.pieces()) if self.content is None else self.content
+
+    def pieces(self) -> Generator[bytes, None, None]:
+        """Yield the bytes of the body, a piece at a time.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where the file is gone; at the end, where it held others.
+        """
+        if self.content is not None:
+            yield self.content
+            return
+        path = self.spool.path if self.path is None and self.spool is not None else self.path
+        if path is None:
+            raise RecordingFormatError(f"{self.name} has not been read")
+        digest, size = hashlib.sha256(), 0
+        try:
+            with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+                    size += len(piece)
+                    yield piece
+        except FileNotFoundError:
+            raise RecordingFormatError(f"{path}, which holds an answer of it, is gone") from None
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), path) from error
+        if size != self.size or blob_name(digest) != self.name:
+            raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields of a take that hold this body."""
+        return {"blob": self.name, "size": self.size}
+
+    def at(self, path: str) -> Blob:
+        """Return this blob with its file, which must hold the bytes of its name.
+
+        Raises
+        ------
+        RecordingFormatError
+        """
+        found = Blob(self.name, self.size, path=path)
+        for _ in found.pieces():
+            pass
+        return found
+
+
+def blob_name(digest: hashlib._Hash) -> str:
+    """Return the name of the file for content with this SHA-256."""
+    return f"blob-{digest.hexdigest()[:32]}.bin"
+
+
+def blob_from(name: object, size: object, folder: str = "") -> Blob:
+    """Return the blob that a recording names.
+
+    Parameters
+    ----------
+    name, size : object
+        As they stand in the recording.
+    folder : str
+        Where the blob lies, with a separator at its end; without it its file is not looked for.
+
+    Raises
+    ------
+    OSError, RecordingFormatError, UnsafeRecordingError
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UnsafeRecordingError(f"it names the file {name!r}, which is not one beside it")
+    if type(size) is not int or size < 0:
+        raise RecordingFormatError(f"it gives {name} a size of {size!r}")
+    blob = Blob(name, size)
+    return blob.at(folder + name) if folder else blob
+
+
+class Spool:
+    """Takes a large body down in a file of its own as it arrives, without the secrets in it.
+
+    Parameters
+    ----------
+    path : str
+        The file, which is there until a store adopts it or nobody wants it any more.
+    redactor : Redactor
+
+    Raises
+    ------
+    OSError
+    """
+
+    def __init__(self, path: str, redactor: Redactor) -> None:
+        self.path, self.redactor = path, redactor
+        self._file = os.fdopen(create(path), "wb", buffering=0)
+        self._digest, self._size, self._tail = hashlib.sha256(), 0, b""
+        self._end = weakref.finalize(self, _remove, path, os.getpid())
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take down what has just arrived."""
+        # What may be the beginning of a secret waits for what follows it.
+        window = self._tail + bytes(data)
+        if len(window) > 2 * _OVERLAP:
+            cut = self.redactor.before(window.decode("latin-1"), len(window) - _OVERLAP)
+            self._put(window[:cut])
+            window = window[cut:]
+        self._tail = window
+
+    def taken(self) -> Blob:
+        """Return all that has come as a blob; nothing may be fed any more."""
+        self._put(self._tail)
+        self._tail = b""
+        try:
+            self._file.close()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
+        return Blob(blob_name(self._digest), self._size, spool=self)
+
+    def discard(self) -> None:
+        """Remove the file: nobody wants it any more, and the disk may be full."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._end()
+
+    def _put(self, data: bytes) -> None:
+        clean = self.redactor.data(data)
+        self._digest.update(clean)
+        self._size += len(clean)
+        view = memoryview(clean)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
+
+    def copied(self, other: Spool) -> Spool:
+        """Take down all that another has so far; return self."""
+        with open(other.path, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                self._put(piece)
+        self._put(other._tail)
+        return self
+
+
+def _remove(path: str, process: int) -> None:
+    if process == os.getpid():
+        with contextlib.suppress(OSError):
+            os.unlink(path)

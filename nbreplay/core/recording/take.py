@@ -1,0 +1,255 @@
+"""Take: one recorded answer, and the text of it in a file."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeGuard
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from msgspec.structs import astuple
+
+from nbreplay.core.recording.blob import Blob, blob_from
+from nbreplay.core.recording.body import STYLES, Json, Text
+from nbreplay.core.recording.headers import HTTP11, check_headers
+from nbreplay.core.recording.json_text import encoder
+from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
+from nbreplay.errors import RecordingFormatError
+
+__all__ = ["NOTHING", "Body", "CellRef", "Reason", "RpcId", "Stored", "Take", "dumps", "is_rpc_id"]
+
+Reason = Literal["closed", "dropped", "interrupted", "open"]
+"""Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
+
+Body = Json | Text | Blob | Events
+RpcId = int | str
+
+
+class CellRef(msgspec.Struct, frozen=True):
+    """Which cell asked: its id, where it has one, and the digest of its source."""
+
+    id: str | None = None
+    source: str = ""
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+_Span = msgspec.Meta(ge=0, le=LONGEST_MS)
+
+
+class _Told(msgspec.Struct, frozen=True, gc=False):
+    """What a file tells of an answer besides its body."""
+
+    recorded_at: str = ""
+    host: str = ""
+    url: str = ""
+    sdk: str = ""
+    cell: CellRef | None = None
+    ids: tuple[str, ...] = ()
+    task: _Count | None = None
+    rpc_id: RpcId | None = None
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = 200
+    headers: dict[str, str] = {}
+    complete: bool = True
+    reason: Reason | None = None
+    standing: bool = False
+    error: dict[str, str] | None = None
+    redacted: _Count = 0
+    elapsed_ms: Annotated[int, _Span] | Annotated[float, _Span] | None = None
+    reason_phrase: str | None = None
+    http_version: Annotated[str, msgspec.Meta(pattern=r"^HTTP/[0-9](\.[0-9])?$")] = HTTP11
+    sized: bool = True
+
+
+class Take(_Told, frozen=True, kw_only=True, gc=False):
+    """One recorded answer.
+
+    Attributes
+    ----------
+    recorded_at : str
+        ISO 8601, UTC.
+    host, url, sdk : str
+        Where it came from, without secrets, and who asked.
+    body : Json, Text, Blob or Events
+    status : int or None
+        None where the connection failed before there was an answer.
+    headers : mapping of str to str
+        The values of one that came several times are the lines of one string.
+    cell : CellRef or None
+    ids : tuple of str
+        The ids that the request carried, verbatim, in the order of their replacements.
+    complete : bool
+    reason : str or None
+        A `Reason`, where it is not complete.
+    redacted : int
+        How many secrets were taken out of the answer.
+    elapsed_ms : int or None
+        From sending the request to the end of the answer; None where nobody measured.
+    error : mapping or None
+        ``type`` and ``message`` of the transport's error that ended the call.
+    reason_phrase : str or None
+        What stood after the status, where it is not the status' own phrase.
+    http_version : str
+    sized : bool
+        Whether the answer said its length; not asked of events, nor where there is no body.
+    extra : mapping
+        Fields of later versions: kept, not understood.
+    rpc_id : int, str or None
+        The id of the JSON-RPC request, which the answer repeats.
+    standing : bool
+        Whether it stayed open until its caller left, as such streams do: nothing of it is missing.
+    task : int or None
+        Which of several asyncio tasks made together asked, from 0: each is to get its own answer again.
+    """
+
+    body: Body
+    extra: Mapping[str, Any] = {}
+
+    @property
+    def transient(self) -> bool:
+        """Whether it is a failure that may pass: such a take never displaces a good one."""
+        if self.error is not None and self.status is None:
+            return True
+        return self.status in (401, 403, 408, 409, 429) or 500 <= (self.status or 0) <= 599
+
+    @property
+    def good(self) -> bool:
+        """Whether it is an answer that is worth more than a failure: complete, or as much as its caller wanted."""
+        return not self.transient and (self.complete or self.reason == "closed" or self.standing)
+
+    @property
+    def timed(self) -> bool:
+        """Whether its times were measured: foreign recordings tell none, and their gaps of 0 are not times."""
+        return self.extra.get("timed") is not False
+
+    @property
+    def duration_s(self) -> float | None:
+        """From sending the request to the end of the answer, in seconds; None where nobody measured."""
+        if not self.timed:
+            return None
+        if isinstance(self.body, Events) and self.body.chunks:
+            return self.body.duration_ms / 1000
+        return None if self.elapsed_ms is None else self.elapsed_ms / 1000
+
+    def readable(self) -> Take:
+        """Return the take, without an answer that a replay can give back and nobody can read; its error says why."""
+        if type(self.body) is Json:
+            try:
+                _ = self.body.value
+            except RecordingFormatError as error:
+                told = {"type": "RecordingFormatError", "message": str(error)}
+                return msgspec.structs.replace(self, body=Text(""), error=told)
+        return self
+
+    def text(self) -> str:
+        """Return the take as it stands in a file."""
+        lines: list[dict[str, Any]] = [
+            {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}
+        ]
+        cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
+        rpc = {} if self.rpc_id is None else {"rpc_id": self.rpc_id}
+        task = {} if self.task is None else {"task": self.task}
+        lines.append({"cell": cell, "ids": list(self.ids), **task, **rpc})
+        state: dict[str, Any] = {"status": self.status}
+        if self.reason_phrase is not None:
+            state["reason_phrase"] = self.reason_phrase
+        if self.http_version != HTTP11:
+            state["http_version"] = self.http_version
+        state |= {"headers": dict(self.headers), "complete": self.complete}
+        if not self.sized:
+            state["sized"] = False
+        if self.reason:
+            state["reason"] = self.reason
+        if self.standing:
+            state["standing"] = True
+        if self.error is not None:
+            state["error"] = dict(self.error)
+        if self.redacted:
+            state["redacted"] = self.redacted
+        if self.elapsed_ms is not None:
+            state["elapsed_ms"] = self.elapsed_ms
+        lines.append({**state, **self.extra})
+        stored = self.body.stored()
+        lines += [{name: value} for name, value in stored.items()]
+        text = ",\n     ".join(dumps(line)[1:-1] for line in lines)
+        if isinstance(self.body, Events):
+            chunks = ",\n      ".join(_safe(self.body.stored_lines()))
+            text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
+        return f"    {{{text}}}"
+
+
+_readable = encoder()
+
+
+def dumps(value: Any) -> str:
+    return _safe([_readable(value)])[0]
+
+
+def _safe(lines: Sequence[str]) -> Sequence[str]:
+    """Escape in JSON texts what UTF-8 cannot hold (half of a surrogate pair) and what editors would break a line at."""
+    text = "".join(lines)
+    if text.isascii() or not _UNSAFE.search(text):
+        return lines
+    return [_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
+
+
+_UNSAFE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
+
+
+def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
+    """Tell whether a JSON value is an id by which JSON-RPC tells calls apart."""
+    return type(value) is int or type(value) is str
+
+
+_ABSENT: Any = msgspec.Raw()
+NOTHING: Mapping[str, Any] = {}
+"""What a file says beyond what is known, mostly."""
+
+
+class Stored(_Told, frozen=True, forbid_unknown_fields=True):
+    """A take as it stands in a file, where it holds nothing that is not known."""
+
+    json: msgspec.Raw = _ABSENT  # most are given back as they stand here, and never read
+    text: str | UnsetType = UNSET
+    blob: Any = _ABSENT
+    size: Any = None
+    style: str = "compact"
+    end: str = ""
+    framing: str = "sse"
+    fields: tuple[str, ...] = ()
+    common: dict[str, Any] = {}
+    chunks: tuple[Chunk, ...] | UnsetType = UNSET
+
+    def take(self, folder: str, extra: Mapping[str, Any] = NOTHING, value: Any = _ABSENT) -> Take:
+        """Return the take, given what else its file says of it, and the value of its JSON where that has been read.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it has no body, or several, or one that cannot be given back.
+        """
+        body: Body
+        check_headers(self.headers, self.reason_phrase)
+        if value is _ABSENT:
+            value = self.json
+        there = (value is not _ABSENT, self.text is not UNSET, self.blob is not _ABSENT, self.chunks is not UNSET)
+        if there.count(True) != 1:
+            named = " and ".join(itertools.compress(("json", "text", "blob", "chunks"), there))
+            why = f"it has {named}" if named else "it has none"
+            raise RecordingFormatError(f"a take has exactly one of json, text, blob and chunks, and {why}")
+        if self.chunks is not UNSET:
+            body = events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+        elif self.text is not UNSET:
+            body = Text(self.text)
+        elif value is _ABSENT:
+            body = blob_from(self.blob, self.size, folder)
+        elif self.style in STYLES and not self.end.strip():
+            body = Json(value, self.style, self.end)
+        else:
+            why = f"in a style {self.style!r} that is not known, or ends in {self.end!r}"
+            raise RecordingFormatError(f"its JSON is written {why}")
+        return Take(*astuple(self)[:_NUMBER], body=body, extra=extra)
+
+
+_NUMBER = len(_Told.__struct_fields__)

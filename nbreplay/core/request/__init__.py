@@ -1,0 +1,1 @@
+"""What identifies a call: the request, its key, and the rules that make it comparable."""

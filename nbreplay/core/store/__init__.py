@@ -1,0 +1,1 @@
+"""Where recordings are kept: folders, archives and addresses."""

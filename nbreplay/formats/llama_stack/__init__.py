@@ -1,0 +1,1 @@
+"""Recordings of llama-stack: reading and writing."""

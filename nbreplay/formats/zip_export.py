@@ -1,0 +1,108 @@
+"""Writing a store as one ``.zip``, which is a store itself; the same recordings give the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from nbreplay.core.recording.blob import blob_name
+from nbreplay.core.store.archive import unpack
+from nbreplay.core.store.files import is_member
+from nbreplay.core.store.folder import open_folder, open_regular
+from nbreplay.core.store.store import Store
+from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
+from nbreplay.formats.importer import Counts
+
+__all__ = ["export"]
+
+_PIECE = 1 << 16
+_EARLIEST = (1980, 1, 1, 0, 0, 0)
+
+
+def export(store: Store, path: str | os.PathLike[str]) -> Counts:
+    """Write the recordings of a store and the files beside them into a ``.zip``, all at its root.
+
+    Parameters
+    ----------
+    store : Store
+    path : path
+        Ends in ``.zip``; nothing is written over another file.
+
+    Returns
+    -------
+    Counts
+        What cannot be read is left out, and said.
+
+    Raises
+    ------
+    StoreError
+        Where there is nothing to write, or it cannot be written, or would not be read.
+    """
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".zip":
+        raise StoreError(f"{target} is no name for a zip, by which a store is known as one: name a file.zip")
+    names: list[str] = []
+    left_out: list[str] = []
+    takes = 0
+    for name, recording in store.recordings():
+        if isinstance(recording, RecordingFormatError):
+            left_out.append(str(recording))
+        else:
+            names.append(name)
+            takes += len(recording.takes)
+    if not names:
+        why = left_out[0] if left_out else "Name another store"
+        raise StoreError(f"{store.shown} has no recordings that can be written. {why}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="nbreplay-") as private, open_folder(target.parent) as folder:
+            whole = Path(private, "whole.zip")
+            left_out += _write(whole, store, names)
+            Path(private, "again").mkdir()
+            unpack(str(whole), os.path.join(private, "again"), str(target))  # what is not read again is not given out
+            known = os.path.lexists(target)
+            if known and (target.is_symlink() or not target.is_file() or _digest(target) != _digest(whole)):
+                raise StoreError(f"{target} is there already, and is another: move it away, or name another file")
+            if not known:
+                with open(whole, "rb") as made, folder.write(target.name) as file:
+                    shutil.copyfileobj(made, file)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error.strerror or error}. Name another file") from error
+    return Counts(0 if known else takes, takes if known else 0, len(names), tuple(left_out))
+
+
+def _write(path: Path, store: Store, names: list[str]) -> list[str]:
+    """Write the files, and return why some that lie beside recordings are left out."""
+    left_out = []
+    beside = [name for name in os.listdir(store.path) if is_member(name) and not name.endswith(".json")]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name in sorted([*names, *beside]):
+            source = store.path / name
+            try:
+                if name in beside and blob_name(_hash(source)) != name:
+                    told = os.path.join(store.name, name)
+                    left_out.append(f"{told} is corrupt: its content does not match the hash in its name. Restore it")
+                    continue
+            except UnsafeRecordingError as error:
+                left_out.append(str(error))
+                continue
+            member = zipfile.ZipInfo(name, _EARLIEST)
+            member.compress_type, member.create_system = zipfile.ZIP_DEFLATED, 3
+            member.external_attr = 0o100644 << 16
+            with os.fdopen(open_regular(str(source)), "rb") as file, zipped.open(member, "w") as into:
+                while piece := file.read(_PIECE):
+                    into.write(piece)
+    return left_out
+
+
+def _hash(path: Path) -> hashlib._Hash:
+    with os.fdopen(open_regular(str(path)), "rb") as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+def _digest(path: Path) -> str:
+    return _hash(path).hexdigest()

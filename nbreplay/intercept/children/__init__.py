@@ -1,0 +1,1 @@
+"""Child processes during a replay."""

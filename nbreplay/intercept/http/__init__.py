@@ -1,0 +1,1 @@
+"""HTTP libraries whose calls are recorded and replayed."""

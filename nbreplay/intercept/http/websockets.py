@@ -1,0 +1,81 @@
+"""websockets, over which some SDKs talk, such as OpenAI's realtime: no HTTP, so neither recorded nor replayed.
+
+That is said where the connection is asked for: refused under replay, a warning while recording.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from nbreplay.core import active
+from nbreplay.errors import RecordingMissing
+from nbreplay.intercept import patching, placeholder_keys
+
+__all__ = ["install", "install_protocol", "refused"]
+
+_KNOWN = {"realtime": "realtime.connect", "responses": "responses.connect"}
+
+
+def install(module: ModuleType) -> patching.Undo:
+    """Hook into the sync or the asyncio client of websockets; return what undoes it.
+
+    Raises
+    ------
+    AttributeError
+        Where the module no longer has the hook.
+    """
+    # Both clients read the address with it before anything is opened, however `connect` itself was imported.
+    before = module.parse_uri
+
+    def parse_uri(uri: str) -> Any:
+        refused(uri)
+        return before(uri)
+
+    return patching.put((module, "parse_uri", parse_uri))
+
+
+def install_protocol(module: ModuleType) -> patching.Undo:
+    """Hook into what both clients send their first request with: a placeholder for a key is not sent here either.
+
+    Raises
+    ------
+    AttributeError
+        Where the module no longer has the hook.
+    """
+    protocol = module.ClientProtocol
+    before = protocol.send_request
+
+    def send_request(self: Any, request: Any) -> None:
+        try:
+            placeholder_keys.refuse([value.encode() for _, value in request.headers.raw_items()])
+        except RecordingMissing as error:
+            session = active.current()
+            if session is not None:
+                session.blocked(request.headers.get("host", ""), str(error))
+            raise
+        before(self, request)
+
+    return patching.put((protocol, "send_request", send_request))
+
+
+def refused(url: str, call: str = "") -> None:
+    """See whether a websocket may be opened.
+
+    Parameters
+    ----------
+    url : str
+    call : str
+        The function that opens it; made out from the address, if not given.
+
+    Raises
+    ------
+    RecordingMissing
+    """
+    session = active.current()
+    if session is None:
+        return
+    parts = urlsplit(str(url))
+    name = call or _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
+    session.unrecordable(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)

@@ -1,0 +1,1 @@
+"""Refusing connections that nbreplay does not handle."""

@@ -1,0 +1,1 @@
+"""Reading requests and answers of model providers, whoever wrote them."""

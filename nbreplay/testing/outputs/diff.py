@@ -1,0 +1,165 @@
+"""Differences between what a cell has stored and what it displays now, made to be read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+
+from nbreplay.core.frozen import frozen
+from nbreplay.notebook.escape import plain
+
+__all__ = ["Difference", "difference", "gone", "shown", "unlike"]
+
+_WIDTH = 160
+_LINES = 30  # of one output
+_AROUND = 2
+_ALIGNED = 1000  # lines; to align more takes too long
+
+
+@frozen
+class Difference:
+    """How the outputs of one cell differ.
+
+    Attributes
+    ----------
+    index : int
+        Of the cell in the notebook, from 1.
+    first : str
+        The first line of its source.
+    lines : tuple of str
+        Each begins with ``-`` and a space (stored), ``+`` and a space (now) or two spaces (both).
+    """
+
+    index: int
+    first: str
+    lines: tuple[str, ...]
+
+
+def difference(index: int, source: str, lines: Sequence[str]) -> Difference:
+    """Return a difference whose texts no terminal obeys."""
+    first = next((line.strip() for line in source.splitlines() if line.strip()), "")
+    return Difference(index, _safe(first[:60]), tuple(map(_safe, lines)))
+
+
+def _safe(line: str) -> str:
+    return plain(line).replace("\n", "\\u000a")  # the name of a type may hold anything
+
+
+def shown(difference: Difference, colour: bool) -> str:
+    """Return a difference as text for a terminal: the cell, and its lines, indented."""
+    first = _safe(difference.first)
+    lines = [f"cell {difference.index}{f' ({first})' if first else ''}:"]
+    for line in map(_safe, difference.lines):
+        code = {"-": "31", "+": "32"}.get(line[:1]) if colour else None
+        lines.append(f"    \x1b[{code}m{line}\x1b[0m" if code else f"    {line}")
+    return "\n".join(lines)
+
+
+def unlike(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Return the lines of a diff of two texts, brief however long they are."""
+    return _brief(_diff(old, new))
+
+
+def gone(sign: str, lines: Sequence[str]) -> list[str]:
+    """Return the lines of an output that only one side has."""
+    return _brief(f"{sign} {_clipped(line)}" for line in lines)
+
+
+def _brief(lines: Iterator[str]) -> list[str]:
+    kept: list[str] = []
+    more = 0
+    for line in lines:
+        if len(kept) < _LINES:
+            kept.append(line)
+        else:
+            more += 1
+    return [*kept, f"  … {more:,} more line{'s' if more > 1 else ''}"] if more else kept
+
+
+def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    start, end = _alike(old, new)
+    before, after = old[start : len(old) - end], new[start : len(new) - end]
+    yield from _same(old[:start], first=False)
+    if max(len(before), len(after)) > _ALIGNED:
+        yield from _changed(before, after)
+    else:
+        codes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        for place, (tag, low, high, other_low, other_high) in enumerate(codes):
+            if tag == "equal":
+                yield from _between(before[low:high], place, len(codes))
+            else:
+                yield from _changed(before[low:high], after[other_low:other_high])
+    yield from _same(old[len(old) - end :], first=True)
+
+
+def _alike(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
+    """Return how many lines are the same at the start and at the end."""
+    most = min(len(old), len(new))
+    start = next((place for place in range(most) if old[place] != new[place]), most)
+    most -= start
+    return start, next((place for place in range(most) if old[-1 - place] != new[-1 - place]), most)
+
+
+def _same(lines: Sequence[str], *, first: bool) -> Iterator[str]:
+    left = len(lines) - _AROUND
+    kept = lines[:_AROUND] if first else lines[max(left, 0) :]
+    if left > 0 and not first:
+        yield _left_out(left)
+    for line in kept:
+        yield f"  {_clipped(line)}"
+    if left > 0 and first:
+        yield _left_out(left)
+
+
+def _between(lines: Sequence[str], place: int, number: int) -> Iterator[str]:
+    if place in (0, number - 1):
+        yield from _same(lines, first=place > 0)
+    elif len(lines) <= 2 * _AROUND + 1:
+        yield from (f"  {_clipped(line)}" for line in lines)
+    else:
+        yield from (f"  {_clipped(line)}" for line in lines[:_AROUND])
+        yield _left_out(len(lines) - 2 * _AROUND)
+        yield from (f"  {_clipped(line)}" for line in lines[-_AROUND:])
+
+
+def _left_out(number: int) -> str:
+    return f"  … {number:,} line{'s' if number > 1 else ''} the same"
+
+
+def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+    if len(old) != len(new):
+        yield from _some("-", old)
+        yield from _some("+", new)
+        return
+    # Line by line, so that the limit does not cut off all that is new.
+    starts = [_start(line, other) for line, other in zip(old, new, strict=True)]
+    if len(old) * 2 <= _LINES:
+        yield from (f"- {_clipped(line, start)}" for line, start in zip(old, starts, strict=True))
+        yield from (f"+ {_clipped(line, start)}" for line, start in zip(new, starts, strict=True))
+        return
+    for line, other, start in zip(old, new, starts, strict=True):
+        yield f"- {_clipped(line, start)}"
+        yield f"+ {_clipped(other, start)}"
+
+
+def _some(sign: str, lines: Sequence[str]) -> Iterator[str]:
+    most = _LINES // 2 - _AROUND  # so that there is room for the other side
+    yield from (f"{sign} {_clipped(line)}" for line in lines[:most])
+    if len(lines) > most:
+        yield f"{sign} … {len(lines) - most:,} more line{'s' if len(lines) > most + 1 else ''}"
+
+
+def _start(line: str, other: str) -> int:
+    """Return where to begin to show two lines, so that their first difference is seen."""
+    pairs = enumerate(zip(line, other, strict=False))
+    same = next((place for place, (one, two) in pairs if one != two), min(len(line), len(other)))
+    return 0 if same < _WIDTH - 40 else same - 40
+
+
+def _clipped(line: str, start: int = 0) -> str:
+    ending = len(line) - len(line.rstrip(" "))
+    part = line[start : start + _WIDTH]
+    if ending and start + _WIDTH >= len(line):
+        part = part.rstrip(" ") + "·" * min(ending, len(part))  # spaces that nobody would see
+    rest = len(line) - start - _WIDTH
+    return f"{'…' if start else ''}{part}{f' … ({len(line):,} characters)' if rest > 0 else ''}"

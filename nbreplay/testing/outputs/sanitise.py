@@ -1,0 +1,208 @@
+"""Rules: what of a notebook's outputs is compared, and what is masked first because it changes from run to run."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from nbreplay.core.config import project
+from nbreplay.core.frozen import frozen
+from nbreplay.errors import OptionError
+
+__all__ = ["Rules", "masked", "masked_markup", "printed", "rules_for"]
+
+_STREAMS = ("stdout", "stderr", "error")
+
+
+@frozen
+class Rules:
+    """What counts as the same output; the table ``[tool.nbreplay.outputs]``.
+
+    Attributes
+    ----------
+    mask : tuple of str
+        Regular expressions; what they match in any text is not compared.
+    ignore : tuple of str
+        MIME types such as ``image/png`` or ``image/*``, and ``stdout``, ``stderr`` or ``error``, that are not compared.
+    stderr : bool
+        Whether stderr is compared: warnings and progress bars change with versions.
+    tolerance : float
+        How far two images may be apart, from 0 to 1; see `nbreplay.testing.outputs.images.apart`.
+    compare : bool
+        Whether outputs are compared at all, where a cell's tags do not say.
+    """
+
+    mask: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    stderr: bool = False
+    tolerance: float = 0.02
+    compare: bool = True
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Rules:
+        """Return the rules that a table of pyproject.toml sets.
+
+        Raises
+        ------
+        OptionError
+            Where a setting is none, or has a value that it cannot have; the message names it.
+        """
+        for name in table:
+            if name not in _NAMES:
+                raise OptionError(f"outputs has no setting {name!r}; its settings are {', '.join(sorted(_NAMES))}")
+        rules = cls()
+        return cls(
+            mask=tuple(_pattern(text) for text in _texts("mask", table.get("mask", rules.mask))),
+            ignore=tuple(_kind(text) for text in _texts("ignore", table.get("ignore", rules.ignore))),
+            stderr=_flag("stderr", table.get("stderr", rules.stderr)),
+            tolerance=_share(table.get("tolerance", rules.tolerance)),
+            compare=_flag("compare", table.get("compare", rules.compare)),
+        )
+
+    def ignores(self, kind: str) -> bool:
+        """Return whether a MIME type, a stream or ``error`` is left out."""
+        if kind == "stderr" and not self.stderr:
+            return True
+        return any(fnmatch.fnmatchcase(kind.lower(), pattern.lower()) for pattern in self.ignore)
+
+
+_NAMES = frozenset(item.name for item in fields(Rules))
+
+
+def rules_for(folder: str | os.PathLike[str]) -> Rules:
+    """Return the rules of the project that `folder` is in.
+
+    Raises
+    ------
+    OptionError
+        Where its pyproject.toml says what cannot be; the message names the file.
+    """
+    found = project(folder)
+    try:
+        return Rules.of(found.outputs)
+    except OptionError as error:
+        raise OptionError(f"{found.file}, [tool.nbreplay.outputs]: {error}") from None
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) and item for item in texts):
+        raise OptionError(f"outputs.{name} takes a text or a list of texts, not {value!r}")
+    return tuple(texts)
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise OptionError(
+            f"outputs.mask: {text!r} is no regular expression: {error}; "
+            "a single-quoted text of TOML keeps backslashes as they are"
+        ) from None
+    return text
+
+
+def _kind(text: str) -> str:
+    if text not in _STREAMS and not re.fullmatch(r"[\w.*+-]+/[\w.*+-]+", text):
+        raise OptionError(f"outputs.ignore takes MIME types such as 'image/*', and {', '.join(_STREAMS)}, not {text!r}")
+    return text
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise OptionError(f"outputs.{name} is true or false, not {value!r}")
+    return value
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise OptionError(f"outputs.tolerance is a number from 0 (the same pixels) to 1 (any), not {value!r}")
+    return float(value)
+
+
+# An address that is not said to be one has to look like one: hex(1234) is a result.
+_ADDRESS = re.compile(
+    r"\bat 0x[0-9a-fA-F]{6,16}(?![0-9a-fA-F])"
+    r"|\b0x(?:(?:7f|5[56])[0-9a-f]{10}|0000[0-9A-F]{12})(?![0-9a-fA-F])"
+)
+_UUID = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![0-9a-fA-F])")
+_CELL_FILE = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][\w.+~-]{1,64}){0,8}[/\\]ipykernel_\d+[/\\]\d+\.py")
+_INPUT = re.compile(r"<ipython-input-\d+-[0-9a-f]{12}>")
+
+
+@functools.lru_cache(maxsize=8)
+def _patterns(masks: tuple[str, ...]) -> list[re.Pattern[str]]:
+    return [re.compile(mask) for mask in masks]
+
+
+def masked(text: str, rules: Rules) -> str:
+    """Return `text` with what the rules mask, and with addresses, UUIDs and paths of a kernel's cells masked."""
+    for pattern in _patterns(rules.mask):
+        text = pattern.sub("[masked]", text)
+    if "0x" in text:
+        text = _ADDRESS.sub(lambda found: "at [address]" if found[0].startswith("at") else "[address]", text)
+    if "ipykernel_" in text:
+        text = _CELL_FILE.sub("[cell].py", text)
+    if "<ipython-input-" in text:
+        text = _INPUT.sub("[cell].py", text)
+    return _UUID.sub("[uuid]", text) if "-" in text else text
+
+
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_STYLER = re.compile(r"\bT_[0-9a-f]{5,32}(?![0-9a-zA-Z])")
+# uuid4().hex as a part of a name; where it stands alone it may be the digest of something.
+_HEX = re.compile(r"(?<=[g-zG-Z_-])[0-9a-f]{32}(?![0-9a-zA-Z])")
+_BOKEH = re.compile(r"""(["'])p\d{4,}\1""")
+_DECLARED = re.compile(r"""(?<![\w-])id\s*=\s*(?:"([^"<>]+)"|'([^'<>]+)')""")
+_REFERRED = re.compile(
+    r"""((?<![\w-])(?:id|for|list|aria-\w+)\s*=\s*["'])([^"'<>]+)(?=["'])"""
+    r"""|(\#)([\w:.-]+)"""
+    r"""|([(,]\s*["'])([\w:.-]+)(?=["'])"""
+)
+
+
+def masked_markup(text: str, rules: Rules) -> str:
+    """Return HTML, SVG or a script, masked; the ids it declares become numbers, in their order, wherever they stand."""
+    text = masked(text, rules)
+    if "<svg" in text:
+        text = _METADATA.sub("<metadata/>", text, count=1)
+    text = _HEX.sub("[uuid]", _STYLER.sub("T_[id]", text))
+    if "okeh" in text:
+        text = _BOKEH.sub('"[id]"', text)
+    numbers: dict[str, str] = {}
+    for found in _DECLARED.finditer(text):
+        numbers.setdefault(found[1] or found[2], f"[id {len(numbers) + 1}]")
+    return _REFERRED.sub(functools.partial(_numbered, numbers), text) if numbers else text
+
+
+def _numbered(numbers: dict[str, str], found: re.Match[str]) -> str:
+    before, name = next((found[place], found[place + 1]) for place in (1, 3, 5) if found[place] is not None)
+    if name in numbers:
+        return before + numbers[name]
+    # A selector such as "#name.part" goes on after the id.
+    head = re.split("[:.]", name, maxsplit=1)[0]
+    return before + numbers[head] + name[len(head) :] if head in numbers else found[0]
+
+
+_ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Z]|\x1b[=>78M]")
+_ERASED = re.compile(r"\x1b\[[02]?K")
+
+
+def printed(text: str) -> str:
+    """Return what a stream leaves on a page: without colours, lines written over as a terminal does, no blank end."""
+    text = "\n".join(_overwritten(line) if "\r" in line else line for line in text.split("\n"))
+    return _ESCAPE.sub("", text).rstrip()
+
+
+def _overwritten(line: str) -> str:
+    shown = ""
+    for part in line.split("\r"):
+        kept = "" if _ERASED.search(part) else shown
+        part = _ESCAPE.sub("", part)
+        shown = part + kept[len(part) :]
+    return shown

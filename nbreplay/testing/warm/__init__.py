@@ -1,0 +1,1 @@
+"""Kernels that start fast: forked from a warm process."""
