@@ -1,4 +1,4 @@
-"""The quick set and the full one. Each test has a folder and an environment of its own, and leaves no session behind."""
+"""The quick and the full set. Each test has a folder and an environment of its own, and leaves no session behind."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_replaying_needs_no_library_no_lock_and_no_socket() -> None:
     code = """
 from nbreplay import Session, Store
 from nbreplay.core.config import Options
-from nbreplay.core.request import Call
+from nbreplay.core.request.request import Call
 session = Session(Store("there is none"), Options.of(mode="replay"))
 with session:
     try:
