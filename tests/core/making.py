@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
 from nbreplay.core import active
@@ -24,9 +25,11 @@ from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.session import Replay, Session
 from nbreplay.core.store.store import Store
-from nbreplay.errors import RecordingFormatError
+from nbreplay.errors import RecordingFormatError, RecordingMissing
 
 OPENAI, AZURE, LOCAL = "api.openai.com", "example.openai.azure.com", "127.0.0.1:8080"
+SECRET = "sk-" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"
+N1, N2, N3, N4 = ({"n": n} for n in range(1, 5))
 JSON, SSE = "application/json", "text/event-stream; charset=utf-8"
 
 _texts = st.text(max_size=8)
@@ -158,3 +161,35 @@ def answers(folder: Path) -> list[Any]:
     return [
         each.body.value if isinstance(each.body, Json) and each.status == 200 else each.status for each in found.takes
     ]
+
+
+def event(value: Any) -> bytes:
+    """An event of a stream."""
+    return (
+        b"data: " + (value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))).encode() + b"\n\n"
+    )
+
+
+def outcomes(given: Session) -> list[str]:
+    """What became of the calls of a session."""
+    return [item.outcome for item in given.interactions]
+
+
+def takes(store: Path, given: Call) -> list[Take]:
+    """The takes that a store has of a call."""
+    made = request(given)
+    found = Store(store).find(made.kind, made.key)
+    return list(found.takes) if found else []
+
+
+def missed(given: Session, asked: Call) -> RecordingMissing:
+    """Ask for what is not recorded; return the error."""
+    with pytest.raises(RecordingMissing) as error:
+        given.ask(asked)
+    assert outcomes(given)[-1] == "missing"
+    return error.value
+
+
+def stream(made: Session, given: Call, *texts: str) -> Recorder:
+    """Have a streamed call answered, but not to its end."""
+    return begin(made, given, *[event({"t": text}) for text in texts], kind=SSE)

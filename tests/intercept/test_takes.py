@@ -301,6 +301,20 @@ def test_failures_go_in_front_of_the_good_take_that_follows_them(flavour: str, p
     assert outcomes(session) == ["replayed"] * 3
 
 
+def test_a_failure_in_front_of_several_good_takes_is_kept_once(flavour: str, provider: Provider, store: Path) -> None:
+    model = "test/status=200,429,200,200"
+    with nr.session(store, mode="record"):
+        call(flavour, provider.url, chat(model=model))
+    with nr.session(store, mode="record"):
+        failing(flavour, provider.url, model)
+        first, second = (call(flavour, provider.url, chat(model=model)) for _ in range(2))
+    assert first != second
+    assert answers(store) == [429, first, second]
+    with nr.session(store, mode="replay") as session:
+        assert [call(flavour, provider.url, chat(model=model), max_retries=1) for _ in range(2)] == [first, second]
+    assert outcomes(session) == ["replayed"] * 3
+
+
 def test_auto_keeps_no_failure(flavour: str, provider: Provider, store: Path) -> None:
     model = "test/status=500,429,200"
     with nr.session(store, mode="auto") as session:
