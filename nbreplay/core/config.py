@@ -9,7 +9,6 @@ from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.environment import Known
 from nbreplay.core.frozen import frozen
 from nbreplay.core.store.places import is_url
 from nbreplay.errors import OptionError
@@ -59,16 +58,18 @@ OFF, RECORD, REPLAY, AUTO = Mode
 _OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
 
 
-def _forced() -> Mode | None:
+def forced_mode() -> Mode | None:
+    """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None.
+
+    Raises
+    ------
+    OptionError
+    """
     name = os.environ.get("NBREPLAY_MODE")
     try:
         return Mode.of(name) if name else None
     except OptionError as error:
         raise OptionError(f"NBREPLAY_MODE: {error}") from None
-
-
-forced_mode = Known(_forced, "NBREPLAY_MODE".__eq__)
-"""Returns the mode that ``NBREPLAY_MODE`` forces on everything, or None; raises `OptionError` where it is no mode."""
 
 
 def mode_of_run(given: str | None, option: str) -> Mode | None:

@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from nbreplay.core import active, environment
+from nbreplay.core import active
 from nbreplay.core.cell import Run
 from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
 from nbreplay.core.keeper import Keeper
@@ -68,8 +68,7 @@ class Session:
     @property
     def mode(self) -> Mode:
         """The mode in force: ``NBREPLAY_MODE``'s, where that is set. A store that is read only is not added to."""
-        made = forced_mode.made  # looked into, since every call comes by here
-        mode = (made[0] if made else forced_mode()) or self.options.mode
+        mode = forced_mode() or self.options.mode
         return REPLAY if mode is AUTO and self.store.archive else mode
 
     @property
@@ -85,7 +84,6 @@ class Session:
 
     def start(self) -> None:
         """Switch the session on; what cannot work is said now, before the first request."""
-        environment.refresh()
         if self.mode is RECORD:
             self.store.prepare()
         active.enter(self)

@@ -15,7 +15,7 @@ from typing import Any
 
 from IPython.core.error import InputRejected
 
-from nbreplay.core import active, environment
+from nbreplay.core import active
 from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell, Run
 from nbreplay.core.session import Session
@@ -118,7 +118,6 @@ class Cells:
         return (self._shell.get_parent() if hasattr(self._shell, "get_parent") else None) or {}
 
     def _begin(self, raw: str, cell_id: str | None, number: int) -> None:
-        environment.refresh()
         self.refused = None
         try:
             directive = parse_cell(raw)

@@ -1,4 +1,4 @@
-"""What the core keeps of the environment is read anew for each test, and no session or run is left after it."""
+"""No session and no run of a cell is left after a test of the core."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbreplay.core import active, environment
+from nbreplay.core import active
 
 
 @pytest.fixture(autouse=True)
-def fresh_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    environment.refresh()
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
-    environment.refresh()
     assert not active.sessions()
     assert active.current_run() is None

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from nbreplay.core.environment import Known
 from nbreplay.core.secrets.patterns import finder
 from nbreplay.core.secrets.rules import NAMED_VALUE, RULES, Rule
 from nbreplay.core.secrets.values import is_placeholder, is_secret_named, looks_random
@@ -85,13 +84,10 @@ def _telling(value: str) -> bool:
     return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
 
 
-def _secrets() -> tuple[str, ...]:
+def environment_secrets() -> tuple[str, ...]:
+    """Return the values of the environment variables whose names say that they are secret, longer ones first."""
     values = {os.environ.get(name, "").strip() for name in os.environ if _names_secret(name)}
     return tuple(sorted(filter(_telling, values), key=lambda value: (-len(value), value)))
-
-
-environment_secrets = Known(_secrets, _names_secret)
-"""Returns the values of the environment variables whose names say that they are secret."""
 
 
 class _Literals(NamedTuple):

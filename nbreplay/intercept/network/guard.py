@@ -1,7 +1,6 @@
 """The network guard: under replay nothing goes out, whatever library tries.
 
-One audit hook, which Python cannot take back. It refuses nothing unless the innermost session replays; it also reports
-changes of the environment, so that nobody has to read that in every call.
+One audit hook, which Python cannot take back. It refuses nothing unless the innermost session replays.
 It sees what Python's own modules open and start. Libraries that open their own sockets are hooked in
 `nbreplay.intercept.network.compiled`; child processes are judged by their command lines in
 `nbreplay.intercept.children.processes`.
@@ -18,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nbreplay.core import active, environment
+from nbreplay.core import active
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import identity
 from nbreplay.core.request.hosts import host_matches, is_loopback
@@ -66,7 +65,6 @@ def install() -> None:
     if not _installed:
         _installed = True
         sys.addaudithook(_hook)
-        environment.watched()
 
 
 def hear(**events: Callable[..., None]) -> None:
@@ -137,7 +135,6 @@ def _forking(*_: Any) -> None:
 _HEARD: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _connecting),
     **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), _looking_up),
-    **dict.fromkeys(("os.putenv", "os.unsetenv"), environment.changing),
     **dict.fromkeys(("os.fork", "os.forkpty"), _forking),
     "socket.gethostbyaddr": _looking_up_address,
     "socket.getnameinfo": _naming,
