@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from nbreplay.core import active
+from nbreplay.core.session import active_sessions, leave_session
 from nbreplay.intercept import placeholder_keys, registry
 from tests.provider import Provider, Spawned, spawn
 
@@ -82,10 +82,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(placeholder_keys, "_ever", False)
     try:
         yield
-        assert not active.sessions(), "the test left a session switched on"
+        assert not active_sessions(), "the test left a session switched on"
     finally:
-        for session in active.sessions():
-            active.leave(session)
+        for session in active_sessions():
+            leave_session(session)
         registry.undo()
 
 

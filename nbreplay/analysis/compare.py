@@ -94,7 +94,7 @@ class Comparison:
 
     def show(self) -> None:
         """Display the pairs side by side, each on one timeline: in a notebook as widgets, elsewhere as text."""
-        from nbreplay._show import show_pairs
+        from nbreplay.notebook.display import show_pairs
 
         show_pairs(self.sides, len(self), repr(self))
 

@@ -6,17 +6,22 @@ Outside any cell a session counts as one.
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from nbreplay.core.frozen import frozen, identity
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.selection import choose, without
-from nbreplay.core.tasks import task_rank
 
-__all__ = ["Cell", "Run", "utc"]
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Cell", "Run", "current_run", "enter_run", "leave_run", "task_rank", "utc"]
 
 
 @frozen
@@ -150,3 +155,67 @@ class Run:
         """Note that a take that was recorded in part is now recorded further."""
         used = self._used.get((False, slot), ())
         self._used[False, slot] = tuple([new if take is old else take for take in used])
+
+
+# Not a context variable: worker threads and callbacks do not inherit one. Replaced as a whole, so that a call in
+# another thread sees the one or the other.
+_runs: tuple[Run, ...] = ()
+_lock = threading.Lock()
+
+
+def current_run() -> Run | None:
+    """Return the run of the cell that is running, or None outside any."""
+    return _runs[-1] if _runs else None
+
+
+def enter_run(run: Run) -> None:
+    """Note that a cell has started."""
+    global _runs
+    with _lock:
+        _runs = (*_runs, run)
+
+
+def leave_run(run: Run) -> None:
+    """Note that a cell has ended; cells may end in any order."""
+    global _runs
+    with _lock:
+        _runs = tuple(other for other in _runs if other is not run)
+
+
+# The rank of a task must not change when its siblings have ended.
+_ranks: WeakKeyDictionary[asyncio.Task[Any], int | None] = WeakKeyDictionary()
+
+
+def task_rank() -> int | None:
+    """Return the place of the running task among its siblings, from 0, or None where it has none or no number.
+
+    Tasks do not ask in the order in which they were made: several SDKs look their platform up in a thread before a
+    client's first request, and threads end as they like.
+
+    Siblings run the same coroutine function and were there when the first of them asked, as the tasks of one
+    ``asyncio.gather`` or ``asyncio.TaskGroup`` were. They are counted in the order of their making.
+    """
+    asyncio = sys.modules.get("asyncio")  # where nobody has imported it there is no task
+    if asyncio is None or asyncio._get_running_loop() is None:
+        return None
+    task = asyncio.current_task()
+    if task is None:
+        return None
+    if task not in _ranks:
+        siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _ranks]
+        numbers = {other: number for other in siblings if (number := _number(other)) is not None}
+        alone = task not in numbers or len(numbers) == 1
+        ranked = [task] if alone else sorted(numbers, key=numbers.__getitem__)
+        _ranks.update((other, None if alone else at) for at, other in enumerate(ranked))
+    return _ranks[task]
+
+
+def _code(task: asyncio.Task[Any]) -> object:
+    # Whatever has no code, such as a compiled coroutine, is nobody's sibling.
+    return getattr(task.get_coro(), "cr_code", task)
+
+
+def _number(task: asyncio.Task[Any]) -> int | None:
+    """Return the number that asyncio gave a task; its name is the only place where it is told."""
+    head, _, number = task.get_name().partition("-")
+    return int(number) if head == "Task" and number.isdecimal() else None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, Self
 
-from nbreplay.core import active
-from nbreplay.core.cell import Run
+from nbreplay.core.cell import Run, current_run
 from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
-from nbreplay.core.keeper import Keeper
 from nbreplay.core.log import STATELESS, Interaction, Log, warn
 from nbreplay.core.mcp_streams import again, held
-from nbreplay.core.recorder import Recorder
+from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.body import LARGE, Text
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
@@ -31,9 +32,10 @@ from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 if TYPE_CHECKING:
     from nbreplay.core.explain import Miss
 
-__all__ = ["Session"]
+__all__ = ["Session", "active_sessions", "current_session", "enter_session", "leave_session", "on_change"]
 
 _PLACEHOLDER = PLACEHOLDER.encode()
+_DISPLAY = "nbreplay.notebook.display"  # the one place where the core looks upward, by name and when asked
 _ONLY_SECRETS_DIFFER = (
     "differs from an earlier call only in a secret, which is not stored: the answers are replayed in recorded order"
 )
@@ -78,19 +80,17 @@ class Session:
 
     def show(self) -> None:
         """Display the interactions: as cards in a notebook, as text elsewhere."""
-        from nbreplay._show import show
-
-        show(self.interactions)
+        importlib.import_module(_DISPLAY).show(self.interactions)
 
     def start(self) -> None:
         """Switch the session on; what cannot work is said now, before the first request."""
         if self.mode is RECORD:
             self.store.prepare()
-        active.enter(self)
+        enter_session(self)
 
     def stop(self) -> None:
         """Switch the session off. Streams that are still open are written as far as they came."""
-        active.leave(self)
+        leave_session(self)
         self.flush()
 
     def __enter__(self) -> Self:
@@ -109,7 +109,7 @@ class Session:
 
     def passed(self, host: str) -> None:
         """Log that a call to `host` went by, the session being off."""
-        self._add(active.current_run() or self._run, None, None, "live", "", host)
+        self._add(current_run() or self._run, None, None, "live", "", host)
 
     def ask(self, call: Call, mode: Mode | None = None) -> Replay | Recorder | None:
         """Decide what becomes of `call`, once and for all.
@@ -135,7 +135,7 @@ class Session:
             There is no answer, and the call must not be sent.
         """
         mode = mode or self.mode
-        run = active.current_run() or self._run
+        run = current_run() or self._run
         call.route = route = route_of(call.host, call.target)
         if route.background:
             return self._background(call, run, mode)
@@ -281,11 +281,11 @@ class Session:
         if mode in (RECORD, AUTO):
             note = f"{call} opens a websocket, which nbreplay does not record: it will not replay"
             warnings.warn(note, stacklevel=3)
-        self._add(active.current_run() or self._run, None, None, "live", note, host)
+        self._add(current_run() or self._run, None, None, "live", note, host)
 
     def blocked(self, host: str, text: str) -> None:
         """Log that something was refused to leave."""
-        run = active.current_run() or self._run
+        run = current_run() or self._run
         self._add(run, None, None, "blocked", text, host)
 
     def _miss(
@@ -319,3 +319,55 @@ class Session:
 
     def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
+
+
+# Not a context variable: worker threads and callbacks do not inherit one, and would go live unnoticed. Replaced as a
+# whole, so that a call in another thread sees the one or the other.
+_sessions: tuple[Session, ...] = ()
+_listeners: list[Callable[[], None]] = []
+_lock = threading.RLock()
+
+
+def current_session() -> Session | None:
+    """Return the innermost session that is switched on, or None."""
+    sessions = _sessions
+    return sessions[-1] if sessions else None
+
+
+def active_sessions() -> tuple[Session, ...]:
+    """Return all sessions that are switched on, outermost first."""
+    return _sessions
+
+
+def enter_session(session: Session) -> None:
+    """Make `session` the innermost."""
+    global _sessions
+    with _lock:
+        _sessions = (*_sessions, session)
+        try:
+            _notify()
+        except BaseException:
+            leave_session(session)
+            raise
+
+
+def leave_session(session: Session) -> None:
+    """Switch `session` off; sessions may end in any order."""
+    global _sessions
+    with _lock:
+        for index in range(len(_sessions) - 1, -1, -1):
+            if _sessions[index] is session:
+                _sessions = _sessions[:index] + _sessions[index + 1 :]
+                break
+        _notify()
+
+
+def on_change(listener: Callable[[], None]) -> None:
+    """Have `listener` called whenever a session starts or ends."""
+    if listener not in _listeners:
+        _listeners.append(listener)
+
+
+def _notify() -> None:
+    for listener in _listeners:
+        listener()

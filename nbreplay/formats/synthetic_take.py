@@ -14,8 +14,7 @@ from msgspec.structs import replace
 from nbreplay.core.cell import Run
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
-from nbreplay.core.keeper import Keeper
-from nbreplay.core.recorder import Recorder
+from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.recording import check_texts
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body, Take

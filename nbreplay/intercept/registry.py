@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core.config import Mode, Options, default_store, project
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, active_sessions, on_change
 from nbreplay.core.store.store import Store
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.children import uncovered
@@ -144,7 +143,7 @@ def opened(
 
 
 def _changed() -> None:
-    sessions = active.sessions()
+    sessions = active_sessions()
     if sessions or placeholder_keys.ever_placed():
         patching.install(_LIBRARIES)
     else:
@@ -168,4 +167,4 @@ def undo() -> None:
     patching.remove()
 
 
-active.on_change(_changed)
+on_change(_changed)

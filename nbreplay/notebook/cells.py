@@ -15,10 +15,9 @@ from typing import Any
 
 from IPython.core.error import InputRejected
 
-from nbreplay.core import active
 from nbreplay.core import log as logs
-from nbreplay.core.cell import Cell, Run
-from nbreplay.core.session import Session
+from nbreplay.core.cell import Cell, Run, enter_run, leave_run
+from nbreplay.core.session import Session, active_sessions, current_session
 from nbreplay.errors import NbreplayError
 from nbreplay.notebook.directive import Directive, cleaned, parse_cell
 from nbreplay.notebook.live import Live
@@ -129,7 +128,7 @@ class Cells:
             source = directive.source if directive else "".join(cleaned(raw)).strip()
             own = cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None
             run = Run(Cell(own, number, source))
-            active.enter_run(run)
+            enter_run(run)
         else:
             run = above.run
         running = Running(raw, message, run, above is not None, directive.view if directive else None)
@@ -152,14 +151,14 @@ class Cells:
         self.refused = None
         error = None if result is None else result.error_in_exec or result.error_before_exec
         interrupted = result is None or isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-        session = running.session or active.current()
+        session = running.session or current_session()
         if interrupted or not running.nested:
-            for one in active.sessions():
+            for one in active_sessions():
                 one.flush(running.run, interrupted=interrupted)
         if running.session is not None:
             running.session.stop()
         if not running.nested:
-            active.leave_run(running.run)
+            leave_run(running.run)
             self._missed = self.last_miss
             made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in logs.FAILURES]
             self._tell(running, made, session, error)
@@ -199,7 +198,7 @@ class Cells:
                 running.session.stop()
             if running.live is not None:
                 running.live.end(())
-            active.leave_run(running.run)
+            leave_run(running.run)
         self._running.clear()
 
 

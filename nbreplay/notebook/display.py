@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nbreplay.core import active
+from nbreplay.core.cell import current_run
 from nbreplay.core.log import Interaction
 from nbreplay.notebook.agent_loop import films, films_of
 from nbreplay.notebook.card import WORDS, Film
@@ -25,6 +25,15 @@ def prepared(shell: Any) -> None:
     """Import what a view needs, before a call waits for it."""
     with contextlib.suppress(Exception):  # what cannot be imported is told when it is wanted
         importlib.import_module(f"nbreplay.notebook.{'widget' if _has_front_end(shell) else 'terminal'}")
+
+
+def _shell() -> Any:
+    """Return the shell of this process, or None where there is none."""
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return None
+    return get_ipython()
 
 
 def _has_front_end(shell: Any) -> bool:
@@ -51,9 +60,9 @@ def screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
     return TerminalScreen()
 
 
-def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = True) -> None:
+def show(interactions: Sequence[Interaction], *, widgets: bool = True) -> None:
     """Show calls that have ended: by a widget, or as text where there is no front end, or its widgets fail."""
-    if shell is None or not _has_front_end(shell):
+    if not _has_front_end(_shell()):
         print(cards(interactions, words=True)["text/plain"])
         return
 
@@ -71,14 +80,15 @@ def show(interactions: Sequence[Interaction], shell: Any, *, widgets: bool = Tru
         publish_display_data(cards(interactions))
 
 
-def show_pairs(pairs: Iterable[Pair], count: int, title: str, shell: Any) -> None:
+def show_pairs(pairs: Iterable[Pair], count: int, title: str) -> None:
     """Show pairs of calls side by side, each on one timeline, or as text below a title; of many, the first."""
-    if shell is None or not _has_front_end(shell):
+    front_end = _has_front_end(_shell())
+    if not front_end:
         print(title, end="\n\n")
     for pair in itertools.islice(pairs, MANY):
         made = [_side(item, "a" if place == 0 else "b") for place, item in enumerate(pair)]
         text = bundle(made)
-        if shell is None or not _has_front_end(shell):
+        if not front_end:
             print(text["text/plain"], end="\n\n")
             continue
 
@@ -101,5 +111,5 @@ def _side(item: Interaction | None, name: str) -> Film:
 
 def _place() -> tuple[str | None, int]:
     """The cell's id, and which view of its run comes next."""
-    run = active.current_run()
+    run = current_run()
     return (None, 0) if run is None else (run.cell.id if run.cell is not None else None, run.view())

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from nbreplay.core import active
 from nbreplay.core import log as logs
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
+from nbreplay.core.session import active_sessions
 from nbreplay.notebook.agent_loop import films_of
 from nbreplay.notebook.card import WORDS, Film, Reeled, asked_of
 from nbreplay.notebook.costs import estimate
@@ -231,7 +231,7 @@ class Live:
 
 
 def _recorder(log: logs.Log, place: int) -> Recorder | None:
-    for session in active.sessions():
+    for session in active_sessions():
         if session.log is log:
             found = session.keeper.recording(place)
             if found is not None:

@@ -16,10 +16,9 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_exp
 from IPython.display import publish_display_data
 from traitlets import Bool, Enum, Float, List, Unicode
 
-from nbreplay.core import active
 from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, forced_mode, project
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, current_session, enter_session, leave_session
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import registry
 from nbreplay.notebook import comm_guard, display, status
@@ -98,7 +97,7 @@ class ReplayMagics(Magics):
         if directive.word == "last":
             last = self._last()
             if last:
-                display.show(last, self.shell)
+                display.show(last)
             else:
                 self._say({"text/plain": "nbreplay: no calls yet"})
         elif directive.word == "diff":
@@ -124,7 +123,7 @@ class ReplayMagics(Magics):
         made = None if off else self._opened(directive)
         above = self.cells.sessions
         for session in above:
-            active.leave(session)
+            leave_session(session)
         try:
             if made is not None:
                 made.start()
@@ -137,7 +136,7 @@ class ReplayMagics(Magics):
                 self.base, self._said = made, Directive(store=directive.store or self._said.store, given=said)
         finally:
             for session in above:
-                active.enter(session)
+                enter_session(session)
 
     def _opened(self, directive: Directive) -> Session:
         """Return the session that a line asks for: what it says, else what `%replay` has said, else the defaults."""
@@ -162,7 +161,7 @@ class ReplayMagics(Magics):
             return None
         display.prepared(self.shell)
         run = running.run
-        session = running.session or active.current()
+        session = running.session or current_session()
         cell = None if run.cell is None else run.cell.id
         return Live(
             lambda: display.screen(self.shell, cell, run.view()), None if session is None else session.options.speed
@@ -179,7 +178,7 @@ class ReplayMagics(Magics):
         mode = session.mode.value if session else "off"
         store = session.store.shown if session else made[-1].store if made else ""
         if view == "stream" and made and not seen:
-            display.show(made, self.shell, widgets=running.live is None or not running.live.failed)
+            display.show(made, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
         where = status.short(store) if store else ""
         self._say(badge(made, mode=mode, store=where, shown=shown, uncovered=uncovered))

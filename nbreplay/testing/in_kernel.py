@@ -6,8 +6,8 @@ import atexit
 import json
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core import log as logs
+from nbreplay.core.session import active_sessions
 
 __all__ = ["begin", "report"]
 
@@ -41,9 +41,9 @@ def _end_in_order(shell: Any) -> None:
 
 def report() -> str:
     """Return every call that was made in this kernel, the recordings asked for, and what was not covered, as JSON."""
-    for session in active.sessions():
+    for session in active_sessions():
         session.flush()
-    used = {session.store.name: list[str]() for session in active.sessions()} | logs.used(logs.every())
+    used = {session.store.name: list[str]() for session in active_sessions()} | logs.used(logs.every())
     return json.dumps({"calls": _calls(), "used": used, "uncovered": logs.uncovered(logs.every())})
 
 

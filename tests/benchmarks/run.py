@@ -39,8 +39,7 @@ from pathlib import Path
 import openai
 
 import nbreplay
-from nbreplay.core import active
-from nbreplay.core.cell import Run
+from nbreplay.core.cell import Run, enter_run, leave_run
 from nbreplay.core.store.files import SETTLED
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import placeholder_keys
@@ -72,11 +71,11 @@ def _replaying(store: Path, body: Body, warm: bool = False) -> Iterator[Body]:
         if warm:
             body()
         run = Run()  # as a cell that is run once more: its takes start anew
-        active.enter_run(run)
+        enter_run(run)
         try:
             yield body
         finally:
-            active.leave_run(run)
+            leave_run(run)
 
 
 @contextlib.contextmanager

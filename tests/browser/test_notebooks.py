@@ -179,7 +179,7 @@ from nbreplay.core.recording.stream import Events  # noqa: E402
 from nbreplay.notebook.display import show  # noqa: E402
 chunks = tuple(Chunk(1, {{"choices": [{{"index": 0, "delta": {{"content": f" {{n}}"}}}}]}}) for n in range({chunks}))
 take = Take("2026-11-22T00:00:00Z", "api.example.com", "/v1/chat/completions", "test", body=Events(chunks))
-show([Interaction(None, take, "replayed")], get_ipython())
+show([Interaction(None, take, "replayed")])
 """
     page = opened(f"{lab}/lab/tree/notebooks/{notebook('long', made)}").ready().run_all()
     expect(page.cards.first.locator(".nbr-time")).to_have_text(f"{chunks / 1000:.2f}/{chunks / 1000:.2f} s")

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from nbreplay.core import active
+from nbreplay.core.cell import current_run
+from nbreplay.core.session import active_sessions
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
-    assert not active.sessions()
-    assert active.current_run() is None
+    assert not active_sessions()
+    assert current_run() is None

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from nbreplay.core import active
-from nbreplay.core.cell import Cell, Run
+from nbreplay.core.cell import Cell, Run, enter_run, leave_run
 from nbreplay.core.config import Options
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.blob import Blob
@@ -146,11 +145,11 @@ def replayed(session: Session, given: Call) -> Any:
 def cell(source: str, number: str | None = None) -> Iterator[Run]:
     """Run a cell with an id, or (as under some runners) without."""
     run = Run(Cell(number, 1, source))
-    active.enter_run(run)
+    enter_run(run)
     try:
         yield run
     finally:
-        active.leave_run(run)
+        leave_run(run)
 
 
 def answers(folder: Path) -> list[Any]:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.core import active
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.hosts import host_matches
 from nbreplay.core.request.request import Call
 from nbreplay.core.secrets.redact import PLACEHOLDER
+from nbreplay.core.session import active_sessions, current_session
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingMissing
 from tests.core.making import (
@@ -97,7 +97,7 @@ def test_the_environment_overrides_every_session(store: Path, given: str, monkey
     monkeypatch.setenv("NBREPLAY_MODE", "nonsense")
     with pytest.raises(OptionError, match="NBREPLAY_MODE"):
         session(store, given).start()
-    assert not active.sessions()
+    assert not active_sessions()
 
 
 def test_a_request_is_handled_under_the_mode_at_which_it_started(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,27 +112,27 @@ def test_a_request_is_handled_under_the_mode_at_which_it_started(store: Path, mo
 def test_a_session_is_on_from_entry_to_exit_and_sessions_nest(store: Path) -> None:
     outer, inner = session(store), session(store / "inner")
     with outer:
-        assert active.current() is outer
+        assert current_session() is outer
         with inner:
-            assert active.current() is inner
-        assert active.current() is outer
+            assert current_session() is inner
+        assert current_session() is outer
         with pytest.raises(ZeroDivisionError), inner:
             raise ZeroDivisionError
-        assert active.current() is outer
+        assert current_session() is outer
 
     async def use() -> None:
         async with outer:
-            assert active.current() is outer
+            assert current_session() is outer
 
     asyncio.run(use())
-    assert active.current() is None
+    assert current_session() is None
 
 
 def test_a_store_that_cannot_be_written_is_said_before_the_first_request(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Exception, match="file"), session(tmp_path / "file" / "inner", "record"):
         pass
-    assert not active.sessions()
+    assert not active_sessions()
 
 
 # What is logged.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from nbreplay.core.tasks import task_rank
+from nbreplay.core.cell import task_rank
 
 
 async def ranks_of(waits: list[float]) -> list[int | None]:

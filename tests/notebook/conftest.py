@@ -17,9 +17,11 @@ def reset(shell, folder):
     if "nbreplay" in shell.extension_manager.loaded:
         shell.extension_manager.unload_extension("nbreplay")
     if "nbreplay" in sys.modules:
-        from nbreplay.core import active, log
+        from nbreplay.core import log
+        from nbreplay.core.cell import current_run
+        from nbreplay.core.session import active_sessions
         from nbreplay.intercept import placeholder_keys
-        assert not active.sessions() and active.current_run() is None
+        assert not active_sessions() and current_run() is None
         log._kept = None
         log._logs.clear()
         placeholder_keys._ever = False

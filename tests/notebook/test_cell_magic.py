@@ -22,7 +22,7 @@ def restored(kernel: Kernel) -> bool:
     """Whether the kernel replays from ``kept`` again, and says so."""
     (text,) = kernel.run("%replay").status
     told = re.search(r"mode +replay\n +store +kept,", text) is not None
-    sessions = "from nbreplay.core import active; (len(active.sessions()), active.current_run() is None)"
+    sessions = "from nbreplay.core import cell, session; (len(session.active_sessions()), cell.current_run() is None)"
     inside = kernel.run(sessions).result == "(1, False)"
     return told and inside and kernel.run(f"ask('unheard of {kernel!r}')").ename == "RecordingMissing"
 
@@ -263,7 +263,7 @@ def test_a_nested_run_restores_its_own(replaying: Kernel, model: Spawned, end: s
     cell = f"""%%replay record
 first = ask('outer')
 inner = get_ipython().run_cell({("%%replay off" + chr(10) + "ask('inner')" + end)!r})
-before = len(__import__("nbreplay").core.active.sessions())
+before = len(__import__("nbreplay").core.session.active_sessions())
 last = ask('outer again')
 """
     ran = replaying.run(cell)

@@ -362,7 +362,7 @@ client.chat.completions.create(model="test", messages=messages).choices[0].messa
 def test_loading_by_a_silent_request(bare: Kernel) -> None:
     """No cell runs then, though the last one in the history may speak of nbreplay."""
     bare.run("'nbreplay'")
-    bare.run("%load_ext nbreplay\nfrom nbreplay.core import active\nleft = active.current_run()", silent=True)
+    bare.run("%load_ext nbreplay\nfrom nbreplay.core.cell import current_run\nleft = current_run()", silent=True)
     assert bare.run("left is None").result == "True"
 
 

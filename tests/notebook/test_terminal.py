@@ -68,8 +68,9 @@ told("%%replay replay kept\\nask()", store_history=True)
 told("%%replay replay kept\\nawait aask()", store_history=True)
 told("%%replay replay kept\\nask('else')")
 told("%%replay sideways\\nask('else')")
-from nbreplay.core import active
-print(active.sessions(), active.current_run())
+from nbreplay.core.cell import current_run
+from nbreplay.core.session import active_sessions
+print(active_sessions(), current_run())
 """,
         model,
     )

@@ -253,8 +253,8 @@ class TestCase(unittest.TestCase):
 
 @pytest.mark.parametrize("marked", [False, pytest.param(True, marks=pytest.mark.nbreplay)])
 def test_one_of_them(marked):
-    from nbreplay.core import active
-    assert bool(active.sessions()) is marked
+    from nbreplay.core.session import active_sessions
+    assert bool(active_sessions()) is marked
 
 def test_asked_for_late(request):
     request.getfixturevalue("replay")
@@ -268,8 +268,8 @@ def test_loop():
     assert asyncio.run(turned("hello")) == {answers["hello"]!r}
 
 def test_nothing_is_left():
-    from nbreplay.core import active
-    assert not active.sessions()
+    from nbreplay.core.session import active_sessions
+    assert not active_sessions()
     assert "OPENAI_API_KEY" not in os.environ
 """,
     )
@@ -285,14 +285,14 @@ def test_a_fixture_of_the_same_name(run: Run, pytester: pytest.Pytester) -> None
     module(
         pytester.path,
         """
-from nbreplay.core import active
+from nbreplay.core.session import active_sessions
 
 @pytest.fixture
 def replay(): return "mine"
 
 def test_it(replay):
     assert replay == "mine"
-    assert not active.sessions()
+    assert not active_sessions()
 """,
     )
     result = run()

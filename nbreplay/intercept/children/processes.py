@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from nbreplay.core import active
+from nbreplay.core.cell import current_run
 from nbreplay.intercept.children import forks
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import Undo, put
@@ -99,7 +99,7 @@ def _by_cell(child: Child) -> Child:
     """Look into the cell where a program has its script from it, as those of ``%%bash`` and ``%%python`` have."""
     from nbreplay.intercept.children.children import Child, classify_script, imports_network
 
-    run = active.current_run()
+    run = current_run()
     source = run.cell.source if run is not None and run.cell is not None else ""
     if not source.startswith("%%"):
         return child

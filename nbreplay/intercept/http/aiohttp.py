@@ -10,10 +10,10 @@ import io
 from types import ModuleType
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
+from nbreplay.core.session import current_session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.http.aiohttp_errors import failed
 from nbreplay.intercept.http.aiohttp_streams import Tee, connection_of
@@ -44,7 +44,7 @@ def install(library: ModuleType) -> patching.Undo:
             placeholder_keys.refuse(_held(req))
             refused(str(req.url), "aiohttp's ws_connect")
         else:
-            session, mode = placeholder_keys.asked(active.current(), _host(req.url), _held, req)
+            session, mode = placeholder_keys.asked(current_session(), _host(req.url), _held, req)
             if session is not None:
                 decision = session.ask(_call(library, req, await _body(library, req)), mode)
         if isinstance(decision, Replay):

@@ -11,13 +11,12 @@ from dataclasses import field
 from types import ModuleType
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, current_session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.http.http11 import Socket, addressed, body_bytes, broken, failed, was_sent
 from nbreplay.intercept.http.http11_tee import Chunks, Tee
@@ -153,7 +152,7 @@ class _Request:
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in head[1:])]
         return cls(
             *placeholder_keys.asked(
-                active.current(), host, lambda: [target.encode(), *(value for _, value in headers)]
+                current_session(), host, lambda: [target.encode(), *(value for _, value in headers)]
             ),
             head,
             method,

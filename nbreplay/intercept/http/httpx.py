@@ -14,10 +14,9 @@ from typing import Any
 
 import msgspec
 
-from nbreplay.core import active
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, current_session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.http.httpx_bodies import failed, library_of, named, response_of, tee
 from nbreplay.intercept.network import guard
@@ -42,11 +41,11 @@ def install(library: ModuleType) -> patching.Undo:
 
     def for_url(self: Any, url: Any) -> Any:
         inner = before(self, url)
-        return inner if isinstance(inner, plain) or guard.passing() else _Transport(active.current, inner, name)
+        return inner if isinstance(inner, plain) or guard.passing() else _Transport(current_session, inner, name)
 
     def for_url_async(self: Any, url: Any) -> Any:
         inner = before_async(self, url)
-        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(active.current, inner, name)
+        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(current_session, inner, name)
 
     return patching.put((sync, "_transport_for_url", for_url), (asynchronous, "_transport_for_url", for_url_async))
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
+from nbreplay.core.session import current_session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.http import http11
 from nbreplay.intercept.http.http11 import Socket, addressed, body_bytes
@@ -65,7 +65,7 @@ def install(library: ModuleType) -> patching.Undo:
         raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
         host, target = addressed(self.scheme, self.host, self.port, url)
         session, mode = placeholder_keys.asked(
-            active.current(), host, lambda: [target.encode(), *(value for _, value in raw)]
+            current_session(), host, lambda: [target.encode(), *(value for _, value in raw)]
         )
         decision = None
         if session is not None:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbreplay.core import active
+from nbreplay.core.session import current_session
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching, placeholder_keys
 
@@ -51,7 +51,7 @@ def install_protocol(module: ModuleType) -> patching.Undo:
         try:
             placeholder_keys.refuse([value.encode() for _, value in request.headers.raw_items()])
         except RecordingMissing as error:
-            session = active.current()
+            session = current_session()
             if session is not None:
                 session.blocked(request.headers.get("host", ""), str(error))
             raise
@@ -73,7 +73,7 @@ def refused(url: str, call: str = "") -> None:
     ------
     RecordingMissing
     """
-    session = active.current()
+    session = current_session()
     if session is None:
         return
     parts = urlsplit(str(url))

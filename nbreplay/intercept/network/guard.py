@@ -17,11 +17,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from nbreplay.core import active
+from nbreplay.core.cell import current_run
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import identity
 from nbreplay.core.request.hosts import host_matches, is_loopback
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, current_session
 from nbreplay.core.store import places
 from nbreplay.errors import NetworkBlocked
 from nbreplay.intercept.children import forks
@@ -74,7 +74,7 @@ def hear(**events: Callable[..., None]) -> None:
 
 def replaying() -> Session | None:
     """Return the innermost session if it replays and this is outside of a call that was decided, else None."""
-    session = active.current()
+    session = current_session()
     return None if session is None or session.mode is not Mode.REPLAY or _permitted.get() else session
 
 
@@ -238,7 +238,7 @@ def refuse(session: Session, where: str, text: str) -> None:
         Always.
     """
     session.blocked(where, text)
-    run = active.current_run()
+    run = current_run()
     forks.send(session.log, where, text, run.cell if run else None, session.store.name)
     raise NetworkBlocked(text)
 

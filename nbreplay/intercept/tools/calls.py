@@ -11,12 +11,11 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from nbreplay.core import active
 from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
-from nbreplay.core.session import Session
+from nbreplay.core.session import Session, current_session
 from nbreplay.errors import RecordingFormatError, RecordingMissing, ToolError
 from nbreplay.intercept import placeholder_keys
 from nbreplay.intercept.network import guard
@@ -34,7 +33,7 @@ _names: weakref.WeakKeyDictionary[Session, dict[str, str]] = weakref.WeakKeyDict
 
 def asking() -> Session | None:
     """Return the session that is to be asked about a call of a tool, None where the call is simply made."""
-    session = active.current()
+    session = current_session()
     return None if session is None or session.mode is Mode.OFF or guard.passing() else session
 
 
@@ -60,7 +59,7 @@ class ToolCalls:
         """Ask the session about a call with the arguments that `given` returns; None where it is simply made."""
         if guard.passing():
             return None
-        session, mode = placeholder_keys.asked(active.current(), "", tuple)
+        session, mode = placeholder_keys.asked(current_session(), "", tuple)
         if session is None:
             return None
         known = _names.setdefault(session, {})
