@@ -19,11 +19,10 @@ from nbreplay.core.recording.body import Text
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.providers.answer import Folded
-from nbreplay.providers.deltas import Reader
+from nbreplay.providers.deltas import Reader, dicts, values
 from nbreplay.providers.messages import Message, canonical, messages_in, messages_of, prompt_key
 from nbreplay.providers.names import provider_of
-from nbreplay.providers.pieces import dicts, values
-from nbreplay.providers.tool_takes import tool_error
+from nbreplay.providers.tool_links import tool_error
 
 __all__ = ["Told", "chunks", "interaction", "messages"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nbreplay.providers.pieces import dicts
+from nbreplay.providers.deltas import dicts
 
 __all__ = ["number", "tools_of"]
 

@@ -17,8 +17,8 @@ from nbreplay.core.request.request import Request
 from nbreplay.notebook.escape import clip, plain, seconds
 from nbreplay.notebook.timeline import Beat, Reel, Result, Track
 from nbreplay.providers.answer import last_user_text
-from nbreplay.providers.pieces import values
-from nbreplay.providers.tool_takes import tool_error, tool_value
+from nbreplay.providers.deltas import values
+from nbreplay.providers.tool_links import tool_error, tool_value
 
 __all__ = ["RESULT", "WORDS", "Film", "Reeled", "asked_of", "film", "reeled"]
 

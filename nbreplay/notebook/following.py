@@ -8,7 +8,7 @@ from typing import Any
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.body import from_json
 from nbreplay.core.recording.stream import Chunk, Events, framing_of
-from nbreplay.providers.pieces import values
+from nbreplay.providers.deltas import values
 
 __all__ = ["Following"]
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from nbreplay.core.frozen import frozen
 from nbreplay.notebook.escape import indented, plain
 from nbreplay.providers.answer import Folded
-from nbreplay.providers.pieces import Piece
+from nbreplay.providers.deltas import Piece
 
 __all__ = ["Beat", "Reel", "Result", "Track"]
 

@@ -9,8 +9,7 @@ from typing import Any
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
-from nbreplay.providers.deltas import Reader
-from nbreplay.providers.pieces import Piece, dicts, text_of, values
+from nbreplay.providers.deltas import Piece, Reader, dicts, text_of, values
 
 __all__ = ["Answer", "Called", "Folded", "ToolCall", "fold", "last_user_text", "text_of"]
 

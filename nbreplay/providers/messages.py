@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
-from nbreplay.providers.pieces import arguments_text, dicts, text, text_of
+from nbreplay.providers.deltas import arguments_text, dicts, text, text_of
 
 __all__ = ["Call", "Message", "canonical", "messages_in", "messages_of", "prompt_key"]
 

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Folded
+from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import Call, Message, canonical
-from nbreplay.providers.tool_takes import tool_error, tool_value
 
-__all__ = ["Fact", "Link", "fact_of", "links"]
+__all__ = ["Fact", "Link", "fact_of", "links", "tool_error", "tool_value"]
 
 
 class Fact(NamedTuple):
@@ -197,3 +198,19 @@ def _loaded(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def tool_error(take: Take) -> str | None:
+    """Return the class of the exception that a recorded tool raised, or None."""
+    for _, value, _ in values(take.body):
+        raised = None if value is None else value.get("exception")
+        if isinstance(raised, dict):
+            return str(raised.get("type", "Exception"))
+    return None
+
+
+def tool_value(take: Take) -> Any:
+    """Return what a recorded tool returned as JSON data; of a generator, a list of what it yielded."""
+    found = [value for _, value, _ in values(take.body) if value is not None]
+    made = [next(iter(value.values())) if len(value) == 1 else value for value in found]
+    return made[0] if isinstance(take.body, Json) and made else made

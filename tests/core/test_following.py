@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.notebook.following import Following
-from nbreplay.providers.pieces import values
+from nbreplay.providers.deltas import values
 from tests.core.making import json_values
 
 STREAMS = {
