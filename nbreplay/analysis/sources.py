@@ -17,7 +17,7 @@ from nbreplay.core.recording.recording import Recording, file_name
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.session import Session
-from nbreplay.core.store.places import is_archive
+from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import registry

@@ -17,8 +17,8 @@ from nbreplay.core.audit.cleaning import BLOB, clean_store
 from nbreplay.core.audit.findings import Finding
 from nbreplay.core.config import default_store
 from nbreplay.core.store import listing
+from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.files import PRIVATE
-from nbreplay.core.store.places import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError
 

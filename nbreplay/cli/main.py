@@ -19,7 +19,7 @@ from nbreplay.cli import notebooks as testing
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.recording.recording import Recording, parse
-from nbreplay.core.store.places import is_archive
+from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
 from nbreplay.providers.answer import fold, last_user_text

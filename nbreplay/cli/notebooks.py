@@ -107,7 +107,7 @@ def _run(given: argparse.Namespace) -> int:
 
 
 def _trim(given: argparse.Namespace) -> int:
-    from nbreplay.core.store.places import is_archive
+    from nbreplay.core.store.archive import is_archive
     from nbreplay.core.store.store import Store
     from nbreplay.core.store.trim import remove, unused
     from nbreplay.testing.report import print_results

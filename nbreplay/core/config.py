@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nbreplay.core.frozen import frozen
-from nbreplay.core.store.places import is_url
 from nbreplay.errors import OptionError
 
 __all__ = [
@@ -23,9 +23,13 @@ __all__ = [
     "Project",
     "default_store",
     "forced_mode",
+    "is_url",
     "mode_of_run",
     "project",
+    "whole_url",
 ]
+
+_URL = re.compile(r"(https?):/{1,2}(?=[^/])", re.IGNORECASE)
 
 
 class Mode(enum.Enum):
@@ -262,6 +266,16 @@ def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = 
         if (parent / "pyproject.toml").is_file() or (parent / ".git").exists():
             break
     return Path(folder) / "recordings"
+
+
+def is_url(store: object) -> bool:
+    """Tell whether a store is named by an address."""
+    return isinstance(store, str | os.PathLike) and _URL.match(os.fspath(store)) is not None
+
+
+def whole_url(store: str | os.PathLike[str]) -> str:
+    """Return the address of a store, whose double slash a Path has made a single one."""
+    return _URL.sub(lambda match: f"{match[1].lower()}://", os.fspath(store), count=1)
 
 
 def _upwards(folder: Path) -> list[Path]:

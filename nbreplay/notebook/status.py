@@ -6,10 +6,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbreplay.core.config import Mode, forced_mode
+from nbreplay.core.config import Mode, forced_mode, is_url
 from nbreplay.core.log import Log, describe_uncovered, every, uncovered
 from nbreplay.core.session import Session
-from nbreplay.core.store.places import is_url
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.badge import totals
 from nbreplay.notebook.escape import escape, plain

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from nbreplay.core import log as logs
-from nbreplay.core.config import Mode, mode_of_run
-from nbreplay.core.store.places import is_url
+from nbreplay.core.config import Mode, is_url, mode_of_run
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.registry import opened
 from nbreplay.testing.report import told as lines

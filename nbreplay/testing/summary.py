@@ -112,7 +112,7 @@ class Tally:
         terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
 
     def _unused(self) -> dict[str, list[str]]:
-        from nbreplay.core.store.places import is_archive
+        from nbreplay.core.store.archive import is_archive
         from nbreplay.core.store.store import Store
         from nbreplay.core.store.trim import unused
         from nbreplay.errors import StoreError

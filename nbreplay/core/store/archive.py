@@ -14,16 +14,16 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nbreplay.core.config import is_url, whole_url
 from nbreplay.core.frozen import frozen
 from nbreplay.core.store.files import is_member, private_folder, removed
-from nbreplay.core.store.places import is_url, whole_url
-from nbreplay.core.store.remote import fetched, printable, shown_url
+from nbreplay.core.store.remote import fetch, printable, shown_url
 from nbreplay.errors import StoreError
 
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["MOST_MEMBERS", "Archive", "opened", "unpack", "unpacked"]
+__all__ = ["MOST_MEMBERS", "Archive", "is_archive", "open_archive", "unpack", "unpacked"]
 
 MOST_MEMBERS = 60_000
 _UNPACKED_BYTES = 1 << 30
@@ -59,18 +59,27 @@ class Archive:
     folder: str
 
 
-def opened(store: str | os.PathLike[str]) -> Archive:
-    """Return a ``.zip`` that is unpacked, after it was fetched where it has an address.
+def is_archive(store: object) -> bool:
+    """Tell whether a store is named by an address or is a ``.zip``."""
+    if not isinstance(store, str | os.PathLike):
+        return False
+    return is_url(store) or (os.fspath(store).lower().endswith(".zip") and not Path(store).expanduser().is_dir())
+
+
+def open_archive(store: str | os.PathLike[str]) -> Archive | None:
+    """Download a store that has an address, unpack a ``.zip``, and return it; None for a folder.
 
     Raises
     ------
     StoreError
-        Where it cannot be had, or is no zip of a store.
+        Where it cannot be downloaded, or is not the zip of a store.
     """
+    if not is_archive(store):
+        return None
     if is_url(store):
         url = whole_url(store)
         shown = shown_url(url)
-        return Archive(url, shown, shown, _unpacked(fetched(url), shown))
+        return Archive(url, shown, shown, _unpacked(fetch(url), shown))
     path = Path(store).expanduser()
     whole = os.path.abspath(path)
     return Archive(whole, whole, str(path), _unpacked(whole, str(path)))

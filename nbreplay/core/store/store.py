@@ -17,10 +17,10 @@ from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.take import Take
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store import listing
+from nbreplay.core.store.archive import open_archive
 from nbreplay.core.store.files import State, Writer, content, dated, is_settled, write_error
 from nbreplay.core.store.folder import is_regular
 from nbreplay.core.store.lock import thread_lock
-from nbreplay.core.store.places import archive_of
 from nbreplay.errors import RecordingFormatError, StoreError
 
 __all__ = ["Store"]
@@ -56,7 +56,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self.archive = archive_of(path)
+        self.archive = open_archive(path)
         self.path = Path(self.archive.folder if self.archive else path).expanduser()
         self.name = self.archive.name if self.archive else os.path.abspath(self.path)
         self.shown = self.archive.shown if self.archive else str(self.path)

@@ -22,7 +22,7 @@ from nbreplay.core.config import Mode
 from nbreplay.core.frozen import identity
 from nbreplay.core.request.hosts import host_matches, is_loopback
 from nbreplay.core.session import Session, current_session
-from nbreplay.core.store import places
+from nbreplay.core.store import remote
 from nbreplay.errors import NetworkBlocked
 from nbreplay.intercept.children import forks
 from nbreplay.intercept.network import sockets
@@ -283,4 +283,4 @@ def _is_local_name(name: str) -> bool:
 
 
 # A store is fetched because it was named, also while another session replays; and that is no call of anybody's.
-places.let_out_by(permitted)
+remote.set_permit(permitted)
