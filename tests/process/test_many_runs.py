@@ -62,7 +62,7 @@ def test_ctrl_c_under_pytest_leaves_no_kernel(tmp_path: Path, workers: int) -> N
     for name in "abc":
         notebook(tmp_path / f"{name}.ipynb", ASK, "import time\ntime.sleep(300)")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "nbreplay.testing.plugin", "--nbreplay"]
-    command += [f"-n{workers}"] if workers else []
+    command += ["-p", "xdist", f"-n{workers}"] if workers else []
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(
         [*command, str(tmp_path)], cwd=tmp_path, env=here, stdout=subprocess.PIPE, text=True

@@ -31,6 +31,9 @@ def ask(text="hello", url={DEAD!r}):
 """
 """The head of a test module, which gives it ``ask``."""
 
+# Other plugins that are installed: importing them takes longer than the tests here.
+BLOCKED = [f"-pno:{name}" for name in ("anyio", "asyncio", "cassetter", "hypothesispytest", "nbmake", "nbval", "xdist")]
+
 Run = Callable[..., pytest.RunResult]
 
 
@@ -41,7 +44,8 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("PYTEST_PLUGINS", raising=False)
 
     def with_plugin(*arguments: str) -> pytest.RunResult:
-        return pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:asyncio", *arguments, timeout=120)
+        xdist = ("-p", "xdist") if "-n2" in arguments else ()
+        return pytester.runpytest_subprocess("-p", PLUGIN, *xdist, *arguments, timeout=120)
 
     return with_plugin
 
@@ -423,13 +427,14 @@ def test_the_store_is_found_as_a_notebooks(
 
 
 def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     notebook(pytester.path / "one.ipynb", "1 / 0")
     pytester.makeconftest("import sys\ndef pytest_unconfigure():\n    print('LOADED', *sorted(sys.modules))\n")
     pytester.makepyfile("def test_it(): pass\n")
     loaded = []
     for given in (("-p", PLUGIN), ("-p", "no:nbreplay")):
-        result = pytester.runpytest_subprocess("-s", *given, timeout=60)
+        result = pytester.runpytest_subprocess(*BLOCKED, "-s", *given, timeout=60)
         result.assert_outcomes(passed=1)
         assert "nbreplay:" not in text(result)
         (line,) = [line for line in result.stdout.lines if "LOADED" in line]
@@ -443,6 +448,7 @@ def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, m
 
 def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an installed nbreplay is: by its entry point. Whoever names the module too does no harm."""
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(pytester.path / "site")]))
     info = pytester.path / "site" / "other-1.0.dist-info"
     info.mkdir(parents=True)
@@ -454,15 +460,15 @@ def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch:
     (info / "entry_points.txt").write_text(f"[pytest11]\nnbreplay = {declared[1]}\n")
     pytester.makepyfile("def test_it(request): assert request.config.pluginmanager.has_plugin('nbreplay-tally')\n")
     for given in ((), ("-p", "nbreplay"), ("-p", PLUGIN)):
-        pytester.runpytest_subprocess(*given, timeout=60).assert_outcomes(passed=1)
+        pytester.runpytest_subprocess(*BLOCKED, *given, timeout=60).assert_outcomes(passed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTEST_PLUGINS", PLUGIN)
-        pytester.runpytest_subprocess(timeout=60).assert_outcomes(passed=1)
+        pytester.runpytest_subprocess(*BLOCKED, timeout=60).assert_outcomes(passed=1)
     pytester.makeconftest(f"pytest_plugins = [{PLUGIN!r}]")
-    pytester.runpytest_subprocess(timeout=60).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*BLOCKED, timeout=60).assert_outcomes(passed=1)
     (pytester.path / "conftest.py").unlink()
-    pytester.runpytest_subprocess("-p", "no:nbreplay", timeout=60).assert_outcomes(failed=1)
-    refused = pytester.runpytest_subprocess("-p", "no:nbreplay", "--nbreplay", timeout=60)
+    pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", timeout=60).assert_outcomes(failed=1)
+    refused = pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", "--nbreplay", timeout=60)
     assert "unrecognized arguments: --nbreplay" in text(refused)
 
 
