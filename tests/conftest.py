@@ -46,10 +46,33 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     named = any("::" in argument for argument in config.args)
     if config.getoption("--full") or named or "full" in config.getoption("markexpr"):
         return
-    deferred = [item for item in items if item.get_closest_marker("full")]
-    items[:] = [item for item in items if not item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=deferred)
+    families: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("full"):
+            families.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    deferred = {item for family in families.values() for item in set(family) - set(_representatives(family))}
+    items[:] = [item for item in items if item not in deferred]
+    config.hook.pytest_deselected(items=list(deferred))
     config.stash[_deferred] = len(deferred)
+
+
+def _representatives(family: list[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield the tests of a parametrized function that the quick set has, as its marker says."""
+    marker = family[0].get_closest_marker("full")
+    quick = marker.kwargs.get("quick", 0) if marker else 0
+    if isinstance(quick, int):
+        yield from family[:quick]
+    elif quick == "each":
+        seen: set[tuple[str, int]] = set()
+        for fresh in (all, any):  # first those that are new in every parameter: so the fewest are needed
+            for item in family:
+                values = {(name, id(value)) for name, value in item.callspec.params.items()}  # type: ignore[attr-defined]
+                if fresh(value not in seen for value in values):
+                    seen |= values
+                    yield item
+    else:
+        ids = {item.callspec.id: item for item in family}  # type: ignore[attr-defined]
+        yield from (ids[name] for name in quick)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
