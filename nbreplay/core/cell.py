@@ -13,10 +13,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from nbreplay.core.frozen import frozen, identity
+from nbreplay.core.frozen import frozen
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import CellRef, Take
-from nbreplay.core.selection import choose, without
+from nbreplay.core.selection import choose_take, remove_take
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,13 +64,18 @@ Slot = tuple[str, str]
 
 
 class Run:
-    """One run of a cell, or of a session outside any: its cursors, and what it has recorded so far.
+    """One run of a cell, or of a session outside any cell: its cursors and the takes that it has recorded.
 
     Parameters
     ----------
     cell : Cell or None
     started : float, optional
-        Seconds since the epoch; now, if not given. A take recorded before is an older run's.
+        Seconds since the epoch; now, if not given. A take that was recorded before is an older run's.
+
+    Attributes
+    ----------
+    written, waiting : dict of slot to list of (int, Take)
+        The takes that are in the store, and the failures that wait for a good take; each with its place.
     """
 
     def __init__(self, cell: Cell | None = None, started: float | None = None) -> None:
@@ -82,10 +87,10 @@ class Run:
         self._order: dict[Slot, int] = defaultdict(int)
         self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = {}
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
-        self.held: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
+        self.waiting: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
 
     def view(self) -> int:
-        """Return the number of one more display of calls in this run, from 0: they are told apart by it."""
+        """Return the number of one more display of calls in this run, from 0."""
         self._views += 1
         return self._views
 
@@ -97,64 +102,48 @@ class Run:
     def next(
         self, slot: Slot, recording: Recording, host: str, ids: tuple[str, ...], *, replaying: bool
     ) -> tuple[Take | None, bool]:
-        """Give the take that answers next, None where there is none left, and tell whether it is of a foreign host.
+        """Use the take that answers next; return it, None where none is left, and whether it is of another public host.
 
-        Parameters
-        ----------
-        slot : (str, str)
-        recording : Recording
-        host : str
-            The host asked.
-        ids : tuple of str
-            The ids in the request, verbatim.
-        replaying : bool
-            Under ``replay``, not ``auto``.
+        The parameters are those of `nbreplay.core.selection.choose_take`.
         """
-        left, rank = recording.takes, task_rank()
+        rank = task_rank()
         with self.lock:
-            used = self._used.get(key := (replaying, slot), ())
-            if used:
-                left = self.unused(slot, recording, replaying)
-            take: Take | None
-            if len(recording.takes) == len(left) == 1 and left[0].host == host and replaying:
-                take, foreign = left[0], False  # as it mostly is: there is nothing to choose
-            else:
-                take, foreign = choose(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
+            left = self.unused_takes(slot, recording, replaying)
+            take, foreign = choose_take(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
             if take is not None:
-                self._used[key] = (*used, take)
+                self.use(slot, take, replaying)
         return take, foreign
 
-    def unused(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
+    def unused_takes(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
         """Return the takes of a recording that this run has not been given yet.
 
-        What ``record`` and ``auto`` have given does not count for ``replay``, so that one cell can record and
-        then show that it replays.
+        Takes that ``record`` and ``auto`` have given do not count for ``replay``, so that one cell can record and then
+        show that it replays.
         """
         used = self._used.get((replaying, slot))
         if not used:
             return recording.takes
-        same = set(map(identity, used))
-        left = tuple([take for take in recording.takes if identity(take) not in same])
+        given = {id(take) for take in used}
+        left = tuple(take for take in recording.takes if id(take) not in given)
         if len(left) + len(used) > len(recording.takes):
             # Another process has written the file since, so that equal takes are other objects now.
             left = recording.takes
             for take in used:
-                left = tuple(without(left, take))
+                left = tuple(remove_take(left, take))
         return left
 
-    def refused(self, slot: Slot, recording: Recording) -> int:
+    def count_refusal(self, slot: Slot, recording: Recording) -> int:
         """Note that replay had no take to give, and return how many times it has been asked for one."""
-        given = len(recording.takes) - len(self.unused(slot, recording, True))
+        given = len(recording.takes) - len(self.unused_takes(slot, recording, True))
         return given + self.place(slot)  # only such calls take places under replay
 
-    def use(self, slot: Slot, take: Take, replaying: bool) -> None:
-        """Note that `take` has been given."""
-        self._used[replaying, slot] = (*self._used.get((replaying, slot), ()), take)
-
-    def swap(self, slot: Slot, old: Take | None, new: Take) -> None:
-        """Note that a take that was recorded in part is now recorded further."""
-        used = self._used.get((False, slot), ())
-        self._used[False, slot] = tuple([new if take is old else take for take in used])
+    def use(self, slot: Slot, take: Take, replaying: bool, *, instead_of: Take | None = None) -> None:
+        """Note that `take` has been given; `instead_of` is the same take, when it was recorded only in part."""
+        used = self._used.get((replaying, slot), ())
+        if instead_of is None:
+            self._used[replaying, slot] = (*used, take)
+        else:
+            self._used[replaying, slot] = tuple(take if other is instead_of else other for other in used)
 
 
 # Not a context variable: worker threads and callbacks do not inherit one. Replaced as a whole, so that a call in

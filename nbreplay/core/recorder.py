@@ -29,7 +29,7 @@ from nbreplay.core.request.multipart import uploads
 from nbreplay.core.request.request import Call, Request
 from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.selection import placed, without
+from nbreplay.core.selection import insert_take, remove_take
 from nbreplay.core.store.files import failed_path, write_error
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
@@ -395,28 +395,26 @@ class Keeper:
         request, run, order = recorder.request, recorder.run, recorder.order
         slot = (self.store.identity, request.key)
         recording = recorder.mode is Mode.RECORD
-        held = sorted(item for item in run.held.get(slot, []) if item[0] != order) if take.good else []
+        held = sorted(item for item in run.waiting.get(slot, []) if item[0] != order) if take.good else []
         written = [item for item in run.written[slot] if item[0] != order]
         made: list[Take] | None = None
 
         def change(takes: list[Take]) -> list[Take]:
             nonlocal made
-            rest = takes if recorder.saved is None else without(takes, recorder.saved)
+            rest = takes if recorder.saved is None else remove_take(takes, recorder.saved)
             earlier = [item for _, item in held]
-            made = placed(rest, take, order, written, run.started, recording=recording, earlier=earlier)
+            made = insert_take(rest, take, order, written, run.started, recording=recording, earlier=earlier)
             return takes if made is None else made
 
         self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
-        others = [item for item in run.held.get(slot, []) if item[0] != order]
+        others = [item for item in run.waiting.get(slot, []) if item[0] != order]
         if made is None:
-            run.held[slot] = [*others, (order, take)] if recording else others
+            run.waiting[slot] = [*others, (order, take)] if recording else others
             return False
-        run.held[slot] = [] if take.good else others
+        run.waiting[slot] = [] if take.good else others
         run.written[slot] = [*written, *held, (order, take)]
-        if not recording and recorder.saved is None:
-            run.use(slot, take, False)
-        elif not recording:
-            run.swap(slot, recorder.saved, take)
+        if not recording:
+            run.use(slot, take, False, instead_of=recorder.saved)
         recorder.saved = take
         return True
 

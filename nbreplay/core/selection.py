@@ -1,44 +1,37 @@
-"""Which take answers a request, and where a new take goes among those that are there. Pure."""
+"""Which take answers a request, and where a new take goes among those that are there. Pure functions, one per rule."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
-from nbreplay.core.frozen import identity
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.hosts import is_private
 
-__all__ = ["choose", "owns", "placed", "replaces", "without"]
-
-
-def _same_host(one: str, other: str) -> bool:
-    return one == other or (is_private(one) and is_private(other))
+__all__ = ["choose_take", "insert_take", "is_missing_in_auto", "owns", "remove_take"]
 
 
 def owns(cell: CellRef | None, take: Take) -> bool:
-    """Tell whether `take` was recorded by `cell`: the same id where both have one, else the same source."""
+    """Tell whether `cell` recorded `take`: the same cell id where both have one, else the same source."""
     other = take.cell
     if cell is None or other is None:
         return cell is other
     return cell.id == other.id if cell.id and other.id else cell.source == other.source
 
 
-def without(takes: Sequence[Take], gone: Take) -> list[Take]:
-    """Return `takes` less one: that very take, or one equal to it where another process has written the file since."""
-    for same in (lambda take: take is gone, lambda take: take == gone):
-        for index, take in enumerate(takes):
-            if same(take):
-                return [*takes[:index], *takes[index + 1 :]]
-    return list(takes)
-
-
-def replaces(take: Take) -> bool:
-    """Tell whether a take is one that ``auto`` treats as missing, and replaces: cut short, and not by its caller."""
+def is_missing_in_auto(take: Take) -> bool:
+    """Tell whether ``auto`` records `take` anew: it was cut short, and not by its caller."""
     return not take.complete and take.reason != "closed" and not take.standing
 
 
-def choose(
+def remove_take(takes: Sequence[Take], gone: Take) -> list[Take]:
+    """Return `takes` without `gone`, or without an equal take where another process has written the file since."""
+    index = next((index for index, take in enumerate(takes) if take is gone), None)
+    if index is None:
+        index = next((index for index, take in enumerate(takes) if take == gone), len(takes))
+    return [*takes[:index], *takes[index + 1 :]]
+
+
+def choose_take(
     takes: Sequence[Take],
     left: Sequence[Take],
     host: str,
@@ -48,40 +41,54 @@ def choose(
     *,
     replaying: bool,
 ) -> tuple[Take | None, bool]:
-    """Return the take that answers next, and whether it came from another public host.
+    """Return the take that answers next, and whether another public host gave it.
+
+    Equal ids go first, then the cell's own takes, then those of the same task, then the rest, in file order.
 
     Parameters
     ----------
     takes : sequence of Take
-        All of the recording, in file order.
+        All takes of the recording, in file order.
     left : sequence of Take
         Those of them that the run has not been given yet.
     host : str
-        The host asked.
+        The host of the request.
     ids : tuple of str
         The ids in the request, verbatim.
     cell : CellRef or None
     task : int or None
-        Which of several tasks made together asks.
+        The rank of the asking task among those that were made together.
     replaying : bool
-        Under ``replay``, not ``auto``.
+        True under ``replay``, False under ``auto``.
     """
-    foreign = False
-    # Which hosts may answer is decided by all takes: used up, a host's own are not followed by another's.
-    if any(_same_host(take.host, host) for take in takes):
-        candidates = [take for take in left if _same_host(take.host, host)]
-    elif is_private(host) or any(is_private(take.host) for take in takes):
-        candidates = [take for take in left if is_private(host) or is_private(take.host)]
-    else:
-        candidates, foreign = list(left) if replaying else [], True
+    candidates, foreign = _candidates(takes, left, host)
     if not replaying:
-        candidates = [take for take in candidates if not replaces(take)]
+        candidates = [] if foreign else [take for take in candidates if not is_missing_in_auto(take)]
     if not candidates:
         return None, False
     return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take), take.task != task)), foreign
 
 
-def placed(
+def _same_host(one: str, other: str) -> bool:
+    return one == other or (is_private(one) and is_private(other))
+
+
+def _candidates(takes: Sequence[Take], left: Sequence[Take], host: str) -> tuple[Sequence[Take], bool]:
+    """Return the takes of the same host, else all, and whether those are of another public host.
+
+    A loopback or private host (a local model, a gateway) matches any. All takes decide which hosts may answer: when a
+    host's own takes are used up, another host's do not follow.
+    """
+    if any(_same_host(take.host, host) for take in takes):
+        return [take for take in left if _same_host(take.host, host)], False
+    if is_private(host):
+        return left, False
+    if any(is_private(take.host) for take in takes):
+        return [take for take in left if is_private(take.host)], False
+    return left, True
+
+
+def insert_take(
     takes: Sequence[Take],
     new: Take,
     order: int,
@@ -96,53 +103,67 @@ def placed(
     Parameters
     ----------
     takes : sequence of Take
-        Those in the file.
+        The takes in the file.
     new : Take
     order : int
-        The place that was reserved for it when its request started.
+        The place that was reserved for `new` when its request started, from 1.
     written : sequence of (int, Take)
-        What the same run has written before, each with its place.
+        The takes that the same run has written before, each with its place.
     started : str
-        When the run started.
+        When the run started, ISO 8601.
     recording : bool
-        Under ``record``, which replaces the cell's own takes; ``auto`` adds.
+        True under ``record``, which replaces the cell's own takes; False under ``auto``, which adds.
     earlier : sequence of Take
-        Failures of this run that waited for a good take; they go in front of it.
+        Failures of this run that waited for a good take. They are put in front of it.
     """
-    places = {identity(take): place for place, take in written}
-    ordered = [(take, places.get(identity(take), 0)) for take in takes]  # 0: of another run
-    old = [
-        take
-        for take, place in ordered
-        if not place and owns(new.cell, take) and _same_host(take.host, new.host) and take.recorded_at <= started
-    ]
-    if recording:
-        if not new.good and any(take.good for take in old):
-            return None
-        # As much as a caller wanted is no reason to throw the whole away: the new one is put in front of it.
-        gone = [take for take in old if not (new.good and not new.complete and take.good and take.complete)]
-    else:
-        if new.transient:
-            return None
-        partial = (t for t, place in ordered if not place and replaces(t) and _same_host(t.host, new.host))
-        gone = list(itertools.islice(partial, 1))
-    left = [(take, place) for take, place in ordered if not _among(take, gone)] if gone else ordered
-    after = [index for index, (_, place) in enumerate(left) if place > order]
-    before = [index for index, (_, place) in enumerate(left) if 0 < place < order]
-    kept = [index for index, (take, _) in enumerate(left) if _among(take, old)] if recording and old else []
-    if after:
-        index = after[0]
-    elif before:
-        index = before[-1] + 1
-    elif kept:
-        index = kept[0]
-    elif gone:
-        index = next(i for i, take in enumerate(takes) if _among(take, gone))
-    else:
-        index = len(left)
-    stay = [take for take, _ in left]
+    run = {id(take): place for place, take in written}
+    older = [take for take in takes if id(take) not in run and _same_host(take.host, new.host)]
+    own = [take for take in older if owns(new.cell, take) and take.recorded_at <= started]
+    if recording and _loses_good_take(new, own):
+        return None
+    if not recording and new.transient:
+        return None  # auto keeps no failure that may pass
+    gone = _replaced_in_record(new, own) if recording else _replaced_in_auto(older)
+    replaced = {id(take) for take in gone}
+    stay = [take for take in takes if id(take) not in replaced]
+    positions = (
+        _position_in_run([run.get(id(take), 0) for take in stay], order),
+        _first(stay, own) if recording else None,
+        _first(takes, gone),
+        len(stay),
+    )
+    index = next(position for position in positions if position is not None)
     return [*stay[:index], *earlier, new, *stay[index:]]
 
 
-def _among(take: Take, takes: Sequence[Take]) -> bool:
-    return any(take is other for other in takes)
+def _position_in_run(places: Sequence[int], order: int) -> int | None:
+    """Takes of a run stand in the order in which their requests started; a place of 0 is another run's."""
+    later = next((index for index, place in enumerate(places) if place > order), None)
+    if later is not None:
+        return later
+    return next((index + 1 for index in reversed(range(len(places))) if 0 < places[index] < order), None)
+
+
+def _first(takes: Sequence[Take], wanted: Sequence[Take]) -> int | None:
+    """Return the index of the first of the `wanted` takes; a new take goes there, where the cell's own stood."""
+    return next((index for index, take in enumerate(takes) if any(take is other for other in wanted)), None)
+
+
+def _loses_good_take(new: Take, own: Sequence[Take]) -> bool:
+    """Failures that may pass never displace a good take."""
+    return not new.good and any(take.good for take in own)
+
+
+def _replaced_in_record(new: Take, own: Sequence[Take]) -> list[Take]:
+    """The first complete take of a key in a run replaces the cell's own takes for that key and host.
+
+    A stream that its caller closed early does not replace whole takes: it goes in front of them.
+    """
+    if new.good and not new.complete:
+        return [take for take in own if not (take.good and take.complete)]
+    return list(own)
+
+
+def _replaced_in_auto(older: Sequence[Take]) -> list[Take]:
+    """``auto`` replaces the first take that was cut short, and not by its caller."""
+    return [take for take in older if is_missing_in_auto(take)][:1]

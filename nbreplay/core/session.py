@@ -224,7 +224,7 @@ class Session:
 
             why = ""
             if recording is not None and recording.takes:
-                why = used_up(len(recording.takes), run.refused(slot, recording))
+                why = used_up(len(recording.takes), run.count_refusal(slot, recording))
             self._miss(call, request, run, mode, why)
         answer = held(call, request, take, recording) if call.method == "GET" or take.standing else take
         if request.rpc_id is not None:

@@ -1,4 +1,4 @@
-"""Which take answers, where a new one goes, and what a run of a cell remembers."""
+"""Which take answers, and where a new one goes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from nbreplay.core.cell import Cell, Run, utc
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.hosts import is_private
-from nbreplay.core.selection import choose, owns, placed, replaces
-from tests.core.making import AZURE, LOCAL, OPENAI, recording, take
+from nbreplay.core.selection import choose_take, insert_take, is_missing_in_auto, owns
+from tests.core.making import AZURE, LOCAL, OPENAI, take
 
 LATER = "2026-01-02T00:00:00.000Z"
 
@@ -21,7 +20,9 @@ def chosen(
     *takes: Take, host: str = OPENAI, ids: tuple[str, ...] = (), cell: str | None = None, replaying: bool = True
 ) -> Any:
     """The number of the take that is chosen; with "!" where it comes from another public host."""
-    found, foreign = choose(takes, takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying)
+    found, foreign = choose_take(
+        takes, takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying
+    )
     if found is None:
         return None
     assert isinstance(found.body, Json)
@@ -82,7 +83,7 @@ def test_auto_replays_what_its_caller_closed_and_asks_again_for_what_was_cut(rea
     assert chosen(cut, take(at=2)) == 1
     assert chosen(cut, take(at=2), replaying=False) == auto
     assert chosen(cut, replaying=False) == (1 if auto == 1 else None)
-    assert replaces(cut) is (auto == 2)
+    assert is_missing_in_auto(cut) is (auto == 2)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def put(
     earlier: tuple[Take, ...] = (),
 ) -> list[Any] | None:
     """The numbers of the takes after a new one has been put in."""
-    made = placed(takes, new, order, written or [], LATER, recording=recording, earlier=earlier)
+    made = insert_take(takes, new, order, written or [], LATER, recording=recording, earlier=earlier)
     return None if made is None else [each.body.value["n"] for each in made if isinstance(each.body, Json)]
 
 
@@ -234,55 +235,3 @@ def test_auto_adds_keeps_no_failure_that_may_pass_and_replaces_one_that_was_cut(
     assert put([take(at=2), cut, replace(cut, body=Json({"n": 3}))], new(), recording=False) == [2, 9, 3]
     assert put([replace(cut, host=AZURE)], new(), recording=False) == [1, 9]
     assert put([take(at=1, complete=False, reason="closed")], new(), recording=False) == [1, 9]
-
-
-# Cells and runs.
-
-
-def test_a_run_gives_each_take_once_and_another_run_starts_anew() -> None:
-    whole = recording(take(at=1), take(at=1), take(at=2))
-    run, slot = Run(), ("store", whole.key)
-    assert run.unused(slot, whole, True) == whole.takes
-    run.use(slot, whole.takes[1], True)
-    left = run.unused(slot, whole, True)
-    assert left[0] is whole.takes[0]
-    assert len(left) == 2
-    # Another process has written the file meanwhile: equal takes, not the same objects.
-    again = recording(take(at=1), take(at=1), take(at=2), take(at=3))
-    assert [each.recorded_at[-6:-5] for each in run.unused(slot, again, True)] == ["1", "2", "3"]
-    assert run.unused(("other", whole.key), whole, True) == whole.takes
-    assert Run().unused(slot, whole, True) == whole.takes
-
-
-def test_what_auto_gave_does_not_count_for_replay() -> None:
-    whole = recording(take(at=1))
-    run, slot = Run(), ("store", whole.key)
-    run.use(slot, whole.takes[0], False)
-    assert run.unused(slot, whole, False) == ()
-    assert run.unused(slot, whole, True) == whole.takes
-
-
-def test_places_are_reserved_in_order_and_by_request() -> None:
-    run = Run()
-    assert [run.place(("s", "a")), run.place(("s", "a")), run.place(("s", "b")), run.place(("t", "a"))] == [1, 2, 1, 1]
-
-
-def test_a_take_keeps_no_text_of_its_cell() -> None:
-    one, two = Cell("id-1", 3, "secret_plan()"), Cell(None, None, "secret_plan()")
-    assert one.ref == CellRef("id-1", two.ref.source)
-    assert "secret" not in one.ref.source
-    assert len(one.ref.source) == 8
-    assert Cell(None, 1, "other()").ref != two.ref
-    assert Cell(None, 1, "lone \ud800").ref.source
-
-
-def test_a_cell_is_named_by_number_first_line_and_id() -> None:
-    assert str(Cell("9f2c", 3, "\n\nclient = OpenAI()\nmore")) == "[3] client = OpenAI()  (id 9f2c)"
-    assert str(Cell(None, None, "x = 1")) == "[ ] x = 1"
-    assert str(Cell(None, None, "")).strip() == "[ ]"
-
-
-def test_times_are_utc_to_the_millisecond() -> None:
-    assert utc(0) == "1970-01-01T00:00:00.000Z"
-    assert utc(1767225600.0625) == "2026-01-01T00:00:00.062Z"
-    assert Run(None, 1767225600.0).started == "2026-01-01T00:00:00.000Z"
