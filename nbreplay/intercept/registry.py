@@ -17,7 +17,7 @@ from nbreplay.core.config import Mode, Options, default_store, project
 from nbreplay.core.session import Session, active_sessions, on_change
 from nbreplay.core.store.store import Store
 from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.intercept.children import uncovered
+from nbreplay.intercept.children import processes
 from nbreplay.intercept.network import guard
 
 __all__ = ["UNHOOKED", "opened", "session", "undo"]
@@ -39,17 +39,17 @@ def _by(interceptor: str, function: str = "install") -> patching.Hook:
 UNHOOKED = ("MySQLdb", "confluent_kafka", "primp", "psycopg.pq", "psycopg2", "pycares", "pymssql", "pyodbc", "rnet")
 """Libraries that are named, since nothing of them can be replaced."""
 _LIBRARIES = {
-    **dict.fromkeys(UNHOOKED, _by("network.compiled", "install_unhooked")),
+    **dict.fromkeys(UNHOOKED, _by("network.libraries", "install_unhooked")),
     "_posixsubprocess": _by("children.processes", "install_fork_exec"),
     "agents.run_internal.tool_execution": _by("tools.openai_agents", "install_runner"),
     "agents.tool": _by("tools.openai_agents"),
     "aiohttp": _by("http.aiohttp"),
     "botocore.endpoint": _by("http.botocore"),
-    "curl_cffi.aio": _by("network.compiled", "install_curl_cffi_async"),
-    "curl_cffi.curl": _by("network.compiled", "install_curl_cffi"),
-    "gevent.resolver": _by("network.compiled", "install_gevent"),
-    "grpc._channel": _by("network.compiled", "install_grpc"),
-    "grpc.aio._channel": _by("network.compiled", "install_grpc_aio"),
+    "curl_cffi.aio": _by("network.libraries"),
+    "curl_cffi.curl": _by("network.libraries"),
+    "gevent.resolver": _by("network.libraries"),
+    "grpc._channel": _by("network.libraries"),
+    "grpc.aio._channel": _by("network.libraries"),
     "http.client": _by("http.http_client"),
     "httpx": _by("http.httpx"),
     "httpx2": _by("http.httpx"),
@@ -58,7 +58,7 @@ _LIBRARIES = {
     "mcp.client.streamable_http": _by("tools.mcp", "install_http"),
     "multiprocessing.popen_forkserver": _by("children.processes", "install_forkserver"),
     "ptyprocess.ptyprocess": _by("children.processes", "install_ptyprocess"),
-    "pycurl": _by("network.compiled", "install_pycurl"),
+    "pycurl": _by("network.libraries", "install_pycurl"),
     "pydantic_ai.toolsets.combined": _by("tools.pydantic_ai", "install_combined"),
     "pydantic_ai.toolsets.function": _by("tools.pydantic_ai"),
     "pydantic_ai.toolsets.wrapper": _by("tools.pydantic_ai", "install_wrapper"),
@@ -68,7 +68,7 @@ _LIBRARIES = {
     "websockets.asyncio.client": _by("http.websockets"),
     "websockets.client": _by("http.websockets", "install_protocol"),
     "websockets.sync.client": _by("http.websockets"),
-    "zmq.sugar.socket": _by("network.compiled", "install_zmq"),
+    "zmq.sugar.socket": _by("network.libraries"),
 }
 
 
@@ -155,10 +155,11 @@ def _changed() -> None:
         placeholder_keys.withdraw()
     if sessions:
         guard.install()
-    session = guard.replaying()
+    session = guard.replay_session()
     if session is not None and session not in _begun:
         _begun.add(session)
-        uncovered.name_all(session)
+        guard.name_existing(session)
+        processes.name_existing()
 
 
 def undo() -> None:

@@ -21,8 +21,8 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, uncovered
-from nbreplay.intercept.children import uncovered as named
-from nbreplay.intercept.children.children import classify, classify_script
+from nbreplay.intercept.children.classify import classify, classify_script
+from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import problems
 from nbreplay.notebook.directive import parse_line
 from nbreplay.testing.result import Wanted
@@ -39,7 +39,7 @@ COVER = "child processes are not covered"
 @pytest.fixture(autouse=True)
 def no_libraries_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library is named for the rest of its process, in which other tests have run."""
-    monkeypatch.setattr(named, "_libraries", {})
+    monkeypatch.setattr(guard, "_libraries", {})
 
 
 def notebook(*cells: str) -> Path:

@@ -414,7 +414,7 @@ def test_what_threads_let_through_is_not_let_through_for_ever(spawned: Spawned, 
 
     def let_through() -> None:
         for _ in range(5000):
-            with guard.permitted("127.0.0.2"):
+            with guard.permit("127.0.0.2"):
                 pass
 
     before = sys.getswitchinterval()
@@ -437,7 +437,7 @@ guard.install()
 class Late:
     def __del__(self, id=id, print=print, names=guard.__dict__):
         try:
-            print("module gone:", names["_HEARD"] is None, "object:", id(self) > 0)
+            print("module gone:", names["_handlers"] is None, "object:", id(self) > 0)
         except BaseException as error:
             print("raised", error)
 guard.__dict__["last"] = Late()

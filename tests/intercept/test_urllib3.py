@@ -925,7 +925,7 @@ def test_modes(server: Server, store: Path) -> None:
 
 def test_what_another_library_has_decided_is_not_asked_again(server: Server, store: Path) -> None:
     url = server.say("/a", sized(b"here"))
-    with nr.session(store, mode="record") as session, guard.permitted(server.host):
+    with nr.session(store, mode="record") as session, guard.permit(server.host):
         assert requests.get(url).text == "here"
     assert outcomes(session) == []
 

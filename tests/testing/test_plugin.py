@@ -356,7 +356,7 @@ def test_passes(): ask()
     said = text(result).partition("short test summary info")[0]
     for one in ("raised", "swallowed", "session", "skipped", "first", "late", "early", "thread"):
         assert len(re.findall(rf'asked +chat test · "{one}"', said)) == 1, one
-    assert "blocked: nbreplay is replaying, and something tried to reach 192.0.2.1:80" in said
+    assert "blocked: nbreplay blocked a connection to 192.0.2.1:80 during replay" in said
     result.stdout.fnmatch_lines(["*ERROR at setup of test_early*", '*def test_raised(): ask("raised")*'])
     for inside in ("site-packages", "intercept/httpx.py", "core/session.py", "plugin.py"):
         assert inside not in said, said

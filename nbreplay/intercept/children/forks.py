@@ -1,8 +1,7 @@
-"""What the guard refuses in a forked child, reported to the log of the process that it was forked from.
+"""Memory in which forked children report refusals to the log of their parent process.
 
-A child inherits the sessions and the guard, but what it logs is in its own memory, and ends with it. So there is memory
-that children share with their parent, made before the first fork under replay. It is not a pipe: many children close
-all their files first.
+A child inherits the sessions and the guard, but its own log ends with it. The memory is shared, and made before the
+first fork under replay. It is not a pipe, since many children first close all their files.
 """
 
 from __future__ import annotations
@@ -19,69 +18,75 @@ from nbreplay.core.log import Interaction, Log
 
 __all__ = ["prepare", "send"]
 
-_SLOTS, _SLOT, _HEAD = 64, 8192, 4  # a child writes into the slot of its process id, so that no lock is needed
-_LONGEST = 1000  # characters of a text
+_SLOTS, _SLOT_SIZE, _HEADER = 64, 8192, 4  # a child writes to the slot of its process id, which needs no lock
+_MAX_TEXT = 1000
 
 _memory: Any = None
 _owner: int | None = None
-_sent: tuple[int, bytes] | None = None
+_last_report: tuple[int, str] | None = None
 
 
 def prepare() -> None:
-    """Have the memory; called before a fork."""
+    """Make the memory, before a fork."""
     global _memory, _owner
     if _memory is None:
         import mmap
 
         with contextlib.suppress(OSError):
-            _memory, _owner = mmap.mmap(-1, _SLOTS * _SLOT), os.getpid()
+            _memory, _owner = mmap.mmap(-1, _SLOTS * _SLOT_SIZE), os.getpid()
 
 
 def send(log: Log, host: str, text: str, cell: Cell | None = None, store: str = "") -> None:
-    """Report what was refused, or started where there is no text, if this process is a forked child."""
-    global _sent
+    """Report a refusal to the parent process, if this process is a forked child.
+
+    Parameters
+    ----------
+    log : Log
+    host : str
+        The host, or the name of a child process.
+    text : str
+        Empty for a child process that was started, and is only named.
+    cell : Cell, optional
+    store : str
+        The store's path.
+    """
+    global _last_report
     if _memory is None or _owner == os.getpid():
         return
-    told = [time.monotonic_ns(), log.number, host[:200], text[:_LONGEST], cell and [cell.id, cell.number], store[:500]]
-    line = json.dumps(told).encode("ascii") + b"\n"
-    same = json.dumps(told[1:]).encode("ascii")
-    if _sent == (os.getpid(), same):
+    report = [log.number, host[:200], text[:_MAX_TEXT], cell and [cell.id, cell.number], store[:500]]
+    current = os.getpid(), json.dumps(report)
+    if current == _last_report:
         return  # `os.execvp` tries every folder of the path
-    _sent = os.getpid(), same
-    start = os.getpid() % _SLOTS * _SLOT
-    size = int.from_bytes(_memory[start : start + _HEAD], "little")
-    end = start + _HEAD + size
-    if end + len(line) <= start + _SLOT:
+    _last_report = current
+    line = json.dumps([time.monotonic_ns(), *report]).encode("ascii") + b"\n"
+    start = os.getpid() % _SLOTS * _SLOT_SIZE
+    size = int.from_bytes(_memory[start : start + _HEADER], "little")
+    end = start + _HEADER + size
+    if end + len(line) <= start + _SLOT_SIZE:
         _memory[end : end + len(line)] = line
-        _memory[start : start + _HEAD] = (size + len(line)).to_bytes(_HEAD, "little")
+        _memory[start : start + _HEADER] = (size + len(line)).to_bytes(_HEADER, "little")
 
 
 def _receive() -> None:
-    """Log what forked children have reported since this was asked last."""
     if _memory is None or _owner != os.getpid():
         return
-    told = list[list[Any]]()
-    for start in range(0, _SLOTS * _SLOT, _SLOT):
-        size = int.from_bytes(_memory[start : start + _HEAD], "little")
-        if size:
-            received = _memory[start + _HEAD : start + _HEAD + size]
-            _memory[start : start + _HEAD] = bytes(_HEAD)
-            for line in received.splitlines():
-                with contextlib.suppress(ValueError):
-                    told.append(json.loads(line))
-    for _, *rest in sorted(told, key=lambda item: item[0]):  # by time: the slots say nothing of the order
-        _log(*rest)
-
-
-def _log(number: int, host: str, text: str, cell: list[Any] | None, store: str) -> None:
-    log = next((log for log in logs.every() if log.number == number), None)
-    if log is None:
-        return
-    if text:
-        of = Cell(cell[0], cell[1], "") if cell else None
-        log.start(Interaction(None, None, "blocked", of, None, text, store, host))
-    else:
-        log.uncovered.setdefault(("child", host), False)
+    reports = list[list[Any]]()
+    for start in range(0, _SLOTS * _SLOT_SIZE, _SLOT_SIZE):
+        size = int.from_bytes(_memory[start : start + _HEADER], "little")
+        if not size:
+            continue
+        lines = _memory[start + _HEADER : start + _HEADER + size].splitlines()
+        _memory[start : start + _HEADER] = bytes(_HEADER)
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                reports.append(json.loads(line))
+    for _, number, host, text, cell, store in sorted(reports, key=lambda report: report[0]):
+        log = next((log for log in logs.every() if log.number == number), None)
+        if log is not None and text:
+            of = Cell(cell[0], cell[1], "") if cell else None
+            log.start(Interaction(None, None, "blocked", of, None, text, store, host))
+        elif log is not None:
+            log.uncovered.setdefault(("child", host), False)
 
 
 logs.on_read(_receive)

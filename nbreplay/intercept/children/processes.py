@@ -1,13 +1,16 @@
-"""Child processes under replay: known network clients are not started, all others are named.
+"""Child processes during replay: known network clients are refused, all others are named.
 
-Python raises audit events for nearly all ways to start one; for the others libraries are hooked.
+Python raises audit events for nearly all ways to start a process; for the others libraries are hooked.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -17,53 +20,53 @@ from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import Undo, put
 
 if TYPE_CHECKING:  # imported when a child is started
-    from nbreplay.intercept.children.children import Child
+    from nbreplay.intercept.children.classify import Child
 
 __all__ = [
-    "MULTIPROCESSING",
     "check_child",
-    "child_of",
     "install_fork_exec",
     "install_forkserver",
     "install_ptyprocess",
     "is_called_by",
+    "name_existing",
 ]
 
-MULTIPROCESSING = "a process of multiprocessing"
+_MULTIPROCESSING = "a process of multiprocessing"
 
 
-def check_child(words: Any, folder: Any = None, path: Any = None) -> None:
+def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
     """Refuse to start a child process that is a known network client; name any other.
 
     Parameters
     ----------
     words : sequence or str
-        The command line; as a text, a shell's.
-    folder, path : path, optional
-        Where it is started; and the program, where that is not the first word.
+        The command line; a str is a shell's script.
+    folder : path, optional
+        The working directory.
+    program : path, optional
+        The program, where that is not the first word.
 
     Raises
     ------
     NetworkBlocked
     """
-    session = guard.replaying()
+    session = guard.replay_session()
     if session is None:
         return
-    child = child_of(words, folder, path)
+    child = _classify(words, folder, program)
     if child.kind == "harmless":
         return
     if child.kind == "client":
-        # What MCP's own client starts is a server of tools, whose calls are recorded, and in a replay it is asked none.
+        # MCP's own client starts a server of tools. Calls of these are recorded, so a replay sends it none.
         allowed = session.options.allow_children or os.environ.get("NBREPLAY_ALLOW_CHILDREN") == "1"
         if not (allowed or is_called_by("mcp.client.stdio")):
             text = (
-                f"nbreplay is replaying, and something tried to start {child.name}. That is a network client in a "
-                "process of its own, which replay does not cover: it was not started. To let it run, say "
-                "%replay replay --allow-children"
+                f"nbreplay did not start {child.name} during replay: it is a network client in another process, which "
+                "replay does not cover. To start it anyway, run %replay replay --allow-children"
             )
             guard.refuse(session, child.name, text)
         session.passed(child.name)
-    session.log.uncovered.setdefault(("child", child.name), False)
+    guard.name_uncovered("child", child.name)
     forks.send(session.log, child.name, "")
 
 
@@ -78,26 +81,46 @@ def is_called_by(*modules: str) -> bool:
     return False
 
 
-def child_of(words: Any, folder: Any = None, path: Any = None) -> Child:
-    """Return what a command line starts; see `check_child`."""
-    from nbreplay.intercept.children.children import Child, classify, classify_script
+def name_existing() -> None:
+    """Name children that were started before the session: workers of multiprocessing, and known network clients."""
+    with contextlib.suppress(Exception):  # must not keep a session from starting
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and any(child.is_alive() for child in list(process.__dict__["_children"])):
+            guard.name_uncovered("child", f"{_MULTIPROCESSING} that was started before")
+    for pid in _child_pids():
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+            child = _classify(line, f"/proc/{pid}/cwd")
+            # A Python is more often a server of the program's own, and what connects to it is refused.
+            if child.kind == "client" and "python" not in child.name:
+                guard.name_uncovered("child", f"{child.name} that was started before")
+
+
+def _child_pids() -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):
+                yield from Path(f"/proc/self/task/{task}/children").read_text().split()
+
+
+def _classify(words: Any, folder: Any = None, program: Any = None) -> Child:
+    from nbreplay.intercept.children.classify import Child, classify, classify_script
 
     try:
         if isinstance(words, str | bytes):
             child = classify_script(os.fsdecode(words), folder or ".")
         else:
             line = [os.fsdecode(word) for word in words]
-            program = os.fsdecode(path) if path else line[0]
-            # A program may be called by another name: a login shell is "-bash".
-            child = classify([program, *line[1:]], folder or ".")
-        return _by_cell(child) if child.stdin else child
-    except Exception:  # whatever it is, it is started; it is named
+            # The first word may be another name: a login shell is "-bash".
+            child = classify([os.fsdecode(program) if program else line[0], *line[1:]], folder or ".")
+        return _classify_by_cell(child) if child.stdin else child
+    except Exception:  # an odd command line must not keep a program from starting
         return Child("a process", "other")
 
 
-def _by_cell(child: Child) -> Child:
-    """Look into the cell where a program has its script from it, as those of ``%%bash`` and ``%%python`` have."""
-    from nbreplay.intercept.children.children import Child, classify_script, imports_network
+def _classify_by_cell(child: Child) -> Child:
+    """Classify a program that reads its script from the cell, as ``%%bash`` and ``%%python`` do."""
+    from nbreplay.intercept.children.classify import Child, classify_script, imported_library
 
     run = current_run()
     source = run.cell.source if run is not None and run.cell is not None else ""
@@ -105,38 +128,38 @@ def _by_cell(child: Child) -> Child:
         return child
     body = source.partition("\n")[2]
     if "py" in child.name:
-        library = imports_network(body)
+        library = imported_library(body)
         return Child(f"{child.name} that imports {library}", "client") if library else child
-    found = classify_script(body)
-    return found if found.kind == "client" else child
+    command = classify_script(body)
+    return command if command.kind == "client" else child
 
 
-def _popen(executable: Any, args: Any, folder: Any, *_: Any) -> None:
-    check_child(_split(args), folder, executable)
+def _on_popen(executable: Any, args: Any, folder: Any, *_: Any) -> None:
+    check_child(_split_line(args), folder, executable)
 
 
-def _system(command: Any, *_: Any) -> None:
+def _on_system(command: Any, *_: Any) -> None:
     check_child(command)
 
 
-def _exec(path: Any, args: Any, *_: Any) -> None:
-    check_child(args, None, path)
+def _on_exec(path: Any, args: Any, *_: Any) -> None:
+    check_child(args, program=path)
 
 
-def _spawn(_: Any, path: Any, args: Any, *__: Any) -> None:
-    check_child(args, None, path)
+def _on_spawn(_: Any, path: Any, args: Any, *__: Any) -> None:
+    check_child(args, program=path)
 
 
-def _pty(args: Any, *_: Any) -> None:
+def _on_pty_spawn(args: Any, *_: Any) -> None:
     check_child([args] if isinstance(args, str) else args)
 
 
-def _create_process(application: Any, line: Any, folder: Any, *_: Any) -> None:
-    check_child(_split(line or application), folder)
+def _on_create_process(application: Any, line: Any, folder: Any, *_: Any) -> None:
+    check_child(_split_line(line or application), folder)
 
 
-def _split(line: Any) -> Any:
-    """Return the words of a command line of Windows; other systems give words."""
+def _split_line(line: Any) -> Any:
+    """Return the words of a command line, which is a str on Windows only."""
     if not isinstance(line, str):
         return line
     import shlex
@@ -144,26 +167,22 @@ def _split(line: Any) -> Any:
     return [word.strip('"') for word in shlex.split(line, posix=False)]
 
 
-guard.hear(
-    subprocess__Popen=_popen,
-    os__system=_system,
-    os__exec=_exec,
-    os__posix_spawn=_exec,
-    os__spawn=_spawn,
-    os__startfile=_pty,
-    pty__spawn=_pty,
-    _winapi__CreateProcess=_create_process,
+guard.add_handlers(
+    {
+        "subprocess.Popen": _on_popen,
+        "os.system": _on_system,
+        "os.exec": _on_exec,
+        "os.posix_spawn": _on_exec,
+        "os.spawn": _on_spawn,
+        "os.startfile": _on_pty_spawn,
+        "pty.spawn": _on_pty_spawn,
+        "_winapi.CreateProcess": _on_create_process,
+    }
 )
 
 
 def install_fork_exec(module: ModuleType) -> Undo:
-    """Hook into what multiprocessing starts its processes with, which raises no audit event; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where the module no longer has the hook.
-    """
+    """Hook into the function by which multiprocessing starts its processes, which raises no audit event."""
     before = module.fork_exec
 
     @functools.wraps(before)
@@ -175,28 +194,27 @@ def install_fork_exec(module: ModuleType) -> Undo:
 
 
 def install_forkserver(module: ModuleType) -> Undo:
-    """Hook into processes of multiprocessing that a server forks, which may have been started before."""
+    """Hook into processes of multiprocessing that are forked by a server, which may run already."""
     kind = module.Popen
     before = kind._launch
 
     @functools.wraps(before)
     def _launch(self: Any, process: Any) -> Any:
-        if (session := guard.replaying()) is not None:
-            session.log.uncovered.setdefault(("child", MULTIPROCESSING), False)
+        guard.name_uncovered("child", _MULTIPROCESSING)
         return before(self, process)
 
     return put((kind, "_launch", _launch))
 
 
 def install_ptyprocess(module: ModuleType) -> Undo:
-    """Hook into ptyprocess, by which IPython runs ``!command``: it forks, and would be refused in the child only."""
+    """Hook into ptyprocess, by which IPython runs ``!command``: it forks, so its child alone would be refused."""
     kind = module.PtyProcess
     before = vars(kind)["spawn"]
 
     @functools.wraps(before.__func__)
-    def spawn(cls: Any, argv: Any, cwd: Any = None, *args: Any, **given: Any) -> Any:
+    def spawn(cls: Any, argv: Any, cwd: Any = None, *args: Any, **kwargs: Any) -> Any:
         check_child(argv, cwd)
-        return before.__func__(cls, argv, cwd, *args, **given)
+        return before.__func__(cls, argv, cwd, *args, **kwargs)
 
     ours = kind.spawn = classmethod(spawn)
 

@@ -37,7 +37,7 @@ def install(library: ModuleType) -> patching.Undo:
         getattr(library.StreamReader, name)
 
     async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
-        if guard.passing():
+        if guard.is_permitted():
             return await before_connect(self, req, *args, **options)
         decision = None
         if req.headers.get("Upgrade", "").lower() == "websocket":
@@ -50,7 +50,7 @@ def install(library: ModuleType) -> patching.Undo:
         if isinstance(decision, Replay):
             return connection_of(library, self, req, decision)
         try:
-            with guard.permitted((req.proxy or req.url).host):
+            with guard.permit((req.proxy or req.url).host):
                 connection = await before_connect(self, req, *args, **options)
         except BaseException as error:
             if decision is not None:

@@ -44,7 +44,7 @@ def install(module: ModuleType) -> patching.Undo:
     def send_output(self: Any, message_body: Any = None, encode_chunked: bool = False) -> None:
         vars(self).pop(_HELD, None)
         vars(self).pop(_RECORDER, None)
-        if guard.passing():
+        if guard.is_permitted():
             return before_output(self, message_body, encode_chunked)  # type: ignore[no-any-return]
         request = _Request.of(self)
         if request.session is None:
@@ -106,7 +106,7 @@ def _unplug(connection: Any) -> None:
 def _sent(connection: Any, decision: Recorder | None, send: Callable[[], None]) -> None:
     """Send past the guard, and tell the recorder of what goes wrong."""
     try:
-        with guard.permitted(connection.host):
+        with guard.permit(connection.host):
             send()
     except BaseException as error:
         if decision is not None:

@@ -41,11 +41,15 @@ def install(library: ModuleType) -> patching.Undo:
 
     def for_url(self: Any, url: Any) -> Any:
         inner = before(self, url)
-        return inner if isinstance(inner, plain) or guard.passing() else _Transport(current_session, inner, name)
+        if isinstance(inner, plain) or guard.is_permitted():
+            return inner
+        return _Transport(current_session, inner, name)
 
     def for_url_async(self: Any, url: Any) -> Any:
         inner = before_async(self, url)
-        return inner if isinstance(inner, plain_async) or guard.passing() else _Transport(current_session, inner, name)
+        if isinstance(inner, plain_async) or guard.is_permitted():
+            return inner
+        return _Transport(current_session, inner, name)
 
     return patching.put((sync, "_transport_for_url", for_url), (asynchronous, "_transport_for_url", for_url_async))
 
@@ -105,7 +109,7 @@ class _Transport(msgspec.Struct, eq=False):
             recorder = decision
         inner = self._inner or self._sender(request, "HTTPTransport")
         try:
-            with guard.permitted(host):
+            with guard.permit(host):
                 response = inner.handle_request(request)
         except BaseException as error:
             if recorder is not None:
@@ -126,7 +130,7 @@ class _Transport(msgspec.Struct, eq=False):
             recorder = decision
         inner = self._inner or self._sender(request, "AsyncHTTPTransport")
         try:
-            with guard.permitted(host):
+            with guard.permit(host):
                 response = await inner.handle_async_request(request)
         except BaseException as error:
             if recorder is not None:

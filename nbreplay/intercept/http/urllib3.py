@@ -59,7 +59,7 @@ def install(library: ModuleType) -> patching.Undo:
     def make_request(
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
     ) -> Any:
-        if guard.passing():
+        if guard.is_permitted():
             return before(self, conn, method, url, body=body, headers=headers, **options)
         tunnels = vars(conn).pop(_TUNNELS, False)
         raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
@@ -79,7 +79,7 @@ def install(library: ModuleType) -> patching.Undo:
         if decision is not None:
             vars(conn)["getresponse"] = lambda: _answered(library, conn, decision, decoded=_decodes(conn, options))
         try:
-            with guard.permitted(conn.host):
+            with guard.permit(conn.host):
                 if tunnels:
                     tunnel(self, conn)
                 return before(self, conn, method, url, body=body, headers=headers, **options)
@@ -99,7 +99,7 @@ def install(library: ModuleType) -> patching.Undo:
 
     def prepare_proxy(self: Any, conn: Any) -> None:
         # A tunnel through a proxy is opened only where the call is really sent.
-        if guard.passing():
+        if guard.is_permitted():
             before_proxy(self, conn)
         else:
             vars(conn)[_TUNNELS] = True

@@ -1,9 +1,8 @@
-"""The network guard: under replay nothing goes out, whatever library tries.
+"""The network guard: refuses connections, name lookups and network clients during replay.
 
-One audit hook, which Python cannot take back. It refuses nothing unless the innermost session replays.
-It sees what Python's own modules open and start. Libraries that open their own sockets are hooked in
-`nbreplay.intercept.network.compiled`; child processes are judged by their command lines in
-`nbreplay.intercept.children.processes`.
+One audit hook, which Python cannot remove, sees what Python's own modules open. It refuses nothing unless the innermost
+session replays. Compiled libraries are hooked in `nbreplay.intercept.network.libraries`, and child processes are
+checked in `nbreplay.intercept.children.processes`. Whatever cannot be refused is named in the session's log.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import ipaddress
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbreplay.core.cell import current_run
 from nbreplay.core.config import Mode
-from nbreplay.core.frozen import identity
 from nbreplay.core.request.hosts import host_matches, is_loopback
 from nbreplay.core.session import Session, current_session
 from nbreplay.core.store import remote
@@ -28,28 +26,29 @@ from nbreplay.intercept.children import forks
 from nbreplay.intercept.network import sockets
 
 __all__ = [
+    "add_handlers",
     "check",
     "check_address",
     "check_name",
     "check_path",
     "check_reverse",
-    "hear",
     "install",
-    "is_allowed",
-    "passing",
-    "permitted",
-    "pooled",
+    "is_permitted",
+    "name_existing",
+    "name_library",
+    "name_uncovered",
+    "permit",
     "refuse",
-    "replaying",
+    "replay_session",
 ]
 
 _installed = False
 _permitted: contextvars.ContextVar[str | bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
-# By what lets them through. No counts: threads, and what the collector ends in between, would lose some of them, and
-# a host would stay permitted for ever.
-_permitted_hosts: dict[int, str] = {}
-pooled: set[tuple[Any, ...]] = set()
-"""The addresses that hooked clients have connected to. Under replay they do not use the connections they keep."""
+# By permit, not as counts: a count that one of two threads loses would leave a host open for ever.
+_permitted_hosts: dict[permit, str] = {}
+# Addresses that hooked clients have connected to. Under replay they do not use the connections they keep.
+_pooled: set[tuple[Any, ...]] = set()
+_libraries: dict[str, None] = {}
 
 # Functions of the C library that send something, look a name up, or start a process.
 _NATIVE = (
@@ -60,26 +59,26 @@ _NATIVE = (
 
 
 def install() -> None:
-    """Set the guard up, once a process."""
+    """Install the audit hook, once per process."""
     global _installed
     if not _installed:
         _installed = True
         sys.addaudithook(_hook)
 
 
-def hear(**events: Callable[..., None]) -> None:
-    """Have functions called with the arguments of audit events; a dot in a name is written ``__``."""
-    _HEARD.update({name.replace("__", "."): function for name, function in events.items()})
+def add_handlers(handlers: Mapping[str, Callable[..., None]]) -> None:
+    """Add functions that are called with the arguments of audit events, by the event's name."""
+    _handlers.update(handlers)
 
 
-def replaying() -> Session | None:
-    """Return the innermost session if it replays and this is outside of a call that was decided, else None."""
+def replay_session() -> Session | None:
+    """Return the innermost session if it replays and no permitted call is under way, else None."""
     session = current_session()
     return None if session is None or session.mode is not Mode.REPLAY or _permitted.get() else session
 
 
-class permitted:  # noqa: N801
-    """Let one call through that was decided to go out, by an inner transport or by ``--allow``. A context manager."""
+class permit:  # noqa: N801
+    """Context manager that lets one call through, which is recorded by an inner transport or allowed by ``--allow``."""
 
     __slots__ = ("_host", "_token")
 
@@ -88,70 +87,98 @@ class permitted:  # noqa: N801
 
     def __enter__(self) -> None:
         self._token = _permitted.set(self._host or True)
-        _permitted_hosts[identity(self)] = self._host
+        _permitted_hosts[self] = self._host
 
     def __exit__(self, *_: object) -> None:
-        _permitted_hosts.pop(identity(self), None)
-        try:  # noqa: SIM105 – every call passes here, and `suppress` would take longer than all else
+        _permitted_hosts.pop(self, None)
+        # A generator may be finished in another context than the one it was started in.
+        with contextlib.suppress(ValueError):
             _permitted.reset(self._token)
-        except ValueError:
-            pass  # a generator may be finished in another context than it was started in
 
 
-passing: Callable[[], str | bool] = _permitted.get
-"""Tells whether this is inside a call that is decided: a library over another is asked once, the outer one."""
+is_permitted: Callable[[], str | bool] = _permitted.get
+"""Return a true value inside a permitted call: when one library calls another, only the outer call is handled."""
 
 
-def _connecting(_: Any, address: Any, *__: Any) -> None:
-    by = _permitted.get()
-    if by and by is not True and isinstance(address, tuple):
-        pooled.add(address[:2])
+def name_uncovered(kind: str, name: str) -> None:
+    """Name what the guard cannot refuse in the log of the session that replays, if there is one.
+
+    Parameters
+    ----------
+    kind : str
+        One of `nbreplay.core.log.UNCOVERED`.
+    name : str
+    """
+    if (session := replay_session()) is not None:
+        session.log.uncovered.setdefault((kind, name), False)
+
+
+def name_library(name: str) -> None:
+    """Name a library whose connections cannot be refused, in this session and in later ones."""
+    _libraries[name] = None
+    name_uncovered("library", name)
+
+
+def name_existing(session: Session) -> None:
+    """Name connections and libraries that were there before `session` began to replay."""
+    for peer in sockets.peers():
+        host, port = peer if isinstance(peer, tuple) else (peer, None)
+        if (host, port) not in _pooled and not _is_allowed(session, host, port):
+            shown = f"[{host}]" if ":" in host else host
+            name_uncovered("connection", host if port is None else f"{shown}:{port}")
+    for name in _libraries:
+        name_uncovered("library", name)
+
+
+def _on_connect(_: Any, address: Any, *__: Any) -> None:
+    permitted = _permitted.get()
+    if permitted and permitted is not True and isinstance(address, tuple):
+        _pooled.add(address[:2])
     check_address(address)
 
 
-def _looking_up(host: Any, port: Any = None, *_: Any) -> None:
+def _on_getaddrinfo(host: Any, port: Any = None, *_: Any) -> None:
     check_name(host, port)
 
 
-def _looking_up_address(host: Any, *_: Any) -> None:
+def _on_gethostbyaddr(host: Any, *_: Any) -> None:
     check_reverse(host)
 
 
-def _naming(address: Any, *_: Any) -> None:
+def _on_getnameinfo(address: Any, *_: Any) -> None:
     if isinstance(address, tuple) and address and not sockets.numeric.get():
         check_reverse(address[0])
 
 
-def _looking_up_symbol(_: Any, name: Any, *__: Any) -> None:
-    if name in _NATIVE and (session := replaying()) is not None:
-        session.log.uncovered.setdefault(("native", str(name)), False)
+def _on_dlsym(_: Any, name: Any, *__: Any) -> None:
+    if name in _NATIVE:
+        name_uncovered("native", str(name))
 
 
-def _forking(*_: Any) -> None:
-    if replaying() is not None:
+def _on_fork(*_: Any) -> None:
+    if replay_session() is not None:
         forks.prepare()
 
 
-_HEARD: dict[str, Callable[..., None]] = {
-    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _connecting),
-    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), _looking_up),
-    **dict.fromkeys(("os.fork", "os.forkpty"), _forking),
-    "socket.gethostbyaddr": _looking_up_address,
-    "socket.getnameinfo": _naming,
-    "ctypes.dlsym": _looking_up_symbol,
+_handlers: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _on_connect),
+    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), _on_getaddrinfo),
+    **dict.fromkeys(("os.fork", "os.forkpty"), _on_fork),
+    "socket.gethostbyaddr": _on_gethostbyaddr,
+    "socket.getnameinfo": _on_getnameinfo,
+    "ctypes.dlsym": _on_dlsym,
 }
 
 
-def _hook(event: str, arguments: tuple[Any, ...], heard: Any = _HEARD.get) -> None:
-    # A call to a model raises some twenty events, none of which is one of these. As a default, since this module's own
-    # names are gone before the last events of a process.
-    hear = heard(event)
-    if hear is not None:
-        hear(*arguments)
+# A default argument, since this module's names are gone before the last events of a process.
+def _hook(event: str, arguments: tuple[Any, ...], handler_of: Any = _handlers.get) -> None:
+    handler = handler_of(event)
+    if handler is not None:
+        handler(*arguments)
 
 
 def check_address(address: Any) -> None:
-    """Refuse an address that a socket is about to send to, unless it may.
+    """Refuse the address of a socket that is about to connect or send, unless it is allowed.
 
     Raises
     ------
@@ -165,39 +192,43 @@ def check_address(address: Any) -> None:
 
 
 def check_name(host: Any, port: Any = None) -> None:
-    """Refuse to look a name up, unless it may be: a literal or this machine itself asks nobody.
+    """Refuse to look up a name, unless it is allowed, an address, or this machine's.
 
     Raises
     ------
     NetworkBlocked
     """
-    name = host.decode("ascii", "replace") if isinstance(host, bytes) else host
-    if name and not _is_local_name(str(name)):
-        check(str(name), port)
+    name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "")
+    if not name or name in ("localhost", "localhost.localdomain"):
+        return
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        check(name, port)
 
 
 def check_reverse(host: Any) -> None:
-    """Refuse to look up the name of an address, unless it is this machine's.
+    """Refuse to look up the name of an address, unless it is allowed or this machine's.
 
     Raises
     ------
     NetworkBlocked
     """
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
-    # `socket.getfqdn` asks for this machine's own name, and every HTTP server of Python's asks that.
+    # Python's HTTP servers look up this machine's own name, by `socket.getfqdn`.
     if name not in ("", "0.0.0.0", "::", socket.gethostname()) and not is_loopback(name):
         check(name, None)
 
 
 def check(host: str, port: Any) -> None:
-    """Refuse a host, unless it may be reached.
+    """Refuse a host, unless it is allowed, permitted now, or this process listens there.
 
     Raises
     ------
     NetworkBlocked
     """
-    session = replaying()
-    if session is None or host in [*_permitted_hosts.values()] or is_allowed(session, host, port):
+    session = replay_session()
+    if session is None or host in [*_permitted_hosts.values()] or _is_allowed(session, host, port):
         return
     if is_loopback(host) and sockets.listens_here(port):
         return
@@ -205,32 +236,32 @@ def check(host: str, port: Any) -> None:
     refuse(
         session,
         where,
-        f"nbreplay is replaying, and something tried to reach {where}, which is not recorded: nothing was sent. "
-        f"To let it through, say %replay replay --allow {where}",
+        f"nbreplay blocked a connection to {where} during replay; nothing was sent. "
+        f"To let it through, run %replay replay --allow {where}",
     )
 
 
 def check_path(path: str) -> None:
-    """Refuse the Unix socket of another process, unless it may be reached.
+    """Refuse the Unix socket of another process, unless it is allowed.
 
     Raises
     ------
     NetworkBlocked
     """
-    session = replaying()
-    if session is None or is_allowed(session, path, None) or sockets.is_own_path(path):
+    session = replay_session()
+    if session is None or _is_allowed(session, path, None) or sockets.is_own_path(path):
         return
-    shown = path.replace("\0", "@")
+    where = path.replace("\0", "@")
     refuse(
         session,
-        shown,
-        f"nbreplay is replaying, and something tried to reach the Unix socket {shown} of another process: nothing was "
-        f"sent. To let it through, say %replay replay --allow unix:{shown}",
+        where,
+        f"nbreplay blocked a connection to the Unix socket {where} of another process during replay; nothing was sent. "
+        f"To let it through, run %replay replay --allow unix:{where}",
     )
 
 
 def refuse(session: Session, where: str, text: str) -> None:
-    """Log that something was refused, and refuse it.
+    """Log that something was refused, and raise.
 
     Raises
     ------
@@ -243,44 +274,35 @@ def refuse(session: Session, where: str, text: str) -> None:
     raise NetworkBlocked(text)
 
 
-def is_allowed(session: Session, host: str, port: Any) -> bool:
-    """Tell whether ``--allow`` lets a host or the path of a Unix socket through."""
+def _is_allowed(session: Session, host: str, port: Any) -> bool:
     allow = session.options.allow
     if not allow:
         return False
     if "/" in host or "\0" in host:
         return any(item.removeprefix("unix:").replace("@", "\0") == host.replace("@", "\0") for item in allow)
     return (
-        host_matches(host, allow) or host_matches(f"{host}:{port}", allow) or _resolves_to_allowed(session, host, port)
+        host_matches(host, allow) or host_matches(f"{host}:{port}", allow) or _is_address_of_allowed(allow, host, port)
     )
 
 
-def _resolves_to_allowed(session: Session, host: str, port: Any) -> bool:
-    """Tell whether an address is one of an allowed name: `connect` sees addresses only."""
-    for item in session.options.allow:
-        name, _, given = item.rpartition(":") if item.rpartition(":")[2].isdigit() else (item, "", "")
-        if given and str(port) != given:
+def _is_address_of_allowed(allow: tuple[str, ...], host: str, port: Any) -> bool:
+    """Tell whether an allowed name resolves to an address: ``connect`` sees addresses only."""
+    for item in allow:
+        name, _, allowed_port = item.rpartition(":")
+        if not allowed_port.isdigit():
+            name, allowed_port = item, ""
+        if allowed_port not in ("", str(port)):
             continue
         if is_loopback(host):
             if name == "localhost":
                 return True
             continue
         with contextlib.suppress(OSError):
-            # The name is allowed, so that this lookup is let through itself.
-            if any(found[4][0] == host for found in socket.getaddrinfo(name, None)):
+            # This lookup passes the guard, since the name is allowed.
+            if any(address[0] == host for *_, address in socket.getaddrinfo(name, None)):
                 return True
     return False
 
 
-def _is_local_name(name: str) -> bool:
-    if name in ("localhost", "localhost.localdomain"):
-        return True
-    try:
-        ipaddress.ip_address(name.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-# A store is fetched because it was named, also while another session replays; and that is no call of anybody's.
-remote.set_permit(permitted)
+# A store that the user named is fetched even while another session replays.
+remote.set_permit(permit)

@@ -1,10 +1,11 @@
-"""uvloop, an event loop whose connections, look-ups and child processes are libuv's: the guard is asked before each."""
+"""uvloop: an event loop whose connections, lookups and child processes are opened by libuv."""
 
 from __future__ import annotations
 
 import functools
 import os
 import socket
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -16,59 +17,46 @@ __all__ = ["install"]
 
 
 def install(module: ModuleType) -> Undo:
-    """Hook into uvloop's loops; return what undoes it.
+    """Hook into uvloop's loops.
 
     Raises
     ------
     AttributeError
-        Where the module no longer has the hook.
+        Where the module no longer has one of the methods.
     """
-    checks = {
-        "create_connection": _connecting,
-        "create_unix_connection": _connecting_to_path,
-        "getaddrinfo": _looking_up,
-        "getnameinfo": _looking_up_address,
-        "subprocess_exec": _starting,
-        "subprocess_shell": _starting_shell,
-    }
     kind = module.Loop
     datagrams = kind.create_datagram_endpoint
 
-    def hooked(name: str, check: Any) -> tuple[Any, str, Any]:
+    def checked(name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
         before = getattr(kind, name)
 
         @functools.wraps(before)
-        async def method(self: Any, *args: Any, **given: Any) -> Any:
-            if guard.replaying() is not None:
-                check(*args, **given)
-            return await before(self, *args, **given)
+        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if guard.replay_session() is not None:
+                check(*args, **kwargs)
+            return await before(self, *args, **kwargs)
 
         return kind, name, method
 
     @functools.wraps(datagrams)
     async def create_datagram_endpoint(
-        self: Any, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **given: Any
+        self: Any, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
     ) -> Any:
-        if guard.replaying() is None:
-            return await datagrams(self, protocol_factory, local_addr, remote_addr, **given)
+        if guard.replay_session() is None:
+            return await datagrams(self, protocol_factory, local_addr, remote_addr, **kwargs)
         guard.check_address(remote_addr)
-        built: list[Any] = []
-
-        def factory() -> _Protocol:
-            built.append(protocol_factory())
-            return _Protocol(built[0])
-
-        transport, _ = await datagrams(self, factory, local_addr, remote_addr, **given)
-        return _Transport(transport, built[0]), built[0]
+        protocol = protocol_factory()
+        transport, _ = await datagrams(self, lambda: _Protocol(protocol), local_addr, remote_addr, **kwargs)
+        return _Transport(transport, protocol), protocol
 
     return put(
-        *(hooked(name, check) for name, check in checks.items()),
+        *(checked(name, check) for name, check in _CHECKS.items()),
         (kind, "create_datagram_endpoint", create_datagram_endpoint),
     )
 
 
 class _Transport:
-    """A transport of datagrams that asks the guard for each address."""
+    """A datagram transport that checks each address."""
 
     def __init__(self, inner: Any, protocol: Any) -> None:
         self._inner, self._protocol = inner, protocol
@@ -85,7 +73,7 @@ class _Transport:
 
 
 class _Protocol:
-    """A protocol that is given such a transport."""
+    """A protocol that receives such a transport."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -97,28 +85,38 @@ class _Protocol:
         self._inner.connection_made(_Transport(transport, self._inner))
 
 
-def _connecting(_: Any, host: Any = None, port: Any = None, *, sock: Any = None, **__: Any) -> None:
-    if sock is None:  # a socket is connected already, or by Python's own module
+def _check_connection(_: Any, host: Any = None, port: Any = None, *, sock: Any = None, **__: Any) -> None:
+    if sock is None:  # a socket was connected by Python's own module
         guard.check(str(host or "localhost"), int(port) if str(port).isdigit() else port)
 
 
-def _connecting_to_path(_: Any, path: Any = None, *, sock: Any = None, **__: Any) -> None:
+def _check_unix_connection(_: Any, path: Any = None, *, sock: Any = None, **__: Any) -> None:
     if sock is None and path is not None:
         guard.check_path(os.fsdecode(path))
 
 
-def _looking_up(host: Any, port: Any, **_: Any) -> None:
+def _check_name(host: Any, port: Any, **_: Any) -> None:
     guard.check_name(host, port)
 
 
-def _looking_up_address(sockaddr: Any, flags: int = 0) -> None:
+def _check_reverse(sockaddr: Any, flags: int = 0) -> None:
     if not flags & socket.NI_NUMERICHOST:
         guard.check_reverse(sockaddr[0])
 
 
-def _starting(_: Any, program: Any, *args: Any, **given: Any) -> None:
-    check_child([program, *args], given.get("cwd"))
+def _check_exec(_: Any, program: Any, *args: Any, cwd: Any = None, **__: Any) -> None:
+    check_child([program, *args], cwd)
 
 
-def _starting_shell(_: Any, cmd: Any, **given: Any) -> None:
-    check_child(cmd, given.get("cwd"))
+def _check_shell(_: Any, cmd: Any, *, cwd: Any = None, **__: Any) -> None:
+    check_child(cmd, cwd)
+
+
+_CHECKS: dict[str, Callable[..., None]] = {
+    "create_connection": _check_connection,
+    "create_unix_connection": _check_unix_connection,
+    "getaddrinfo": _check_name,
+    "getnameinfo": _check_reverse,
+    "subprocess_exec": _check_exec,
+    "subprocess_shell": _check_shell,
+}

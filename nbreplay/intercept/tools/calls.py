@@ -34,7 +34,7 @@ _names: weakref.WeakKeyDictionary[Session, dict[str, str]] = weakref.WeakKeyDict
 def asking() -> Session | None:
     """Return the session that is to be asked about a call of a tool, None where the call is simply made."""
     session = current_session()
-    return None if session is None or session.mode is Mode.OFF or guard.passing() else session
+    return None if session is None or session.mode is Mode.OFF or guard.is_permitted() else session
 
 
 class ToolCalls:
@@ -57,7 +57,7 @@ class ToolCalls:
 
     def ask(self, given: Callable[[], Mapping[str, Any]]) -> Replay | Recorder | None:
         """Ask the session about a call with the arguments that `given` returns; None where it is simply made."""
-        if guard.passing():
+        if guard.is_permitted():
             return None
         session, mode = placeholder_keys.asked(current_session(), "", tuple)
         if session is None:
@@ -78,7 +78,7 @@ class ToolCalls:
             return value
         if decision is None:
             return call()
-        with _running(self, decision), guard.permitted(""):
+        with _running(self, decision), guard.permit(""):
             value = call()
         self.keep(decision, lambda: self.codec.dump(value))
         return value
@@ -92,7 +92,7 @@ class ToolCalls:
             return value
         if decision is None:
             return await call()
-        with _running(self, decision), guard.permitted(""):
+        with _running(self, decision), guard.permit(""):
             value = await call()
         self.keep(decision, lambda: self.codec.dump(value))
         return value

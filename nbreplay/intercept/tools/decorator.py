@@ -123,7 +123,7 @@ class _Tool(ToolCalls):
                 return
             with _yielding(self, decision) as note:
                 while True:
-                    with guard.permitted(""):
+                    with guard.permit(""):
                         value = next(inner, _END)
                     if value is _END:
                         return
@@ -149,7 +149,7 @@ class _Tool(ToolCalls):
                 return
             with _yielding(self, decision) as note:
                 while True:
-                    with guard.permitted(""):
+                    with guard.permit(""):
                         value = await anext(inner, _END)
                     if value is _END:
                         return
