@@ -1,7 +1,6 @@
-"""One call while it is recorded: what arrives is noted, and becomes a take at the end.
+"""One call while it is recorded: a recorder notes the bytes that arrive, and a keeper writes the take at the end.
 
-The bytes go on to the caller at once; until the answer is over, all that happens here is that they
-are noted with their time.
+The bytes go on to the caller at once. Until the answer is over they are only noted, each with its time.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from nbreplay.core.cell import Run, task_rank, utc
 from nbreplay.core.config import Mode
@@ -44,15 +44,21 @@ _ENCODING = frozenset(["content-encoding"])
 
 
 class Recorder:
-    """Takes down one answer.
+    """Records one answer.
 
     Attributes
     ----------
     note : callable
-        Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. Looked up anew for each answer
-        and not for each piece: it may be no more than a list's ``append``.
+        Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. It may be a list's ``append``:
+        look it up once an answer has begun, not for each piece.
     decode : callable
-        Undoes the content encoding of all that was noted; set by the interceptor where there is one.
+        Undoes the content encoding of all that was noted. The interceptor sets it where there is one.
+    saved : Take or None
+        The take that the store has, in part or whole.
+    notes : list of str
+        Sentences that the log adds to the call.
+    secrets : list of str
+        The secrets that were removed from the answer.
     """
 
     def __init__(
@@ -70,7 +76,7 @@ class Recorder:
         self.saved: Take | None = None
         self.uploads: list[Blob] = []
         self.notes: list[str] = []
-        self.secrets: list[str] = []  # that were taken out of the answer
+        self.secrets: list[str] = []
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
@@ -83,7 +89,7 @@ class Recorder:
         self._broken: OSError | NbreplayError | None = None
 
     def upload(self) -> None:
-        """Put what the request names by digest beside the recording, but with a note in place of what has secrets."""
+        """Keep the contents that the request names by digest, but those with secrets: of them there is a note."""
         for content in uploads(self.call.content, self.call.content_type):
             redactor = Redactor(self.call.tokens)
             try:
@@ -94,17 +100,17 @@ class Recorder:
             except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
-            why = "it contains a secret" if redactor.count else _hidden(content, redactor)
-            if why:
-                self.notes.append(f"an upload of {blob.size} bytes is not kept beside the recording: {why}")
+            secret = _SECRET if redactor.count else _find_secret(content, redactor)
+            if secret:
+                self.notes.append(f"an upload of {blob.size} bytes is not stored: {secret}")
             else:
                 self.uploads.append(blob)
 
     def keep(self, header: str) -> None:
-        """Keep a header of the answer that is else left out, such as the encoding of bytes that stay encoded."""
+        """Keep a header that is left out by default, such as the content encoding of bytes that stay encoded."""
         self._kept.add(header)
 
-    def answered(
+    def begin(
         self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None = None, version: str = ""
     ) -> None:
         """Note that the answer has begun.
@@ -114,7 +120,7 @@ class Recorder:
         status : int
         headers : iterable of (str, str)
         phrase : str, optional
-            The reason phrase, where there is one.
+            The reason phrase.
         version : str
             Such as ``HTTP/1.1``; ``""`` where the answer did not come over HTTP.
         """
@@ -122,18 +128,18 @@ class Recorder:
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
         if framing_of(self.content_type) is None and 200 <= status < 300:
-            self.note = self._spooled
+            self.note = self._note_large
 
     def feed(self, data: bytes) -> None:
         """Note bytes that have just arrived."""
         self.note((time.perf_counter(), data))
 
     def so_far(self) -> Pieces:
-        """Return what has arrived, for somebody who looks on: as text is read, without its content encoding."""
+        """Return the pieces that have arrived so far, without their content encoding."""
         return self.decode(list(self._pieces)) if self.decode else self._pieces
 
-    def _spooled(self, piece: tuple[float, bytes]) -> None:
-        """Have a large answer go into a file as it comes; in memory its times stay."""
+    def _note_large(self, piece: tuple[float, bytes]) -> None:
+        """Write a large answer into a file as it comes; only the last time stays in memory."""
         at, data = piece
         self._pieces.append(piece)
         self._size += len(data)
@@ -143,7 +149,7 @@ class Recorder:
             if self._spool is None:
                 cookies = cookie_values(self.headers)
                 self._spool = self.keeper.store.spool(Redactor((*self.call.tokens, *cookies)))
-                data = _joined(self._pieces)
+                data = _join(self._pieces)
             self._spool.feed(data)
         except (OSError, NbreplayError) as error:
             # The caller has its answer all the same.
@@ -153,28 +159,28 @@ class Recorder:
         self._pieces = [(at, b"")]
 
     def end(self) -> None:
-        """The answer is over, and whole."""
+        """Note that the answer is over, and whole."""
         self._finish(None)
 
     def close(self) -> None:
-        """The caller reads no further; whole all the same, if what ends such streams has come."""
+        """Note that the caller reads no further; the answer is whole if the end of its stream has come."""
         if self._done:
             return
         if self._interrupted and self._progress == self._flushed:
-            # Nobody has read on since the interrupt: it is the reason, not the collector that closes what was left.
+            # Nobody has read on since the interrupt. It is the reason, not the garbage collector that closes the rest.
             self._done = True
             self.keeper.release(self)
         else:
-            # Where an interrupt comes between two pieces, what unwinds closes the answer.
+            # An interrupt between two pieces unwinds the stack, and that closes the answer.
             reason: Reason = "interrupted" if isinstance(sys.exception(), KeyboardInterrupt) else "closed"
             self._finish(None if self._has_ended() else reason)
 
     def interrupt(self) -> None:
-        """The caller was interrupted or cancelled."""
+        """Note that the caller was interrupted or cancelled."""
         self._finish("interrupted")
 
     def fail(self, error: str, message: str) -> None:
-        """The connection failed, before the answer or in the middle of it.
+        """Note that the connection failed, before the answer or in the middle of it.
 
         Parameters
         ----------
@@ -185,7 +191,7 @@ class Recorder:
         self._finish("dropped", {"type": error, "message": message})
 
     def flush(self, interrupted: bool) -> None:
-        """The cell or session ends while the answer still comes: write what there is. It may go on."""
+        """Write what has come so far, since the cell or session ends. The answer may go on."""
         with self._lock:
             if self._done or self.status is None:
                 return
@@ -201,10 +207,9 @@ class Recorder:
         return self._size or len(self._pieces)
 
     def _has_ended(self) -> bool:
-        pieces = self.decode(list(self._pieces)) if self.decode else self._pieces
         if not framing_of(self.content_type):
             return False
-        data = _joined(pieces)
+        data = _join(self.so_far())
         return has_ended(data) or has_answered(data, self.request.rpc_id)
 
     def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
@@ -213,14 +218,14 @@ class Recorder:
                 return
             self._done = True
             if reason == "interrupted" and self.status is None:
-                self.keeper.drop(self, "interrupted before there was an answer: nothing to keep")
+                self.keeper.drop(self, "interrupted before the answer began, so nothing is recorded")
                 return
             self.keeper.keep(self, lambda: self._take(reason, error))
             if reason == "closed":
-                self.keeper.closed(self, time.perf_counter())
+                self.keeper.note_close(self, time.perf_counter())
 
     def correct(self) -> None:
-        """What closed the answer was the unwinding of an interrupted cell, not its program."""
+        """Note that the unwinding of an interrupted cell closed the answer, not its program."""
         with self._lock:
             self.keeper.keep(self, lambda: self._take("interrupted", None))
 
@@ -234,12 +239,12 @@ class Recorder:
             body = self._body(pieces, redactor)
         else:
             redactor, body = self._spool.redactor, self._spooled_body(self._spool, more)
-        if isinstance(body, Blob) and (why := _hidden_in_blob(body, redactor)):
-            raise NbreplayError(f"the answer is compressed content that cannot be redacted: {why}")
+        if isinstance(body, Blob) and (secret := _find_secret_in_blob(body, redactor)):
+            raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)
         kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
         if reason and self.decode is not None and "content-encoding" not in kept:
-            kept.pop("content-length", None)  # of bytes that are not given back
+            kept.pop("content-length", None)  # a replay gives the decoded bytes
         self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
@@ -281,16 +286,16 @@ class Recorder:
         """Return the redactor of the answer, which also knows the cookies that the body repeats."""
         tokens, cookies = self.call.tokens, cookie_values(self.headers)
         if cookies:
-            data = _joined(pieces)
+            data = _join(pieces)
             tokens = (*tokens, *(value for value in cookies if value.encode("utf-8", "surrogateescape") in data))
         return Redactor(tokens)
 
     def _body(self, pieces: Pieces, redactor: Redactor) -> Body:
         framing = framing_of(self.content_type)
         if framing is None or self._encoding:
-            data = _joined(pieces)
+            data = _join(pieces)
         if self._encoding and data and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
-            raise NbreplayError("there is a secret in its compressed answer, which its caller wants as it is")
+            raise NbreplayError("the answer holds a secret and cannot be redacted: the caller wants it compressed")
         if framing is None:
             if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
                 text = data.decode("utf-8", "surrogateescape")
@@ -302,25 +307,32 @@ class Recorder:
         return without_secrets(events_of(pieces, framing, self.started), redactor)
 
 
-def _hidden(content: bytes | memoryview, redactor: Redactor) -> str:
-    """Return why content that is compressed must not be kept, or an empty text."""
+_SECRET = "the content holds a secret"
+
+
+def _find_secret(content: bytes | memoryview, redactor: Redactor) -> str:
+    """Return why compressed content must not be kept, as a clause, or ``""``."""
     if not is_container(content):
         return ""
     try:
-        return "it contains a secret" if hides_secret(bytes(content), redactor) else ""
+        return _SECRET if hides_secret(bytes(content), redactor) else ""
     except UnreadableContainer as error:
-        # A container without compression is broken by taking a secret out of its bytes.
-        return "it contains a secret" if redactor.count else f"it may contain a secret, since {error}"
+        # Removing a secret from the bytes of a container without compression breaks it.
+        return _SECRET if redactor.count else f"the content may hold a secret: {error}"
 
 
-def _hidden_in_blob(blob: Blob, redactor: Redactor) -> str:
-    with contextlib.closing(blob.pieces()) as pieces:
+def _find_secret_in_blob(body: Blob, redactor: Redactor) -> str:
+    with contextlib.closing(body.pieces()) as pieces:
         if not is_container(next(pieces, b"")):
             return ""
-    return "it is too large to be looked into" if blob.size > _LARGEST_CONTAINER else _hidden(blob.data(), redactor)
+    return (
+        "the content is too large to be searched for secrets"
+        if body.size > _LARGEST_CONTAINER
+        else _find_secret(body.data(), redactor)
+    )
 
 
-def _joined(pieces: Pieces) -> bytes:
+def _join(pieces: Pieces) -> bytes:
     return b"".join([data for _, data in pieces])
 
 
@@ -330,7 +342,7 @@ _UNWINDING = 1.0
 
 
 class Keeper:
-    """Writes what the recorders of a session take down.
+    """Writes and logs the takes of a session's recorders.
 
     Parameters
     ----------
@@ -341,11 +353,11 @@ class Keeper:
     def __init__(self, store: Store, log: Log) -> None:
         self.store, self.log = store, log
         self._open: set[Recorder] = set()
-        self._closed: tuple[Recorder, float] | None = None
+        self._last_closed: tuple[Recorder, float] | None = None
         self._lock = threading.Lock()
 
     def recorder(self, request: Request, call: Call, run: Run, mode: Mode) -> Recorder:
-        """Return what takes the answer to a call down; its place among the takes is reserved now."""
+        """Return a recorder for the answer to a call; its place among the takes is reserved now."""
         place = run.place((self.store.identity, request.key))
         recorder = Recorder(self, request, call, run, place, mode, self.log.start())
         if "parts" in request.fields or "digest" in request.fields:
@@ -354,89 +366,49 @@ class Keeper:
             self._open.add(recorder)
         return recorder
 
-    def keep(self, recorder: Recorder, made: Callable[[], Take]) -> None:
-        """Make a take of what a recorder has taken down, write and log it. Never raises: the caller has its answer."""
-        take: Take | None = None
-        outcome, note = "recorded", ""
-        try:
-            take = made()
-            self.log.learn_secrets(recorder.secrets)
-            with recorder.run.lock:
-                if not self._write(recorder, take):
-                    if recorder.mode is Mode.AUTO:
-                        outcome = "live"
-                    note = "not kept: a failure that may pass does not displace a good answer"
-            self.log.note(recorder.request, take)
-        except Exception as found:
-            error = found
-            if isinstance(found, OSError):
-                error = write_error(failed_path(self.store.path, found), found)
-            outcome, note = "unsaved", f"{type(error).__name__}: {error}"
-            with contextlib.suppress(Warning):  # where warnings are errors, this one is none: the caller has its answer
-                warnings.warn(
-                    f"nbreplay could not record a call, which has its answer all the same. {error}", stacklevel=2
-                )
-        self._log(recorder, take, outcome, ". ".join([*filter(None, [note]), *recorder.notes]))
-        if take is None or take.reason not in ("open", "interrupted"):
-            self.release(recorder)
-
-    def release(self, recorder: Recorder) -> None:
-        """Forget a recorder that has nothing more to take down."""
-        with self._lock:
-            self._open.discard(recorder)
-
-    def recording(self, place: int) -> Recorder | None:
-        """Return what takes down the call that has `place` in the log, while its answer comes."""
+    def recorder_at(self, place: int) -> Recorder | None:
+        """Return the recorder of the call that has `place` in the log, or None where its answer has ended."""
         with self._lock:
             return next((recorder for recorder in self._open if recorder.place == place), None)
 
-    def _write(self, recorder: Recorder, take: Take) -> bool:
-        """Put a take into the store, and return whether it is there; else it may come with a good one that follows."""
-        request, run, order = recorder.request, recorder.run, recorder.order
-        slot = (self.store.identity, request.key)
-        recording = recorder.mode is Mode.RECORD
-        held = sorted(item for item in run.waiting.get(slot, []) if item[0] != order) if take.good else []
-        written = [item for item in run.written[slot] if item[0] != order]
-        made: list[Take] | None = None
-
-        def change(takes: list[Take]) -> list[Take]:
-            nonlocal made
-            rest = takes if recorder.saved is None else remove_take(takes, recorder.saved)
-            earlier = [item for _, item in held]
-            made = insert_take(rest, take, order, written, run.started, recording=recording, earlier=earlier)
-            return takes if made is None else made
-
-        self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
-        others = [item for item in run.waiting.get(slot, []) if item[0] != order]
-        if made is None:
-            run.waiting[slot] = [*others, (order, take)] if recording else others
-            return False
-        run.waiting[slot] = [] if take.good else others
-        run.written[slot] = [*written, *held, (order, take)]
-        if not recording:
-            run.use(slot, take, False, instead_of=recorder.saved)
-        recorder.saved = take
-        return True
+    def keep(self, recorder: Recorder, make_take: Callable[[], Take]) -> None:
+        """Make a take of what has come, write and log it. Never raises, since the caller has its answer."""
+        take: Take | None = None
+        outcome, notes = "recorded", recorder.notes
+        try:
+            take = make_take()
+            self.log.learn_secrets(recorder.secrets)
+            with recorder.run.lock:
+                if not self._write(recorder, take):
+                    outcome = "live" if recorder.mode is Mode.AUTO else outcome
+                    notes = ["not kept: a failure that may pass does not replace a good answer", *notes]
+            self.log.note(recorder.request, take)
+        except Exception as error:
+            reason = write_error(failed_path(self.store.path, error), error) if isinstance(error, OSError) else error
+            outcome, notes = "unsaved", [f"{type(reason).__name__}: {reason}", *notes]
+            with contextlib.suppress(Warning):  # an error under -W error, and the caller has its answer
+                warnings.warn(f"nbreplay could not record a call, which got its answer: {reason}", stacklevel=2)
+        self._log(recorder, take, outcome, ". ".join(notes))
+        if take is None or take.reason not in ("open", "interrupted"):
+            self.release(recorder)
 
     def drop(self, recorder: Recorder, note: str) -> None:
         """Log a call of which nothing is kept."""
         self._log(recorder, None, "live", note)
         self.release(recorder)
 
-    def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
-        served = time.perf_counter() - recorder.started
-        made = Interaction(
-            recorder.request, take, outcome, recorder.run.cell, served, note, self.store.name, recorder.call.host
-        )
-        self.log.finish(recorder.place, made)
+    def release(self, recorder: Recorder) -> None:
+        """Forget a recorder that has nothing more to record."""
+        with self._lock:
+            self._open.discard(recorder)
 
-    def closed(self, recorder: Recorder, at: float) -> None:
+    def note_close(self, recorder: Recorder, at: float) -> None:
         """Note which answer was closed last before its end, and when, in seconds of `time.perf_counter`."""
-        self._closed = recorder, at
+        self._last_closed = recorder, at
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
-        last, self._closed = self._closed, None
+        last, self._last_closed = self._last_closed, None
         if interrupted and last is not None and last[0].run is run and time.perf_counter() - last[1] < _UNWINDING:
             last[0].correct()
         with self._lock:
@@ -444,5 +416,39 @@ class Keeper:
         for recorder in recorders:
             recorder.flush(interrupted)
             if run is None and recorder.status is None:
-                # It may still come, and is recorded then; until it does nobody is to think that all is there.
-                self._log(recorder, None, "unsaved", "its answer had not come when the session ended")
+                # The answer is still recorded if it comes. Until then the user must not think that nothing is missing.
+                self._log(recorder, None, "unsaved", "the answer had not come when the session ended")
+
+    def _write(self, recorder: Recorder, take: Take) -> bool:
+        """Put a take into the store and return True; False where it would displace a good one, and may wait."""
+        request, run, order = recorder.request, recorder.run, recorder.order
+        slot = (self.store.identity, request.key)
+        recording = recorder.mode is Mode.RECORD
+        written = [item for item in run.written[slot] if item[0] != order]
+        waiting = [item for item in run.waiting[slot] if item[0] != order]
+        released = sorted(waiting, key=itemgetter(0)) if take.good else []
+        takes: list[Take] | None = None
+
+        def change(before: list[Take]) -> list[Take]:
+            nonlocal takes
+            rest = before if recorder.saved is None else remove_take(before, recorder.saved)
+            earlier = [failure for _, failure in released]
+            takes = insert_take(rest, take, order, written, run.started, recording=recording, earlier=earlier)
+            return before if takes is None else takes
+
+        self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
+        if takes is None:
+            run.waiting[slot] = [*waiting, (order, take)] if recording else waiting
+            return False
+        run.waiting[slot] = [] if take.good else waiting
+        run.written[slot] = [*written, *released, (order, take)]
+        if not recording:
+            run.use(slot, take, False, instead_of=recorder.saved)
+        recorder.saved = take
+        return True
+
+    def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
+        served_s = time.perf_counter() - recorder.started
+        cell, host = recorder.run.cell, recorder.call.host
+        interaction = Interaction(recorder.request, take, outcome, cell, served_s, note, self.store.name, host)
+        self.log.finish(recorder.place, interaction)

@@ -88,7 +88,7 @@ def taken(
     if answer.status is not None:
         # A length that is claimed may be that of a compressed body.
         said = [pair for pair in answer.headers if not answer.data or pair[0].lower() != "content-length"]
-        recorder.answered(answer.status, said)
+        recorder.begin(answer.status, said)
     if answer.data:
         recorder.feed(answer.data)
     if answer.error is None:

@@ -233,7 +233,7 @@ class Live:
 def _recorder(log: logs.Log, place: int) -> Recorder | None:
     for session in active_sessions():
         if session.log is log:
-            found = session.keeper.recording(place)
+            found = session.keeper.recorder_at(place)
             if found is not None:
                 return found
     return None

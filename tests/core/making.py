@@ -127,7 +127,7 @@ def begin(
     """Have a call sent and answered, but not to its end."""
     recorder = session.ask(given)
     assert isinstance(recorder, Recorder), recorder
-    recorder.answered(status, [("Content-Type", kind), ("X-Request-Id", "req_1"), ("Set-Cookie", "a=b")])
+    recorder.begin(status, [("Content-Type", kind), ("X-Request-Id", "req_1"), ("Set-Cookie", "a=b")])
     for piece in pieces:
         recorder.feed(piece if isinstance(piece, bytes) else json.dumps(piece, separators=(",", ":")).encode())
     return recorder

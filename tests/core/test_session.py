@@ -176,7 +176,7 @@ def test_a_take_says_when_where_and_by_whom(store: Path) -> None:
             "retry-after-ms": "7",
             "content-disposition": "a",
         }
-        recorder.answered(
+        recorder.begin(
             200, [*((name.title(), value) for name, value in kept.items()), ("Set-Cookie", "a=b"), ("Date", "x")]
         )
         recorder.feed(b"{}")
@@ -398,10 +398,10 @@ def test_an_answer_that_cannot_be_taken_down_costs_its_caller_nothing(store: Pat
     made = session(store, "record")
     recorder = made.ask(chat("hi"))
     assert isinstance(recorder, Recorder)
-    recorder.answered(200, [("content-type", "application/json")])
+    recorder.begin(200, [("content-type", "application/json")])
     recorder.decode = broken
     recorder.feed(b"{}")
-    with pytest.warns(UserWarning, match="has its answer all the same"):
+    with pytest.warns(UserWarning, match="which got its answer"):
         recorder.end()
     assert [item.outcome for item in made.interactions] == ["unsaved"]
 

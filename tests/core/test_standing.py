@@ -126,7 +126,7 @@ def test_a_stream_that_ended_with_its_session_stays_open(store: Path) -> None:
     for number in (1, 2):
         recorder = live.ask(listening())
         assert isinstance(recorder, Recorder)
-        recorder.answered(200, [("content-type", SSE), ("mcp-session-id", f"session {number}")])
+        recorder.begin(200, [("content-type", SSE), ("mcp-session-id", f"session {number}")])
         recorder.feed(EVENT)
         recorder.end()
     again = session(store, "replay")

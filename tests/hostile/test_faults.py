@@ -139,7 +139,7 @@ def test_an_answer_is_recorded_or_said_to_be_unsaved(
             for take in kept:
                 assert replayed(session, chat()) == json.loads(take)
             recorder = session.ask(chat())
-            recorder.answered(200, [("content-type", kind_of(pieces))])  # type: ignore[union-attr]
+            recorder.begin(200, [("content-type", kind_of(pieces))])  # type: ignore[union-attr]
             with disk.failing(number, error, lasts=lasts):
                 # Whatever fails, the caller goes on with its answer.
                 for piece in pieces:

@@ -499,7 +499,7 @@ def test_a_stream_that_stays_open_does_so_for_a_client_of_mcp_alone(tmp_path: Pa
     with session(tmp_path) as live:
         recorder = live.ask(asked)
         assert isinstance(recorder, Recorder)
-        recorder.answered(200, [("content-type", "text/event-stream")])
+        recorder.begin(200, [("content-type", "text/event-stream")])
         recorder.feed(b"data: 1\n\n")
         recorder.close()
     (path,) = tmp_path.glob("*.json")

@@ -43,7 +43,7 @@ class Tee:
             recorder.keep("content-encoding")  # the caller decodes, and is to get the same bytes
         version = response.version
         version = HTTP11 if version is None else f"HTTP/{version.major}.{version.minor}"
-        recorder.answered(response.status, response.headers.items(), response.reason, version)
+        recorder.begin(response.status, response.headers.items(), response.reason, version)
         if type(content) is self._library.StreamReader and content._buffer:
             recorder.feed(b"".join(content._buffer))
         if content.is_eof():

@@ -38,7 +38,7 @@ class Tee:
             made.begin()
             headers = [(name, str(value)) for name, value in made.msg.items()]
             version = "HTTP/1.0" if made.version == 10 else "HTTP/1.1"
-            self._recorder.answered(made.status, headers, made.reason, version)
+            self._recorder.begin(made.status, headers, made.reason, version)
             self._begun(made)
             if made.fp is None or made.length == 0:
                 self._recorder.end()

@@ -197,7 +197,7 @@ def tee(request: Any, response: Any, recorder: Recorder, *, asynchronous: bool) 
     """Have what comes of a response noted by a recorder, as it is passed on; return the response."""
     library = library_of(request)
     version, phrase = (response.extensions.get(name) for name in ("http_version", "reason_phrase"))
-    recorder.answered(
+    recorder.begin(
         response.status_code,
         response.headers.multi_items(),
         phrase.decode("latin-1") if isinstance(phrase, bytes) else None,

@@ -135,7 +135,7 @@ class _running:  # noqa: N801
 
     def __init__(self, calls: ToolCalls, decision: Recorder) -> None:
         self._calls, self._decision = calls, decision
-        decision.answered(200, [("content-type", _JSON)])
+        decision.begin(200, [("content-type", _JSON)])
 
     def __enter__(self) -> None:
         pass

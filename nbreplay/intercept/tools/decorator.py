@@ -167,7 +167,7 @@ class _yielding:  # noqa: N801
 
     def __init__(self, tool: _Tool, decision: Recorder) -> None:
         self._tool, self._decision = tool, decision
-        decision.answered(200, [("content-type", _LINES)])
+        decision.begin(200, [("content-type", _LINES)])
 
     def __enter__(self) -> Callable[[Any], None]:
         return lambda value: self._decision.feed(line(self._tool.codec.dump(value)))
