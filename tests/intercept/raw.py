@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import re
 import socket
 import struct
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import brotli
+import zstandard
 
 import nbreplay as nr
 from tests.clients import outcomes
 from tests.sdks.sockets import counted
 
 __all__ = [
-    *("CREDENTIALS", "HOLD", "RESET", "SECRET", "WAIT", "Server"),
-    *("chunked", "described", "head", "serving", "sized", "twice"),
+    *("ANSWERS", "BINARY", "CREDENTIALS", "EVENTS", "FAILURES", "HOLD", "JSON", "LINES", "RESET", "SECRET", "SSE"),
+    *("WAIT", "Server", "chunked", "described", "head", "serving", "sized", "twice"),
 ]
 
 SECRET = "a-secret-of-the-tests-0123456789"
@@ -180,3 +186,73 @@ def serving() -> Iterator[Server]:
     made = Server()
     yield made
     made.stop()
+
+
+EVENTS = [b'data: {"n":%d}\n\n' % number for number in range(5)] + [b"data: [DONE]\n\n"]
+LINES = [b'{"n":%d}\n' % number for number in range(5)]
+JSON = json.dumps({"text": "compress me " * 50}).encode()
+SSE = {"content_type": "text/event-stream"}
+BINARY = bytes(range(256)) * 8192  # 2 MB
+
+_KIND = {"content_type": "application/json"}
+
+
+def _deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+def _zipped_events() -> list[bytes]:
+    packer = zlib.compressobj(wbits=31)
+    return [*[packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH) for event in EVENTS], packer.flush()]
+
+
+ANSWERS: dict[str, list[bytes]] = {
+    "/sized": [sized(JSON, **_KIND)],
+    "/chunked": [chunked(JSON[:10], JSON[10:], **_KIND)],
+    "/looks-over": [chunked(b"one\r\n0\r\n\r\n", b"0\r\n\r\n", b"two 0\r\n\r\n")],
+    "/trailer": [chunked(b"with", b" a\n trailer", trailer=b"x-a: b\r\nx-c: d\r\n")],
+    "/empty": [sized(b"")],
+    "/nothing": [head("204 No Content")],
+    "/same": [head("304 Not Modified", content_length="7")],
+    "/missing": [sized(b"nowhere", "404 Not Found")],
+    "/broken": [sized(b'{"error":"here"}', "500 Internal Server Error", **_KIND)],
+    "/named": [sized(b"ok", "299 Of Our Own")],
+    "/gzip": [sized(gzip.compress(JSON, mtime=0), content_encoding="gzip", **_KIND)],
+    "/gzip-chunked": [
+        chunked(gzip.compress(JSON, mtime=0)[:20], gzip.compress(JSON, mtime=0)[20:], content_encoding="gzip", **_KIND)
+    ],
+    "/zlib": [sized(zlib.compress(JSON), content_encoding="deflate", **_KIND)],
+    "/deflate": [sized(_deflated(JSON), content_encoding="deflate", **_KIND)],
+    "/br": [sized(brotli.compress(JSON), content_encoding="br", **_KIND)],
+    "/zstd": [sized(zstandard.compress(JSON), content_encoding="zstd", **_KIND)],
+    "/two": [chunked(brotli.compress(gzip.compress(JSON)), content_encoding="gzip, br")],
+    "/odd": [sized(b"odd", content_encoding="of-our-own")],
+    "/events": [chunked(*EVENTS, **SSE)],
+    "/events-sized": [sized(b"".join(EVENTS), **SSE)],
+    "/events-gzip": [chunked(*_zipped_events(), content_encoding="gzip", **SSE)],
+    "/events-br": [sized(brotli.compress(b"".join(EVENTS)), content_encoding="br", **SSE)],
+    "/events-zstd": [sized(zstandard.compress(b"".join(EVENTS)), content_encoding="zstd", **SSE)],
+    "/ndjson": [chunked(*LINES, content_type="application/x-ndjson")],
+    "/binary": [sized(BINARY, content_type="application/octet-stream")],
+    "/binary-chunked": [chunked(BINARY[:1_000_000], BINARY[1_000_000:], content_type="application/octet-stream")],
+    "/until-close": [head() + b"first line\nsecond line\nthird", b""],
+}
+"""Answers of every shape, by the target that they are for."""
+
+FAILURES: dict[str, list[Part]] = {
+    "/reset": [RESET],
+    "/gone": [b""],
+    "/nonsense": [b"this is not HTTP\r\n\r\n", b""],
+    "/slow": [WAIT],
+    "/reset-inside": [head(content_length="99") + b"some", HOLD, RESET],
+    "/short": [head(content_length="99") + b"only this", b""],
+    "/short-events": [chunked(*EVENTS, **SSE)[:-30], b""],
+    "/short-between": [chunked(*EVENTS, **SSE)[:-28], b""],
+    "/short-sized": [sized(b"".join(EVENTS), **SSE)[:-30], b""],
+    "/short-chunk": [head(transfer_encoding="chunked") + b"ff\r\nonly this", b""],
+    "/no-chunk": [head(transfer_encoding="chunked") + b"4\r\nsome\r\nzz\r\n", b""],
+    "/slow-inside": [head(content_length="99") + b"some", WAIT],
+    "/slow-events": [chunked(*EVENTS, **SSE)[:-28], WAIT],
+}
+"""Answers that break, or that do not come in time."""

@@ -7,11 +7,7 @@ import gzip
 import io
 import re
 import socket
-import sys
-import threading
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,112 +17,17 @@ import openai
 import pytest
 
 import nbreplay as nr
-from nbreplay.intercept.http import aiohttp as hook
-from tests.clients import KEY, in_threads, outcomes, recordings, said, takes
+from tests.clients import KEY, in_threads, outcomes, said, takes
+from tests.intercept.raw import Server, serving, sized
 from tests.provider import Provider
+from tests.sdks.sockets import counted
 
 Operation = Callable[[aiohttp.ClientSession, str], Awaitable[Any]]
 
 HELD = "test/hold+words=20"
 """The server sends the opening and the first piece, and the others when it is told to."""
 
-_opened: list[Any] = []
-_counting = False
-
-
-def _count(event: str, arguments: tuple[Any, ...]) -> None:
-    if _counting and event == "socket.__new__" and arguments[1] in (socket.AF_INET, socket.AF_INET6):
-        _opened.append(arguments)
-    if _counting and event in ("socket.connect", "socket.getaddrinfo"):
-        _opened.append(arguments)
-
-
-sys.addaudithook(_count)
-
-
-@pytest.fixture
-def nothing_opened(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Start counting with what this returns: from then on no socket may be opened, nor a name looked up."""
-    return lambda: monkeypatch.setattr(sys.modules[__name__], "_counting", True)
-
-
-@pytest.fixture(autouse=True)
-def opened_none() -> Iterator[None]:
-    _opened.clear()
-    yield
-    assert not _opened
-
-
-class _Odd(BaseHTTPRequestHandler):
-    """Answers that no model gives, but that other services do."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        size = int(self.headers.get("content-length") or 0)
-        getattr(self, self.path[1:].partition("?")[0])(self.rfile.read(size))
-
-    do_POST = do_PUT = do_HEAD = do_GET
-
-    def answer(self, body: bytes, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in {"content_length": str(len(body)), "content_type": "text/plain", **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def landing(self, body: bytes) -> None:
-        self.answer(b"landed by %s with %s" % (self.command.encode(), body))
-
-    def moved(self, body: bytes) -> None:
-        self.answer(b"over there", 307, location="/landing?from=moved")
-
-    def big(self, body: bytes) -> None:
-        self.answer(bytes(range(256)) * 8192, content_type="application/octet-stream")
-
-    def deflated(self, body: bytes) -> None:
-        self.answer(zlib.compress(b"deflated " * 99), content_encoding="deflate")
-
-    def zipped(self, body: bytes) -> None:
-        self.answer(gzip.compress(b"zipped " * 99, mtime=0), content_encoding="gzip")
-
-    def length(self, body: bytes) -> None:
-        self.answer(str(len(body)).encode() + b" " + self.headers["content-type"].encode())
-
-    def empty(self, body: bytes) -> None:
-        self.answer(b"", 204)
-
-    def until_closed(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("connection", "close")
-        self.end_headers()
-        self.wfile.write(b"no length was told")
-
-    def short(self, body: bytes) -> None:
-        self.send_response(200)
-        self.send_header("content-length", "100")
-        self.end_headers()
-        self.wfile.write(b"only this")
-        self.close_connection = True
-
-    def gone(self, body: bytes) -> None:
-        self.close_connection = True
-
-    def nonsense(self, body: bytes) -> None:
-        self.wfile.write(b"this is not HTTP\r\n\r\n")
-        self.close_connection = True
-
-
-@pytest.fixture
-def odd() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Odd) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+server = pytest.fixture(serving)
 
 
 async def run(operation: Operation, url: str, **options: Any) -> Any:
@@ -144,8 +45,9 @@ def twice(store: Path, url: str, stop: Callable[[], None], operation: Operation,
         live = asyncio.run(run(operation, url, **options))
     assert set(outcomes(session)) == {"recorded"}
     stop()
-    with nr.session(store, mode="replay") as again:
+    with nr.session(store, mode="replay") as again, counted() as opened:
         replayed = asyncio.run(run(operation, url, **options))
+    assert not opened
     assert outcomes(again) == ["replayed"] * len(session.interactions)
     assert all(item.served_s is not None for item in again.interactions)
     return live, replayed
@@ -235,14 +137,8 @@ WAYS: list[Operation] = [
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-def test_a_replay_is_what_was_live(
-    way: Operation, provider: Provider, store: Path, nothing_opened: Callable[[], None]
-) -> None:
-    def stop() -> None:
-        provider.close()
-        nothing_opened()
-
-    live, replayed = twice(store, provider.url, stop, way)
+def test_a_replay_is_what_was_live(way: Operation, provider: Provider, store: Path) -> None:
+    live, replayed = twice(store, provider.url, provider.close, way)
     assert not isinstance(live, Exception), live
     assert replayed == live
     assert all(take.complete for take in takes(store))
@@ -274,52 +170,19 @@ def test_a_session_that_raises_for_a_status(provider: Provider, store: Path) -> 
     assert (type(replayed), str(replayed)) == (type(live), str(live))
 
 
-# What no model answers
-
-
 async def _got(client: aiohttp.ClientSession, url: str, **options: Any) -> Any:
     async with client.get(url, **options) as answer:
         return about(answer), await answer.read()
 
 
-@pytest.mark.parametrize("path", ["big", "deflated", "zipped", "empty", "until_closed"])
-def test_other_answers(path: str, odd: str, store: Path, nothing_opened: Callable[[], None]) -> None:
-    live, replayed = twice(store, odd, nothing_opened, lambda client, url: _got(client, f"{url}/{path}"))
-    assert not isinstance(live, Exception), live
-    assert replayed == live
-    (take,) = takes(store)
-    assert take.complete
+def test_without_decompression_the_caller_has_the_very_bytes(server: Server, store: Path) -> None:
+    server.say("/zipped", sized(gzip.compress(b"zipped " * 99, mtime=0), content_encoding="gzip"))
 
-
-def test_a_head_has_no_body(odd: str, store: Path) -> None:
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        async with client.head(f"{url}/big") as answer:
-            return about(answer), await answer.read()
-
-    live, replayed = twice(store, odd, lambda: None, way)
-    assert live[1] == b""
-    assert replayed == live
-
-
-def test_a_redirect_is_two_calls(odd: str, store: Path) -> None:
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        async with client.post(f"{url}/moved", data=b"a body") as answer:
-            return about(answer), await answer.text()
-
-    live, replayed = twice(store, odd, lambda: None, way)
-    assert live[1] == "landed by POST with a body"
-    assert [status for status, _ in live[0]["history"]] == [307]
-    assert replayed == live
-    assert [str(found.request["path"]) for found in recordings(store)].count("/landing") == 1
-    assert len(recordings(store)) == 2
-
-
-def test_without_decompression_the_caller_has_the_very_bytes(odd: str, store: Path) -> None:
     async def way(client: aiohttp.ClientSession, url: str) -> Any:
         async with client.get(f"{url}/zipped", auto_decompress=False) as answer:
             return answer.headers["content-encoding"], await answer.read()
 
-    live, replayed = twice(store, odd, lambda: None, way)
+    live, replayed = twice(store, server.url, server.stop, way)
     assert gzip.decompress(live[1]) == b"zipped " * 99
     assert replayed == live
 
@@ -412,40 +275,18 @@ def test_a_connection_that_is_refused(store: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("path", ["gone", "short", "nonsense"])
-def test_a_server_that_breaks_off(
-    path: str, method: str, odd: str, store: Path, nothing_opened: Callable[[], None]
-) -> None:
+def test_a_server_that_is_gone(method: str, server: Server, store: Path) -> None:
     """What is lost on the way aiohttp sends once more itself, where it is a GET."""
+    server.say("/gone", b"")
 
     async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        async with client.request(method, f"{url}/{path}") as answer:
+        async with client.request(method, f"{url}/gone") as answer:
             return await answer.read()
 
-    live, replayed = twice(store, odd, nothing_opened, way)
+    live, replayed = twice(store, server.url, server.stop, way)
     assert isinstance(live, aiohttp.ClientError)
     assert (type(replayed), str(replayed)) == (type(live), str(live))
-    assert len(takes(store)) == (2 if (path, method) == ("gone", "GET") else 1)
-
-
-def test_what_came_before_a_stream_broke(provider: Provider, store: Path) -> None:
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        found: list[bytes] = []
-        body = asking("test/drop=5+words=20", stream=True)
-        async with client.post(f"{url}/chat/completions", json=body) as answer:
-            try:
-                async for line in answer.content:
-                    found.append(line)
-            except aiohttp.ClientPayloadError as error:
-                return found, str(error)
-
-    live, replayed = twice(store, provider.url, provider.close, way)
-    assert live is not None
-    assert b"".join(replayed[0]).startswith(b"".join(live[0]))
-    assert replayed[1] == live[1]
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "dropped")
-    assert len(take.body.chunks) == 6  # type: ignore[union-attr]
+    assert len(takes(store)) == (2 if method == "GET" else 1)
 
 
 @pytest.mark.parametrize("kind", ["sock_read", "total"])
@@ -562,17 +403,6 @@ def test_a_caller_who_stops(way: Operation, provider: Provider, store: Path) -> 
     assert outcomes(session) == ["missing"]
 
 
-def test_stopping_after_the_last_event_is_no_cut(provider: Provider, store: Path) -> None:
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        async with client.post(f"{url}/chat/completions", json=asking(stream=True)) as answer:
-            async for line in answer.content:
-                if b"[DONE]" in line:
-                    return line
-
-    twice(store, provider.url, provider.close, way)
-    assert takes(store)[0].complete
-
-
 async def cancelled(client: aiohttp.ClientSession, url: str, ready: asyncio.Event) -> None:
     async def reading() -> None:
         async with await _start(client, url) as answer:
@@ -671,13 +501,6 @@ def test_a_session_that_is_closed_over_an_open_answer(provider: Provider, store:
 # Live, at a pace, and many at once
 
 
-def test_the_first_piece_is_there_before_the_last_is_sent(provider: Provider, store: Path) -> None:
-    with nr.session(store, mode="record"):
-        data = asyncio.run(run(lambda client, url: _acked(client, url, provider), provider.url))
-    assert b"NOT ACKNOWLEDGED" not in data
-    assert data.endswith(b"data: [DONE]\n\n")
-
-
 def test_a_pace_is_kept_by_sleeping_in_the_loop(
     provider: Provider, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -710,31 +533,6 @@ def test_a_pace_is_kept_by_sleeping_in_the_loop(
     assert max(slept) > 0.1
 
 
-def test_64_streams_at_once_keep_apart(provider: Provider, store: Path) -> None:
-    async def one(client: aiohttp.ClientSession, url: str, number: int) -> bytes:
-        body = {"model": "test/words=30+gap=1", "messages": said(f"number {number}"), "stream": True}
-        data = b""
-        async with client.post(f"{url}/chat/completions", json=body) as answer:
-            async for piece in answer.content.iter_any():
-                data += piece
-                await asyncio.sleep(0)
-        return data
-
-    async def forwards(client: aiohttp.ClientSession, url: str) -> Any:
-        return await asyncio.gather(*[one(client, url, number) for number in range(64)])
-
-    async def backwards(client: aiohttp.ClientSession, url: str) -> Any:
-        return list(reversed(await asyncio.gather(*[one(client, url, number) for number in reversed(range(64))])))
-
-    with nr.session(store, mode="record"):
-        live = asyncio.run(run(forwards, provider.url))
-    assert len(set(live)) == 64
-    provider.close()
-    for speed in (None, 100):
-        with nr.session(store, mode="replay", speed=speed):
-            assert asyncio.run(run(backwards, provider.url)) == live
-
-
 def test_threads_with_loops_of_their_own(provider: Provider, store: Path) -> None:
     def ask(into: dict[int, Any], number: int) -> None:
         async def way(client: aiohttp.ClientSession, url: str) -> Any:
@@ -760,9 +558,7 @@ def test_threads_with_loops_of_their_own(provider: Provider, store: Path) -> Non
 # One over the other, websockets, and the hook itself
 
 
-async def test_another_library_over_it_is_recorded_once(
-    provider: Provider, store: Path, nothing_opened: Callable[[], None]
-) -> None:
+async def test_another_library_over_it_is_recorded_once(provider: Provider, store: Path) -> None:
     async def ask() -> tuple[Any, list[Any]]:
         async with openai.AsyncOpenAI(
             base_url=provider.url, api_key=KEY, max_retries=0, http_client=openai.DefaultAioHttpClient()
@@ -776,9 +572,9 @@ async def test_another_library_over_it_is_recorded_once(
     assert outcomes(session) == ["recorded", "recorded"]
     assert provider.hits == 2
     provider.close()
-    nothing_opened()
-    with nr.session(store, mode="replay") as again:
+    with nr.session(store, mode="replay") as again, counted() as opened:
         assert await ask() == live
+    assert not opened
     assert outcomes(again) == ["replayed", "replayed"]
 
 
@@ -814,54 +610,6 @@ async def test_a_websocket_is_refused_under_replay_and_told_of_while_recording(s
     await runner.cleanup()
 
 
-def test_a_miss_is_raised_through(provider: Provider, store: Path) -> None:
-    with nr.session(store, mode="replay") as session, pytest.raises(nr.RecordingMissing):
-        asyncio.run(run(plain, provider.url))
-    assert outcomes(session) == ["missing"]
-    assert provider.hits == 0
-
-
-def test_what_is_allowed_goes_out(provider: Provider, store: Path) -> None:
-    with nr.session(store, mode="replay", allow=[f"127.0.0.1:{provider.port}"]) as session:
-        assert not isinstance(asyncio.run(run(plain, provider.url)), Exception)
-    assert outcomes(session) == ["live"]
-    assert provider.hits == 1
-
-
-def test_secrets_stay_out_of_the_store(provider: Provider, store: Path) -> None:
-    secret = "a-secret-of-the-tests-0123456789"
-    headers = {"Authorization": f"Bearer {secret}", "X-Api-Key": secret}
-
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        body = asking("test/echo-key")
-        async with client.post(f"{url}/chat/completions?api_key={secret}", json=body) as answer:
-            return await answer.text()
-
-    options = {"headers": headers, "cookies": {"session": secret}}
-    live, replayed = twice(store, provider.url, provider.close, way, **options)
-    assert secret in live
-    assert secret not in replayed
-    assert "secret-cookie=abc" not in "".join(path.read_text() for path in store.glob("*.json"))
-    assert secret not in "".join(path.read_text() for path in store.glob("*.json"))
-
-
-def test_headers_of_a_file_cannot_become_others(provider: Provider, store: Path) -> None:
-    with nr.session(store, mode="record"):
-        asyncio.run(run(plain, provider.url))
-    (path,) = store.glob("*.json")
-    told = '"x-request-id": "req_1\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked"'
-    path.write_text(path.read_text().replace('"x-request-id": "req_1"', told))
-
-    async def way(client: aiohttp.ClientSession, url: str) -> Any:
-        async with client.post(f"{url}/chat/completions", json=asking()) as answer:
-            await answer.json()
-            return list(answer.cookies), answer.headers.getall("x-request-id"), "transfer-encoding" in answer.headers
-
-    with nr.session(store, mode="replay"):
-        found = asyncio.run(run(way, provider.url))
-    assert found == (["secret-cookie"], ["req_1", "set-cookie: a=b"], False)
-
-
 async def test_tracing_and_middlewares_go_on(provider: Provider, store: Path) -> None:
     async def way(client: aiohttp.ClientSession, url: str) -> Any:
         async with client.post(f"{url}/chat/completions", json=asking()) as answer:
@@ -885,40 +633,3 @@ async def test_tracing_and_middlewares_go_on(provider: Provider, store: Path) ->
         assert await run(way, provider.url, trace_configs=[traced(replayed)]) == expected
     assert replayed == live
     assert len(set(live)) == 4
-
-
-async def test_a_client_that_was_there_before(provider: Provider, store: Path) -> None:
-    async with aiohttp.ClientSession() as client:
-        await plain(client, provider.url)
-        with nr.session(store, mode="record") as session:
-            live = await plain(client, provider.url)
-        with nr.session(store, mode="replay"):
-            assert await plain(client, provider.url) == live
-        await plain(client, provider.url)
-    assert outcomes(session) == ["recorded"]
-    assert provider.hits == 3
-
-
-def test_undoing_leaves_the_library_as_it_was() -> None:
-    owners = (aiohttp.BaseConnector, aiohttp.ClientResponse, aiohttp.client_proto.ResponseHandler, aiohttp.StreamReader)
-    before = [dict(vars(owner)) for owner in owners]
-    undo = hook.install(aiohttp)
-    assert [dict(vars(owner)) for owner in owners] != before
-    undo()
-    assert [dict(vars(owner)) for owner in owners] == before
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        (aiohttp.BaseConnector, "connect"),
-        (aiohttp.ClientResponse, "start"),
-        (aiohttp.client_proto.ResponseHandler, "set_response_params"),
-        (aiohttp.StreamReader, "feed_data"),
-        (aiohttp.StreamReader, "_wait"),
-    ],
-)
-def test_a_library_without_the_hook_is_told_of(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(owner, name)
-    with pytest.raises(AttributeError, match=name):
-        hook.install(aiohttp)

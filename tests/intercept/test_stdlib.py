@@ -5,12 +5,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import io
-import json
-import os
-import signal
 import socket
-import threading
-import time
 import urllib.error
 import urllib.request
 import xmlrpc.client
@@ -27,13 +22,15 @@ import nbreplay as nr
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.stream import Events
-from nbreplay.intercept.http import http_client as hook
-from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
+from tests.clients import outcomes, recordings, takes
 from tests.intercept.raw import (
-    CREDENTIALS,
+    ANSWERS,
+    EVENTS,
+    FAILURES,
     HOLD,
+    JSON,
     RESET,
-    SECRET,
+    SSE,
     WAIT,
     Server,
     chunked,
@@ -46,32 +43,6 @@ from tests.intercept.raw import (
 from tests.sdks.sockets import counted
 
 server = pytest.fixture(serving)
-
-EVENTS = [b'data: {"n":%d}\n\n' % number for number in range(5)] + [b"data: [DONE]\n\n"]
-JSON = json.dumps({"text": "compress me " * 50}).encode()
-SSE = {"content_type": "text/event-stream"}
-BINARY = bytes(range(256)) * 8192  # 2 MB
-ZIPPED = gzip.compress(JSON, mtime=0)
-
-ANSWERS: dict[str, list[bytes]] = {
-    "/sized": [sized(JSON, content_type="application/json")],
-    "/chunked": [chunked(JSON[:10], JSON[10:], content_type="application/json")],
-    "/looks-over": [chunked(b"one\r\n0\r\n\r\n", b"0\r\n\r\n", b"two 0\r\n\r\n")],
-    "/trailer": [chunked(b"with", b" a\n trailer", trailer=b"x-a: b\r\nx-c: d\r\n")],
-    "/empty": [sized(b"")],
-    "/nothing": [head("204 No Content")],
-    "/same": [head("304 Not Modified", content_length="7")],
-    "/missing": [sized(b"nowhere", "404 Not Found")],
-    "/broken": [sized(b'{"error":"here"}', "500 Internal Server Error", content_type="application/json")],
-    "/gzip": [sized(ZIPPED, content_type="application/json", content_encoding="gzip")],
-    "/gzip-chunked": [chunked(ZIPPED[:20], ZIPPED[20:], content_type="application/json", content_encoding="gzip")],
-    "/gzip-events": [chunked(*[gzip.compress(event) for event in EVENTS], content_encoding="gzip", **SSE)],
-    "/events": [chunked(*EVENTS, **SSE)],
-    "/ndjson": [chunked(b'{"n":1}\n', b'{"n":2}\n', content_type="application/x-ndjson")],
-    "/binary": [sized(BINARY, content_type="application/octet-stream")],
-    "/binary-chunked": [chunked(BINARY[:1_000_000], BINARY[1_000_000:], content_type="application/octet-stream")],
-    "/until-close": [head() + b"first line\nsecond line\nthird", b""],
-}
 
 
 @contextmanager
@@ -137,6 +108,7 @@ def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, sto
     """All over one connection."""
     # Of an answer that tells its length `http.client` would peek behind its end, and wait for what is not to come.
     names = [name for name, said in ANSWERS.items() if read is not peeking or b"transfer-encoding" in said[0]]
+    names = [name for name in names if name != "/zstd"]  # which nothing here can unpack, so that it is not kept
     for name in names:
         server.say(name, *ANSWERS[name])
 
@@ -156,7 +128,7 @@ def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, sto
     found = {take.url: take for recording in recordings(store) for take in recording.takes}
     assert [url for url, take in found.items() if not take.complete] == []
     assert isinstance(found["/chunked"].body, Json)
-    assert found["/gzip-chunked"].body.data() == ZIPPED
+    assert found["/gzip-chunked"].body.data() == gzip.compress(JSON, mtime=0)
     assert found["/gzip-chunked"].headers["content-encoding"] == "gzip"
     body = found["/events"].body
     assert isinstance(body, Events)
@@ -164,30 +136,6 @@ def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, sto
     assert isinstance(found["/binary-chunked"].body, Blob)
     if read is not peeking:
         assert found["/until-close"].body.data() == b"first line\nsecond line\nthird"
-
-
-def test_each_event_comes_apart(server: Server, store: Path) -> None:
-    url = server.say("/events", chunked(*EVENTS, **SSE))
-
-    def way() -> Any:
-        with urllib.request.urlopen(url) as answer:
-            return until_empty(answer.read1)
-
-    live, replayed = twice(store, server, way)
-    assert live == replayed == EVENTS
-
-
-def test_the_first_piece_is_there_before_the_rest_is_sent(server: Server, store: Path) -> None:
-    said = chunked(*EVENTS, **SSE)
-    cut = said.index(EVENTS[1]) - 7
-    url = server.say("/events", said[:cut], HOLD, said[cut:])
-    with nr.session(store, mode="record"), urllib.request.urlopen(url) as answer:
-        found = answer.readline() + answer.readline()
-        assert not server.go.is_set()
-        server.go.set()
-        found += answer.read()
-    assert found == b"".join(EVENTS)
-    assert takes(store)[0].complete
 
 
 @pytest.mark.parametrize("by", ["line", "piece"])
@@ -204,35 +152,6 @@ def test_an_answer_without_a_length_is_over_when_it_is_closed(by: str, server: S
     live, replayed = twice(store, server, way)
     assert live == [b"one\n", b"two\n"]
     assert b"".join(replayed) == b"".join(live)
-
-
-def test_the_pace_is_kept_and_without_one_nobody_sleeps(
-    server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said = chunked(*EVENTS, **SSE)
-    cut = said.index(EVENTS[3]) - 7
-    url = server.say("/events", said[:cut], HOLD, said[cut:])
-    with nr.session(store, mode="record"):
-        threading.Timer(0.05, server.go.set).start()
-        with urllib.request.urlopen(url) as answer:
-            answer.read()
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    for speed, least in ((None, 0), (0.1, 0.1)):
-        with nr.session(store, mode="replay", speed=speed), urllib.request.urlopen(url) as answer:
-            assert until_empty(answer.read1) == EVENTS
-        assert sum(slept) >= least
-        assert bool(slept) == bool(speed)
-
-
-def test_a_head_has_no_body_but_its_length(server: Server, store: Path) -> None:
-    url = server.say("/file", head(content_length="12345"))
-
-    def way() -> Any:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD")) as answer:
-            return answer.status, answer.headers["content-length"], answer.read()
-
-    assert twice(store, server, way) == ((200, "12345", b""),) * 2
 
 
 # urllib and others over it
@@ -296,28 +215,19 @@ def test_xmlrpc(server: Server, store: Path) -> None:
 
 # Failures
 
-FAILURES: dict[str, list[Any]] = {
-    "/reset": [RESET],
-    "/gone": [b""],
-    "/nonsense": [b"this is not HTTP\r\n\r\n", b""],
+BREAKING: dict[str, list[Any]] = {
     "/other": [b"HTTP/9.9 200 OK\r\n\r\n", b""],
-    "/slow": [WAIT],
-    "/reset-inside": [head(content_length="99") + b"some", HOLD, RESET],
-    "/short": [head(content_length="99") + b"only this", b""],
-    "/short-events": [chunked(*EVENTS, **SSE)[:-30], b""],
-    "/short-between": [chunked(*EVENTS, **SSE)[:-28], b""],
-    "/short-chunk": [head(transfer_encoding="chunked") + b"ff\r\nonly this", b""],
-    "/no-chunk": [head(transfer_encoding="chunked") + b"4\r\nsome\r\nzz\r\n", b""],
-    "/slow-inside": [head(content_length="99") + b"some", WAIT],
-    "/slow-events": [chunked(*EVENTS, **SSE)[:-28], WAIT],
+    "/short": FAILURES["/short"],
+    "/short-chunk": FAILURES["/short-chunk"],
+    "/reset-inside": FAILURES["/reset-inside"],
 }
 
 
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize("name", BREAKING)
 @pytest.mark.parametrize("size", [None, 4])
 def test_what_breaks_breaks_again(name: str, size: int | None, server: Server, store: Path) -> None:
     """By the same error, in the same place: `urllib` wraps what goes wrong before the answer is awaited."""
-    url = server.say(name, *FAILURES[name])
+    url = server.say(name, *BREAKING[name])
     if size is None:
         server.go.set()
 
@@ -325,7 +235,7 @@ def test_what_breaks_breaks_again(name: str, size: int | None, server: Server, s
         found: list[bytes] = []
 
         def pieces() -> None:
-            with urllib.request.urlopen(url, timeout=0.2 if "slow" in name else 20) as answer:
+            with urllib.request.urlopen(url, timeout=20) as answer:
                 while piece := answer.read(size):
                     found.append(piece)
                     server.go.set()
@@ -384,30 +294,7 @@ def test_where_there_is_no_connection_there_is_none_again(
     assert outcomes(again) == ["replayed"] * 2
 
 
-def test_where_no_tls_is_spoken_none_is_spoken_again(server: Server, store: Path) -> None:
-    live, replayed = twice(store, server, lambda: described(lambda: urllib.request.urlopen(f"https://{server.host}/")))
-    assert "wrong version number" in str(live)
-    assert replayed == live
-
-
 # Callers that stop
-
-
-def test_who_stops_early_gets_as_much_again_and_no_more(server: Server, store: Path) -> None:
-    said = chunked(*EVENTS, **SSE)
-    url = server.say("/events", said[: said.index(EVENTS[3]) - 7], WAIT)
-
-    def some(number: int) -> list[bytes]:
-        with urllib.request.urlopen(url) as answer:
-            return [answer.read1() for _ in range(number)]
-
-    live, replayed = twice(store, server, lambda: some(3))
-    assert live == replayed == EVENTS[:3]
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "closed")
-    with nr.session(store, mode="replay") as session, pytest.raises(nr.RecordingIncomplete, match="closed it there"):
-        some(4)
-    assert outcomes(session) == ["missing"]
 
 
 def test_who_reads_some_of_a_body_gets_no_more_of_it(server: Server, store: Path) -> None:
@@ -434,19 +321,6 @@ def test_an_answer_that_is_let_go_of_is_closed(server: Server, store: Path) -> N
         del connection, answer
         assert outcomes(session) == ["recorded"]
     assert takes(store)[0].reason == "closed"
-
-
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends itself a signal")
-def test_an_interrupt_is_kept_as_one(server: Server, store: Path) -> None:
-    url = server.say("/events", chunked(*EVENTS, **SSE)[:-30], WAIT)
-    with nr.session(store, mode="record"), urllib.request.urlopen(url) as answer:
-        assert answer.read1() == EVENTS[0]
-        with pytest.raises(KeyboardInterrupt), ctrl_c():
-            answer.read()
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "interrupted")
-    with nr.session(store, mode="replay"), pytest.raises(nr.RecordingIncomplete, match="interrupted"):
-        urllib.request.urlopen(url).read()
 
 
 # Connections
@@ -515,13 +389,6 @@ def test_nothing_is_asked_of_a_proxy_in_a_replay(tunnel: bool, server: Server, s
     assert recording.request["path"] == "/v1"
 
 
-def test_a_path_that_holds_a_url_is_a_path(server: Server, store: Path) -> None:
-    url = server.say("/https://example.com/page", sized(b"read"))
-    assert twice(store, server, lambda: urllib.request.urlopen(url).read()) == (b"read", b"read")
-    (recording,) = recordings(store)
-    assert (recording.request["host"], recording.request["path"]) == (server.host, "/https://example.com/page")
-
-
 def test_what_is_printed_for_debugging_goes_on(server: Server, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.say("/a", sized(b"here"))
 
@@ -539,13 +406,10 @@ def test_what_is_printed_for_debugging_goes_on(server: Server, store: Path, caps
 # What is sent
 
 BODIES: dict[str, Callable[[], Any]] = {
-    "none": lambda: None,
-    "bytes": lambda: b"\xff\x00bytes",
     "bytearray": lambda: bytearray(b"an array"),
     "str": lambda: "t\u00e9xt",
-    "file": lambda: io.BytesIO(b"a file " * 9999),
     "text file": lambda: io.StringIO("a file of t\u00e9xt"),
-    "generator": lambda: (piece for piece in (b"one ", b"two ", b"", b"three")),
+    "generator with an empty piece": lambda: (piece for piece in (b"one ", b"two ", b"", b"three")),
 }
 
 
@@ -652,106 +516,7 @@ def test_a_session_that_is_off_holds_nothing_back(server: Server, store: Path) -
     assert outcomes(session) == ["live"]
 
 
-def test_a_large_body_lies_beside_the_recording(server: Server, store: Path) -> None:
-    url = server.say("/files", sized(b"stored"))
-    sent = urllib.request.Request(url, BINARY, {"content-type": "application/octet-stream"})
-    assert twice(store, server, lambda: urllib.request.urlopen(sent).read()) == (b"stored", b"stored")
-    assert [path.read_bytes() == BINARY for path in store.glob("blob-*.bin")] == [True]
-
-
-@pytest.mark.parametrize("headers", CREDENTIALS)
-def test_secrets_stay_out_of_the_store(headers: dict[str, str], server: Server, store: Path) -> None:
-    """Also where the answer says them, whatever chunks they are cut into."""
-    body = f'{{"you": "said {SECRET}"}}'.encode()
-    told = {"content_type": "application/json", "set_cookie": f"a={SECRET}", "x_request_id": SECRET}
-    url = server.say("/me", chunked(body[:20], body[20:], **told))
-    sent = urllib.request.Request(url, headers=headers)
-    live, replayed = twice(store, server, lambda: urllib.request.urlopen(sent).read())
-    assert live == body
-    assert replayed == b'{"you": "said [secret:1]"}'
-    assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
-
-
 # Many at once
 
 
-def test_threads_keep_apart_in_any_order(server: Server, store: Path) -> None:
-    for number in range(32):
-        pieces = [b"data: %d.%d\n\n" % (number, piece) for piece in range(50)]
-        server.say(f"/{number}", chunked(*pieces, **SSE))
-
-    def ask(number: int, into: dict[int, Any]) -> None:
-        with urllib.request.urlopen(f"{server.url}/{number}") as answer:
-            into[number] = until_empty(answer.read1)
-
-    def all_of_them(numbers: Any) -> Any:
-        found: dict[int, Any] = {}
-        in_threads(lambda number: ask(number, found), numbers)
-        return found
-
-    with nr.session(store, mode="record"):
-        live = all_of_them(range(32))
-    server.stop()
-    with nr.session(store, mode="replay"), counted() as opened:
-        replayed = all_of_them(reversed(range(32)))
-    assert not opened
-    for number in range(32):
-        assert b"".join(live[number]) == b"".join([b"data: %d.%d\n\n" % (number, piece) for piece in range(50)])
-        assert b"".join(replayed[number]) == b"".join(live[number])
-
-
 # Modes, and the hook itself
-
-
-def test_modes(server: Server, store: Path) -> None:
-    url = server.say("/a", sized(b"here"))
-
-    def way() -> bytes:
-        with urllib.request.urlopen(url) as answer:
-            return bytes(answer.read())
-
-    with nr.session(store, mode="off") as off:
-        way()
-    with nr.session(store, mode="replay") as missing, pytest.raises(nr.RecordingMissing):
-        way()
-    with nr.session(store, mode="auto") as auto:
-        way()
-        way()
-    with nr.session(store, mode="replay", allow=[server.host]) as allowed:
-        way()
-    found = [*map(outcomes, (off, missing, auto, allowed))]
-    assert found == [["live"], ["missing"], ["recorded", "recorded"], ["live"]]
-    assert len(server.requests) == 4
-    with nr.session(store, mode="auto") as auto:
-        assert [way(), way()] == [b"here", b"here"]
-    assert outcomes(auto) == ["replayed", "replayed"]
-    way()
-    assert len(server.requests) == 5
-
-
-def test_a_placeholder_is_never_sent(server: Server, store: Path) -> None:
-    url = server.say("/a", sized(b"here"))
-    with nr.session(store, mode="auto"):
-        key = os.environ["OPENAI_API_KEY"]
-    sent = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
-    with pytest.raises(nr.RecordingMissing, match="placeholder"):
-        urllib.request.urlopen(sent)
-    for mode in ("off", "record", "auto"):
-        with nr.session(store, mode=mode), pytest.raises(nr.RecordingMissing, match="placeholder"):
-            urllib.request.urlopen(sent)
-    assert not server.requests
-
-
-def test_undoing_leaves_the_library_as_it_was() -> None:
-    before = dict(vars(http.client.HTTPConnection))
-    undo = hook.install(http.client)
-    assert dict(vars(http.client.HTTPConnection)) != before
-    undo()
-    assert dict(vars(http.client.HTTPConnection)) == before
-
-
-@pytest.mark.parametrize("name", ["_send_output", "send", "getresponse"])
-def test_a_library_without_the_hook_is_told_of(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(http.client.HTTPConnection, name)
-    with pytest.raises(AttributeError, match=name):
-        hook.install(http.client)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import os
-import signal
 import socket
-import threading
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,25 +14,24 @@ from typing import Any
 import boto3
 import botocore.config
 import botocore.endpoint
-import brotli
 import pytest
 import requests
 import urllib3
-import zstandard
 
 import nbreplay as nr
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.stream import Events
 from nbreplay.intercept import registry
-from nbreplay.intercept.http import urllib3 as hook
 from nbreplay.intercept.network import guard
-from tests.clients import ctrl_c, in_threads, outcomes, recordings, takes
+from tests.clients import outcomes, recordings, takes
 from tests.intercept.raw import (
-    CREDENTIALS,
-    HOLD,
-    RESET,
+    ANSWERS,
+    BINARY,
+    EVENTS,
+    JSON,
     SECRET,
+    SSE,
     WAIT,
     Server,
     chunked,
@@ -50,49 +44,6 @@ from tests.intercept.raw import (
 from tests.sdks.sockets import counted
 
 server = pytest.fixture(serving)
-
-EVENTS = [b'data: {"n":%d}\n\n' % number for number in range(5)] + [b"data: [DONE]\n\n"]
-LINES = [b'{"n":%d}\n' % number for number in range(5)]
-JSON = json.dumps({"text": "compress me " * 50}).encode()
-SSE = {"content_type": "text/event-stream"}
-BINARY = bytes(range(256)) * 8192  # 2 MB
-
-
-def deflated(data: bytes) -> bytes:
-    packer = zlib.compressobj(wbits=-15)
-    return packer.compress(data) + packer.flush()
-
-
-def zipped_events() -> list[bytes]:
-    packer = zlib.compressobj(wbits=31)
-    return [*[packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH) for event in EVENTS], packer.flush()]
-
-
-ANSWERS: dict[str, list[bytes]] = {
-    "/sized": [sized(JSON, content_type="application/json")],
-    "/chunked": [chunked(JSON[:10], JSON[10:], content_type="application/json")],
-    "/looks-over": [chunked(b"one\r\n0\r\n\r\n", b"0\r\n\r\n", b"two 0\r\n\r\n")],
-    "/trailer": [chunked(b"with", b" a trailer", trailer=b"x-a: b\r\nx-c: d\r\n")],
-    "/until-close": [head() + b"first line\nsecond line\nthird", b""],
-    "/empty": [sized(b"")],
-    "/nothing": [head("204 No Content")],
-    "/same": [head("304 Not Modified", content_length="7")],
-    "/missing": [sized(b"nowhere", "404 Not Found")],
-    "/broken": [sized(b'{"error":"here"}', "500 Internal Server Error", content_type="application/json")],
-    "/gzip": [sized(gzip.compress(JSON), content_type="application/json", content_encoding="gzip")],
-    "/zlib": [sized(zlib.compress(JSON), content_type="application/json", content_encoding="deflate")],
-    "/deflate": [sized(deflated(JSON), content_type="application/json", content_encoding="deflate")],
-    "/br": [sized(brotli.compress(JSON), content_type="application/json", content_encoding="br")],
-    "/zstd": [sized(zstandard.compress(JSON), content_type="application/json", content_encoding="zstd")],
-    "/two": [chunked(brotli.compress(gzip.compress(JSON)), content_encoding="gzip, br")],
-    "/odd": [sized(b"odd", content_encoding="of-our-own")],
-    "/events": [chunked(*EVENTS, **SSE)],
-    "/events-gzip": [chunked(*zipped_events(), content_encoding="gzip", **SSE)],
-    "/events-sized": [sized(b"".join(EVENTS), **SSE)],
-    "/ndjson": [chunked(*LINES, content_type="application/x-ndjson")],
-    "/binary": [sized(BINARY, content_type="application/octet-stream")],
-    "/binary-chunked": [chunked(BINARY[:1_000_000], BINARY[1_000_000:], content_type="application/octet-stream")],
-}
 
 
 def manager(**options: Any) -> urllib3.PoolManager:
@@ -242,18 +193,6 @@ def test_who_wants_it_encoded_gets_the_same_bytes(server: Server, store: Path) -
     assert replayed == live
 
 
-def test_what_a_head_tells_is_kept(server: Server, store: Path) -> None:
-    url = server.say("/file", head(content_length="12345", content_encoding="gzip"))
-
-    def way() -> Any:
-        answer = requests.head(url)
-        return answer.status_code, answer.headers["content-length"], answer.content
-
-    live, replayed = twice(store, server, way)
-    assert live == (200, "12345", b"")
-    assert replayed == live
-
-
 def test_redirections_are_followed(server: Server, store: Path) -> None:
     server.say("/moved", sized(b"over there", "302 Found", location="/there?a=b"))
     server.say("/there?a=b", sized(b"here"))
@@ -272,42 +211,6 @@ def test_redirections_are_followed(server: Server, store: Path) -> None:
 # Live
 
 
-@pytest.mark.parametrize("chunk", [None, 1, 512])
-def test_the_first_piece_is_there_before_the_rest_is_sent(chunk: int | None, server: Server, store: Path) -> None:
-    whole = chunked(*EVENTS, **SSE)
-    cut = whole.index(EVENTS[1]) - 7
-    url = server.say("/events", whole[:cut], HOLD, whole[cut:])
-    with nr.session(store, mode="record"), requests.get(url, stream=True) as answer:
-        found = b""
-        for piece in answer.iter_content(chunk):
-            found += piece
-            if found == EVENTS[0]:
-                assert not server.go.is_set()
-                server.go.set()
-    assert server.go.is_set()
-    assert found == b"".join(EVENTS)
-    assert takes(store)[0].complete
-
-
-def test_the_pace_is_kept_and_without_one_nobody_sleeps(
-    server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = chunked(*EVENTS, **SSE)
-    cut = whole.index(EVENTS[3]) - 7
-    url = server.say("/events", whole[:cut], HOLD, whole[cut:])
-    with nr.session(store, mode="record"):
-        threading.Timer(0.05, server.go.set).start()
-        assert requests.get(url).content == b"".join(EVENTS)
-    slept: list[float] = []
-    monkeypatch.setattr(time, "sleep", slept.append)
-    with nr.session(store, mode="replay"):
-        assert requests.get(url).content == b"".join(EVENTS)
-    assert not slept
-    with nr.session(store, mode="replay", speed=0.1), requests.get(url, stream=True) as answer:
-        assert list(answer.iter_content(None)) == EVENTS
-    assert max(slept) > 0.1
-
-
 # Failures
 
 
@@ -316,62 +219,6 @@ def cannot(error: Exception) -> Callable[..., Any]:
         raise error
 
     return connect
-
-
-FAILURES: dict[str, list[Any]] = {
-    "/reset": [RESET],
-    "/gone": [b""],
-    "/nonsense": [b"this is not HTTP\r\n\r\n", b""],
-    "/slow": [WAIT],
-    "/reset-inside": [head(content_length="99") + b"some", HOLD, RESET],
-    "/short": [head(content_length="99") + b"only this", b""],
-    "/short-events": [chunked(*EVENTS, **SSE)[:-30], b""],
-    "/short-between": [chunked(*EVENTS, **SSE)[:-28], b""],
-    "/short-sized": [sized(b"".join(EVENTS), **SSE)[:-30], b""],
-    "/short-chunk": [head(transfer_encoding="chunked") + b"ff\r\nonly this", b""],
-    "/no-chunk": [head(transfer_encoding="chunked") + b"4\r\nsome\r\nzz\r\n", b""],
-    "/slow-inside": [head(content_length="99") + b"some", WAIT],
-    "/slow-events": [chunked(*EVENTS, **SSE)[:-28], WAIT],
-}
-
-
-def piece_by_piece(read: Callable[[], Any], server: Server) -> Any:
-    """What came of an answer before it broke, and how."""
-    found: list[bytes] = []
-
-    def whole() -> None:
-        for piece in read():
-            found.append(piece)
-            server.go.set()
-
-    return described(whole), b"".join(found)
-
-
-@pytest.mark.parametrize("name", FAILURES)
-@pytest.mark.parametrize("client", ["urllib3", "urllib3 streamed", "requests", "requests streamed"])
-def test_what_breaks_breaks_again(name: str, client: str, server: Server, store: Path) -> None:
-    url = server.say(name, *FAILURES[name])
-    wait = 0.2 if "slow" in name else 20
-    if "streamed" not in client:
-        server.go.set()
-
-    def way() -> Any:
-        with requests.Session() as session, manager() as pool:
-            if client == "urllib3":
-                return described(lambda: pool.request("GET", url, timeout=wait).data)
-            if client == "requests":
-                return described(lambda: session.get(url, timeout=wait).content)
-            if client == "requests streamed":
-                return piece_by_piece(lambda: session.get(url, timeout=wait, stream=True).iter_content(4), server)
-            return piece_by_piece(lambda: asked(pool, url, timeout=wait).stream(4), server)
-
-    live, replayed = twice(store, server, way)
-    assert "Error" in str(live)
-    if name != "/no-chunk":
-        assert replayed == live
-    assert str(replayed).partition(",")[0] == str(live).partition(",")[0]
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "dropped")
 
 
 CONNECTING = {
@@ -553,25 +400,6 @@ def test_botocore_does_not_wait_either(
 # Callers that stop
 
 
-def test_who_stops_early_gets_as_much_again_and_no_more(server: Server, store: Path) -> None:
-    whole = chunked(*EVENTS, **SSE)
-    cut = whole.index(EVENTS[3]) - 7
-    url = server.say("/events", whole[:cut], WAIT)
-
-    def some() -> list[bytes]:
-        with requests.get(url, stream=True) as answer:
-            pieces = answer.iter_content(None)
-            return [next(pieces) for _ in range(3)]
-
-    live, replayed = twice(store, server, some)
-    assert live == replayed == EVENTS[:3]
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "closed")
-    with nr.session(store, mode="replay") as session, pytest.raises(nr.RecordingIncomplete, match="closed it there"):
-        requests.get(url)
-    assert outcomes(session) == ["missing"]
-
-
 def test_who_reads_some_of_a_body_gets_no_more_of_it(server: Server, store: Path) -> None:
     url = server.say("/long", sized(b"0123456789" * 10))
 
@@ -598,22 +426,6 @@ def test_an_answer_that_is_let_go_of_is_closed(server: Server, store: Path) -> N
         del answer
         assert outcomes(session) == ["recorded"]
     assert takes(store)[0].reason == "closed"
-
-
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sends itself a signal")
-def test_an_interrupt_is_kept_as_one(server: Server, store: Path) -> None:
-    url = server.say("/events", chunked(*EVENTS, **SSE)[:-30], WAIT)
-    with nr.session(store, mode="record"), requests.Session() as client:
-        answer = client.get(url, stream=True)
-        pieces = answer.iter_content(None)
-        assert next(pieces) == EVENTS[0]
-        with pytest.raises(KeyboardInterrupt), ctrl_c():
-            list(pieces)
-        answer.close()
-    (take,) = takes(store)
-    assert (take.complete, take.reason) == (False, "interrupted")
-    with nr.session(store, mode="replay"), pytest.raises(nr.RecordingIncomplete, match="interrupted"):
-        requests.get(url)
 
 
 # Connections
@@ -729,14 +541,6 @@ def test_a_tunnel_serves_many_calls(server: Server, store: Path, monkeypatch: py
     assert [head[:7] for head, _ in server.requests].count(b"CONNECT") == 2
 
 
-def test_a_path_that_holds_a_url_is_a_path(server: Server, store: Path) -> None:
-    url = server.say("/https://example.com/page?to=http://example.org/", sized(b"read"))
-    assert twice(store, server, lambda: requests.get(url).text) == ("read", "read")
-    (recording,) = recordings(store)
-    assert recording.request["host"] == server.host
-    assert recording.request["path"] == "/https://example.com/page"
-
-
 # What is sent
 
 
@@ -831,96 +635,10 @@ def test_a_form_with_a_large_file(server: Server, store: Path) -> None:
     assert [path.read_bytes() == BINARY for path in blobs] == [True]
 
 
-@pytest.mark.parametrize("headers", CREDENTIALS)
-def test_secrets_stay_out_of_the_store(headers: dict[str, str], server: Server, store: Path) -> None:
-    """Also where the answer, compressed and in chunks, says them."""
-    body = gzip.compress(f'{{"you": "said {SECRET}"}}'.encode())
-    told = {"content_type": "application/json", "set_cookie": f"a={SECRET}", "x_request_id": SECRET}
-    url = server.say("/me", chunked(body[:9], body[9:], content_encoding="gzip", **told))
-    live, replayed = twice(store, server, lambda: requests.get(url, headers=headers).text)
-    assert SECRET in live
-    assert replayed == '{"you": "said [secret:1]"}'
-    assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
-
-
-def test_an_answer_that_is_not_what_its_header_tells_is_refused_again(server: Server, store: Path) -> None:
-    url = server.say("/lie", sized(b"this is not compressed", content_encoding="gzip"))
-    live, replayed = twice(store, server, lambda: described(lambda: requests.get(url).content))
-    assert "failed to decode" in str(live)
-    assert replayed == live
-
-
-def test_headers_of_a_file_cannot_become_others(server: Server, store: Path) -> None:
-    url = server.say("/a", sized(b"the body", x_request_id="req_1"))
-    with nr.session(store, mode="record"):
-        requests.get(url)
-    (path,) = store.glob("*.json")
-    told = '"x-request-id": "req_1\\nset-cookie: a=b", "Content-Length": "3", "Transfer-Encoding": "chunked"'
-    path.write_text(path.read_text().replace('"x-request-id": "req_1"', told))
-    with nr.session(store, mode="replay"):
-        answer = requests.get(url)
-    assert answer.text == "the body"
-    assert answer.headers["content-length"] == "8"
-    assert not answer.cookies
-    assert set(answer.headers) == {"content-length", "content-type", "x-request-id"}
-    assert answer.headers["x-request-id"] == "req_1, set-cookie: a=b"
-
-
 # Many at once
 
 
-def test_threads_keep_apart_in_any_order(server: Server, store: Path) -> None:
-    for number in range(32):
-        pieces = [b"data: %d.%d\n\n" % (number, piece) for piece in range(50)]
-        server.say(f"/{number}", chunked(*pieces, **SSE))
-
-    def ask(pool: Any, number: int, into: dict[int, Any]) -> None:
-        answer = asked(pool, f"{server.url}/{number}")
-        into[number] = list(answer.stream(None))
-        answer.release_conn()
-
-    def all_of_them(numbers: Any) -> Any:
-        found: dict[int, Any] = {}
-        with manager(maxsize=8, block=True) as pool:
-            in_threads(lambda number: ask(pool, number, found), numbers)
-        return found
-
-    with nr.session(store, mode="record"):
-        live = all_of_them(range(32))
-    server.stop()
-    assert [len(pieces) for pieces in live.values()] == [50] * 32
-    with nr.session(store, mode="replay"), counted() as opened:
-        assert all_of_them(reversed(range(32))) == live
-    assert not opened
-    assert all(live[number][3] == b"data: %d.3\n\n" % number for number in range(32))
-
-
 # Modes, and the hook itself
-
-
-def test_modes(server: Server, store: Path) -> None:
-    url = server.say("/a", sized(b"here"))
-
-    def way() -> str:
-        return requests.get(url).text
-
-    with nr.session(store, mode="off") as off:
-        way()
-    with nr.session(store, mode="replay") as missing, pytest.raises(nr.RecordingMissing):
-        way()
-    with nr.session(store, mode="auto") as auto:
-        way()
-        way()
-    with nr.session(store, mode="replay", allow=[server.host]) as allowed:
-        way()
-    found = [*map(outcomes, (off, missing, auto, allowed))]
-    assert found == [["live"], ["missing"], ["recorded", "recorded"], ["live"]]
-    assert len(server.requests) == 4
-    with nr.session(store, mode="auto") as auto:
-        assert [way(), way()] == ["here", "here"]
-    assert outcomes(auto) == ["replayed", "replayed"]
-    way()
-    assert len(server.requests) == 5
 
 
 def test_what_another_library_has_decided_is_not_asked_again(server: Server, store: Path) -> None:
@@ -928,46 +646,3 @@ def test_what_another_library_has_decided_is_not_asked_again(server: Server, sto
     with nr.session(store, mode="record") as session, guard.permit(server.host):
         assert requests.get(url).text == "here"
     assert outcomes(session) == []
-
-
-def test_a_placeholder_is_never_sent(server: Server, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = server.say("/a", sized(b"here"))
-    with nr.session(store, mode="auto"):
-        key = os.environ["OPENAI_API_KEY"]
-    headers = {"Authorization": f"Bearer {key}"}
-    with pytest.raises(nr.RecordingMissing, match="placeholder"):
-        requests.get(url, headers=headers)
-    for mode in ("off", "record", "auto"):
-        with nr.session(store, mode=mode), pytest.raises(nr.RecordingMissing, match="placeholder"):
-            requests.get(url, headers=headers)
-    assert not server.requests
-
-
-OWNERS = (urllib3.connectionpool.HTTPConnectionPool, urllib3.connectionpool.HTTPSConnectionPool, urllib3.Retry)
-
-
-def test_undoing_leaves_the_library_as_it_was() -> None:
-    before = [dict(vars(owner)) for owner in OWNERS]
-    undo = hook.install(urllib3)
-    assert [dict(vars(owner)) for owner in OWNERS] != before
-    undo()
-    assert [dict(vars(owner)) for owner in OWNERS] == before
-
-
-@pytest.mark.parametrize(
-    ("owner", "name"),
-    [
-        (urllib3.connectionpool.HTTPConnectionPool, "_make_request"),
-        (urllib3.connectionpool.HTTPSConnectionPool, "_prepare_proxy"),
-        (urllib3.Retry, "sleep"),
-        (urllib3.Retry, "sleep_for_retry"),
-        (urllib3.HTTPResponse, "_decode"),
-        (urllib3.HTTPResponse, "_init_decoder"),
-    ],
-)
-def test_a_library_without_the_hook_is_told_of(owner: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for base in owner.__mro__:
-        if name in vars(base):
-            monkeypatch.delattr(base, name)
-    with pytest.raises(AttributeError, match=name):
-        hook.install(urllib3)
