@@ -10,7 +10,7 @@ import importlib.util
 import io
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -403,7 +403,7 @@ def _over(name: str) -> dict[str, type[Client]]:
     return {f"{name} sync": sync, f"{name} async": asynchronous}
 
 
-CLIENTS: dict[str, Callable[[], Client]] = {
+CLIENTS: dict[str, type[Client]] = {
     **_over("httpx"),
     **_over("httpx2"),
     "aiohttp": Aiohttp,

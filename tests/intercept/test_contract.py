@@ -44,6 +44,7 @@ from tests.sdks.sockets import counted
 
 server = pytest.fixture(serving)
 
+SYNC = [name for name, kind in CLIENTS.items() if not kind.asynchronous]
 READABLE = ("/sized", "/chunked", "/gzip", "/gzip-chunked", "/zlib", "/deflate", "/br", "/zstd")
 
 
@@ -328,9 +329,8 @@ def test_a_caller_that_stops_after_the_last_event_has_it_all(client: Client, ser
     assert takes(store)[0].complete
 
 
+@pytest.mark.parametrize("client", SYNC, indirect=True)
 def test_an_interrupt_is_kept_as_one(client: Client, server: Server, store: Path) -> None:
-    if client.asynchronous:
-        pytest.skip("there it is a task that is cancelled")
     url = server.say("/events", chunked(*EVENTS, **SSE)[:-30], WAIT)
     with nr.session(store, mode="record"):
         pieces = client.pieces(url)
@@ -445,12 +445,14 @@ BODIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BODIES)
+@pytest.mark.parametrize(
+    ("client", "kind"),
+    [(name, kind) for name in CLIENTS for kind in BODIES if CLIENTS[name].forms or "form" not in kind],
+    indirect=["client"],
+)
 def test_a_body_is_sent_as_ever_and_tells_requests_apart(
     kind: str, client: Client, server: Server, store: Path
 ) -> None:
-    if "form" in kind and not client.forms:
-        pytest.skip("the library builds no forms")
     url = server.say("/echo", sized(b"got it"))
     client.request("POST", url, **BODIES[kind]())
     with nr.session(store, mode="record"):
@@ -496,14 +498,14 @@ def test_a_placeholder_is_never_sent(client: Client, server: Server, store: Path
 HOOKS = [
     pytest.param(owner, name, id=f"{library}: {name}")
     for library, kind in CLIENTS.items()
-    for owner, name in kind.hooks  # type: ignore[attr-defined]
+    for owner, name in kind.hooks
 ]
 
 
 @pytest.mark.parametrize("mode", ["off", "record"])
 def test_a_session_leaves_every_library_as_it_was(mode: str, store: Path) -> None:
     def state() -> dict[str, list[dict[str, Any]]]:
-        owners = {name: sorted({owner for owner, _ in kind.hooks}, key=repr) for name, kind in CLIENTS.items()}  # type: ignore[attr-defined]
+        owners = {name: sorted({owner for owner, _ in kind.hooks}, key=repr) for name, kind in CLIENTS.items()}
         return {name: [dict(vars(owner)) for owner in found] for name, found in owners.items() if found}
 
     before = state()
