@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["Undo", "install", "problems", "put", "remove"]
+__all__ = ["StandIn", "Undo", "install", "problems", "put", "remove"]
 
 Undo = Callable[[], None]
 Hook = Callable[[ModuleType], Undo]
@@ -58,6 +58,30 @@ def put(*hooks: tuple[Any, str, Any]) -> Undo:
                 setattr(owner, name, before)
 
     return undo
+
+
+class StandIn:
+    """Stands in for a library's object, with some attributes replaced.
+
+    The object's own attributes are not replaced, since another call may run at the same time.
+    """
+
+    def __init__(self, original: Any, **attributes: Any) -> None:
+        self.__dict__.update(attributes, _original=original)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_original"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__dict__["_original"], name, value)
+
+    @property
+    def __class__(self) -> Any:
+        return type(self.__dict__["_original"])
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        raise AttributeError("__class__")
 
 
 def _hook(name: str, module: ModuleType, hook: Hook) -> None:

@@ -64,7 +64,7 @@ _LIBRARIES = {
     "pydantic_ai.toolsets.wrapper": _by("tools.pydantic_ai", "install_wrapper"),
     "socket": _by("network.sockets"),
     "urllib3": _by("http.urllib3"),
-    "uvloop": _by("network.uvloop"),
+    "uvloop": _by("network.libraries", "install_uvloop"),
     "websockets.asyncio.client": _by("http.websockets"),
     "websockets.client": _by("http.websockets", "install_protocol"),
     "websockets.sync.client": _by("http.websockets"),

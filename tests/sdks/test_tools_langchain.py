@@ -251,7 +251,7 @@ def test_what_a_result_is_comes_from_the_program(store: Path) -> None:
     with nr.session(store, mode="record"):
         assert find.invoke({"city": "a"}) == Weather(city="a", degrees=1)
         assert lying.invoke({"city": "a"}) == {"city": ["a"]}
-        with pytest.raises(nr.ToolError, match=r"the tool odd returned, a object.*@nbreplay.tool\(returns=\.\.\.\)"):
+        with pytest.raises(nr.ToolError, match=r"result of the tool odd .*@nbreplay.tool\(returns=\.\.\.\)"):
             odd.invoke({"city": "a"})
     with nr.session(store, mode="replay"):
         assert find.invoke({"city": "a"}) == Weather(city="a", degrees=1)

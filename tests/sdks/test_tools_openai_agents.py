@@ -150,9 +150,9 @@ def test_what_cannot_be_kept_is_told_to_the_user_and_not_to_the_model(store: Pat
         return object()
 
     with nr.session(store, mode="record"):
-        with pytest.raises(nr.ToolError, match="the tool do_step returned, a object"):
+        with pytest.raises(nr.ToolError, match=r"result of the tool do_step \(type object\)"):
             invoke(do_step, text="a")
-        with model() as url, pytest.raises((nr.ToolError, agents.UserError), match="the tool do_step returned"):
+        with model() as url, pytest.raises((nr.ToolError, agents.UserError), match="result of the tool do_step"):
             ran(agent(url, do_step))
 
 

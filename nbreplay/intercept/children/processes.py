@@ -35,7 +35,7 @@ _MULTIPROCESSING = "a process of multiprocessing"
 
 
 def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
-    """Refuse to start a child process that is a known network client; name any other.
+    """Raise `NetworkBlocked` for a child process that is a known network client; name any other.
 
     Parameters
     ----------
@@ -45,10 +45,6 @@ def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
         The working directory.
     program : path, optional
         The program, where that is not the first word.
-
-    Raises
-    ------
-    NetworkBlocked
     """
     session = guard.replay_session()
     if session is None:
@@ -134,30 +130,6 @@ def _classify_by_cell(child: Child) -> Child:
     return command if command.kind == "client" else child
 
 
-def _on_popen(executable: Any, args: Any, folder: Any, *_: Any) -> None:
-    check_child(_split_line(args), folder, executable)
-
-
-def _on_system(command: Any, *_: Any) -> None:
-    check_child(command)
-
-
-def _on_exec(path: Any, args: Any, *_: Any) -> None:
-    check_child(args, program=path)
-
-
-def _on_spawn(_: Any, path: Any, args: Any, *__: Any) -> None:
-    check_child(args, program=path)
-
-
-def _on_pty_spawn(args: Any, *_: Any) -> None:
-    check_child([args] if isinstance(args, str) else args)
-
-
-def _on_create_process(application: Any, line: Any, folder: Any, *_: Any) -> None:
-    check_child(_split_line(line or application), folder)
-
-
 def _split_line(line: Any) -> Any:
     """Return the words of a command line, which is a str on Windows only."""
     if not isinstance(line, str):
@@ -169,14 +141,14 @@ def _split_line(line: Any) -> Any:
 
 guard.add_handlers(
     {
-        "subprocess.Popen": _on_popen,
-        "os.system": _on_system,
-        "os.exec": _on_exec,
-        "os.posix_spawn": _on_exec,
-        "os.spawn": _on_spawn,
-        "os.startfile": _on_pty_spawn,
-        "pty.spawn": _on_pty_spawn,
-        "_winapi.CreateProcess": _on_create_process,
+        "subprocess.Popen": lambda program, args, folder, *_: check_child(_split_line(args), folder, program),
+        "os.system": check_child,
+        "os.exec": lambda path, args, *_: check_child(args, program=path),
+        "os.posix_spawn": lambda path, args, *_: check_child(args, program=path),
+        "os.spawn": lambda _, path, args, *__: check_child(args, program=path),
+        "os.startfile": lambda path, *_: check_child([path]),
+        "pty.spawn": check_child,
+        "_winapi.CreateProcess": lambda program, line, folder, *_: check_child(_split_line(line or program), folder),
     }
 )
 

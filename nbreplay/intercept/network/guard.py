@@ -101,14 +101,7 @@ is_permitted: Callable[[], str | bool] = _permitted.get
 
 
 def name_uncovered(kind: str, name: str) -> None:
-    """Name what the guard cannot refuse in the log of the session that replays, if there is one.
-
-    Parameters
-    ----------
-    kind : str
-        One of `nbreplay.core.log.UNCOVERED`.
-    name : str
-    """
+    """Log something that the guard cannot refuse, by a kind of `nbreplay.core.log.UNCOVERED`, if a session replays."""
     if (session := replay_session()) is not None:
         session.log.uncovered.setdefault((kind, name), False)
 
@@ -130,60 +123,8 @@ def name_existing(session: Session) -> None:
         name_uncovered("library", name)
 
 
-def _on_connect(_: Any, address: Any, *__: Any) -> None:
-    permitted = _permitted.get()
-    if permitted and permitted is not True and isinstance(address, tuple):
-        _pooled.add(address[:2])
-    check_address(address)
-
-
-def _on_getaddrinfo(host: Any, port: Any = None, *_: Any) -> None:
-    check_name(host, port)
-
-
-def _on_gethostbyaddr(host: Any, *_: Any) -> None:
-    check_reverse(host)
-
-
-def _on_getnameinfo(address: Any, *_: Any) -> None:
-    if isinstance(address, tuple) and address and not sockets.numeric.get():
-        check_reverse(address[0])
-
-
-def _on_dlsym(_: Any, name: Any, *__: Any) -> None:
-    if name in _NATIVE:
-        name_uncovered("native", str(name))
-
-
-def _on_fork(*_: Any) -> None:
-    if replay_session() is not None:
-        forks.prepare()
-
-
-_handlers: dict[str, Callable[..., None]] = {
-    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _on_connect),
-    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), _on_getaddrinfo),
-    **dict.fromkeys(("os.fork", "os.forkpty"), _on_fork),
-    "socket.gethostbyaddr": _on_gethostbyaddr,
-    "socket.getnameinfo": _on_getnameinfo,
-    "ctypes.dlsym": _on_dlsym,
-}
-
-
-# A default argument, since this module's names are gone before the last events of a process.
-def _hook(event: str, arguments: tuple[Any, ...], handler_of: Any = _handlers.get) -> None:
-    handler = handler_of(event)
-    if handler is not None:
-        handler(*arguments)
-
-
 def check_address(address: Any) -> None:
-    """Refuse the address of a socket that is about to connect or send, unless it is allowed.
-
-    Raises
-    ------
-    NetworkBlocked
-    """
+    """Raise `NetworkBlocked` for the address of a socket that is about to connect or send, unless it is allowed."""
     if isinstance(address, tuple):
         if len(address) >= 2:
             check(str(address[0]), address[1])
@@ -191,13 +132,8 @@ def check_address(address: Any) -> None:
         check_path(os.fsdecode(address))
 
 
-def check_name(host: Any, port: Any = None) -> None:
-    """Refuse to look up a name, unless it is allowed, an address, or this machine's.
-
-    Raises
-    ------
-    NetworkBlocked
-    """
+def check_name(host: Any, port: Any = None, *_: Any) -> None:
+    """Raise `NetworkBlocked` for the lookup of a name, unless it is allowed, an address, or this machine's."""
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host or "")
     if not name or name in ("localhost", "localhost.localdomain"):
         return
@@ -208,12 +144,7 @@ def check_name(host: Any, port: Any = None) -> None:
 
 
 def check_reverse(host: Any) -> None:
-    """Refuse to look up the name of an address, unless it is allowed or this machine's.
-
-    Raises
-    ------
-    NetworkBlocked
-    """
+    """Raise `NetworkBlocked` for the lookup of an address's name, unless it is allowed or this machine's."""
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
     # Python's HTTP servers look up this machine's own name, by `socket.getfqdn`.
     if name not in ("", "0.0.0.0", "::", socket.gethostname()) and not is_loopback(name):
@@ -221,12 +152,7 @@ def check_reverse(host: Any) -> None:
 
 
 def check(host: str, port: Any) -> None:
-    """Refuse a host, unless it is allowed, permitted now, or this process listens there.
-
-    Raises
-    ------
-    NetworkBlocked
-    """
+    """Raise `NetworkBlocked` for a host, unless it is allowed, permitted now, or this process listens there."""
     session = replay_session()
     if session is None or host in [*_permitted_hosts.values()] or _is_allowed(session, host, port):
         return
@@ -242,12 +168,7 @@ def check(host: str, port: Any) -> None:
 
 
 def check_path(path: str) -> None:
-    """Refuse the Unix socket of another process, unless it is allowed.
-
-    Raises
-    ------
-    NetworkBlocked
-    """
+    """Raise `NetworkBlocked` for the Unix socket of another process, unless it is allowed."""
     session = replay_session()
     if session is None or _is_allowed(session, path, None) or sockets.is_own_path(path):
         return
@@ -261,13 +182,7 @@ def check_path(path: str) -> None:
 
 
 def refuse(session: Session, where: str, text: str) -> None:
-    """Log that something was refused, and raise.
-
-    Raises
-    ------
-    NetworkBlocked
-        Always.
-    """
+    """Log that something was refused, and raise `NetworkBlocked`."""
     session.blocked(where, text)
     run = current_run()
     forks.send(session.log, where, text, run.cell if run else None, session.store.name)
@@ -302,6 +217,45 @@ def _is_address_of_allowed(allow: tuple[str, ...], host: str, port: Any) -> bool
             if any(address[0] == host for *_, address in socket.getaddrinfo(name, None)):
                 return True
     return False
+
+
+def _on_connect(_: Any, address: Any, *__: Any) -> None:
+    permitted = _permitted.get()
+    if permitted and permitted is not True and isinstance(address, tuple):
+        _pooled.add(address[:2])
+    check_address(address)
+
+
+def _on_getnameinfo(address: Any, *_: Any) -> None:
+    if isinstance(address, tuple) and address and not sockets.numeric.get():
+        check_reverse(address[0])
+
+
+def _on_dlsym(_: Any, name: Any, *__: Any) -> None:
+    if name in _NATIVE:
+        name_uncovered("native", str(name))
+
+
+def _on_fork(*_: Any) -> None:
+    if replay_session() is not None:
+        forks.prepare()
+
+
+_handlers: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _on_connect),
+    **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), check_name),
+    **dict.fromkeys(("os.fork", "os.forkpty"), _on_fork),
+    "socket.gethostbyaddr": check_reverse,
+    "socket.getnameinfo": _on_getnameinfo,
+    "ctypes.dlsym": _on_dlsym,
+}
+
+
+# A default argument, since this module's names are gone before the last events of a process.
+def _hook(event: str, arguments: tuple[Any, ...], handler_of: Any = _handlers.get) -> None:
+    handler = handler_of(event)
+    if handler is not None:
+        handler(*arguments)
 
 
 # A store that the user named is fetched even while another session replays.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import re
 import socket
 import sys
@@ -15,26 +16,21 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbreplay.intercept.children.processes import is_called_by
+from nbreplay.intercept.children.processes import check_child, is_called_by
 from nbreplay.intercept.network import guard
-from nbreplay.intercept.patching import Undo, put
+from nbreplay.intercept.patching import StandIn, Undo, put
 
-__all__ = ["check_url", "install", "install_pycurl", "install_unhooked"]
+__all__ = ["check_url", "install", "install_pycurl", "install_unhooked", "install_uvloop"]
 
 _PORTS = {"ftp": 21, "ftps": 990, "http": 80, "https": 443, "imap": 143, "ldap": 389, "smtp": 25, "telnet": 23}
 _JUPYTER = ("ipykernel", "ipyparallel", "jupyter_client", "jupyter_server", "nbclient", "nbreplay.testing")
 _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|xds|google-c2p):(//[^/]*/)?")
 
 
-def install(module: ModuleType) -> Undo:
-    """Hook into the methods of a module that `_METHODS` lists.
-
-    Raises
-    ------
-    AttributeError
-        Where the module no longer has one of them.
-    """
-    return put(*(_checked(getattr(module, kind), name, check) for kind, name, check in _METHODS[module.__name__]))
+def install(module: ModuleType, *more: tuple[Any, str, Any]) -> Undo:
+    """Hook into the methods of a module that `_METHODS` lists, and `more` of them."""
+    methods = _METHODS[module.__name__]
+    return put(*(_checked(getattr(module, kind), name, check) for kind, name, check in methods), *more)
 
 
 def install_unhooked(module: ModuleType) -> Undo:
@@ -44,13 +40,7 @@ def install_unhooked(module: ModuleType) -> Undo:
 
 
 def install_pycurl(module: ModuleType) -> Undo:
-    """Replace the classes of pycurl, whose methods cannot be replaced.
-
-    Raises
-    ------
-    AttributeError
-        Where the module no longer has them.
-    """
+    """Replace the classes of pycurl, whose methods cannot be replaced."""
     handle, multi = module.Curl, module.CurlMulti
     if any(type(item) is handle for item in gc.get_objects()):
         guard.name_library("pycurl (handles that were built before)")
@@ -99,13 +89,35 @@ def install_pycurl(module: ModuleType) -> Undo:
     return put((module, "Curl", Curl), (module, "CurlMulti", CurlMulti))
 
 
-def check_url(url: Any) -> None:
-    """Refuse the host of an address, unless it is allowed.
+def install_uvloop(module: ModuleType) -> Undo:
+    """Hook into uvloop's loops, whose connections, lookups and child processes are opened by libuv."""
+    before = module.Loop.create_datagram_endpoint
 
-    Raises
-    ------
-    NetworkBlocked
-    """
+    @functools.wraps(before)
+    async def create_datagram_endpoint(
+        self: Any, protocol_factory: Any, local_addr: Any = None, remote_addr: Any = None, **kwargs: Any
+    ) -> Any:
+        if guard.replay_session() is None:
+            return await before(self, protocol_factory, local_addr, remote_addr, **kwargs)
+        guard.check_address(remote_addr)
+        protocol = protocol_factory()
+
+        def checked(transport: Any) -> StandIn:
+            def sendto(data: Any, addr: Any = None) -> None:
+                guard.check_address(addr)
+                transport.sendto(data, addr)
+
+            return StandIn(transport, sendto=sendto, get_protocol=lambda: protocol)
+
+        inner = StandIn(protocol, connection_made=lambda transport: protocol.connection_made(checked(transport)))
+        transport, _ = await before(self, lambda: inner, local_addr, remote_addr, **kwargs)
+        return checked(transport), protocol
+
+    return install(module, (module.Loop, "create_datagram_endpoint", create_datagram_endpoint))
+
+
+def check_url(url: Any) -> None:
+    """Raise `NetworkBlocked` for the host of an address, unless it is allowed."""
     text = url.decode("utf-8", "replace") if isinstance(url, bytes) else str(url or "")
     parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
@@ -144,7 +156,7 @@ def _check_gevent_address(_: Any, host: Any) -> None:
     guard.check_reverse(host)
 
 
-def _check_gevent_nameinfo(_: Any, sockaddr: Any, flags: int) -> None:
+def _check_nameinfo(_: Any, sockaddr: Any, flags: int = 0) -> None:
     if not flags & socket.NI_NUMERICHOST:
         guard.check_reverse(sockaddr[0])
 
@@ -180,6 +192,28 @@ def _check_zmq(_: Any, addr: Any) -> None:
         check_url(f"zmq://{rest.rpartition(';')[2]}")
 
 
+def _check_uvloop_connection(_: Any, __: Any, host: Any = None, port: Any = None, sock: Any = None, **___: Any) -> None:
+    if sock is None:  # a socket was connected by Python's own module
+        guard.check(str(host or "localhost"), int(port) if str(port).isdigit() else port)
+
+
+def _check_uvloop_path(_: Any, __: Any, path: Any = None, *, sock: Any = None, **___: Any) -> None:
+    if sock is None and path is not None:
+        guard.check_path(os.fsdecode(path))
+
+
+def _check_uvloop_name(_: Any, host: Any, port: Any, **__: Any) -> None:
+    guard.check_name(host, port)
+
+
+def _check_uvloop_exec(_: Any, __: Any, program: Any, *args: Any, cwd: Any = None, **___: Any) -> None:
+    check_child([program, *args], cwd)
+
+
+def _check_uvloop_shell(_: Any, __: Any, cmd: Any, *, cwd: Any = None, **___: Any) -> None:
+    check_child(cmd, cwd)
+
+
 # By module: class, method, and what is called with the method's arguments. Channels of gRPC connect when they are used.
 _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
     "curl_cffi.aio": (("AsyncCurl", "add_handle", _check_curl_cffi_aio),),
@@ -189,7 +223,7 @@ _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
         ("AbstractResolver", "gethostbyaddr", _check_gevent_address),
         ("AbstractResolver", "gethostbyname", _check_gevent_name),
         ("AbstractResolver", "gethostbyname_ex", _check_gevent_name),
-        ("AbstractResolver", "getnameinfo", _check_gevent_nameinfo),
+        ("AbstractResolver", "getnameinfo", _check_nameinfo),
     ),
     "grpc._channel": (
         ("Channel", "subscribe", _check_grpc),
@@ -207,6 +241,14 @@ _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
         ("StreamUnaryMultiCallable", "__call__", _check_grpc_aio),
         ("UnaryStreamMultiCallable", "__call__", _check_grpc_aio),
         ("UnaryUnaryMultiCallable", "__call__", _check_grpc_aio),
+    ),
+    "uvloop": (
+        ("Loop", "create_connection", _check_uvloop_connection),
+        ("Loop", "create_unix_connection", _check_uvloop_path),
+        ("Loop", "getaddrinfo", _check_uvloop_name),
+        ("Loop", "getnameinfo", _check_nameinfo),
+        ("Loop", "subprocess_exec", _check_uvloop_exec),
+        ("Loop", "subprocess_shell", _check_uvloop_shell),
     ),
     "zmq.sugar.socket": (("Socket", "connect", _check_zmq),),
 }

@@ -1,6 +1,7 @@
 """The sockets of this process: where it listens, and its peers.
 
-Python's own sockets are found among its objects, those of compiled libraries in ``/proc``, where that exists.
+They are listed by the system, since compiled libraries open sockets, too. Where it has no such list, as on Windows,
+Python's own sockets are found among its objects.
 """
 
 from __future__ import annotations
@@ -50,11 +51,7 @@ def install(library: ModuleType) -> Undo:
 
 def listens_here(port: Any) -> bool:
     """Tell whether this process listens on a port, as a test's server or the socket pair of an event loop does."""
-    for item in _python_sockets():
-        with contextlib.suppress(OSError, AttributeError):
-            if item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and item.getsockname()[1] == port:
-                return True
-    return any(item.listening and item.name[1] == port for item in _descriptors() if isinstance(item.name, tuple))
+    return any(item.listening and item.name[1] == port for item in _sockets() if isinstance(item.name, tuple))
 
 
 def is_own_path(path: str | bytes) -> bool:
@@ -72,60 +69,60 @@ def is_own_path(path: str | bytes) -> bool:
     for display in ("WAYLAND_DISPLAY", "NOTIFY_SOCKET"):
         if os.environ.get(display) in (path, os.path.basename(path)):
             return True
-    for item in _python_sockets():
-        with contextlib.suppress(OSError, AttributeError):
-            if item.family == socket.AF_UNIX and _is_same_path(item.getsockname(), path):
-                return True
-    return any(_is_same_path(item.name, path) for item in _descriptors() if item.peer is None)
+    return any(_is_same_path(item.name, path) for item in _sockets() if item.peer is None)
 
 
 def peers() -> list[tuple[str, int] | str]:
     """Return the hosts and ports, or paths, to which this process has connected sockets, except its own servers."""
-    descriptors = list(_descriptors())
-    ports = {item.name[1] for item in descriptors if item.listening and isinstance(item.name, tuple)}
-    paths = {item.name for item in descriptors if item.listening and not isinstance(item.name, tuple)}
+    items = list(_sockets())
+    ports = {item.name[1] for item in items if item.listening and isinstance(item.name, tuple)}
+    paths = {item.name for item in items if item.listening and not isinstance(item.name, tuple)}
+    names = {item.name for item in items}
     addresses: dict[tuple[str, int] | str, None] = {}
-    for item in descriptors:
-        if isinstance(item.peer, tuple) and isinstance(item.name, tuple):
+    for item in items:
+        if not item.peer or item.peer in names:
+            continue
+        if isinstance(item.peer, tuple):
             if item.name[1] not in ports and item.peer[1] not in ports:
                 addresses[item.peer[:2]] = None
-        elif item.peer and item.name not in paths and item.peer not in paths and not is_own_path(item.peer):
+        elif item.name not in paths and not is_own_path(item.peer):
             addresses[os.fsdecode(item.peer)] = None
     return list(addresses)
 
 
-class _Descriptor(NamedTuple):
+class _Socket(NamedTuple):
     listening: bool
     name: Any
     peer: Any  # None where it is not connected
 
 
-def _descriptors() -> Iterator[_Descriptor]:
+def _sockets() -> Iterator[_Socket]:
     families = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
-    folder = next(filter(os.path.isdir, ("/proc/self/fd", "/dev/fd")), None)
-    for entry in os.listdir(folder) if folder else ():
-        with contextlib.suppress(OSError, ValueError):
-            number = int(entry)
-            if not stat.S_ISSOCK(os.fstat(number).st_mode):
-                continue
-            blocking = os.get_blocking(number)
-            with socket.socket(fileno=os.dup(number)) as item:
-                if socket.getdefaulttimeout() is not None:
-                    os.set_blocking(number, blocking)  # the new object has changed that for the original, too
-                if item.family not in families:
-                    continue
+    for item in _open_sockets():
+        with contextlib.suppress(OSError, AttributeError):
+            if item.family in families:
                 peer = None
                 with contextlib.suppress(OSError):
                     peer = item.getpeername()
                 listening = bool(item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-                yield _Descriptor(listening, item.getsockname(), peer)
+                yield _Socket(listening, item.getsockname(), peer)
 
 
-def _python_sockets() -> Iterator[socket.socket]:
-    for item in gc.get_objects():
+def _open_sockets() -> Iterator[socket.socket]:
+    folder = next(filter(os.path.isdir, ("/proc/self/fd", "/dev/fd")), None)
+    if folder is None:
         # By type, not isinstance, which would run the code of proxies.
-        if issubclass(type(item), socket.socket):
-            yield item
+        yield from [item for item in gc.get_objects() if issubclass(type(item), socket.socket)]
+        return
+    for entry in os.listdir(folder):
+        with contextlib.suppress(OSError, ValueError):
+            number = int(entry)
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                blocking = os.get_blocking(number)
+                with socket.socket(fileno=os.dup(number)) as item:
+                    if socket.getdefaulttimeout() is not None:
+                        os.set_blocking(number, blocking)  # the new object has changed that for the original, too
+                    yield item
 
 
 def _is_same_path(name: Any, path: str) -> bool:

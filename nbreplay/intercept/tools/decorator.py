@@ -1,11 +1,12 @@
-"""`tool`: any function, recorded and replayed as calls of models are.
+"""`tool`: any function, recorded and replayed like calls of models.
 
-What a tool does inside is its own: calls that it makes over the network are neither recorded nor replayed.
+Calls that a tool makes over the network are neither recorded nor replayed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import time
@@ -16,12 +17,12 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.errors import ToolError
 from nbreplay.intercept.network import guard
-from nbreplay.intercept.tools.calls import MARK, ToolCalls, annotated, line, origin
-from nbreplay.intercept.tools.codec import UNKNOWN, Codec, item_of
+from nbreplay.intercept.tools.calls import MARK, ToolCalls, encode_line, origin_of, return_type
+from nbreplay.intercept.tools.codec import UNKNOWN, Codec, item_type
 
 __all__ = ["tool"]
 
-_LINES = "application/x-ndjson"
+_END = object()
 Function = Callable[..., Any]
 
 
@@ -33,161 +34,145 @@ def tool(
     raises: Iterable[type[Exception]] = (),
     ignore: Iterable[str] = (),
 ) -> Any:
-    """Have a function recorded and replayed: ``@tool``, ``@tool(name=…)`` or ``tool(function)``.
+    """Record and replay a function: ``@tool``, ``@tool(name=…)`` or ``tool(function)``.
 
     Parameters
     ----------
     function : function, sync or async, generator or not, or a method
     name : str, optional
-        By which its calls are known; the function's, if not given.
+        The tool's name in recordings; the function's name, if not given.
     returns : type, optional
-        What it returns, or what a generator yields; what is annotated, if not given. Results come back in this class.
+        The type that it returns, or that a generator yields; the annotated one, if not given. Replayed results have
+        this type.
     raises : iterable of exception classes
-        That come back as themselves. Built-in ones do anyway, any other as `nbreplay.RecordedToolError`.
+        Exceptions that a replay raises as themselves, as it does built-in ones. Any other is raised as
+        `nbreplay.RecordedToolError`.
     ignore : iterable of str
-        Arguments by which calls are not told apart.
+        Arguments to leave out of the key.
 
     Returns
     -------
     function
-        To be called as before. Outside of any session it only calls `function`.
+        Called like `function`. Outside any session it only calls `function`.
 
     Raises
     ------
     ToolError
-        Where what it returns cannot be kept. When it is called: where arguments or results cannot be, or another
-        function has its name.
+        Where its return type cannot be recorded. When it is called: where arguments or results cannot be recorded, or
+        another function has its name.
     """
     if function is None:
         return functools.partial(tool, name=name, returns=returns, raises=raises, ignore=ignore)
-    made = _Tool(function, name or function.__name__, returns, tuple(raises), frozenset(ignore))
-    if inspect.isasyncgenfunction(function):
-        return made.async_generator()
-    if inspect.isgeneratorfunction(function):
-        return made.generator()
-    return made.coroutine() if inspect.iscoroutinefunction(function) else made.plain()
+    is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if returns is UNKNOWN:
+        returns = item_type(return_type(function)) if is_generator else return_type(function)
+    name = name or function.__name__
+    codec = Codec(returns, tuple(raises), name)
+    calls = ToolCalls(name, origin_of(function), codec, frozenset(ignore), "Name one of them with @tool(name=...)")
+    if is_generator:
+        wrap = _wrap_async_generator if inspect.isasyncgenfunction(function) else _wrap_generator
+    else:
+        wrap = _wrap_coroutine if inspect.iscoroutinefunction(function) else _wrap_function
+    wrapper = functools.wraps(function)(wrap(calls, function, inspect.signature(function)))
+    setattr(wrapper, MARK, calls)
+    return wrapper
 
 
-class _Tool(ToolCalls):
-    def __init__(
-        self, function: Function, name: str, returns: Any, raises: tuple[type[Exception], ...], ignore: frozenset[str]
-    ) -> None:
-        self.function, self.signature = function, inspect.signature(function)
-        if returns is UNKNOWN:
-            returns = annotated(function)
-            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-                returns = item_of(returns)
-        codec = Codec(returns, raises, name)
-        super().__init__(name, origin(function), codec, ignore, "Name one of them with @tool(name=...)")
+def _wrap_function(calls: ToolCalls, function: Function, signature: inspect.Signature) -> Function:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return calls.run(lambda: _arguments(signature, args, kwargs), lambda: function(*args, **kwargs))
 
-    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a call by their names, without the object whose method it is."""
-        bound = self.signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        first = next(iter(bound.arguments), "")
-        return {name: value for name, value in bound.arguments.items() if name != first or name not in ("self", "cls")}
-
-    def marked(self, call: Function) -> Function:
-        setattr(call, MARK, self)
-        return call
-
-    # The wrappers.
-
-    def plain(self) -> Function:
-        @functools.wraps(self.function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return self.run(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
-
-        return self.marked(call)
-
-    def coroutine(self) -> Function:
-        @functools.wraps(self.function)
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self.arun(lambda: self.given(args, kwargs), lambda: self.function(*args, **kwargs))
-
-        return self.marked(call)
-
-    def generator(self) -> Function:
-        @functools.wraps(self.function)
-        def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            decision = self.ask(lambda: self.given(args, kwargs))
-            if isinstance(decision, Replay):
-                for delay, data in _lines(decision):
-                    time.sleep(delay)
-                    yield self.loaded(decision, data)
-                self.over(decision)
-                return
-            inner = self.function(*args, **kwargs)
-            if decision is None:
-                yield from inner
-                return
-            with _yielding(self, decision) as note:
-                while True:
-                    with guard.permit(""):
-                        value = next(inner, _END)
-                    if value is _END:
-                        return
-                    note(value)
-                    yield value
-
-        return call
-
-    def async_generator(self) -> Function:
-        @functools.wraps(self.function)
-        async def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
-            decision = self.ask(lambda: self.given(args, kwargs))
-            if isinstance(decision, Replay):
-                for delay, data in _lines(decision):
-                    await asyncio.sleep(delay)
-                    yield self.loaded(decision, data)
-                self.over(decision)
-                return
-            inner = self.function(*args, **kwargs)
-            if decision is None:
-                async for value in inner:
-                    yield value
-                return
-            with _yielding(self, decision) as note:
-                while True:
-                    with guard.permit(""):
-                        value = await anext(inner, _END)
-                    if value is _END:
-                        return
-                    note(value)
-                    yield value
-
-        return call
+    return call
 
 
-_END = object()
+def _wrap_coroutine(calls: ToolCalls, function: Function, signature: inspect.Signature) -> Function:
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        return await calls.arun(lambda: _arguments(signature, args, kwargs), lambda: function(*args, **kwargs))
+
+    return call
 
 
-class _yielding:  # noqa: N801
-    """Around a generator that is recorded: every item is noted as it comes."""
-
-    def __init__(self, tool: _Tool, decision: Recorder) -> None:
-        self._tool, self._decision = tool, decision
-        decision.begin(200, [("content-type", _LINES)])
-
-    def __enter__(self) -> Callable[[Any], None]:
-        return lambda value: self._decision.feed(line(self._tool.codec.dump(value)))
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None:
-            self._decision.end()
-        elif isinstance(error, GeneratorExit):
-            self._decision.close()
-        elif isinstance(error, ToolError):
-            self._decision.fail("ToolError", str(error))
-        elif isinstance(error, Exception):
-            self._decision.feed(line(self._tool.codec.dump_exception(error)))
-            self._decision.end()
+def _wrap_generator(calls: ToolCalls, function: Function, signature: inspect.Signature) -> Function:
+    def call(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        decision = calls.ask(lambda: _arguments(signature, args, kwargs))
+        if isinstance(decision, Replay):
+            for delay, line in _lines(decision):
+                time.sleep(delay)
+                yield calls.load(decision, line)
+            calls.finish(decision)
+        elif decision is None:
+            yield from function(*args, **kwargs)
         else:
-            self._decision.interrupt()
+            items = function(*args, **kwargs)
+            with _recording_items(calls, decision) as record:
+                while True:
+                    with guard.permit(""):
+                        item = next(items, _END)
+                    if item is _END:
+                        return
+                    record(item)
+                    yield item
+
+    return call
+
+
+def _wrap_async_generator(calls: ToolCalls, function: Function, signature: inspect.Signature) -> Function:
+    async def call(*args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        decision = calls.ask(lambda: _arguments(signature, args, kwargs))
+        if isinstance(decision, Replay):
+            for delay, line in _lines(decision):
+                await asyncio.sleep(delay)
+                yield calls.load(decision, line)
+            calls.finish(decision)
+        elif decision is None:
+            async for item in function(*args, **kwargs):
+                yield item
+        else:
+            items = function(*args, **kwargs)
+            with _recording_items(calls, decision) as record:
+                while True:
+                    with guard.permit(""):
+                        item = await anext(items, _END)
+                    if item is _END:
+                        return
+                    record(item)
+                    yield item
+
+    return call
+
+
+@contextlib.contextmanager
+def _recording_items(calls: ToolCalls, recorder: Recorder) -> Iterator[Callable[[Any], None]]:
+    """Record the items of a generator as they come, and how it ends."""
+    recorder.begin(200, [("content-type", "application/x-ndjson")])
+    try:
+        yield lambda item: recorder.feed(encode_line(calls.codec.dump(item)))
+    except GeneratorExit:
+        recorder.close()
+        raise
+    except ToolError as error:
+        recorder.fail("ToolError", str(error))
+        raise
+    except Exception as error:
+        recorder.feed(encode_line(calls.codec.dump_exception(error)))
+        recorder.end()
+        raise
+    except BaseException:
+        recorder.interrupt()
+        raise
+    recorder.end()
+
+
+def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a call by name, without the object of a method."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    first = next(iter(bound.arguments), "")
+    return {name: value for name, value in bound.arguments.items() if name != first or name not in ("self", "cls")}
 
 
 def _lines(replay: Replay) -> Iterator[tuple[float, bytes]]:
     for delay, data in replay.parts():
-        for one in data.splitlines():
-            yield delay, one
+        for line in data.splitlines():
+            yield delay, line
             delay = 0.0

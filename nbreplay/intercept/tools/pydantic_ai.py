@@ -1,9 +1,9 @@
-"""Tools of pydantic-ai: recorded and replayed is what a toolset's function returns, or asks of the model.
+"""Tools of pydantic-ai: the result of a toolset's function is recorded and replayed, or what it asks of the model.
 
-`FunctionToolset.call_tool` is hooked, through which an agent's own tools go, too. Validation, retries and timeouts
-around it are as live. The context with its dependencies is no part of what a call is known by, the arguments are.
-A program's own class of toolsets is met where one of pydantic-ai's calls it, by `CombinedToolset` or a wrapper.
-A toolset over MCP calls the tools of its session: see `mcp_tools`.
+`FunctionToolset.call_tool` is hooked, which an agent's own tools use, too. Validation, retries and timeouts run in a
+replay, too. The context with its dependencies is left out of the key.
+A program's own class of toolsets is hooked where `CombinedToolset` or a wrapper calls it. A toolset over MCP calls the
+tools of its session: see `nbreplay.intercept.tools.mcp`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
-from nbreplay.intercept.patching import Undo, put
-from nbreplay.intercept.tools.calls import StandIn, ToolCalls, adapted, asking, origin
+from nbreplay.intercept.patching import StandIn, Undo, put
+from nbreplay.intercept.tools.calls import adapt, origin_of, tool_session
 
 __all__ = ["install", "install_combined", "install_wrapper"]
 
-_RETURNED = ("ToolReturn", "BinaryContent", "BinaryImage", "ImageUrl", "DocumentUrl", "AudioUrl", "VideoUrl")
+_SHAPES = ("ToolReturn", "BinaryContent", "BinaryImage", "ImageUrl", "DocumentUrl", "AudioUrl", "VideoUrl")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Deferred:
-    """In place of an exception that puts a call off: it has more to say than its arguments."""
+    """Recorded for an exception that defers a call, whose metadata is not among its arguments."""
 
     approval: bool
     metadata: dict[str, Any] | None
@@ -33,18 +33,17 @@ class _Deferred:
 
 def install(library: ModuleType) -> Undo:
     """Hook into the module of function toolsets."""
-    call_tool, made = library.FunctionToolset.call_tool, _Calls()
+    call_tool, runner = library.FunctionToolset.call_tool, _Runner()
 
     @functools.wraps(call_tool)
     async def our_call_tool(self: Any, name: str, tool_args: dict[str, Any], ctx: Any, tool: Any) -> Any:
-        if asking() is None:
+        if tool_session() is None:
             return await call_tool(self, name, tool_args, ctx, tool)
         inner = tool.call_func
         function = getattr(getattr(inner, "__self__", None), "function", None)
-        calls = made.of(name, ctx, function, "" if function is not None else origin(inner))
 
         async def call_func(args: dict[str, Any], context: Any) -> Any:
-            return await made.run(calls, args, lambda: inner(args, context))
+            return await runner.run(name, ctx, function, function or inner, args, lambda: inner(args, context))
 
         return await call_tool(self, name, tool_args, ctx, dataclasses.replace(tool, call_func=call_func))
 
@@ -52,14 +51,13 @@ def install(library: ModuleType) -> Undo:
 
 
 def install_combined(library: ModuleType) -> Undo:
-    """Hook into the module of toolsets that are made of others."""
-    call_tool, stands = library.CombinedToolset.call_tool, _standing()
+    """Hook into the module of toolsets that combine others."""
+    call_tool, runner = library.CombinedToolset.call_tool, _Runner()
 
     @functools.wraps(call_tool)
     async def our_call_tool(self: Any, name: str, tool_args: dict[str, Any], ctx: Any, tool: Any) -> Any:
-        inner = stands(tool.source_toolset)
-        if inner is not tool.source_toolset:
-            tool = dataclasses.replace(tool, source_toolset=inner)
+        if (stand_in := runner.stand_in(tool.source_toolset)) is not None:
+            tool = dataclasses.replace(tool, source_toolset=stand_in)
         return await call_tool(self, name, tool_args, ctx, tool)
 
     return put((library.CombinedToolset, "call_tool", our_call_tool))
@@ -67,77 +65,79 @@ def install_combined(library: ModuleType) -> Undo:
 
 def install_wrapper(library: ModuleType) -> Undo:
     """Hook into the module of toolsets that wrap another."""
-    call_tool, stands = library.WrapperToolset.call_tool, _standing()
+    call_tool, runner = library.WrapperToolset.call_tool, _Runner()
 
     @functools.wraps(call_tool)
     async def our_call_tool(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = stands(self.wrapped)
-        return await call_tool(self if inner is self.wrapped else StandIn(self, wrapped=inner), *args, **kwargs)
+        if (stand_in := runner.stand_in(self.wrapped)) is not None:
+            self = StandIn(self, wrapped=stand_in)
+        return await call_tool(self, *args, **kwargs)
 
     return put((library.WrapperToolset, "call_tool", our_call_tool))
 
 
-def _standing() -> Callable[[Any], Any]:
-    """Return what gives a stand-in for a toolset of a program's own class, and any other as it is."""
-    from pydantic_ai.toolsets.wrapper import WrapperToolset
-
-    made = _Calls()
-
-    def stands(inner: Any) -> Any:
-        own = type(inner).call_tool.__module__.partition(".")[0] != "pydantic_ai"
-        # One that wraps another does something around its calls, as live.
-        if asking() is None or not own or isinstance(inner, WrapperToolset):
-            return inner
-
-        async def call_tool(name: str, tool_args: dict[str, Any], ctx: Any, tool: Any) -> Any:
-            calls = made.of(name, ctx, None, origin(type(inner)))
-            return await made.run(calls, tool_args, lambda: inner.call_tool(name, tool_args, ctx, tool))
-
-        return StandIn(inner, call_tool=call_tool)
-
-    return stands
-
-
-class _Calls:
-    """How calls of tools are made, with pydantic-ai's own classes."""
+class _Runner:
+    """Runs calls of tools, with pydantic-ai's own classes."""
 
     def __init__(self) -> None:
         from pydantic_ai import exceptions, messages
 
         self._exceptions, self._messages = exceptions, messages
-        self._shapes = {name: getattr(messages, name) for name in _RETURNED} | {"Deferred": _Deferred}
+        self._shapes = {name: getattr(messages, name) for name in _SHAPES} | {"Deferred": _Deferred}
 
-    def of(self, name: str, ctx: Any, function: Any, own: str) -> ToolCalls:
+    def stand_in(self, toolset: Any) -> StandIn | None:
+        """Return a stand-in for a toolset of a program's own class, None for any other."""
+        from pydantic_ai.toolsets.wrapper import WrapperToolset
+
+        own = type(toolset).call_tool.__module__.partition(".")[0] != "pydantic_ai"
+        if tool_session() is None or not own or isinstance(toolset, WrapperToolset):
+            return None
+
+        async def call_tool(name: str, args: dict[str, Any], ctx: Any, tool: Any) -> Any:
+            return await self.run(
+                name, ctx, None, type(toolset), args, lambda: toolset.call_tool(name, args, ctx, tool)
+            )
+
+        return StandIn(toolset, call_tool=call_tool)
+
+    async def run(
+        self,
+        name: str,
+        ctx: Any,
+        function: Any,
+        owner: Any,
+        args: dict[str, Any],
+        call: Callable[[], Awaitable[Any]],
+    ) -> Any:
         # Two toolsets may have tools of one name, which the agent tells apart by prefixes.
-        known = getattr(ctx, "_dispatched_tool_name", None) or name
+        name = getattr(ctx, "_dispatched_tool_name", None) or name
         raises = (self._exceptions.ModelRetry, self._exceptions.ToolFailed)
-        return adapted(known, function, own=own, shapes=self._shapes, raises=raises)
+        calls = adapt(name, function, origin=origin_of(owner), shapes=self._shapes, raises=raises)
 
-    async def run(self, calls: ToolCalls, args: dict[str, Any], call: Callable[[], Awaitable[Any]]) -> Any:
-        async def called() -> Any:
+        async def call_or_defer() -> Any:
             try:
-                return self._narrowed(await call())
+                return self._narrow(await call())
             except self._exceptions.ApprovalRequired as error:
                 return _Deferred(True, error.metadata)
             except self._exceptions.CallDeferred as error:
                 return _Deferred(False, error.metadata, getattr(error, "kind", "external"))
 
-        made = await calls.arun(lambda: args, called)
-        if not isinstance(made, _Deferred):
-            return made
-        if made.approval:
-            raise self._exceptions.ApprovalRequired(made.metadata)
-        # Older versions know of one kind only.
-        more = {} if made.kind == "external" else {"kind": made.kind}
-        raise self._exceptions.CallDeferred(made.metadata, **more)
+        result = await calls.arun(lambda: args, call_or_defer)
+        if not isinstance(result, _Deferred):
+            return result
+        if result.approval:
+            raise self._exceptions.ApprovalRequired(result.metadata)
+        # Older versions have one kind only.
+        options = {} if result.kind == "external" else {"kind": result.kind}
+        raise self._exceptions.CallDeferred(result.metadata, **options)
 
-    def _narrowed(self, value: Any) -> Any:
-        # pydantic-ai itself reads an image as one, whatever it was written as.
+    def _narrow(self, value: Any) -> Any:
+        # pydantic-ai itself loads an image as `BinaryImage`, whichever class it was written as.
         if isinstance(value, self._messages.BinaryContent):
             return self._messages.BinaryContent.narrow_type(value)
         if type(value) is self._messages.ToolReturn:
             content = value.content
             if isinstance(content, list | tuple):
-                content = [self._narrowed(item) for item in content]
-            return dataclasses.replace(value, return_value=self._narrowed(value.return_value), content=content)
+                content = [self._narrow(item) for item in content]
+            return dataclasses.replace(value, return_value=self._narrow(value.return_value), content=content)
         return value
