@@ -192,3 +192,22 @@ def missed(given: Session, asked: Call) -> RecordingMissing:
 def stream(made: Session, given: Call, *texts: str) -> Recorder:
     """Have a streamed call answered, but not to its end."""
     return begin(made, given, *[event({"t": text}) for text in texts], kind=SSE)
+
+
+def shuffled(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {name: shuffled(node[name]) for name in reversed(list(node))}
+    return [shuffled(item) for item in node] if isinstance(node, list) else node
+
+
+def form(boundary: str, *, content: bytes = b"\x00\x01\xff", name: str = "a.wav", model: str = "whisper-1") -> Call:
+    body = (
+        (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
+            "Content-Type: audio/wav\r\n\r\n"
+        ).encode()
+        + content
+        + f"\r\n--{boundary}--\r\n".encode()
+    )
+    return call(raw=body, kind=f"multipart/form-data; boundary={boundary}", path="/v1/audio/transcriptions")
