@@ -27,6 +27,7 @@ def hold(made: Library, plain: Library) -> None:
     assert len(made) == len(plain)
 
 
+@pytest.mark.full(quick=["none", "own"])
 @pytest.mark.parametrize("source", ["own", "llama-stack", "none"])
 def test_what_was_written_comes_back(tmp_path: Path, source: str) -> None:
     if source == "llama-stack":

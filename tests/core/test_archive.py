@@ -325,6 +325,7 @@ def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) 
         assert told.value.__cause__ is None
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize(
     ("to", "why"),
     [

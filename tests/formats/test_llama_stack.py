@@ -38,6 +38,7 @@ def there_and_back(source: Path, tmp_path: Path) -> dict[str, Any]:
     return {path.relative_to(out).as_posix(): json.loads(path.read_text()) for path in sorted(out.rglob("*.json"))}
 
 
+@pytest.mark.full
 def test_every_real_recording_is_read() -> None:
     files = real_files()
     found = Counter(recording.kind for recording in real() for _ in recording.takes)
@@ -64,6 +65,7 @@ def test_no_copy_of_a_real_source_is_kept() -> None:
     assert not kept, "nothing of 306 files has to be kept for itself"
 
 
+@pytest.mark.full
 def test_importing_twice_adds_nothing_and_what_is_stored_is_exact(tmp_path: Path) -> None:
     real_files()
     first = registry.import_(REAL, Store(tmp_path))

@@ -48,6 +48,7 @@ def recorded(data: dict[str, Any]) -> list[Any]:
     return [item["__data__"] for item in (body if isinstance(body, list) else [body])]
 
 
+@pytest.mark.full
 def test_every_real_answer_to_openai_is_given_again(tmp_path: Path) -> None:
     number, wrong = 0, []
     for path in real_files():

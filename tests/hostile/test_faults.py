@@ -111,6 +111,7 @@ def error_of(action: Callable[[], object]) -> nr.NbreplayError | None:
     return None
 
 
+@pytest.mark.full(quick=["json-2-ENOSPC-False", "json-2-short-False", "json-2-EROFS-True"])
 @pytest.mark.parametrize(
     ("body", "before", "error", "lasts"),
     [
@@ -172,6 +173,7 @@ def test_an_answer_is_recorded_or_said_to_be_unsaved(
     assert number > (0 if error == "short" else 8)
 
 
+@pytest.mark.full(quick=2)
 @faults
 def test_a_store_is_made_or_the_session_does_not_begin(error: str, lasts: bool, store: Path, disk: Disk) -> None:
     for number in range(MOST):
@@ -192,6 +194,7 @@ def test_a_store_is_made_or_the_session_does_not_begin(error: str, lasts: bool, 
     assert number
 
 
+@pytest.mark.full
 @some_faults
 def test_frames_are_those_of_the_recordings(
     error: str, lasts: bool, store: Path, monkeypatch: pytest.MonkeyPatch
@@ -218,6 +221,7 @@ def test_frames_are_those_of_the_recordings(
         assert number < 4 * MOST
 
 
+@pytest.mark.full(quick=1)
 @faults
 def test_trim_removes_nothing_that_is_used(error: str, lasts: bool, store: Path, disk: Disk) -> None:
     for number in range(MOST):
@@ -279,6 +283,7 @@ EXPORTS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.full(quick=["x.zip-over another-ENOSPC-True"])
 @some_faults
 @pytest.mark.parametrize("again", [False, True], ids=["new", "over another"])
 @pytest.mark.parametrize("target", EXPORTS)

@@ -71,6 +71,7 @@ def replayed(store: Path, content: bytes, headers: Mapping[str, Any] = TEXT) -> 
 # --- real cassettes ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not FOLDER.is_dir(), reason=f"there are no cassettes of pydantic-ai at {FOLDER}")
 def test_real_cassettes_replay_what_an_independent_reader_reads() -> None:
     figures = measure()

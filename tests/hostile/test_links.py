@@ -177,6 +177,7 @@ ACTIONS: dict[str, Callable[[Provider], None]] = {
 }
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("place", PLACES)
 def test_nothing_outside_is_touched(
@@ -190,6 +191,7 @@ def test_nothing_outside_is_touched(
         assert state(outside) == before
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize(
     "place", ["the private folder", "the cache", "folders of the cache", "the lock", "a recording"]
 )

@@ -354,6 +354,7 @@ def test_what_is_recorded_is_never_refused_for_its_times() -> None:
 NUMBERS = ["-1", str(10**12), "1" + "0" * 400, "NaN", "Infinity", "1e400", DIGITS, '"1"', "true", "null", "[]"]
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize(
     ("field", "number"),
     [
@@ -417,6 +418,7 @@ PLACES: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("what", WHAT)
 @pytest.mark.parametrize("place", PLACES)
 def test_what_nobody_can_read_is_declared_by_each_client(tmp_path: Path, place: str, what: str) -> None:
@@ -432,6 +434,7 @@ def test_what_nobody_can_read_is_declared_by_each_client(tmp_path: Path, place: 
                 assert ask is by_openai
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("what", WHAT)
 @pytest.mark.parametrize("place", PLACES)
 def test_what_nobody_can_read_is_declared_by_a_load_and_shown(
@@ -453,6 +456,7 @@ def test_what_nobody_can_read_is_declared_by_a_load_and_shown(
         frame.to_csv().encode("utf-8")
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("what", WHAT)
 @pytest.mark.parametrize("place", ["request", "kind", "host", "sdk", "later field"])
 @pytest.mark.parametrize("options", [{}, {"ignore": ["seed"]}])

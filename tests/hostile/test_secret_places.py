@@ -140,6 +140,7 @@ def scene(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             yield made
 
 
+@pytest.mark.full(quick=10)
 @pytest.mark.parametrize("item", PLACES, ids=lambda item: item.name)
 def test_no_secret_is_written(item: Place, scene: Scene) -> None:
     carried = item.carried()

@@ -54,6 +54,7 @@ def test_secrets_beside_a_name_are_found_however_they_are_written(form: str) -> 
     assert len(lost) <= 0.05 * len(kinds), lost
 
 
+@pytest.mark.full
 def test_benign_lines_are_left_alone() -> None:
     lines = benign()
     alarms = false_alarms(lines.lines())
@@ -127,12 +128,14 @@ def is_linear(part: str, tail: str = "") -> bool:
     return any(seconds(long) < 9 * max(seconds(short), _prose()) for _ in range(6))
 
 
+@pytest.mark.full(quick=10)
 @pytest.mark.parametrize("hint", HINTS, ids=repr)
 def test_no_pattern_is_slower_than_linear(hint: str) -> None:
     for tail in ("", "!", ' "a1B2c3D4e5F6g7H8"', "\n-----END PRIVATE KEY-----"):
         assert is_linear(hint, tail), tail
 
 
+@pytest.mark.full(quick=10)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.id)
 def test_no_pattern_is_slower_than_linear_on_half_a_secret(kind: Kind) -> None:
     """Beginnings of the secret, over and over, so that its pattern starts everywhere and matches nowhere."""
@@ -147,6 +150,7 @@ CONTAINERS: dict[str, Callable[[int], bytes]] = {
 }
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_no_container_takes_longer_than_linear(name: str) -> None:
     def taken(size: int) -> float:

@@ -94,6 +94,7 @@ def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.Capt
     assert {"kind": "child", "name": "ls"} in json.loads(capsys.readouterr().out)[0]["uncovered"]
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize(
     "cell",
     [
@@ -114,6 +115,7 @@ def test_a_notebook_fails_on_a_network_client(cell: str) -> None:
     assert result.count("blocked") == 1
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize("how", ["run", "line", "project"])
 def test_a_notebook_may_start_one_where_that_is_allowed(how: str) -> None:
     cells = ["!curl --silent http://127.0.0.1:9"]

@@ -102,6 +102,7 @@ def test_calls_at_once_are_not_permuted_by_who_asks_first(
         assert asyncio.run(asked(replayed)) == live
 
 
+@pytest.mark.full
 def test_the_first_calls_of_a_process_are_not_permuted(provider: Provider, store: Path) -> None:
     """Its first lookup of the platform is slow: in every second process some other call left first."""
     code = """

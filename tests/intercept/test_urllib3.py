@@ -162,6 +162,7 @@ def raw(client: Any, url: str) -> Any:
         return answer.raw.read(3, decode_content=True), answer.raw.read(decode_content=True), answer.raw.status
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize("read", [content, iterated, iterated_whole, lines, raw], ids=lambda read: read.__name__)
 def test_requests_gets_what_was_live(read: Callable[..., Any], server: Server, store: Path) -> None:
     urls = {

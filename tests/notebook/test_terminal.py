@@ -6,11 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.notebook.conftest import CLIENT
 from tests.provider import Spawned
 
 IN_PROCESS = """
 from IPython.core.interactiveshell import InteractiveShell
+
+import pytest
 shell = InteractiveShell.instance()
 shell.run_cell({client!r})
 shell.run_line_magic("load_ext", "nbreplay")
@@ -56,6 +60,7 @@ def test_one_command(model: Spawned) -> None:
     assert model.hits == hits + 1
 
 
+@pytest.mark.full
 def test_cells_of_a_script(model: Spawned) -> None:
     out = python(
         """
@@ -96,6 +101,7 @@ COMPLETE = [
 """What has been typed, and whether a terminal runs it."""
 
 
+@pytest.mark.full
 def test_a_terminal_waits_for_the_body(model: Spawned) -> None:
     check = f"for code, _ in {COMPLETE!r}:\n    print(shell.input_transformer_manager.check_complete(code)[0])"
     assert python(check, model).split() == [status for _, status in COMPLETE]

@@ -163,6 +163,7 @@ BREAK = {
 }
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize("how", BREAK)
 def test_a_view_that_fails_is_logged_once_and_the_call_goes_on(how: str, kernel: Kernel) -> None:
     kernel.run("%replay record kept --view stream")

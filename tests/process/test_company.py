@@ -70,6 +70,7 @@ def written(
             process.communicate()
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize("modes", [("record", "record"), ("auto", "auto")], ids="+".join)
 def test_two_writers_lose_nothing(modes: tuple[str, str], provider: Provider, store: Path) -> None:
     found = written(provider.url, store, modes)

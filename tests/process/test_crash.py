@@ -90,6 +90,7 @@ def usable(store: Path, provider: Provider) -> None:
         assert call("sync", provider.url, chat(text)) == live
 
 
+@pytest.mark.full
 def test_killed_at_any_time(provider: Provider, store: Path, tmp_path: Path) -> None:
     chance = random.Random(20261122)
     with running(WRITERS, provider.url, str(store), cwd=tmp_path) as process:
@@ -158,6 +159,7 @@ print("survived")
 """
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_this_point(point: str, provider: Provider, store: Path, tmp_path: Path) -> None:
     with running(SUICIDE, provider.url, str(store), POINTS[point], "record", cwd=tmp_path) as process:

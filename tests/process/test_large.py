@@ -66,6 +66,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.full(quick=["answer"])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what memory is in use where Linux tells it, in /proc")
 @pytest.mark.parametrize("what", ["upload", "answer"])
 def test_twenty_megabytes_go_beside_the_recording_in_bounded_memory(what: str, file: Path, store: Path) -> None:

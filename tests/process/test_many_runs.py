@@ -1,4 +1,4 @@
-"""A notebook run two hundred times: each passes, with the same outputs, and nothing is left of any."""
+"""A notebook run many times: each passes, with the same outputs, and nothing is left of any."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from nbreplay.testing.result import Wanted
 from nbreplay.testing.runner import run_all
 from tests.testing.making import ASK, gone, notebook, recorded
 
-RUNS = 200
-
 
 def left() -> dict[str, object]:
     """What a process holds, and what is on the disk where kernels put things."""
@@ -36,7 +34,8 @@ def left() -> dict[str, object]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="counts file descriptors, which Windows has none of")
-def test_two_hundred_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [20, pytest.param(200, marks=pytest.mark.full)])
+def test_many_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -44,11 +43,11 @@ def test_two_hundred_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path = notebook(tmp_path / "one.ipynb", ASK, "%load_ext nbreplay\n%replay on", "ask()", "print(ask())")
     first = run_all([path] * 2, Wanted(), number=2)  # what is imported, or made once a process
     before = left()
-    results = run_all([path] * RUNS, Wanted(), number=4)
+    results = run_all([path] * number, Wanted(), number=4)
     assert [result.errors for result in results if not result.passed] == []
     texts = {nbformat.writes(result.notebook) for result in (*first, *results)}
     assert len(texts) == 1
-    assert sum(result.count("replayed") for result in results) == 2 * RUNS
+    assert sum(result.count("replayed") for result in results) == 2 * number
     after = left()
     assert after == before
     assert gone(tmp_path)
@@ -56,6 +55,7 @@ def test_two_hundred_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert kept == []
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is another thing there")
 @pytest.mark.parametrize("workers", [0, 2], ids=["alone", "xdist"])
 def test_ctrl_c_under_pytest_leaves_no_kernel(tmp_path: Path, workers: int) -> None:

@@ -168,6 +168,7 @@ def complaints(library: str) -> list[str]:
     return found
 
 
+@pytest.mark.full(quick=4)
 @pytest.mark.parametrize("library", dict.fromkeys(entry[0] for entry in CONTRACT))
 def test_the_library_has_what_is_hooked(library: str) -> None:
     assert complaints(library) == []

@@ -122,6 +122,7 @@ async def told_tools(_: Any, stage: Stage) -> Any:
         return answer, told
 
 
+@pytest.mark.full(quick=4)
 @pytest.mark.parametrize("cell", [*SDK.cells, *LEGACY.cells], ids=str)
 def test_a_replay_equals_what_was_recorded(
     cell: Cell, tmp_path: Path, record_property: Any, monkeypatch: pytest.MonkeyPatch

@@ -75,6 +75,7 @@ async def response_raw(c: Any, stage: Stage) -> Any:
     return answer.status_code, headers_of(answer.headers), answer.http_response, await wait(answer.parse())
 
 
+@pytest.mark.full(quick=6)
 @pytest.mark.parametrize("cell", SDK.cells, ids=str)
 def test_a_replay_equals_what_was_recorded(cell: Cell, tmp_path: Path, record_property: Any) -> None:
     check(cell, tmp_path, record_property)

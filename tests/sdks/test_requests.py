@@ -66,6 +66,7 @@ async def refused(c: Any, stage: Stage) -> Any:
     return type(await raised(requests.ConnectionError, lambda: c.get("http://127.0.0.1:1/")))
 
 
+@pytest.mark.full(quick=6)
 @pytest.mark.parametrize("cell", SDK.cells, ids=str)
 def test_a_replay_equals_what_was_recorded(cell: Cell, tmp_path: Path, record_property: Any) -> None:
     check(cell, tmp_path, record_property)

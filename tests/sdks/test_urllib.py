@@ -95,6 +95,7 @@ async def refused(c: Any, stage: Stage) -> Any:
     return type(error), type(error.reason)
 
 
+@pytest.mark.full(quick=6)
 @pytest.mark.parametrize("cell", SDK.cells, ids=str)
 def test_a_replay_equals_what_was_recorded(cell: Cell, tmp_path: Path, record_property: Any) -> None:
     check(cell, tmp_path, record_property)

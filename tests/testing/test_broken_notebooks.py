@@ -17,6 +17,8 @@ import pytest
 
 from tests.testing.test_notebooks import ANALYSIS, NOTEBOOKS, SILENT
 
+pytestmark = pytest.mark.full
+
 HERE = Path(__file__).resolve().parents[2]
 RUNNER = "05_tests_and_ci"
 """It runs the quickstart, which must lie beside it, several times."""

@@ -32,6 +32,7 @@ def drawn(outputs: list[Any]) -> list[Any]:
     return made
 
 
+@pytest.mark.full(quick=["01_quickstart", "02_streams_and_tools"])
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_gives_its_stored_outputs(path: Path) -> None:
     if path.stem in ANALYSIS:

@@ -104,6 +104,7 @@ def test_notebooks_are_tests(run: Run, pytester: pytest.Pytester) -> None:
     assert float(str(cases["nb.good.ipynb"].get("time"))) > 0
 
 
+@pytest.mark.full
 def test_which_notebooks_run(run: Run, pytester: pytest.Pytester) -> None:
     """By path, -k, -x and --lf, as any test; and none at all where nobody asks for them."""
     notebook(pytester.path / "nb" / "one.ipynb", "1")
@@ -119,6 +120,7 @@ def test_which_notebooks_run(run: Run, pytester: pytest.Pytester) -> None:
     run("--nbreplay", "nb", "--lf", "--deselect", "nb/two.ipynb").assert_outcomes(failed=1)
 
 
+@pytest.mark.full
 def test_a_mode_is_forced_and_outputs_are_stored(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_mode_is_forced_and_outputs_are_stored(
     run("--nbreplay", "--nbreplay-mode=replay", "one.ipynb").assert_outcomes(passed=1)
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize(
     ("forced", "given", "why"),
     [
@@ -166,8 +169,7 @@ def test_a_cell_may_be_given_longer(run: Run, pytester: pytest.Pytester) -> None
     result.stdout.fnmatch_lines(["*it had not ended after 1 s*--nbreplay-timeout*"])
 
 
-def test_unused_recordings(run: Run, pytester: pytest.Pytester) -> None:
-    """Told of where all that could ask for them has run, and passed."""
+def test_unused_recordings_are_counted_and_listed(run: Run, pytester: pytest.Pytester) -> None:
     recorded(pytester.path / "recordings", "hello", "bye", "never", "not at all")
     notebook(pytester.path / "one.ipynb", ASK, "ask()")
     module(pytester.path, "def test_bye(replay):\n    ask('bye')\n")
@@ -187,6 +189,15 @@ def test_unused_recordings(run: Run, pytester: pytest.Pytester) -> None:
     listed = run("--nbreplay", "-v").stdout.lines
     at = listed.index("nbreplay: 2 unused in recordings")
     assert set(listed[at + 1 : at + 3]) == {f"  {name}" for name in unused}
+
+
+@pytest.mark.full
+def test_unused_recordings_are_counted_where_all_that_could_ask_for_them_has_run(
+    run: Run, pytester: pytest.Pytester
+) -> None:
+    recorded(pytester.path / "recordings", "hello", "bye", "never", "not at all")
+    notebook(pytester.path / "one.ipynb", ASK, "ask()")
+    module(pytester.path, "def test_bye(replay):\n    ask('bye')\n")
     for partly in (("one.ipynb",), ("-k", "bye"), ("--ignore=one.ipynb",), ("--lf", "test_it.py")):
         assert " unused" not in text(run("--nbreplay", *partly)), partly
     module(pytester.path, "def test_other(replay):\n    ask('never')\n    pytest.skip('enough')\n", "test_other.py")
@@ -199,6 +210,7 @@ def test_unused_recordings(run: Run, pytester: pytest.Pytester) -> None:
     assert " unused" not in text(run("--nbreplay", "--continue-on-collection-errors"))
 
 
+@pytest.mark.full
 def test_a_recording_that_a_new_rule_heals_is_used(run: Run, pytester: pytest.Pytester) -> None:
     recorded(pytester.path / "recordings", "it is 2024-01-01")
     module(
@@ -364,6 +376,7 @@ def test_passes(): ask()
     assert "site-packages" in text(run("--full-trace", "-k", "test_raised"))
 
 
+@pytest.mark.full
 def test_modes_of_tests(run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment goes before the command line, that before the marker; replay where nobody says a thing."""
     with Provider() as provider:
@@ -390,6 +403,7 @@ def test_marked(): ask("marked", {provider.url!r})
     run("--nbreplay-mode=replay").assert_outcomes(passed=2)
 
 
+@pytest.mark.full(quick=2)
 @pytest.mark.parametrize(
     ("marker", "why"),
     [
@@ -408,6 +422,7 @@ def test_a_wrong_marker(run: Run, pytester: pytest.Pytester, marker: str, why: s
     assert "plugin.py" not in text(result)
 
 
+@pytest.mark.full
 def test_the_store_is_found_as_a_notebooks(
     run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -446,6 +461,7 @@ def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, m
     assert ours == {"nbreplay", "nbreplay.testing", PLUGIN, "nbreplay.testing.summary"}
 
 
+@pytest.mark.full
 def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """As an installed nbreplay is: by its entry point. Whoever names the module too does no harm."""
     monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
@@ -472,6 +488,7 @@ def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch:
     assert "unrecognized arguments: --nbreplay" in text(refused)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 def test_with_xdist(run: Run, pytester: pytest.Pytester) -> None:
     recorded(pytester.path / "recordings", "hello", "bye", "never")
@@ -522,6 +539,7 @@ def test_the_cells_of_a_notebook_stay_on_one_worker(run: Run, pytester: pytest.P
     assert len((pytester.path / "kernels").read_text().split()) == 4, "each was run once"
 
 
+@pytest.mark.full
 def test_durations_are_the_notebooks_own(run: Run, pytester: pytest.Pytester) -> None:
     """Not how long they were waited for: they run at the same time."""
     for name in "ab":
@@ -544,6 +562,7 @@ def test_outputs_are_compared(run: Run, pytester: pytest.Pytester) -> None:
     run("--nbreplay", "--nbreplay-no-compare").assert_outcomes(passed=1)
 
 
+@pytest.mark.full
 def test_trimming(run: Run, pytester: pytest.Pytester) -> None:
     recorded(pytester.path / "recordings", "hello", "never")
     notebook(pytester.path / "one.ipynb", ASK, "ask()")

@@ -159,6 +159,7 @@ def test_a_kernel_that_dies(tmp_path: Path) -> None:
     assert gone(tmp_path)
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize("hanging", ["import time\ntime.sleep(300)", "import asyncio\nawait asyncio.sleep(300)"])
 def test_a_cell_that_hangs(tmp_path: Path, hanging: str) -> None:
     swallowed = "try:\n    ask('before')\nexcept BaseException: pass"
@@ -370,6 +371,7 @@ def test_update_of_what_cannot_be_stored(tmp_path: Path) -> None:
         save(path, read(path))
 
 
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize(("falls", "passes"), [(2, True), (9, False)])
 def test_a_kernel_that_ends_before_it_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls: int, passes: bool

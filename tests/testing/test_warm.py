@@ -67,6 +67,7 @@ def printed(result: Result) -> list[str]:
     return str(result.notebook.cells[-1].outputs[0].text).splitlines()
 
 
+@pytest.mark.full
 @needs_forks
 def test_nothing_passes_from_one_notebook_to_the_next(tmp_path: Path) -> None:
     """Nor is a forked kernel told from one that is started the ordinary way, by what a notebook can see."""
@@ -103,6 +104,7 @@ def test_kernels_are_forked_where_there_are_several(tmp_path: Path) -> None:
     assert printed(run(paths[0]))[0] == f"{os.getpid()} 1"
 
 
+@pytest.mark.full(quick=1)
 @needs_forks
 @pytest.mark.parametrize(
     "module",
@@ -168,6 +170,7 @@ def test_what_notebooks_import(tmp_path: Path) -> None:
     assert found == ["json", "openai", "pandas.api", "email.mime.text"]
 
 
+@pytest.mark.full(quick=1)
 @needs_forks
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whoever_wanted_them_is_gone(tmp_path: Path, number: int) -> None:

@@ -42,7 +42,7 @@ def install_unhooked(module: ModuleType) -> Undo:
 def install_pycurl(module: ModuleType) -> Undo:
     """Replace the classes of pycurl, whose methods cannot be replaced."""
     handle, multi = module.Curl, module.CurlMulti
-    if any(type(item) is handle for item in gc.get_objects()):
+    if handle in map(type, gc.get_objects()):
         guard.name_library("pycurl (handles that were built before)")
 
     class Curl(handle):  # type: ignore[misc, valid-type]
