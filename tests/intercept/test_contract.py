@@ -98,6 +98,7 @@ def test_a_whole_answer_is_replayed_as_it_was_live(client: Client, server: Serve
         assert [chunk.data for chunk in body.chunks] == [*({"n": n} for n in range(5)), "[DONE]"]
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("size", [None, 7])
 def test_pieces_of_an_answer_are_its_bytes(size: int | None, client: Client, server: Server, store: Path) -> None:
     urls = urls_of(client, server)
@@ -211,6 +212,7 @@ def test_a_path_that_holds_a_url_is_a_path(client: Client, server: Server, store
     assert (recording.request["host"], recording.request["path"]) == (server.host, "/https://example.com/page")
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("name", ["plain", "Überblick", "漢字", "🙂"])
 def test_a_header_that_is_not_ascii_comes_back(name: str, client: Client, server: Server, store: Path) -> None:
     told = f'attachment; filename="{name}.txt"'
@@ -237,6 +239,7 @@ def test_headers_of_a_file_cannot_become_others(client: Client, server: Server, 
 # Failures
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("name", FAILURES)
 def test_what_breaks_breaks_again(name: str, client: Client, server: Server, store: Path) -> None:
     """By the same error and after the same bytes, read at once or in pieces."""
@@ -415,6 +418,7 @@ def test_hosts_that_are_not_meant_pass_by_and_are_refused_in_a_replay(
     assert len(server.requests) == 1
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("speed", [None, 100])
 def test_many_at_once_keep_apart(speed: float | None, client: Client, server: Server, store: Path) -> None:
     """Threads of sync clients, tasks of async ones; replayed in another order."""
@@ -445,6 +449,7 @@ BODIES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize(
     ("client", "kind"),
     [(name, kind) for name in CLIENTS for kind in BODIES if CLIENTS[name].forms or "form" not in kind],
@@ -469,6 +474,7 @@ def test_a_body_is_sent_as_ever_and_tells_requests_apart(
     assert (BINARY in blobs) == ("large" in kind)
 
 
+@pytest.mark.full(quick="each")
 @pytest.mark.parametrize("headers", CREDENTIALS)
 def test_secrets_stay_out_of_the_store(headers: dict[str, str], client: Client, server: Server, store: Path) -> None:
     """Also where the answer says them, whatever chunks they are cut into."""
