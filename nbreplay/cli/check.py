@@ -13,12 +13,11 @@ from pathlib import Path
 from msgspec.structs import asdict, replace
 
 from nbreplay.core.audit.audit import audit
-from nbreplay.core.audit.cleaning import BLOB, clean_store
+from nbreplay.core.audit.cleaning import clean_store
 from nbreplay.core.audit.findings import Finding
 from nbreplay.core.config import default_store
-from nbreplay.core.store import listing
 from nbreplay.core.store.archive import is_archive
-from nbreplay.core.store.files import PRIVATE
+from nbreplay.core.store.files import BLOB, PRIVATE, RECORDING
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError
 
@@ -193,7 +192,7 @@ class _Targets:
     def _add_folder(self, path: Path) -> None:
         before = len(self.stores), len(self.notebooks)
         for folder, files in _walk(path):
-            if any(listing.is_name(name) or BLOB.fullmatch(name) for name in files):
+            if any(RECORDING.fullmatch(name) or BLOB.fullmatch(name) for name in files):
                 self._add_store(folder, None)
             self._add_notebooks(Path(folder), files)
         if before == (len(self.stores), len(self.notebooks)):
@@ -208,8 +207,8 @@ class _Targets:
         """Return all that is found, and how many files of each kind were looked at."""
         found: list[Finding] = []
         counts = Counter(dict.fromkeys(("recording", "blob", "notebook"), 0))
-        for root, (store, only) in self.stores.items():
-            made = audit(root, store.shown, only, progress)
+        for store, only in self.stores.values():
+            made = audit(store, only, progress)
             found += made.findings
             counts.update(recording=made.recordings, blob=made.blobs)
         if self.notebooks:
@@ -234,7 +233,7 @@ class _Targets:
                 continue
             if not names:
                 continue
-            done = clean_store(root, names)
+            done = clean_store(store, names)
             reasons |= {os.path.join(store.shown, name): reason for name, reason in done.failures.items()}
             if only is not None:
                 self.stores[root] = store, {done.files.get(name, name) for name in only} - {""}

@@ -109,7 +109,6 @@ def _run(given: argparse.Namespace) -> int:
 def _trim(given: argparse.Namespace) -> int:
     from nbreplay.core.store.archive import is_archive
     from nbreplay.core.store.store import Store
-    from nbreplay.core.store.trim import remove, unused
     from nbreplay.testing.report import print_results
     from nbreplay.testing.runner import at_once, find_notebooks, run_all
 
@@ -132,8 +131,8 @@ def _trim(given: argparse.Namespace) -> int:
     for store, asked in sorted(used.items()):
         if is_archive(store):
             raise OptionError(f"{store} is a zip, and nothing is taken out of it: unzip it, and name the folder")
-        left = unused(Store(store), asked)
-        removed = remove(Store(store), left) if given.yes else []
+        left = Store(store).unused(asked)
+        removed = Store(store).remove(left) if given.yes else []
         rows.append({"store": store, "used": len(asked), "unused": left, "removed": removed})
     if given.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))

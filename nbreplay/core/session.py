@@ -242,7 +242,7 @@ class Session:
             return own
         # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
-        by_key = self.store.healed(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
+        by_key = self.store.names_by_key(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
         healed = by_key.get(request.key, ())
         self.log.healed.update((self.store.name, name) for name in healed)
         found = (*[self.store.read(name, Recording.verify) for name in healed], own)

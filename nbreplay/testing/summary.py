@@ -114,7 +114,6 @@ class Tally:
     def _unused(self) -> dict[str, list[str]]:
         from nbreplay.core.store.archive import is_archive
         from nbreplay.core.store.store import Store
-        from nbreplay.core.store.trim import unused
         from nbreplay.errors import StoreError
 
         found = {}
@@ -123,17 +122,16 @@ class Tally:
                 continue  # nobody can take out of it what nothing asks for
             # A test may have taken it away, or made a file of it.
             with contextlib.suppress(StoreError):
-                if left := unused(Store(store), names):
+                if left := Store(store).unused(names):
                     found[store] = left
         return found
 
     def _trim(self, terminalreporter: pytest.TerminalReporter, store: str, names: list[str]) -> None:
         from nbreplay.core.store.store import Store
-        from nbreplay.core.store.trim import remove
         from nbreplay.errors import StoreError
 
         try:
-            removed = remove(Store(store), names)
+            removed = Store(store).remove(names)
         except StoreError as error:
             terminalreporter.write_line(f"nbreplay: {error}")
         else:

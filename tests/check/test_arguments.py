@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 import nbreplay as nr
-from nbreplay.core.audit.cleaning import BLOB
-from nbreplay.core.store.listing import is_name
+from nbreplay.core.store.files import BLOB, RECORDING
 from nbreplay.errors import RecordingFormatError
 from tests.check.making import KEY, ROOT, Check, printed, put, said, with_blob, write_notebook
 from tests.core.making import chat, session
@@ -95,7 +94,7 @@ def test_the_hook_names_the_files_of_stores_and_notebooks() -> None:
     assert (hook["id"], hook["entry"], hook["language"]) == ("nbreplay-check", "nbreplay check", "python")
     pattern = re.compile(hook["files"])
     kept = ["chat-3f2a9c81d04be77a.json", f"blob-{'0' * 32}.bin"]
-    assert [is_name(kept[0]), bool(BLOB.fullmatch(kept[1]))] == [True, True]
+    assert [bool(RECORDING.fullmatch(kept[0])), bool(BLOB.fullmatch(kept[1]))] == [True, True]
     for name in (*kept, "one.ipynb", "my notes/two.ipynb"):
         assert pattern.search(name), name
         assert pattern.search(f"some/recordings/{name}"), name

@@ -75,16 +75,16 @@ def test_a_zip_has_what_the_folder_has(kept: Path, zipped: Path) -> None:
 
 
 def test_a_zip_is_unpacked_once_and_again_when_it_is_another(kept: Path, zipped: Path) -> None:
-    first = archive.unpacked(zipped)
-    assert archive.unpacked(zipped) == first
+    first = Store(zipped).path
+    assert Store(zipped).path == first
     assert stat.S_IMODE(os.stat(first).st_mode) == 0o700 or os.name == "nt"
     packed(zipped, {NAME: (kept / NAME).read_text(), BLOB.name: BLOB.content or b""})
     os.utime(zipped, (1, 1))
-    assert archive.unpacked(zipped) != first
+    assert Store(zipped).path != first
 
 
 def test_what_was_unpacked_goes_with_the_process(zipped: Path) -> None:
-    code = f"from nbreplay.core.store.archive import unpacked; print(unpacked({str(zipped)!r}))"
+    code = f"from nbreplay.core.store.store import Store; print(Store({str(zipped)!r}).path)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip()
     assert not Path(done.stdout.strip()).exists()
@@ -125,10 +125,10 @@ def test_a_damaged_recording_is_named_by_the_zip(tmp_path: Path) -> None:
         (f"C:/{NAME}", "which no zip of a store has"),
         (f"./{NAME}", "which no zip of a store has"),
         (f"x\x1b[2J/{NAME}", "which no zip of a store has"),
-        (f"a/b/{NAME}", "its recordings lie in a/b"),
-        ("chat-x.json", "it has no recordings"),
-        (BLOB.name, "it has no recordings"),
-        ("README.md", "it has no recordings"),
+        (f"a/b/{NAME}", "has recordings in a/b"),
+        ("chat-x.json", "has no recordings"),
+        (BLOB.name, "has no recordings"),
+        ("README.md", "has no recordings"),
     ],
 )
 def test_names_that_a_store_does_not_have(tmp_path: Path, name: str, why: str) -> None:
@@ -137,8 +137,8 @@ def test_names_that_a_store_does_not_have(tmp_path: Path, name: str, why: str) -
 
 
 def test_recordings_in_two_folders(tmp_path: Path) -> None:
-    refused(packed(tmp_path / "x.zip", {f"a/{NAME}": "{}", f"b/{NAME}": "{}"}), "its recordings lie in a, b")
-    refused(packed(tmp_path / "y.zip", {NAME: "{}", f"b/{NAME}": "{}"}), "its recordings lie in its root, b")
+    refused(packed(tmp_path / "x.zip", {f"a/{NAME}": "{}", f"b/{NAME}": "{}"}), "has recordings in a, b")
+    refused(packed(tmp_path / "y.zip", {NAME: "{}", f"b/{NAME}": "{}"}), "has recordings in its root, b")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as made:
         made.writestr(link, "/etc/passwd")
-    refused(tmp_path / "x.zip", "is a link, or no file")
+    refused(tmp_path / "x.zip", "is a link, or not a file")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
@@ -171,7 +171,7 @@ def test_a_bomb_that_lies_about_its_size(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.zip", {NAME: b"\0" * (32 << 20)})
     data = path.read_bytes().replace(struct.pack("<L", 32 << 20), struct.pack("<L", 100))
     path.write_bytes(data)
-    refused(path, "it is no zip, or a damaged one")
+    refused(path, "not a zip, or a damaged one")
 
 
 def test_a_table_of_contents_that_says_it_is_huge(zipped: Path) -> None:
@@ -198,20 +198,20 @@ def test_an_encrypted_zip(zipped: Path) -> None:
             data[place + at] |= 1
             place = data.find(mark, place + 1)
     zipped.write_bytes(data)
-    refused(zipped, "it is encrypted")
+    refused(zipped, "encrypted")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all" * 100, b"PK\x05\x06" + b"\0" * 18])
 def test_what_is_no_zip(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(content)
-    refused(tmp_path / "x.zip", "is no zip of a store that can be used")
+    refused(tmp_path / "x.zip", "is not a usable zip of a store")
 
 
 def test_a_zip_that_is_cut_short_or_damaged_anywhere(zipped: Path, tmp_path: Path) -> None:
     data = zipped.read_bytes()
     for place in range(0, len(data), 7):
         (tmp_path / "x.zip").write_bytes(data[:place])
-        refused(tmp_path / "x.zip", "is no zip of a store that can be used")
+        refused(tmp_path / "x.zip", "is not a usable zip of a store")
         (tmp_path / "y.zip").write_bytes(data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :])
         with contextlib.suppress(StoreError):
             assert set(files(Store(tmp_path / "y.zip").path)) <= {NAME, BLOB.name}
@@ -220,7 +220,7 @@ def test_a_zip_that_is_cut_short_or_damaged_anywhere(zipped: Path, tmp_path: Pat
 def test_other_compressions_are_not_read(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_BZIP2) as made:
         made.writestr(NAME, "{}")
-    refused(tmp_path / "x.zip", "compressed in a way that is not read")
+    refused(tmp_path / "x.zip", "unknown compression of")
 
 
 def test_a_zip_that_is_not_there(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_zip_that_is_not_there(tmp_path: Path) -> None:
 def test_nothing_is_written_to_it(zipped: Path) -> None:
     store = Store(zipped)
     for change in (store.prepare, lambda: store.write("chat", KEY, FIELDS, lambda old: [*old, take()])):
-        with pytest.raises(StoreError, match="is read-only: unzip it, and name the folder"):
+        with pytest.raises(StoreError, match=r"is read-only\. Unzip it, and pass the folder"):
             change()
     assert not (store.path / ".nbreplay").exists()
 
@@ -309,18 +309,18 @@ def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) 
     assert made.store.names()
     assert "SECRET" not in f"{made!r} {made.store!r} {made.store.name} {made.store.shown} {made.store.archive!r}"
     for url, why in (
-        (f"{address}/none.zip?token=SECRET", "the server says 404 Not Found"),
-        (f"{address}/rec ordings.zip?token=SECRET", "it is no address"),
+        (f"{address}/none.zip?token=SECRET", "cannot be fetched: 404 Not Found"),
+        (f"{address}/rec ordings.zip?token=SECRET", "not a valid address"),
         (f"{address.replace('//', '//SECRET:SECRET@')}/recordings.zip", "a name or password in an address is not sent"),
         ("https://localhost:SECRET@x/y.zip", "a name or password"),
         ("https://localhost:99999999/y.zip?SECRET", "cannot be fetched"),
-        ("https://[::1/y.zip?SECRET", "it is no address"),
+        ("https://[::1/y.zip?SECRET", "not a valid address"),
         ("https://localhost:1/y.zip?SECRET", "cannot be fetched"),
     ):
         with pytest.raises(StoreError) as told:
             Store(url)
         assert why in str(told.value)
-        assert "Download it yourself, and name the file" in str(told.value)
+        assert "Download it yourself, and pass the file" in str(told.value)
         assert "SECRET" not in str(told.value)
         assert told.value.__cause__ is None
 
@@ -329,9 +329,9 @@ def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("to", "why"),
     [
-        ("http://localhost:1/recordings.zip", "it leads on to an address that is not https"),
-        ("http://example.com/recordings.zip", "it leads on to an address that is not https"),
-        ("file:///etc/passwd", "the server says 302 which leads nowhere that is asked"),
+        ("http://localhost:1/recordings.zip", "redirect to an address that is not https"),
+        ("http://example.com/recordings.zip", "redirect to an address that is not https"),
+        ("file:///etc/passwd", "redirect refused (302)"),
         ("https://me:secret@localhost/recordings.zip", "a name or password in an address is not sent"),
     ],
 )
@@ -347,8 +347,8 @@ def test_it_follows_to_https(address: str, tmp_path: Path) -> None:
 def test_what_is_not_all_there_or_too_large(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "served" / "short.zip").write_bytes((tmp_path / "served" / "recordings.zip").read_bytes())
     refused(f"{address}/short.zip", "cannot be fetched: the connection broke off")
-    monkeypatch.setattr(remote, "_BYTES", 100)
-    refused(f"{address}/recordings.zip", "cannot be fetched: it is larger than")
+    monkeypatch.setattr(remote, "_MOST_BYTES", 100)
+    refused(f"{address}/recordings.zip", "cannot be fetched: larger than")
 
 
 def test_what_nobody_vouches_for_is_not_fetched(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +361,7 @@ def test_http_is_for_this_machine_only(kept: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     with served(tmp_path, None) as url:
         assert Store(f"{url}/recordings.zip").names() == [NAME]
-    refused("http://example.com/recordings.zip", "only https is fetched")
+    refused("http://example.com/recordings.zip", "only https addresses are fetched")
 
 
 # Where it is named.

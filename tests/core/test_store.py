@@ -18,7 +18,7 @@ from nbreplay.core.recording.body import Json, plain_body
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.key import key_of
-from nbreplay.core.store.files import content
+from nbreplay.core.store.files import read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from tests.core.making import take
@@ -385,68 +385,25 @@ def test_no_take_is_lost_between_processes_nor_when_one_is_killed_at_it(store: P
     assert found(Store(store)) == [*values, {"n": 1}]
 
 
-# Reading ahead.
+# Reading again.
 
 
 def several(number: int) -> list[dict[str, object]]:
     return [{**FIELDS, "body": each} for each in range(number)]
 
 
-@pytest.mark.parametrize(("number", "read"), [(5, 5), (63, 63), (64, 1), (100, 1)])
-def test_a_small_store_is_read_at_the_first_question(
-    number: int, read: int, store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for fields in several(number):  # and a folder of its own lies beside them
+def test_a_file_that_another_program_has_changed_is_read_again(store: Path) -> None:
+    changed, gone, broken = (key_of("chat", fields) for fields in several(3))
+    for fields in several(3):
         add(Store(store), take(at=1), fields=fields)
-    parsed: list[bytes] = []
-    monkeypatch.setattr("nbreplay.core.store.store.parse", lambda data, root: parsed.append(data) or parse(data, root))
-    monkeypatch.setattr("nbreplay.core.store.store._SECONDS", 60.0)
     asked = Store(store)
-    assert parsed == []
-    for _ in range(2):
-        assert asked.find("chat", key_of("chat", several(number)[-1])) is not None
-        assert len(parsed) == read
-
-
-def test_reading_ahead_ends_where_the_disk_is_slow(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for fields in several(5):
-        add(Store(store), take(at=1), fields=fields)
-    parsed: list[bytes] = []
-
-    def slow(data: bytes, root: str) -> Recording:
-        parsed.append(data)
-        time.sleep(0.01)
-        return parse(data, root)
-
-    monkeypatch.setattr("nbreplay.core.store.store.parse", slow)
-    assert Store(store).find("chat", KEY) is None
-    assert len(parsed) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
-def test_only_short_files_are_read_ahead(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    add(Store(store), take(at=1))
-    add(Store(store), take(Json("x" * 70_000)), fields=several(1)[0])
-    os.mkfifo(store / "chat-0000000000000000.json")
-    (store / "chat-0000000000000001.json").mkdir()
-    read: list[str] = []
-    monkeypatch.setattr("nbreplay.core.store.store.content", lambda path: read.append(path) or content(path))
-    assert found(Store(store)) == [{"n": 1}]
-    assert {os.path.basename(path) for path in read} == {file_name("chat", KEY), "chat-0000000000000001.json"}
-
-
-def test_what_was_read_ahead_is_looked_at_again(store: Path) -> None:
-    first, changed, gone, broken = (key_of("chat", fields) for fields in several(4))
-    for fields in several(4):
-        add(Store(store), take(at=1), fields=fields)
-    (store / file_name("chat", broken)).write_text("{")
-    asked = Store(store)
-    assert asked.find("chat", first) is not None
-    with open(store / file_name("chat", changed), "r+b") as file:  # by another program, in place, at once
+    assert all(asked.find("chat", key) is not None for key in (changed, gone, broken))
+    with open(store / file_name("chat", changed), "r+b") as file:  # in place, at once
         text = file.read().replace(b'"json": {"n": 1}', b'"json": {"n": 7}')
         file.seek(0)
         file.write(text)
     (store / file_name("chat", gone)).unlink()
+    (store / file_name("chat", broken)).write_text("{")
     recording = asked.find("chat", changed)
     assert recording is not None
     assert recording.takes[0].body == Json({"n": 7})
@@ -466,21 +423,17 @@ def edited(path: Path, old: bytes, new: bytes) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def test_what_is_known_by_its_date_is_read_again_when_it_was_changed(
-    store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nbreplay.core.store.files.SETTLED", 50_000_000)
-    add(Store(store), take(at=1))
-    time.sleep(0.1)
+def test_a_large_file_is_read_again_only_when_it_was_changed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(Store(store), take(Json("1" * 70_000)))
     read: list[str] = []
-    monkeypatch.setattr("nbreplay.core.store.store.content", lambda path: read.append(path) or content(path))
+    monkeypatch.setattr("nbreplay.core.store.store.read_file", lambda path: read.append(path) or read_file(path))
     asked = Store(store)
-    assert found(asked) == found(asked) == [{"n": 1}]
+    assert found(asked) == found(asked) == ["1" * 70_000]
     assert len(read) == 1
-    edited(store / file_name("chat", KEY), b'"json": {"n": 1}', b'"json": {"n": 7}')
-    assert found(asked) == [{"n": 7}]
+    edited(store / file_name("chat", KEY), b"1" * 70_000, b"7" * 70_000)
+    assert found(asked) == ["7" * 70_000]
     add(Store(store), take(at=2))
-    assert found(asked) == [{"n": 7}, {"n": 2}]
+    assert found(asked) == ["7" * 70_000, {"n": 2}]
 
 
 def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -493,9 +446,9 @@ def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.
     assert read == []
 
 
-def test_what_has_just_been_written_is_known_by_what_it_holds(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_is_known_by_its_content(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns()  # a clock that does not move while the file is written several times
-    monkeypatch.setattr("nbreplay.core.store.files._dated", lambda stat: (now, now, stat.st_size, stat.st_ino))
+    monkeypatch.setattr("nbreplay.core.store.files._file_stat", lambda stat: (now, now, stat.st_size, stat.st_ino))
     add(Store(store), take(at=1))
     asked = Store(store)
     for number in range(2, 5):
@@ -528,8 +481,8 @@ def test_recordings_are_indexed_under_a_new_rule_and_again_when_there_are_more(s
     for number in range(4):
         add(stored, take(), fields={**FIELDS, "body": number})
         os.utime(store / names(number)[0], (number, number))
-    assert stored.healed("chat", ("a",), rekey) == {"even": names(0, 2), "odd": names(1, 3)}
+    assert stored.names_by_key("chat", ("a",), rekey) == {"even": names(0, 2), "odd": names(1, 3)}
     add(Store(store), take(), fields={**FIELDS, "body": 4})
-    assert stored.healed("chat", ("a",), rekey) == {"even": names(0, 2, 4), "odd": names(1, 3)}
-    assert stored.healed("chat", ("b",), lambda _: "all").keys() == {"all"}
-    assert Store(store / "absent").healed("chat", ("a",), rekey) == {}
+    assert stored.names_by_key("chat", ("a",), rekey) == {"even": names(0, 2, 4), "odd": names(1, 3)}
+    assert stored.names_by_key("chat", ("b",), lambda _: "all").keys() == {"all"}
+    assert Store(store / "absent").names_by_key("chat", ("a",), rekey) == {}

@@ -26,7 +26,6 @@ from nbreplay.core.config import Options
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.session import Session
 from nbreplay.core.store.store import Store
-from nbreplay.core.store.trim import remove
 from nbreplay.testing.notebook_file import read, save
 from tests.core.making import chat, record, replayed
 from tests.hostile.faults import ERRORS, Disk
@@ -232,14 +231,14 @@ def test_trim_removes_nothing_that_is_used(error: str, lasts: bool, store: Path,
         names = {item.request.key[3:19]: text for item, text in zip(session.interactions, "uaxs", strict=True)}  # type: ignore[union-attr]
         unused = [name for name in Store(store).names() if names[name[5:21]] in "xs"]
         with disk.failing(number, error, lasts=lasts):
-            refused = error_of(lambda: remove(Store(store), unused))  # noqa: B023
+            refused = error_of(lambda: Store(store).remove(unused))  # noqa: B023
         done = not disk.failed
         assert refused is None or str(store) in str(refused)
         with begun(store, "replay") as session:
             assert [replayed(session, chat(text)) for text in ("used", "also")] == [SOUND, SOUND]
         answers(store)
         # What was not removed is removed the next time.
-        again = remove(Store(store), [name for name in unused if name in Store(store).names()])
+        again = Store(store).remove([name for name in unused if name in Store(store).names()])
         assert set(Store(store).names()).isdisjoint(unused), again
         if done:
             break

@@ -15,7 +15,6 @@ import pytest
 import nbreplay as nr
 from nbreplay.cli.main import main
 from nbreplay.core.store.store import Store
-from nbreplay.core.store.trim import remove
 from tests.clients import call, chat
 from tests.core.making import chat as asked
 from tests.core.making import record, session
@@ -93,7 +92,7 @@ def test_a_recording(kind: str, store: Path, provider: Provider, capsys: pytest.
     assert message in str(refused.value)
     assert len(nr.load(store, strict=False).interactions) == 1
     with pytest.raises(nr.UnsafeRecordingError, match=path.name):
-        remove(Store(store), [path.name])
+        Store(store).remove([path.name])
     assert os.path.lexists(path)
     exports = (["export", "x.zip", "--format", "zip"], ["export", "stack", "--format", "llama-stack"])
     for command in (["ls", str(store)], *([*export, "--store", str(store)] for export in exports)):

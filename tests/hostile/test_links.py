@@ -201,7 +201,7 @@ def test_a_system_that_opens_only_paths(
     """Such as Windows, which has neither O_NOFOLLOW nor descriptors of folders."""
     monkeypatch.chdir(clone(repository, outside, PLACES[place](repository)))
     monkeypatch.setattr(folder, "_RELATIVE", False)
-    for name, flags in (("_NO_FOLLOW", 0), ("_SAFE", 0), ("_READING", os.O_RDONLY)):
+    for name, flags in (("_NO_FOLLOW", 0), ("_SAFE", 0)):
         monkeypatch.setattr(folder, name, flags)
     monkeypatch.setattr(folder, "_CREATING", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     before, refused = state(outside), 0

@@ -351,7 +351,7 @@ def test_a_newer_format_says_that_nbreplay_is_older(provider: Provider, store: P
 def test_a_store_that_is_a_file(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "not-a-folder"
     path.write_bytes(b"mine")
-    with pytest.raises(nr.StoreError, match=r"not-a-folder.*name another store"):
+    with pytest.raises(nr.StoreError, match=r"not-a-folder.*Name another store"):
         nr.session(path, mode=mode)
     assert path.read_bytes() == b"mine"
 

@@ -28,7 +28,7 @@ def test_a_notebook_replays_from_a_zip(kernel: Kernel, model: Spawned, tmp_path:
 
     refused = kernel.run("%replay record")
     assert refused.ename == "UsageError"
-    assert "kept.zip is read-only: unzip it, and name the folder" in f"{refused.evalue}{refused.stderr}"
+    assert "kept.zip is read-only. Unzip it, and pass the folder" in f"{refused.evalue}{refused.stderr}"
     assert kernel.run("import os; os.mkdir('inner'); os.chdir('inner'); ask()").result == first.result
     assert not kernel.run("%replay on --speed 4").ename, "it is the same zip from another folder"
     assert kernel.run("ask()").result == first.result

@@ -345,7 +345,7 @@ def test_other_magics_are_left_alone(replaying: Kernel) -> None:
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("record a-file", "a-file is a file, and a store is a folder: name another store, or move the file away"),
+        ("record a-file", "a-file is a file, and a store is a folder. Name another store, or move the file away"),
         ("record a-file/below", "a-file"),
         ("sideways", "%%replay takes one of on, auto, record, replay, off"),
         ("record --colour red", "--colour"),

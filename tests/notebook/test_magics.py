@@ -218,7 +218,7 @@ len([seconds for seconds in asleep if seconds > 0])
         ("record 'half", "quotation"),
         ("last record", "stands alone"),
         ("--speed 2", "on, auto, record, replay, off"),
-        ("on a-file", "a-file is a file, and a store is a folder: name another store"),
+        ("on a-file", "a-file is a file, and a store is a folder. Name another store"),
         ("on --mask '('", "mask"),
     ],
 )

@@ -10,16 +10,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from nbreplay.core.audit.blobs import RESTORE, blob_findings
-from nbreplay.core.audit.cleaning import BLOB, clean_fields, clean_request, fits_key, named_blobs
+from nbreplay.core.audit.cleaning import clean_fields, clean_request, fits_key, named_blobs
 from nbreplay.core.audit.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import scrubbed
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store import listing
-from nbreplay.core.store.files import content
-from nbreplay.errors import RecordingFormatError, StoreError
+from nbreplay.core.store.files import BLOB, read_file
+from nbreplay.core.store.store import Store
+from nbreplay.errors import RecordingFormatError
 
 __all__ = ["Audited", "audit"]
 
@@ -44,17 +44,12 @@ class Audited(NamedTuple):
     blobs: int
 
 
-def audit(
-    root: str, shown: str, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None
-) -> Audited:
+def audit(store: Store, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None) -> Audited:
     """Check the files of a store.
 
     Parameters
     ----------
-    root : str
-        The folder.
-    shown : str
-        What messages call it.
+    store : Store
     only : collection of str, optional
         The names of the recordings and blobs to check, with the blobs that these recordings name; else all.
     progress : callable
@@ -65,11 +60,9 @@ def audit(
     StoreError
         Where the folder cannot be read.
     """
-    try:
-        present = {entry.name for entry in os.scandir(root) if BLOB.fullmatch(entry.name)}
-        names = sorted(listing.names(root) if only is None else (name for name in only if not BLOB.fullmatch(name)))
-    except OSError as error:
-        raise StoreError(f"{shown} cannot be read: {error.strerror or error}. Make it readable") from error
+    root, shown = store.identity, store.shown
+    present = set(store.blob_names())
+    names = sorted(store.names() if only is None else (name for name in only if not BLOB.fullmatch(name)))
     findings: list[Finding] = []
     named: set[str] = set()
     for name in names:
@@ -102,7 +95,7 @@ def _read(path: str, root: str) -> bytes:
         found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise RecordingFormatError("it is not a regular file. Remove it")
-    return content(path)[0]
+    return read_file(path)[0]
 
 
 class _Recording:

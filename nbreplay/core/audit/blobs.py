@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from nbreplay.core.audit.findings import Finding, find_secrets, secret_finding
 from nbreplay.core.recording.blob import blob_name
 from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
-from nbreplay.core.store.files import content
+from nbreplay.core.store.files import read_file
 
 __all__ = ["RESTORE", "blob_findings"]
 
@@ -54,7 +54,7 @@ def _inside(path: str, head: bytes, shown: str) -> Iterator[Finding]:
     try:
         if os.path.getsize(path) > _LARGEST:
             raise UnreadableContainer("it is too large to be looked into")
-        for inner in parts_inside(content(path)[0]):
+        for inner in parts_inside(read_file(path)[0]):
             for secret in find_secrets(inner.decode("latin-1")):
                 yield secret_finding(shown, 1, secret, "in its compressed content")
     except UnreadableContainer as error:

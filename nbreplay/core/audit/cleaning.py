@@ -25,13 +25,12 @@ from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import clean_part
 from nbreplay.core.secrets.placeholders import clean_pairs, clean_url, numbered, set_apart, set_back
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store import listing
-from nbreplay.core.store.files import Writer, content
+from nbreplay.core.store.files import BLOB, Writer, read_file
+from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError
 
-__all__ = ["BLOB", "Cleaned", "clean_fields", "clean_request", "clean_store", "fits_key", "named_blobs"]
+__all__ = ["Cleaned", "clean_fields", "clean_request", "clean_store", "fits_key", "named_blobs"]
 
-BLOB = re.compile(r"blob-[0-9a-f]{32}\.bin")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
 
 
@@ -69,13 +68,12 @@ def named_blobs(text: str) -> set[str]:
     return {*BLOB.findall(text), *(f"blob-{digest}.bin" for digest in _DIGEST.findall(text))}
 
 
-def clean_store(root: str, names: Collection[str]) -> Cleaned:
+def clean_store(store: Store, names: Collection[str]) -> Cleaned:
     """Remove the secrets from recordings and blobs of a store.
 
     Parameters
     ----------
-    root : str
-        The folder.
+    store : Store
     names : collection of str
         The files that contain secrets.
 
@@ -84,14 +82,14 @@ def clean_store(root: str, names: Collection[str]) -> Cleaned:
     StoreError
         Where the store cannot be written.
     """
-    if os.path.islink(root.rstrip(os.sep)):
-        reason = f"{root} is a link, and nothing is rewritten through it. Name the folder that it leads to"
+    if store.path.is_symlink():
+        reason = f"{store.shown} is a link, and nothing is rewritten through it. Name the folder that it leads to"
         return Cleaned({}, dict.fromkeys(names, reason))
     try:
-        return _Cleaning(root).clean(names)
+        return _Cleaning(store).clean(names)
     except OSError as error:
         why = error.strerror or error
-        raise StoreError(f"{error.filename or root} cannot be rewritten: {why}. Make it writable") from error
+        raise StoreError(f"{error.filename or store.shown} cannot be rewritten: {why}. Make it writable") from error
 
 
 class _Unfixed(Exception):
@@ -101,8 +99,8 @@ class _Unfixed(Exception):
 class _Cleaning:
     """Writes the clean files of one store."""
 
-    def __init__(self, root: str) -> None:
-        self.root = os.path.join(root, "")
+    def __init__(self, store: Store) -> None:
+        self.store, self.root = store, store.identity
         self.writer = Writer(self.root, durable=False)
         self.done = Cleaned({}, {})
 
@@ -113,7 +111,7 @@ class _Cleaning:
             if clean is not None:
                 blobs[name] = clean
         recordings = {name for name in names if not BLOB.fullmatch(name)}
-        for name in listing.names(self.root) if blobs else ():
+        for name in self.store.names() if blobs else ():
             if not blobs.keys().isdisjoint(BLOB.findall(self._text(name))):
                 recordings.add(name)
         for name in sorted(recordings):
@@ -131,7 +129,7 @@ class _Cleaning:
     def _text(self, name: str) -> str:
         """Return a recording as text; one that is not a regular file names nothing."""
         try:
-            return content(self.root + name)[0].decode("utf-8", "replace")
+            return read_file(self.root + name)[0].decode("utf-8", "replace")
         except RecordingFormatError:
             return ""
 
@@ -139,7 +137,7 @@ class _Cleaning:
         """Return a blob without its secrets, and how many there were; None where it stays as it is."""
         redactor = Redactor()
         try:
-            data = content(self.root + name)[0]
+            data = read_file(self.root + name)[0]
         except RecordingFormatError as error:
             self.done.failures[name] = str(error)
             return None
@@ -153,7 +151,7 @@ class _Cleaning:
         return Blob.of(clean), redactor.count
 
     def _clean_recording(self, name: str, blobs: Mapping[str, tuple[Blob, int]]) -> None:
-        text = content(self.root + name)[0].decode("utf-8")
+        text = read_file(self.root + name)[0].decode("utf-8")
         apart, highest = set_apart(text)
         plain, old = parse(text), parse(apart)
         fields = clean_request(old.request)
@@ -181,7 +179,7 @@ class _Cleaning:
 
     def _merged(self, target: str, made: Recording) -> bytes:
         """Return the bytes of a recording that is there already, with the takes of another of the same request."""
-        there = parse(content(self.root + target)[0])
+        there = parse(read_file(self.root + target)[0])
         if there.key != made.key or there.kind != made.kind:
             raise _Unfixed(f"{target} contains another request. Move it away")
         new = [take for take in made.takes if take not in there.takes]
@@ -195,7 +193,7 @@ class _Cleaning:
     def _remove_blobs(self, blobs: Mapping[str, tuple[Blob, int]]) -> None:
         """Remove the files with secrets in them that no recording needs any more."""
         bodies, uploads = set[str](), set[str]()
-        for name in listing.names(self.root) if blobs else ():
+        for name in self.store.names() if blobs else ():
             text = self._text(name)
             bodies |= set(BLOB.findall(text))
             uploads |= named_blobs(text)

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all, one writer at a time among threads and processes."""
+"""Writing files into a store: whole or not at all, one writer at a time among threads and processes."""
 
 from __future__ import annotations
 
@@ -7,43 +7,41 @@ import contextlib
 import os
 import re
 import stat
+import threading
 import time
 from collections.abc import Iterator
 
 from nbreplay.core.store.folder import Folder, create, open_folder, open_regular, require_folder, temporary_name
-from nbreplay.core.store.lock import FileLock, thread_lock
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
 __all__ = [
-    "PRIVATE", "SETTLED", "State", "Writer", "content", "dated", "failed_path", "is_member", "is_settled",
-    "private_folder", "removed", "write_error",
+    "BLOB", "PRIVATE", "RECORDING", "Version", "Writer", "failed_path", "file_stat", "is_member", "private_folder",
+    "read_file", "remove_folder", "write_error",
 ]  # fmt: skip
 
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 
-# Compiled when they are first needed, by `re` itself.
-_MEMBER = r"[a-z]+-[0-9a-f]{16,64}\.json|blob-[0-9a-f]{32}\.bin"
-_TEMPORARY = rf"\.?(?:{_MEMBER}|spool|\.gitignore)\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier ones were not hidden
-_STANDING = ("lock", ".gitignore")
-_SMALL = 1 << 16  # bytes; to read so few takes not much longer than to ask for their date
-SETTLED = 3_000_000_000  # nanoseconds; the coarsest clock of a file system, FAT's, moves every two seconds
+RECORDING = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
+BLOB = re.compile(r"blob-[0-9a-f]{32}\.bin")
+_MEMBER = rf"{RECORDING.pattern}|{BLOB.pattern}"
+_TEMPORARY = rf"\.?(?:{_MEMBER}|spool|\.gitignore)\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier versions had no dot
+_SMALL = 1 << 16  # bytes; reading so few takes about as long as asking for the file's date
 
-
-Dated = tuple[int, int, int, int]
+FileStat = tuple[int, int, int, int]
 """When a file was written, when its inode was changed, its size and its inode."""
 
-State = bytes | Dated
-"""By what a file is known to be the same still: `Dated`, if it is large or settled; else what it holds."""
+Version = bytes | FileStat
+"""Tells whether a file has changed: the content of a small file, the `FileStat` of a large one."""
 
 
 def is_member(name: str) -> bool:
-    """Tell whether a name is one that a file of a store has."""
+    """Tell whether a file of a store may have this name."""
     return re.fullmatch(_MEMBER, name) is not None
 
 
-def content(path: str) -> tuple[bytes, State]:
-    """Return what a regular file holds, and what it is known by.
+def read_file(path: str) -> tuple[bytes, Version]:
+    """Return the content of a regular file, and its version.
 
     Raises
     ------
@@ -54,49 +52,35 @@ def content(path: str) -> tuple[bytes, State]:
     descriptor = open_regular(path)
     try:
         data = os.read(descriptor, _SMALL)
-        if len(data) < _SMALL:  # so much is always given of a file, unless it ends there
+        if len(data) < _SMALL:  # the end of the file: a regular file gives as much as it has
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
         found = os.fstat(descriptor)
         parts = [data]
         while more := os.read(descriptor, max(found.st_size, _SMALL)):
             parts.append(more)
-        return b"".join(parts), _dated(found)
+        return b"".join(parts), _file_stat(found)
     finally:
         os.close(descriptor)
 
 
-def dated(path: str) -> Dated:
-    """Return by what a file is known, without reading it.
+def file_stat(path: str) -> FileStat:
+    """Return the version of a large file, without reading it.
 
     Raises
     ------
     OSError
     """
-    return _dated(os.lstat(path))
+    return _file_stat(os.lstat(path))
 
 
-def is_settled(known: Dated) -> bool:
-    """Tell whether a file was written so long ago that being written once more would change its dates."""
-    return time.time_ns() - max(known[:2]) > SETTLED
-
-
-def _renamed(known: Dated, path: str) -> Dated:
-    """Return by what a file is known that has just got its name, which is a change of its inode."""
-    with contextlib.suppress(OSError):  # it may be gone already
-        now = dated(path)
-        if (now[0], *now[2:]) == (known[0], *known[2:]):
-            return now
-    return known
-
-
-def _dated(found: os.stat_result) -> Dated:
+def _file_stat(found: os.stat_result) -> FileStat:
     # A replaced file has another inode, and no program sets when an inode was changed.
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def failed_path(folder: str | os.PathLike[str], error: OSError) -> str:
-    """Return the path that an error is about: it may tell one that is relative to the folder, or a descriptor."""
+    """Return the path that an error is about: it may name one relative to the folder, or a descriptor."""
     name = error.filename
     return os.path.join(folder, name) if isinstance(name, str | os.PathLike) else os.fspath(folder)
 
@@ -108,25 +92,25 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> StoreError:
 
 
 def private_folder() -> str:
-    """Return a new folder that only this user can look into, and that goes when the process ends."""
+    """Return a new folder that only this user can read, and that is removed when the process ends."""
     import tempfile
 
     folder = tempfile.mkdtemp(prefix="nbreplay-")
-    atexit.register(_at_exit, folder, os.getpid())
+    atexit.register(_remove_at_exit, folder, os.getpid())
     return folder
 
 
-def removed(folder: str) -> None:
-    """Remove a folder and what is in it, as far as that can be done."""
+def remove_folder(folder: str) -> None:
+    """Remove a folder with its content, as far as possible."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _at_exit(folder: str, process: int) -> None:
+def _remove_at_exit(folder: str, process: int) -> None:
     # A forked child still reads what its parent has put there.
     if process == os.getpid():
-        removed(folder)
+        remove_folder(folder)
 
 
 class Writer:
@@ -162,20 +146,19 @@ class Writer:
                 with private.write(".gitignore") as file:
                     file.write(b"*\n")
             _clean(private, entries)
-        self._lock = FileLock(self._private)
+        self._lock = _locks.setdefault(root, _Lock(self._private))
 
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep every other writer out, of this process and of others."""
-        with thread_lock(self._root):
-            self._lock.acquire()
-            try:
-                yield
-            finally:
-                self._lock.release()
+    def exclusive(self) -> contextlib.AbstractContextManager[None]:
+        """Keep every other writer out, of this process and of others.
+
+        Raises
+        ------
+        OSError, UnsafeRecordingError
+        """
+        return self._lock.hold()
 
     def temporary(self, name: str) -> str:
-        """Return a path that nobody else uses, for a file that is not yet what it is to be.
+        """Return a path that nobody else uses, for a file that gets its own name when it is whole.
 
         Raises
         ------
@@ -184,9 +167,14 @@ class Writer:
         require_folder(self._private)  # it was a folder when this began, and may have been replaced
         return os.path.join(self._private, temporary_name(name))
 
-    def replace(self, name: str, data: bytes) -> State:
-        """Put `data` into the file `name`, at once for every reader; return what it is known by."""
-        temporary = self.temporary(name)
+    def replace(self, name: str, data: bytes) -> Version:
+        """Put `data` into the file `name`, at once for every reader; return its version.
+
+        Raises
+        ------
+        OSError, UnsafeRecordingError
+        """
+        path, temporary = self._root + name, self.temporary(name)
         descriptor = create(temporary)
         try:
             try:
@@ -195,19 +183,30 @@ class Writer:
                     view = view[os.write(descriptor, view) :]
                 if self._durable:
                     os.fsync(descriptor)
-                state: State = data if len(data) <= _SMALL else _dated(os.fstat(descriptor))
+                written = _file_stat(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
-            os.replace(temporary, self._root + name)
+            os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
         self._confirm_folder()
-        return state if isinstance(state, bytes) else _renamed(state, self._root + name)
+        if len(data) <= _SMALL:
+            return data
+        with contextlib.suppress(OSError):  # the file may be gone already
+            found = file_stat(path)
+            if (found[0], *found[2:]) == (written[0], *written[2:]):
+                return found  # renaming has changed the inode
+        return written
 
     def adopt(self, path: str, name: str) -> None:
-        """Give a whole file, which `temporary` named, its place."""
+        """Give a whole file, whose path is from `temporary`, its name.
+
+        Raises
+        ------
+        OSError
+        """
         if self._durable:
             _confirm(path, os.O_RDWR)
         os.replace(path, self._root + name)
@@ -216,6 +215,62 @@ class Writer:
     def _confirm_folder(self) -> None:
         if self._durable and os.name == "posix":
             _confirm(self._root, os.O_RDONLY)
+
+
+class _Lock:
+    """The lock of a folder: among the threads of this process, and by a file among processes."""
+
+    def __init__(self, private: str) -> None:
+        self._private, self._path = private, os.path.join(private, "lock")
+        self._threads, self._depth = threading.RLock(), 0
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        with self._threads:
+            # A stream that is garbage-collected during a write is written within it, in the same thread.
+            descriptor = None if self._depth else self._acquire()
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if descriptor is not None:
+                    _release(descriptor)
+
+    def _acquire(self) -> int | None:
+        """Wait until no other process has the lock; return the descriptor of its file."""
+        try:
+            from filelock import lock_descriptor
+        except ImportError:  # Pyodide, where there is no other process
+            return None
+        while True:
+            os.makedirs(self._private, exist_ok=True)
+            require_folder(self._private)
+            descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
+            locked = False
+            try:
+                lock_descriptor(descriptor, poll_interval=0.002)
+                with contextlib.suppress(FileNotFoundError):
+                    # A file that was removed meanwhile would keep nobody out.
+                    locked = os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
+            finally:
+                if not locked:
+                    os.close(descriptor)
+            if locked:
+                return descriptor
+
+
+def _release(descriptor: int) -> None:
+    from filelock import unlock_descriptor
+
+    try:
+        with contextlib.suppress(OSError):  # closing it unlocks it, too, unless a forked child has it
+            unlock_descriptor(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_locks: dict[str, _Lock] = {}
 
 
 def _confirm(path: str, flags: int) -> None:
@@ -227,7 +282,7 @@ def _confirm(path: str, flags: int) -> None:
 
 
 def _require_store(path: str) -> None:
-    """Refuse a link to a folder that has something in it and is not a store."""
+    """Refuse a link to a folder that is neither empty nor a store."""
     if not os.path.islink(path):
         return
     with contextlib.suppress(FileNotFoundError):
@@ -244,8 +299,6 @@ def _clean(private: Folder, entries: dict[str, os.stat_result]) -> None:
     """Remove what a killed process left half-written an hour ago or more, and nothing else."""
     old = time.time() - 3600
     for name, found in entries.items():
-        if name in _STANDING or found.st_mtime > old or not stat.S_ISREG(found.st_mode):
-            continue
-        if re.fullmatch(_TEMPORARY, name):
+        if re.fullmatch(_TEMPORARY, name) and found.st_mtime <= old and stat.S_ISREG(found.st_mode):
             with contextlib.suppress(OSError):
                 private.remove(name)

@@ -1,7 +1,7 @@
 """Files and folders that a stranger may have prepared: only regular files are read, and no link is written through.
 
-A clone carries symbolic links, and a folder may hold pipes and devices. Where the system can, a folder is opened once
-and its entries are reached from it, so that nobody can put a link in its way meanwhile.
+A clone carries symbolic links, and a folder may hold pipes and devices. Where the system allows it, a folder is opened
+once and its entries are reached from it, so that nobody can put a link in its way meanwhile.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ __all__ = [
 _BINARY, _NO_FOLLOW = getattr(os, "O_BINARY", 0), getattr(os, "O_NOFOLLOW", 0)
 # Opening a pipe without O_NONBLOCK waits for its writer.
 _SAFE = _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)
-_READING = os.O_RDONLY | _SAFE
 _CREATING = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY | _NO_FOLLOW
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 # Not under Pyodide, whose file systems differ in what they know of descriptors of folders.
@@ -39,21 +38,20 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
 )
-_COPY = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
 _numbers = itertools.count()
 _token = os.urandom(4).hex()
 
 
-def open_regular(path: str, flags: int = 0, *, shown: str = "", folder: int | None = None) -> int:
+def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder: int | None = None) -> int:
     """Return the descriptor of a regular file.
 
     Parameters
     ----------
     path : str
     flags : int
-        Those of `os.open`, where it is not only read.
+        Those of `os.open`.
     shown : str
-        What an error calls it, where `path` is relative to `folder`.
+        The path in error messages, where `path` is relative to `folder`.
     folder : int, optional
         The descriptor of an open folder.
 
@@ -66,10 +64,7 @@ def open_regular(path: str, flags: int = 0, *, shown: str = "", folder: int | No
     try:
         if not _NO_FOLLOW and not (flags & os.O_CREAT and not os.path.lexists(path)):
             _require_regular(os.lstat(path).st_mode, shown or path)
-        if not flags and folder is None:
-            descriptor = os.open(path, _READING)  # most are only read; keywords take a tenth of the time of reading
-        else:
-            descriptor = os.open(path, flags | _SAFE, 0o666, dir_fd=folder)
+        descriptor = os.open(path, flags | _SAFE, 0o666, dir_fd=folder)
     except FileNotFoundError:
         raise
     except OSError:
@@ -78,9 +73,7 @@ def open_regular(path: str, flags: int = 0, *, shown: str = "", folder: int | No
             _require_regular(os.stat(path, dir_fd=folder, follow_symlinks=False).st_mode, shown or path)
         raise
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            _require_regular(mode, shown or path)
+        _require_regular(os.fstat(descriptor).st_mode, shown or path)
     except BaseException:
         os.close(descriptor)
         raise
@@ -97,7 +90,7 @@ def is_regular(path: str, size: int) -> bool:
 
 
 def create(path: str, *, folder: int | None = None) -> int:
-    """Return the descriptor of a new file; what is there already, a link too, is an error.
+    """Return the descriptor of a new file; an existing one, or a link, is an error.
 
     Raises
     ------
@@ -112,7 +105,7 @@ def temporary_name(name: str) -> str:
 
 
 def require_folder(path: str) -> None:
-    """See that a path is a folder itself, and not a link to one.
+    """Raise unless a path is a folder itself, and not a link to one.
 
     Raises
     ------
@@ -137,12 +130,15 @@ def _require_regular(mode: int, path: str) -> None:
     if stat.S_ISREG(mode):
         return
     kind = next((kind for test, kind in _KINDS if test(mode)), "a device")
-    remedy = _COPY if stat.S_ISLNK(mode) else "Move it away"
+    copy = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
+    remedy = copy if stat.S_ISLNK(mode) else "Move it away"
     raise UnsafeRecordingError(f"{path} is {kind}, and only regular files are read. {remedy}")
 
 
 class Folder:
     """An open folder; its entries are reached from it, and links among them are not followed.
+
+    Every method raises OSError where the system refuses it.
 
     Attributes
     ----------
@@ -156,12 +152,7 @@ class Folder:
         return name if self._descriptor is not None else os.path.join(self.path, name)
 
     def entries(self) -> dict[str, os.stat_result]:
-        """Return what is in it, each with its own state, not that of what it links to.
-
-        Raises
-        ------
-        OSError
-        """
+        """Return the state of each entry by its name; of a link, not of what it leads to."""
         found = {}
         with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
@@ -170,23 +161,19 @@ class Folder:
         return found
 
     def read(self, name: str) -> BinaryIO:
-        """Return a regular file, open to be read.
+        """Open a regular file to read it.
 
         Raises
         ------
-        OSError, UnsafeRecordingError
+        UnsafeRecordingError
+            For a link, a folder, a pipe or a device.
         """
         shown = os.path.join(self.path, name)
         return os.fdopen(open_regular(self._at(name), shown=shown, folder=self._descriptor), "rb")
 
     @contextlib.contextmanager
     def write(self, name: str) -> Iterator[BinaryIO]:
-        """Yield a new file, which replaces the one called `name` when the block ends, or goes where it fails.
-
-        Raises
-        ------
-        OSError
-        """
+        """Open a new file, which replaces the one called `name` when the block ends, or is removed where it fails."""
         temporary = temporary_name(name)
         descriptor = create(self._at(temporary), folder=self._descriptor)
         try:
@@ -199,40 +186,23 @@ class Folder:
             raise
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a link and not what it leads to.
-
-        Raises
-        ------
-        OSError
-        """
+        """Remove a file; of a link, not what it leads to."""
         os.unlink(self._at(name), dir_fd=self._descriptor)
 
     def remove_folder(self, name: str) -> None:
-        """Remove an empty folder.
-
-        Raises
-        ------
-        OSError
-        """
+        """Remove an empty folder."""
         os.rmdir(self._at(name), dir_fd=self._descriptor)
 
     def touch(self) -> None:
-        """Set when it was last used to now.
-
-        Raises
-        ------
-        OSError
-        """
+        """Set the time of its last use to now."""
         os.utime(self.path if self._descriptor is None else self._descriptor)
 
     @contextlib.contextmanager
     def folder(self, name: str, *, make: bool = False) -> Iterator[Folder]:
-        """Open a folder in it.
+        """Open a folder in it, made where it is missing and `make` is true.
 
         Raises
         ------
-        OSError
-            Where there is none, and none can be made.
         UnsafeRecordingError
             For a link.
         """
@@ -257,7 +227,7 @@ def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -
     Parameters
     ----------
     path : path
-        As somebody has named it: it may be a link.
+        As a user has named it: it may be a link.
     *names : str
         The way down from there, on which no link is followed.
     make : bool

@@ -1,6 +1,6 @@
-"""Fetching a ``.zip`` of a store from its address, once a process, before a session closes the network.
+"""Downloading the ``.zip`` of a store from its address, once a process, before a session closes the network.
 
-Nothing is sent but the address; nothing that may be secret in it is told.
+Nothing is sent but the address, and no message quotes the parts of it that may be secret.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from nbreplay.core.request.hosts import is_loopback
-from nbreplay.core.store.files import private_folder, removed
+from nbreplay.core.store.files import private_folder, remove_folder
 from nbreplay.errors import StoreError
 
 __all__ = ["fetch", "printable", "set_permit", "shown_url"]
 
-_BYTES = 256 << 20
+_MOST_BYTES = 256 << 20
 _PIECE = 1 << 16
 _SECONDS, _SECONDS_IN_ALL = 30, 600
 
@@ -35,58 +35,60 @@ def set_permit(permit: Callable[[str], AbstractContextManager[object]]) -> None:
 
 
 def fetch(url: str) -> str:
-    """Return the path of a zip that was fetched, once a process.
+    """Return the path of a zip, downloaded once a process.
 
     Parameters
     ----------
     url : str
-        Of https; of http for this machine itself, where nobody can overhear it.
+        An https address; http for this machine itself, where nobody can overhear it.
 
     Raises
     ------
     StoreError
-        Where it cannot be had; the message names the address, without what may be secret in it.
+        Where it cannot be downloaded; the message names the address, without what may be secret in it.
     """
-    import http.client
-    import urllib.error
-
     with _lock:
-        known = _zips.get(url)
-        if known is not None and os.path.isfile(known):
-            return known
+        path = _zips.get(url)
+        if path is not None and os.path.isfile(path):
+            return path
         folder = private_folder()
         path = os.path.join(folder, "store.zip")
         try:
-            host = _checked(url)
+            host = _require_allowed(url)
             with _permit(host):
                 _download(url, host, path)
         except BaseException as error:
-            removed(folder)
-            if isinstance(error, _Refused):
-                why = str(error)
-            elif isinstance(error, urllib.error.HTTPError):
-                # What is said of a redirection has the address that it leads to.
-                said = "which leads nowhere that is asked" if error.code < 400 else printable(error.reason)
-                why = f"the server says {error.code} {said}"
-                error.close()
-            elif isinstance(error, urllib.error.URLError):
-                why = printable(error.reason)
-            elif isinstance(error, http.client.HTTPException | ValueError):
-                why = f"it is no address, or the answer is no HTTP ({type(error).__name__})"
-            elif isinstance(error, OSError):
-                why = printable(error.strerror or error)
-            else:
+            remove_folder(folder)
+            why = _reason(error)
+            if why is None:
                 raise
-            # Not from the error: it may say the whole address.
-            raise StoreError(
-                f"{shown_url(url)} cannot be fetched: {why}. Download it yourself, and name the file"
-            ) from None
+            # Not from the error: it may quote the whole address.
+            remedy = "Download it yourself, and pass the file"
+            raise StoreError(f"{shown_url(url)} cannot be fetched: {why}. {remedy}") from None
         _zips[url] = path
         return path
 
 
 class _Refused(Exception):
-    """Why nothing is fetched."""
+    """Why nothing is downloaded."""
+
+
+def _reason(error: BaseException) -> str | None:
+    """Return why a download failed, without the address; None where that is not known."""
+    import http.client
+    import urllib.error
+
+    if isinstance(error, _Refused):
+        return str(error)
+    if isinstance(error, urllib.error.HTTPError):
+        error.close()
+        # The reason of a redirection has the address that it leads to.
+        return f"redirect refused ({error.code})" if error.code < 400 else f"{error.code} {printable(error.reason)}"
+    if isinstance(error, urllib.error.URLError):
+        return printable(error.reason)
+    if isinstance(error, http.client.HTTPException | ValueError):
+        return f"not a valid address or HTTP response ({type(error).__name__})"
+    return printable(error.strerror or error) if isinstance(error, OSError) else None
 
 
 def _download(url: str, host: str, path: str) -> None:
@@ -96,8 +98,8 @@ def _download(url: str, host: str, path: str) -> None:
         def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
             try:
                 if not newurl.lower().startswith("https:"):
-                    raise _Refused("it leads on to an address that is not https")
-                _checked(newurl)
+                    raise _Refused("redirect to an address that is not https")
+                _require_allowed(newurl)
             except _Refused:
                 fp.close()
                 raise
@@ -105,23 +107,23 @@ def _download(url: str, host: str, path: str) -> None:
 
     handlers: list[Any] = [Redirects]
     if is_loopback(host):
-        handlers.append(urllib.request.ProxyHandler({}))  # which may be another machine
+        handlers.append(urllib.request.ProxyHandler({}))  # a proxy may be another machine
     request = urllib.request.Request(url, headers={"User-Agent": "nbreplay"})
     until, size = time.monotonic() + _SECONDS_IN_ALL, 0
     with urllib.request.build_opener(*handlers).open(request, timeout=_SECONDS) as answer, open(path, "xb") as file:
-        told = answer.headers.get("Content-Length", "")
+        length = answer.headers.get("Content-Length", "")
         while piece := answer.read1(_PIECE):
             size += len(piece)
-            if size > _BYTES:
-                raise _Refused(f"it is larger than {_BYTES >> 20} MB")
+            if size > _MOST_BYTES:
+                raise _Refused(f"larger than {_MOST_BYTES >> 20} MB")
             if time.monotonic() > until:
-                raise _Refused("it takes too long")
+                raise _Refused(f"not complete after {_SECONDS_IN_ALL} s")
             file.write(piece)
-    if told.isdecimal() and int(told) != size:
+    if length.isdecimal() and int(length) != size:
         raise _Refused("the connection broke off")
 
 
-def _checked(url: str) -> str:
+def _require_allowed(url: str) -> str:
     """Return the host of an address that may be asked."""
     import urllib.parse
 
@@ -130,7 +132,7 @@ def _checked(url: str) -> str:
     if "@" in parts.netloc:
         raise _Refused("a name or password in an address is not sent")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
-        raise _Refused("only https is fetched")
+        raise _Refused("only https addresses are fetched")
     return host
 
 
@@ -142,5 +144,5 @@ def shown_url(url: str) -> str:
 
 
 def printable(text: object, most: int = 120) -> str:
-    """Return what a stranger says as it can be told: on one line, and not at any length."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in str(text)[:most])
+    """Return a stranger's text for a message: on one line, and of at most `most` characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(text)[:most])
