@@ -118,6 +118,7 @@ def test_what_one_library_recorded_is_given_by_each_other(client: Client, server
 # Bodies
 
 
+@pytest.mark.full(quick="each")
 @each_client
 @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream", "text/event-stream"])
 def test_a_length_is_there_if_it_was(client: Client, kind: str, server: Server, store: Path) -> None:
@@ -179,6 +180,7 @@ def test_an_answer_without_a_body_keeps_what_it_says_of_one(client: Client, serv
 # Status, reason phrase and version
 
 
+@pytest.mark.full(quick="each")
 @each_client
 @pytest.mark.parametrize(
     "status",
@@ -222,6 +224,7 @@ def test_the_version_of_a_transport_of_its_own_comes_back(store: Path) -> None:
         assert requests.get("http://an-api.example/a", timeout=20).raw.version == 11
 
 
+@pytest.mark.full(quick="each")
 @each_client
 @pytest.mark.parametrize("status", [600, 700, 999])
 @pytest.mark.parametrize("mode", ["record", "auto"])
@@ -513,6 +516,7 @@ def test_a_status_line_that_cannot_be_one_is_an_error_of_the_file(
     assert isinstance(caught.value.__cause__, RecordingFormatError)
 
 
+@pytest.mark.full(quick="each")
 @each_client
 @pytest.mark.parametrize(
     "value", ["\u00fcber", "\u6f22\u5b57", "\U0001f642", "\udcff", "a\tb", "\x0b \x0c \x1c \x85 \u2028"]
