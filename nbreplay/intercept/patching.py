@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import inspect
 import platform
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -47,14 +48,14 @@ def problems() -> list[str]:
 
 def put(*hooks: tuple[Any, str, Any]) -> Undo:
     """Put something of ours in place of attributes, each given as owner, name and ours; return what undoes it."""
-    made = [(owner, name, getattr(owner, name), ours) for owner, name, ours in hooks]
+    made = [(owner, name, inspect.getattr_static(owner, name), ours) for owner, name, ours in hooks]
     for owner, name, _, ours in made:
         setattr(owner, name, ours)
 
     def undo() -> None:
         for owner, name, before, ours in made:
             # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-            if getattr(owner, name) is ours:
+            if inspect.getattr_static(owner, name) is ours:
                 setattr(owner, name, before)
 
     return undo

@@ -181,17 +181,11 @@ def install_forkserver(module: ModuleType) -> Undo:
 def install_ptyprocess(module: ModuleType) -> Undo:
     """Hook into ptyprocess, by which IPython runs ``!command``: it forks, so its child alone would be refused."""
     kind = module.PtyProcess
-    before = vars(kind)["spawn"]
+    before = kind.spawn.__func__
 
-    @functools.wraps(before.__func__)
+    @functools.wraps(before)
     def spawn(cls: Any, argv: Any, cwd: Any = None, *args: Any, **kwargs: Any) -> Any:
         check_child(argv, cwd)
-        return before.__func__(cls, argv, cwd, *args, **kwargs)
+        return before(cls, argv, cwd, *args, **kwargs)
 
-    ours = kind.spawn = classmethod(spawn)
-
-    def undo() -> None:
-        if vars(kind).get("spawn") is ours:
-            kind.spawn = before
-
-    return undo
+    return put((kind, "spawn", classmethod(spawn)))

@@ -41,36 +41,15 @@ def install_unhooked(module: ModuleType) -> Undo:
 
 def install_pycurl(module: ModuleType) -> Undo:
     """Replace the classes of pycurl, whose methods cannot be replaced."""
-    handle, multi = module.Curl, module.CurlMulti
-    if handle in map(type, gc.get_objects()):
+    if module.Curl in map(type, gc.get_objects()):
         guard.name_library("pycurl (handles that were built before)")
 
-    class Curl(handle):  # type: ignore[misc, valid-type]
-        def setopt(self, option: int, value: Any) -> Any:
-            if option == getattr(module, "UNIX_SOCKET_PATH", None):
-                self.nbreplay_path = value
-            return super().setopt(option, value)
-
-        def perform(self) -> Any:
-            check(self)
-            return super().perform()
-
-        def perform_rb(self) -> Any:
-            check(self)
-            return super().perform_rb()
-
-        def perform_rs(self) -> Any:
-            check(self)
-            return super().perform_rs()
-
-    class CurlMulti(multi):  # type: ignore[misc, valid-type]
-        def add_handle(self, curl: Any) -> Any:
-            check(curl)
-            return super().add_handle(curl)
+    def setopt(self: Any, option: int, value: Any) -> Any:
+        if option == getattr(module, "UNIX_SOCKET_PATH", None):
+            self.nbreplay_path = value
+        return super(handle, self).setopt(option, value)
 
     def check(curl: Any) -> None:
-        if guard.replay_session() is None:
-            return
         if path := getattr(curl, "nbreplay_path", None):
             guard.check_path(str(path))
             return
@@ -84,9 +63,13 @@ def install_pycurl(module: ModuleType) -> Undo:
             return int(module.SOCKET_BAD)
         return socket.socket(address.family, address.socktype, address.protocol)
 
-    for ours, before in ((Curl, handle), (CurlMulti, multi)):
-        ours.__module__, ours.__qualname__ = before.__module__, before.__name__
-    return put((module, "Curl", Curl), (module, "CurlMulti", CurlMulti))
+    def subclass(kind: Any, names: tuple[str, ...], check: Callable[..., None], **methods: Any) -> Any:
+        checked = {name: _checked(kind, name, check)[2] for name in names}
+        return type(kind.__name__, (kind,), {"__module__": kind.__module__, **checked, **methods})
+
+    handle = subclass(module.Curl, ("perform", "perform_rb", "perform_rs"), check, setopt=setopt)
+    multi = subclass(module.CurlMulti, ("add_handle",), lambda _, curl: check(curl))
+    return put((module, "Curl", handle), (module, "CurlMulti", multi))
 
 
 def install_uvloop(module: ModuleType) -> Undo:
