@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.hosts import is_private
-from nbreplay.core.selection import choose_take, insert_take, is_missing_in_auto, owns
+from nbreplay.core.selection import choose_take, insert_take, is_missing_in_auto, owns, remove_take
 from tests.core.making import AZURE, LOCAL, OPENAI, take
 
 LATER = "2026-01-02T00:00:00.000Z"
@@ -71,6 +71,16 @@ def test_equal_ids_go_first_then_the_cells_own_then_the_rest() -> None:
     assert chosen(*takes, ids=("x",), cell="a") == 5
     assert chosen(*takes, ids=("x",), cell="b") == 3
     assert chosen(*takes, ids=("y",), cell="a") == 4
+
+
+def test_a_private_take_does_not_go_before_one_of_the_public_host_that_is_asked() -> None:
+    assert chosen(take(at=1, host=LOCAL), take(at=2)) == 2
+
+
+def test_a_task_is_given_its_own_take_before_the_rest() -> None:
+    takes = [replace(take(at=1), task=1), replace(take(at=2), task=0), take(at=3, cell="a")]
+    answers = [choose_take(takes, takes, OPENAI, (), None, task, replaying=True)[0] for task in (0, 1, 2, None)]
+    assert answers == [takes[1], takes[0], takes[0], takes[0]]
 
 
 def test_ids_do_not_bring_another_host() -> None:
@@ -146,6 +156,19 @@ def test_private_hosts(host: str) -> None:
 )
 def test_public_hosts(host: str) -> None:
     assert not is_private(host)
+
+
+# Removing.
+
+
+def test_the_very_take_is_removed_or_else_one_that_is_equal() -> None:
+    one, same, other = take(at=1), take(at=1), take(at=2)
+    assert one == same
+    (left,) = remove_take([one, same], same)
+    assert left is one
+    assert remove_take([other, one, other, other], same) == [other, other, other]
+    assert remove_take([one], other) == [one]
+    assert remove_take([], other) == []
 
 
 # Placing.
@@ -232,6 +255,8 @@ def test_auto_adds_keeps_no_failure_that_may_pass_and_replaces_one_that_was_cut(
     assert put([], new(status=429), recording=False) is None
     assert put([], new(status=404), recording=False) == [9]
     assert put([cut, take(at=2)], new(), recording=False) == [9, 2]
+    own = new(complete=False, reason="dropped")
+    assert put([own], new(8), 2, [(1, own)], recording=False) == [9, 8], "a take of the same run is not replaced"
     assert put([take(at=2), cut, replace(cut, body=Json({"n": 3}))], new(), recording=False) == [2, 9, 3]
     assert put([replace(cut, host=AZURE)], new(), recording=False) == [1, 9]
     assert put([take(at=1, complete=False, reason="closed")], new(), recording=False) == [1, 9]
