@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from nbreplay.core.recording.stream import Events, framing_of
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import framing_of
 from nbreplay.core.recording.take import Take
 
 if TYPE_CHECKING:

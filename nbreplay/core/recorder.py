@@ -18,11 +18,11 @@ from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.mcp_streams import stands
 from nbreplay.core.recording.blob import Blob, Spool
-from nbreplay.core.recording.body import LARGE, inflated, is_textual, plain_body
+from nbreplay.core.recording.body import LARGE, decompress, is_textual, plain_body
 from nbreplay.core.recording.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
-from nbreplay.core.recording.stream import LONGEST_MS, Events, framing_of, has_ended
-from nbreplay.core.recording.stream_parser import events_of
-from nbreplay.core.recording.stream_redactor import without_secrets
+from nbreplay.core.recording.stream import LONGEST_MS, Events
+from nbreplay.core.recording.stream_parser import Framing, StreamParser, framing_of, parse_stream
+from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Body, Reason, Take
 from nbreplay.core.request.jsonrpc import has_answered
 from nbreplay.core.request.multipart import uploads
@@ -81,6 +81,7 @@ class Recorder:
         self._pieces: Pieces = []
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
         self._done = self._interrupted = False
+        self._parsed: tuple[int, StreamParser] | None = None  # of so many bytes
         self._flushed = -1  # how many pieces there were when the take was last written
         self._lock = threading.Lock()
         self._kept: set[str] = set()
@@ -207,10 +208,18 @@ class Recorder:
         return self._size or len(self._pieces)
 
     def _has_ended(self) -> bool:
-        if not framing_of(self.content_type):
+        framing = framing_of(self.content_type)
+        if framing is None:
             return False
-        data = _join(self.so_far())
-        return has_ended(data) or has_answered(data, self.request.rpc_id)
+        stream = self._parse(list(self.so_far()), framing)
+        return stream.ended or has_answered(stream, self.request.rpc_id)
+
+    def _parse(self, pieces: Pieces, framing: Framing) -> StreamParser:
+        """Return the answer's events so far; mostly the same for the question of its end and for the take."""
+        size = sum(len(data) for _, data in pieces)
+        if self._parsed is None or self._parsed[0] != size:
+            self._parsed = size, parse_stream(pieces, framing)
+        return self._parsed[1]
 
     def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
         with self._lock:
@@ -234,7 +243,7 @@ class Recorder:
         if self._broken is not None:
             raise self._broken
         if self._spool is None:
-            pieces = self.decode(list(self._pieces)) if self.decode else list(self._pieces)
+            pieces = list(self.so_far())
             redactor = self._redactor(pieces)
             body = self._body(pieces, redactor)
         else:
@@ -294,7 +303,7 @@ class Recorder:
         framing = framing_of(self.content_type)
         if framing is None or self._encoding:
             data = _join(pieces)
-        if self._encoding and data and redactor.finds(inflated(data, self._encoding).decode("latin-1")):
+        if self._encoding and data and redactor.finds(decompress(data, self._encoding).decode("latin-1")):
             raise NbreplayError("the answer holds a secret and cannot be redacted: the caller wants it compressed")
         if framing is None:
             if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -304,7 +313,7 @@ class Recorder:
                     data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
                 )
             return plain_body(redactor.data(data), self.content_type)
-        return without_secrets(events_of(pieces, framing, self.started), redactor)
+        return redact_stream(Events.of(self._parse(pieces, framing), self.started), redactor)
 
 
 _SECRET = "the content holds a secret"

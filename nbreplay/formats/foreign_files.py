@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.recording.body import is_deep
+from nbreplay.core.recording.json_text import is_deep
 from nbreplay.core.store.folder import open_regular
 from nbreplay.errors import RecordingFormatError, StoreError
 

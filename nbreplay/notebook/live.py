@@ -12,14 +12,15 @@ from typing import Any, Protocol
 
 from nbreplay.core import log as logs
 from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.session import active_sessions
 from nbreplay.notebook.agent_loop import films_of
 from nbreplay.notebook.card import WORDS, Film, Reeled, asked_of
 from nbreplay.notebook.costs import estimate
 from nbreplay.notebook.escape import plain
-from nbreplay.notebook.following import Following
 from nbreplay.notebook.render import MANY
 from nbreplay.notebook.timeline import Beat, Reel
 
@@ -56,7 +57,9 @@ class _UnderWay:
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.following, self.reel = Following(recorder), Reel()
+        self.reel = Reel()
+        self._stream: StreamParser | None = None
+        self._fed = 0  # pieces
         # Side by side, since a list for each of thousands of chunks has the collector walk through all of them.
         self._beats: list[Beat] = []
         self._sizes: list[int] = []  # of each chunk, how many beats it brought
@@ -82,13 +85,21 @@ class _UnderWay:
         return {"again": again, "tracks": tracks, "texts": texts, "chunks": len(self._sizes), "at": at}
 
     def _read(self) -> tuple[int, list[Beat]]:
-        at, objects = self.following.more()
-        before = len(self._beats)
-        for value, event in objects:
-            made = self.reel.feed(at, value, event)
-            self._sizes.append(len(made))
-            self._beats += made
-        return at, self._beats[before:]
+        """Return when the last bytes came, in milliseconds from the request, and what they brought."""
+        framing = framing_of(self.recorder.content_type)
+        if framing is None:
+            return 0, []
+        self._stream = self._stream or StreamParser(framing)
+        pieces = self.recorder.so_far()[self._fed :]
+        self._fed += len(pieces)
+        last, before = 0, len(self._beats)
+        for at, data in pieces:
+            last = round((at - self.recorder.started) * 1000)
+            for event in self._stream.feed(data, at):
+                made = self.reel.feed(last, parse_object(event.data), event.event)
+                self._sizes.append(len(made))
+                self._beats += made
+        return last, self._beats[before:]
 
     def of(self, take: Take | None) -> Reeled | None:
         """Return what was read here as what a take says, with its times; None where it may say another thing."""

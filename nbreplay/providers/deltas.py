@@ -11,7 +11,8 @@ import json
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
-from nbreplay.core.recording.body import Blob, Json, Text
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Events
 from nbreplay.errors import RecordingFormatError
 

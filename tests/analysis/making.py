@@ -9,9 +9,9 @@ from typing import Any
 
 import nbreplay
 from nbreplay.analysis.library import Library
-from nbreplay.core.recording.aws_eventstream import sealed
+from nbreplay.core.recording.aws_eventstream import encode_message
 from nbreplay.core.recording.body import Json
-from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body
 from nbreplay.core.request.key import key_of
 from nbreplay.core.store.store import Store
@@ -25,12 +25,12 @@ def streamed(*values: Any, framing: str = "sse", gap: float = 0.01) -> Body:
     pieces = []
     for number, value in enumerate(values, 1):
         if framing == "eventstream":
-            data = sealed(value[0], json.dumps(value[1], separators=(",", ":")))
+            data = encode_message(value[0], json.dumps(value[1], separators=(",", ":")))
         else:
             text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
             data = (f"data: {text}\n\n" if framing == "sse" else f"{text}\n").encode()
         pieces.append((number * gap, data))
-    return events_of(pieces, framing, 0.0)
+    return Events.parse(pieces, framing, 0.0)
 
 
 def put(

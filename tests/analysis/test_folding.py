@@ -13,7 +13,7 @@ from nbreplay.analysis.columns import INTERACTIONS
 from nbreplay.analysis.rows import Told, chunks, interaction, messages
 from nbreplay.analysis.sources import Row
 from nbreplay.core.recording.body import plain_body
-from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.request.request import Request
 from tests.analysis.making import lib, rows, streamed
 from tests.core.making import JSON, json_values, take
@@ -473,7 +473,7 @@ def test_errors_have_a_type(tmp_path: Path) -> None:
 @given(odd_values | json_values, odd_values | json_values)
 def test_nothing_that_is_asked_or_answered_is_too_odd(asked: Any, answered: Any) -> None:
     text = json.dumps(answered)
-    stream = events_of([(0.0, f"data: {text}\n\ndata: {text}\n\n".encode())], "sse", 0.0)
+    stream = Events.parse([(0.0, f"data: {text}\n\ndata: {text}\n\n".encode())], "sse", 0.0)
     for body in (plain_body(text.encode(), JSON), stream):
         request = Request("chat", {"method": "POST", "body": asked}, "k1:0")
         told = Told(Row("k1:0#1", None, request, take(body)))

@@ -16,7 +16,7 @@ import openai
 
 from nbreplay.core.recording.body import plain_body
 from nbreplay.core.recording.recording import Recording, file_name
-from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.key import key_of
 
@@ -134,7 +134,7 @@ def write_streams(folder: Path, number: int, chunks: int) -> Path:
     folder.mkdir(parents=True)
     for index in range(number):
         pieces = [(0.3 + 0.012 * at, event) for at, event in enumerate(events(index, chunks))]
-        _write(folder, index, events_of(pieces, "sse", 0.0), SSE, None, stream=True)
+        _write(folder, index, Events.parse(pieces, "sse", 0.0), SSE, None, stream=True)
     return folder
 
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.aws_eventstream import opened, sealed, split
-from nbreplay.core.recording.stream import has_ended
-from nbreplay.core.recording.stream_parser import events_of
-from nbreplay.core.recording.stream_redactor import scrubbed
+from nbreplay.core.recording.aws_eventstream import decode_message, encode_message
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import parse_stream
+from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import body_of
@@ -27,11 +27,11 @@ SAID = [
 
 
 def stream(*said: tuple[str, Any]) -> bytes:
-    return b"".join(sealed(event, json.dumps(value, separators=(",", ":"))) for event, value in said)
+    return b"".join(encode_message(event, json.dumps(value, separators=(",", ":"))) for event, value in said)
 
 
 def test_a_message_is_as_the_service_sends_it() -> None:
-    message = sealed("contentBlockDelta", "{}")
+    message = encode_message("contentBlockDelta", "{}")
     length, headers = int.from_bytes(message[:4], "big"), int.from_bytes(message[4:8], "big")
     assert length == len(message)
     assert int.from_bytes(message[8:12], "big") == zlib.crc32(message[:8])
@@ -47,18 +47,20 @@ def test_a_message_is_as_the_service_sends_it() -> None:
 @given(st.sampled_from(["a", "exception:throttlingException"]), st.text())
 def test_what_is_sealed_opens(event: str, payload: str) -> None:
     payload = payload.encode("utf-8", "replace").decode()
-    assert opened(sealed(event, payload)) == (event, payload)
+    assert decode_message(encode_message(event, payload)) == (event, payload)
 
 
 @given(st.binary())
 def test_anything_else_is_left_as_it_is(data: bytes) -> None:
-    assert b"".join(split(data)) == data
-    assert all(opened(part) is None for part in split(data))
+    stream = parse_stream([(0.0, data)], "eventstream")
+    parts = [*stream.events, *([stream.rest] if stream.rest else [])]
+    assert "".join(part.block for part in parts).encode("utf-8", "surrogateescape") == data
+    assert all(part.data is None for part in parts)
 
 
 def test_a_stream_is_kept_as_readable_data_with_its_times() -> None:
     data = stream(*SAID)
-    events = events_of([(0.1, data[:70]), (0.2, data[70:300]), (0.3, data[300:])], "eventstream", 0.0)
+    events = Events.parse([(0.1, data[:70]), (0.2, data[70:300]), (0.3, data[300:])], "eventstream", 0.0)
     assert [(chunk.data, chunk.event) for chunk in events.chunks] == [(value, event) for event, value in SAID]
     assert events.duration_ms == 300
     assert events.data() == data
@@ -66,26 +68,26 @@ def test_a_stream_is_kept_as_readable_data_with_its_times() -> None:
 
 
 def test_a_stream_has_ended_with_its_metadata() -> None:
-    assert has_ended(stream(*SAID))
-    assert not has_ended(stream(*SAID[:-1]))
+    assert parse_stream([(0.0, stream(*SAID))], "eventstream").ended
+    assert not parse_stream([(0.0, stream(*SAID[:-1]))], "eventstream").ended
 
 
 def test_a_secret_over_many_messages_is_taken_out_and_they_are_sealed_anew() -> None:
     secret = "sk-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"
     words = [secret[start : start + 4] for start in range(0, len(secret), 4)]
     data = stream(*[("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": word}}) for word in words])
-    events = events_of([(0.1, data)], "eventstream", 0.0)
-    parts = scrubbed(events, Redactor())
+    events = Events.parse([(0.1, data)], "eventstream", 0.0)
+    parts = remove_spread_secrets(events, Redactor())
     assert parts is not None
-    texts = [json.loads(found[1])["delta"]["text"] for part in parts if (found := opened(part))]
+    texts = [json.loads(found[1])["delta"]["text"] for part in parts if (found := decode_message(part))]
     assert len(texts) == len(words)
     assert "".join(texts) == "[secret:1]"
 
 
 def test_a_secret_in_a_message_that_is_not_understood_is_not_kept() -> None:
-    events = events_of([(0.1, b"\0\0\0\x10 odd message, cut")], "eventstream", 0.0)
+    events = Events.parse([(0.1, b"\0\0\0\x10 odd message, cut")], "eventstream", 0.0)
     with pytest.raises(RecordingFormatError, match="not understood"):
-        events.sealed(["another text"])
+        events.encode_parts(["another text"])
 
 
 @pytest.mark.parametrize("event", [[], ["x" * 400], ["\ud800"]])

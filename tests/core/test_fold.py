@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.body import Blob, Text, plain_body
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Text, plain_body
 from nbreplay.core.recording.stream import Chunk, Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.providers.answer import Answer, ToolCall, fold, last_user_text, text_of
 from tests.core.making import JSON, call, chat, json_values, request, take
 
@@ -22,7 +22,7 @@ def folded(*values: Any, stream: str | None = None) -> Answer:
         return fold(take(plain_body(json.dumps(values[0]).encode(), JSON)))
     shape = "data: {}\n\n" if stream == "sse" else "{}\n"
     data = "".join(shape.format(v if isinstance(v, str) else json.dumps(v, separators=(",", ":"))) for v in values)
-    return fold(take(events_of([(0.0, data.encode())], stream, 0.0)))
+    return fold(take(Events.parse([(0.0, data.encode())], stream, 0.0)))
 
 
 WEATHER = '{"city": "Tokyo"}'

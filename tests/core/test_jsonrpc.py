@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from nbreplay.core.recording.body import LARGE, Text, plain_body
 from nbreplay.core.recording.recording import parse
-from nbreplay.core.recording.stream_parser import events_of
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import parse_stream
 from nbreplay.core.recording.take import Body
 from nbreplay.core.request.jsonrpc import TOKEN, answering, has_answered, without_id
 from nbreplay.core.request.request import Call
@@ -186,7 +187,7 @@ def test_times_stay_and_a_stream_of_progress_is_changed_event_by_event() -> None
         progress = [event(message(method="notifications/progress", params={**params, "n": n})) for n in range(4)]
         return [*progress, event(message(id=number, result={}))]
 
-    events = events_of([(n / 10, part) for n, part in enumerate(told(1))], "sse", 0.0)
+    events = Events.parse([(n / 10, part) for n, part in enumerate(told(1))], "sse", 0.0)
     made = answering(take(events, rpc_id=1), 2).body
     assert made.parts() == told(2)  # type: ignore[union-attr]
     assert [chunk.gap_ms for chunk in made.chunks] == [0, 100, 100, 100, 100]  # type: ignore[union-attr]
@@ -293,11 +294,11 @@ def test_a_stream_that_its_caller_leaves_after_the_answer_is_whole(store: Path) 
 
 
 def test_what_ends_a_stream() -> None:
-    assert has_answered(event(answered(1, "a")), 1)
-    assert has_answered(event(answered("a", "a"), "\r\n\r\n"), "a")
-    assert not has_answered(event(answered(1, "a")), 2)
-    assert not has_answered(event(answered(1, "a")), None)
-    assert not has_answered(event(answered(1, "a"))[:-9], 1)
-    assert not has_answered(event(message(id=1, method="roots/list")), 1)
-    assert not has_answered(b"data: [1]\n\n", 1)
-    assert not has_answered(b"", 1)
+    assert has_answered(parse_stream([(0.0, event(answered(1, "a")))], "sse"), 1)
+    assert has_answered(parse_stream([(0.0, event(answered("a", "a"), "\r\n\r\n"))], "sse"), "a")
+    assert not has_answered(parse_stream([(0.0, event(answered(1, "a")))], "sse"), 2)
+    assert not has_answered(parse_stream([(0.0, event(answered(1, "a")))], "sse"), None)
+    assert not has_answered(parse_stream([(0.0, event(answered(1, "a"))[:-9])], "sse"), 1)
+    assert not has_answered(parse_stream([(0.0, event(message(id=1, method="roots/list")))], "sse"), 1)
+    assert not has_answered(parse_stream([(0.0, b"data: [1]\n\n")], "sse"), 1)
+    assert not has_answered(parse_stream([(0.0, b"")], "sse"), 1)

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbreplay.core.recording.blob import Blob
-from nbreplay.core.recording.body import Json, Text, plain_body, read
+from nbreplay.core.recording.body import Json, Text, plain_body
+from nbreplay.core.recording.json_text import parse_stored
 from nbreplay.core.recording.recording import FORMAT, Recording, file_name, parse, parse_head
 from nbreplay.core.recording.stream import Chunk, Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.key import key_of
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
@@ -307,7 +307,7 @@ def test_every_recording_of_the_documentation_is_keyed_right_and_comes_back() ->
         for one in found.takes:
             body = one.body
             if isinstance(body, Events):
-                again: Any = events_of([(0.0, part) for part in body.parts()], body.framing, 0.0)
+                again: Any = Events.parse([(0.0, part) for part in body.parts()], body.framing, 0.0)
                 assert again.data() == body.data()
             elif not isinstance(body, Blob):
                 assert plain_body(body.data(), one.headers.get("content-type", "")) == body, path.name
@@ -341,7 +341,7 @@ def test_every_answer_that_another_recorder_has_comes_back() -> None:
                 "data: [DONE]\n\n"
             ]
             data = "".join(parts).encode()
-            events = events_of([(n / 100, part.encode()) for n, part in enumerate(parts)], framing, 0.0)
+            events = Events.parse([(n / 100, part.encode()) for n, part in enumerate(parts)], framing, 0.0)
             assert events.data() == data, name
             assert through_file(events) == data, name
             if framing == "sse":
@@ -382,7 +382,7 @@ def test_what_is_no_json_is_refused_though_nobody_has_read_it(broken: str) -> No
 
 def test_what_is_nested_too_deeply_says_so_when_it_is_read() -> None:
     with pytest.raises(RecordingFormatError, match="deep"):
-        read(msgspec.Raw(b"[" * 100_000 + b"]" * 100_000))
+        parse_stored(msgspec.Raw(b"[" * 100_000 + b"]" * 100_000))
 
 
 @given(json_values, st.sampled_from(["", "\n"]))

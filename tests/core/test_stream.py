@@ -10,10 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.aws_eventstream import sealed
-from nbreplay.core.recording.stream import Chunk, Events, framing_of, has_ended
-from nbreplay.core.recording.stream_parser import events_of
-from nbreplay.core.recording.stream_redactor import scrubbed
+from nbreplay.core.recording.aws_eventstream import encode_message
+from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
 from tests.core.making import body_of, json_values, recording, take, through_file
@@ -23,7 +22,7 @@ HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 176384
 
 
 def cut(data: bytes, framing: str = "sse") -> Events:
-    return events_of([(0.0, data)], framing, 0.0)
+    return Events.parse([(0.0, data)], framing, 0.0)
 
 
 def pieces_of(data: bytes, places: list[int]) -> list[tuple[float, bytes]]:
@@ -61,9 +60,9 @@ FRAGMENTS = [
     b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":"\\ud800","b":"\xe2\x80\xa8\xc2\x85"}\n\n',
     b"\xef\xbb\xbf",
     b'data: {"a":"\\u0000nbreplay\\u0000","b":["\\u0000nbreplay\\u0000",1]}\n\n', b'{"a":1,"b":2}\n',
-    b'{"a":1,"b":2}\r\n', sealed("a", '{"a":1,"b":2}'),
-    sealed("a", '{"a": 1}'), sealed("b", "\udcff"), sealed("", "{}"),
-    sealed("exception:e", '{"a":1,"b":2}'), sealed("a", '{"a":1}')[:-1] + b"x",
+    b'{"a":1,"b":2}\r\n', encode_message("a", '{"a":1,"b":2}'),
+    encode_message("a", '{"a": 1}'), encode_message("b", "\udcff"), encode_message("", "{}"),
+    encode_message("exception:e", '{"a":1,"b":2}'), encode_message("a", '{"a":1}')[:-1] + b"x",
 ]  # fmt: skip
 
 
@@ -82,7 +81,7 @@ FRAGMENTS = [
 @example([b'data: {"a":"\\ud800"}\n\n'] * 4, [], "sse")
 def test_any_bytes_cut_anywhere_come_back(parts: list[bytes], places: list[int], framing: str) -> None:
     data = b"".join(parts)
-    events = events_of(pieces_of(data, places), framing, 0.0)
+    events = Events.parse(pieces_of(data, places), framing, 0.0)
     assert events.data() == data
     assert b"".join(events.parts()) == data
     assert through_file(events) == data
@@ -111,7 +110,7 @@ def test_gaps_are_whole_milliseconds_whose_sums_do_not_drift(arrivals: list[tupl
         at += gap
         pieces.append((at, b"data: " + b"x" * size + b"\n\n"))
         ends.append(round((at - started) * 1000))
-    events = events_of(pieces, "sse", float(started))
+    events = Events.parse(pieces, "sse", float(started))
     total, sums = 0, []
     for chunk in events.chunks:
         assert type(chunk.gap_ms) is int
@@ -123,7 +122,7 @@ def test_gaps_are_whole_milliseconds_whose_sums_do_not_drift(arrivals: list[tupl
 
 def test_an_event_arrives_with_the_piece_that_holds_its_end() -> None:
     pieces = [(10.1, b"data: a\n"), (10.2, b"\ndata: b\n\ndata: c"), (10.5, b"\n"), (10.9, b"\n: the rest")]
-    events = events_of(pieces, "sse", 10.0)
+    events = Events.parse(pieces, "sse", 10.0)
     assert [(chunk.gap_ms, chunk.data, chunk.raw) for chunk in events.chunks] == [
         (200, "a", None),
         (0, "b", None),
@@ -148,7 +147,7 @@ def test_events_of_one_line_arrive_with_the_piece_that_holds_their_end_however_t
     wanted = [
         round(next(at for (at, _), so_far in zip(pieces, held, strict=True) if so_far >= end) * 1000) for end in ends
     ]
-    assert list(itertools.accumulate(chunk.gap_ms for chunk in events_of(pieces, "sse", 0.0).chunks)) == wanted
+    assert list(itertools.accumulate(chunk.gap_ms for chunk in Events.parse(pieces, "sse", 0.0).chunks)) == wanted
 
 
 def test_the_file_says_once_what_most_chunks_share() -> None:
@@ -211,7 +210,7 @@ def test_an_event_of_two_lines_among_others_of_one_is_kept_as_it_came() -> None:
 
 
 def test_what_came_before_it_was_asked_for_came_at_once() -> None:
-    events = events_of([(0.5, b"data: a\n\n"), (1.25, b"data: b\n\n")], "sse", 1.0)
+    events = Events.parse([(0.5, b"data: a\n\n"), (1.25, b"data: b\n\n")], "sse", 1.0)
     assert [chunk.gap_ms for chunk in events.chunks] == [0, 250]
 
 
@@ -242,7 +241,7 @@ def test_a_stream_written_otherwise_is_still_kept_as_data() -> None:
 
 def test_objects_tells_the_time_since_the_request_was_sent() -> None:
     pieces = [(5.25, sse({"a": 1})), (5.5, b": ping\n\n"), (6.0, sse({"a": 2}, end="\r\n\r\n"))]
-    assert list(events_of(pieces, "sse", 5.0).objects()) == [(250, {"a": 1}), (1000, {"a": 2})]
+    assert list(Events.parse(pieces, "sse", 5.0).objects()) == [(250, {"a": 1}), (1000, {"a": 2})]
 
 
 @pytest.mark.parametrize("depth", [400, 950, 100_000])
@@ -299,47 +298,6 @@ def test_chunks_are_tuples_of_gap_data_event_and_text() -> None:
     assert Chunk(3, "x") == (3, "x", None, None)
 
 
-def test_which_content_types_are_streams() -> None:
-    assert framing_of("text/event-stream") == framing_of("Text/Event-Stream; charset=utf-8") == "sse"
-    assert framing_of("application/x-ndjson") == framing_of("application/jsonl") == "ndjson"
-    assert framing_of("application/json") is framing_of("") is framing_of("text/plain") is None
-
-
-@pytest.mark.parametrize(
-    ("tail", "ended"),
-    [
-        (b'data: {"a":1}\n\ndata: [DONE]\n\n', True),
-        (b"data:[DONE]\n\n", True),
-        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
-        (b'event: response.completed\ndata: {"type":"response.completed"}\n\n', True),
-        (b'data: {"type":"response.failed"}\n\n', True),
-        (b'data: {"type":"response.incomplete"}\n\n', True),
-        (b'{"message":{},"done": true}\n', True),
-        (b'data: {"type":"response.in_progress"}\n\n', False),
-        (b'{"message":{},"done":false}\n', False),
-        (b'data: {"choices":[{"delta":{"content":"DONE"}}]}\n\n', False),
-        (b"", False),
-    ],
-)
-def test_streams_say_that_they_are_whole(tail: bytes, ended: bool) -> None:
-    assert has_ended(tail) is ended
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "data: [DONE]",
-        "\n\ndata: [DONE]\n\n",
-        "message_stop",
-        "response.completed",
-        '"done": true',
-        '"finishReason": "STOP"',
-    ],
-)
-def test_a_model_that_writes_about_end_marks_has_not_ended(text: str) -> None:
-    assert not has_ended(sse(*chunks(f"The mark is {text}")))
-
-
 # Secrets that a model writes piece by piece.
 
 
@@ -357,11 +315,11 @@ def test_a_secret_over_many_chunks_is_taken_out(framing: str, pieces: list[str])
     head, tail = ("", "\n") if framing == "ndjson" else ("data: ", "\n\n")
     values = [{"model": "m", "response": piece, "at": at} for at, piece in enumerate(pieces)]
     events = cut(sse(*values, start=head, end=tail), framing)
-    clean = scrubbed(events, Redactor())
+    clean = remove_spread_secrets(events, Redactor())
     assert clean is not None
     found = [json.loads(part[len(head) :])["response"] for part in clean]
     assert len(found) == len(pieces)
     assert "".join(found).startswith("My key: [secret:1]")
     assert "a1B2" not in "".join(found)
     assert "aB3d" not in "".join(found)
-    assert scrubbed(cut(b"".join(clean), framing), Redactor()) is None
+    assert remove_spread_secrets(cut(b"".join(clean), framing), Redactor()) is None

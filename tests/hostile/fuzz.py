@@ -35,7 +35,6 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.jsonrpc import answering
@@ -212,16 +211,16 @@ def _recordings() -> list[bytes]:
     sse = b"".join(b"event: message\ndata: %b\n\n" % json.dumps({**message, "n": n}).encode() for n in range(5))
     takes = [
         Take(body=Json(message), rpc_id=3),
-        Take(body=events_of([(1.0, sse)], "sse", 0.0), rpc_id=3),
+        Take(body=Events.parse([(1.0, sse)], "sse", 0.0), rpc_id=3),
         Take(body=Events(()), standing=True, complete=False, reason="open"),
         Take(body=Blob("blob-" + "0" * 32 + ".bin", 1)),
     ]
     aws = b"".join(
-        aws_eventstream.sealed("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5)
+        aws_eventstream.encode_message("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5)
     )
-    takes.append(Take(body=events_of([(1.0, aws)], "eventstream", 0.0)))
+    takes.append(Take(body=Events.parse([(1.0, aws)], "eventstream", 0.0)))
     lines = b"".join(b'{"model":"m","message":{"content":"%d"},"done":false}\n' % n for n in range(6))
-    takes.append(Take(body=events_of([(1.0, lines)], "ndjson", 0.0), extra={"timed": False}))
+    takes.append(Take(body=Events.parse([(1.0, lines)], "ndjson", 0.0), extra={"timed": False}))
     files += [Recording("k1:" + "0" * 64, "http", fields, (take,)).data() for take in takes]
     tool = {"tool": "f", "arguments": {"a": 1}}
     said = [Take(body=Json(value)) for value in ({"value": [1, "a"]}, {"exception": {"type": "ValueError"}})]
@@ -319,7 +318,7 @@ def _piece(random: Random) -> bytes:
         case 2:
             return random.choice(_TOKENS) + end
         case 3:
-            return aws_eventstream.sealed("e", data.decode("utf-8", "surrogateescape"))
+            return aws_eventstream.encode_message("e", data.decode("utf-8", "surrogateescape"))
         case 4:
             return data + b"\n"
         case _:
@@ -334,7 +333,7 @@ def _stream(random: Random, note: Note) -> None:
     cuts = sorted(random.randrange(len(data) + 1) for _ in range(random.choice((0, 1, 5, 30))))
     pieces = [(0.1 * n, data[a:b]) for n, (a, b) in enumerate(zip([0, *cuts], [*cuts, len(data)], strict=True))]
     note((framing, cuts, data))
-    events = events_of(pieces, framing, 0.0)
+    events = Events.parse(pieces, framing, 0.0)
     if events.data() != data or b"".join(events.parts()) != data:
         raise AssertionError("the bytes are not those that were cut")
     again = parse(Recording("k1:0", "http", {}, (Take(body=events),)).data()).takes[0].body

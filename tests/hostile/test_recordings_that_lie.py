@@ -28,7 +28,6 @@ from nbreplay.core.recording import stream
 from nbreplay.core.recording.body import Json, Text, plain_body
 from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.recording.stream import LONGEST_MS, Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import Request
@@ -321,7 +320,7 @@ def test_the_names_of_a_stream_are_bounded_too() -> None:
     chunks = [[0, {"n1": 1}] for _ in range(20_000)]
     take = {"chunks": chunks, "fields": [*names, "a"], "common": {"a": 1}}
     text = json.dumps({"nbreplay": 1, "key": KEY, "kind": "chat", "request": FIELDS, "takes": [take]})
-    with pytest.raises(UnsafeRecordingError, match="take 1: its 20,000 chunks share values"):
+    with pytest.raises(UnsafeRecordingError, match="take 1: the 20,000 chunks share values"):
         parse(text)
 
 
@@ -329,7 +328,7 @@ def test_a_long_stream_of_a_model_is_far_below_the_bound(monkeypatch: pytest.Mon
     monkeypatch.setattr(stream, "_AMPLE", stream._AMPLE >> 8)
     line = 'data: {"id":"%s","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
     data = (line % ("c" * 600)).encode() * 2000
-    events = events_of([(1.0, data)], "sse", 0.0)
+    events = Events.parse([(1.0, data)], "sse", 0.0)
     assert events.common
     take = Take(body=events)
     assert parse(Recording(KEY, "chat", FIELDS, (take,)).data()).takes[0].body.data() == data
@@ -339,14 +338,14 @@ def test_what_is_recorded_is_never_refused_for_its_size(monkeypatch: pytest.Monk
     monkeypatch.setattr(stream, "_AMPLE", stream._AMPLE >> 8)
     line = 'data: {"prompt":"%s","a":"%d"}\n\n'
     data = "".join(line % ("p" * 20_000, n) for n in range(40)).encode()
-    events = events_of([(1.0, data)], "sse", 0.0)
+    events = Events.parse([(1.0, data)], "sse", 0.0)
     assert not events.common
     assert parse(Recording(KEY, "chat", FIELDS, (Take(body=events),)).data()).takes[0].body.data() == data
 
 
 def test_what_is_recorded_is_never_refused_for_its_times() -> None:
     pieces = [(0.0, b"data: 1\n\n"), (1e9, b"data: 2\n\n"), (5.0, b"data: 3\n\n")]
-    events = events_of(pieces, "sse", 0.0)
+    events = Events.parse(pieces, "sse", 0.0)
     parse(Recording(KEY, "chat", FIELDS, (Take(body=events),)).data())
     assert [chunk.gap_ms for chunk in events.chunks] == [0, LONGEST_MS, 0]
 

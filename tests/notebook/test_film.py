@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from nbreplay.core.log import Interaction
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Chunk, Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.core.request.request import Request
 from nbreplay.notebook.agent_loop import films
 from nbreplay.notebook.card import Film
@@ -299,7 +298,7 @@ def test_a_film_of_what_is_no_answer() -> None:
 
 
 def test_all_kinds_of_a_stream_that_was_cut() -> None:
-    events = events_of([(0.0, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n: ping\n\n')], "sse", 0.0)
+    events = Events.parse([(0.0, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n: ping\n\n')], "sse", 0.0)
     item = Interaction(request(chat()), take(events, complete=False, reason="dropped"), "replayed", host="h")
     (film,) = films([item])
     assert film.facts[0] == "dropped"

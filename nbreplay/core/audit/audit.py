@@ -15,7 +15,7 @@ from nbreplay.core.audit.findings import Finding, Secret, find_secrets, leaves, 
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_redactor import scrubbed
+from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import BLOB, read_file
 from nbreplay.core.store.store import Store
@@ -224,7 +224,7 @@ class _Recording:
                 continue
             redactor = _Noting()
             try:
-                clean = scrubbed(take.body, redactor)
+                clean = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
                 yield self._line(("takes", place)), Secret(0, 0, "secret", ""), "spread over several chunks"
                 continue

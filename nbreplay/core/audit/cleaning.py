@@ -19,7 +19,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_redactor import without_secrets
+from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Body, Take
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import clean_part
@@ -250,7 +250,7 @@ def _clean_body(body: Body, redactor: Redactor, blobs: Mapping[str, tuple[Blob, 
     if isinstance(body, Blob):
         return blobs.get(body.name, (body, 0))
     if isinstance(body, Events):
-        return without_secrets(body, redactor), 0
+        return redact_stream(body, redactor), 0
     if isinstance(body, Text):
         return Text(redactor.text(body.text)), 0
     value = redactor.value(body.value)

@@ -1,36 +1,30 @@
-"""AWS event streams: binary messages with typed headers and checksums, cut apart, opened and sealed again.
+"""AWS event streams: binary messages with typed headers and checksums, taken apart and put together again.
 
-Only the shape that services send is understood: an event (or an exception) by name, with a text
-for its payload. Any other message stays the bytes that it is.
+Only the shape that services send is understood: an event (or an exception) by name, with a text for its payload. Any
+other message stays the bytes that it is.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 
-__all__ = ["CONTENT_TYPE", "opened", "sealed", "split"]
+__all__ = ["CONTENT_TYPE", "decode_message", "encode_message", "find_end"]
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 _PRELUDE, _END = 12, 4  # bytes: two lengths and their checksum; the checksum of all
 _EXCEPTION = "exception:"
 
 
-def split(data: bytes) -> Iterator[bytes]:
-    """Yield the messages of a stream; what is left at its end, if it is cut short, comes last."""
-    at = 0
-    while len(data) - at >= _PRELUDE:
-        length = int.from_bytes(data[at : at + 4], "big")
-        if length < _PRELUDE + _END or at + length > len(data):
-            break
-        yield data[at : at + length]
-        at += length
-    if at < len(data):
-        yield data[at:]
+def find_end(data: bytes | bytearray, start: int) -> int | None:
+    """Return where the message ends that begins at `start`; None if that has not come, or no message begins there."""
+    if len(data) - start < _PRELUDE:
+        return None
+    end = start + int.from_bytes(data[start : start + 4], "big")
+    return end if start + _PRELUDE + _END <= end <= len(data) else None
 
 
-def sealed(event: str, payload: str) -> bytes:
+def encode_message(event: str, payload: str) -> bytes:
     """Return the message of an event.
 
     Parameters
@@ -54,8 +48,8 @@ def _text(text: str, width: int) -> bytes:
     return len(data).to_bytes(width, "big") + data
 
 
-def opened(message: bytes) -> tuple[str, str] | None:
-    """Return name and payload of a message, such that `sealed` gives it again; None for any other."""
+def decode_message(message: bytes) -> tuple[str, str] | None:
+    """Return name and payload of a message, such that `encode_message` gives it again; None for any other."""
     if len(message) < _PRELUDE + _END:
         return None
     start = _PRELUDE + int.from_bytes(message[4:8], "big")
@@ -72,5 +66,5 @@ def opened(message: bytes) -> tuple[str, str] | None:
         except UnicodeDecodeError:
             return None
         payload = message[start:-_END].decode("utf-8", "surrogateescape")
-        return (event, payload) if sealed(event, payload) == message else None
+        return (event, payload) if encode_message(event, payload) == message else None
     return None

@@ -15,7 +15,8 @@ import msgspec
 
 from nbreplay.core.frozen import identity
 from nbreplay.core.recording.blob import Blob
-from nbreplay.core.recording.body import TOO_DEEP, Json, has_long_number, is_too_deep, read
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, parse_stored
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import NOTHING, Stored, Take, dumps
 from nbreplay.core.request.key import ALGORITHM, key_of, read_plain
@@ -65,7 +66,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
             Where it is nested too deeply to be read.
         """
         if isinstance(self.asked, msgspec.Raw):
-            msgspec.structs.force_setattr(self, "asked", read(self.asked))
+            msgspec.structs.force_setattr(self, "asked", parse_stored(self.asked))
         return self.asked  # type: ignore[return-value]
 
     def verify(self) -> None:
@@ -87,7 +88,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
             raise RecordingFormatError(f"{why}: one of the two was edited")
         for index, take in enumerate(self.takes):
             body = take.body
-            if type(body) is Json and type(body.held) is msgspec.Raw and has_long_number(body.held):
+            if type(body) is Json and type(body.source) is msgspec.Raw and has_long_number(body.source):
                 _decode(index, body)
             if take.standing and not (self.kind == "http" and isinstance(body, Events)):
                 raise RecordingFormatError(f"take {index + 1}: it stays open, which only a stream of MCP does")

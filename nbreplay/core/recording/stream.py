@@ -1,26 +1,33 @@
-"""Streams of events (SSE, NDJSON, AWS event streams) as a recording stores them, and the bytes that they came as.
-
-`nbreplay.core.recording.stream_parser` makes them from what was received.
-"""
+"""Streams of events as a recording stores them: what most chunks share is there once, and the same bytes come back."""
 
 from __future__ import annotations
 
-import json
+import itertools
 import operator
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
 
-from nbreplay.core.recording import aws_eventstream
-from nbreplay.core.recording.body import STYLES, TOO_DEEP, encode_json, is_too_deep
+from nbreplay.core.recording.json_text import (
+    TOO_DEEP,
+    encode_json,
+    is_too_deep,
+    is_written_as,
+    parse_json,
+    parse_object,
+)
+from nbreplay.core.recording.stream_parser import (
+    Framing,
+    StreamEvent,
+    StreamParser,
+    parse_block,
+    parse_stream,
+    write_block,
+)
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = [
-    "LONGEST_MS", "Chunk", "Events", "Frame", "Millis", "encode_all", "events_from", "framing_of", "has_ended",
-    "is_oversized",
-]  # fmt: skip
+__all__ = ["LONGEST_MS", "Chunk", "Events", "Millis", "events_from"]
 
 LONGEST_MS = 7 * 86_400_000
 """The longest time that a recording may ask a replay to wait, a week."""
@@ -31,35 +38,9 @@ Millis = Annotated[int, msgspec.Meta(ge=0, le=LONGEST_MS)]
 # proportion to what the chunks hold by themselves.
 _AMPLE = 64 << 20  # bytes
 _PROPORTION = 64
-
-_MARK = "\0nbreplay\0"
-# What a stream ends with where it is whole, whether or not its connection was read to the end.
-# At the start of a line, or between quotes that are not escaped: a model may well write about these marks.
-_END = re.compile(
-    rb"^data: ?\[DONE\]|"
-    rb"^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
-    rb'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")|'
-    rb":event-type\x07\x00\x08metadata",
-    re.M,
-)
-
-
-def framing_of(content_type: str) -> str | None:
-    """Return ``sse``, ``ndjson`` or ``eventstream`` for the content types of event streams, else None."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind == "text/event-stream":
-        return "sse"
-    if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"):
-        return "ndjson"
-    return "eventstream" if kind == aws_eventstream.CONTENT_TYPE else None
-
-
-def has_ended(data: bytes) -> bool:
-    """Tell whether what has come of a stream ends with the mark that it is whole."""
-    # The mark is in one of the last events; looking through all of them takes longer than keeping them.
-    separator = b"\n\n" if b"\n\n" in data[-(1 << 16) :] else b"\n"
-    parts = data.rsplit(separator, 6)
-    return any(_END.search(part) for part in (parts[1:] if len(parts) > 6 else parts))
+_SAMPLE = 24  # chunks
+_STYLES = ("compact", "spaced", "compact-ascii", "spaced-ascii")
+_ABSENT = object()
 
 
 class Chunk(NamedTuple):
@@ -95,7 +76,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     Attributes
     ----------
     chunks : tuple of Chunk
-        As they are stored: without the values of `common`.
+        As they are stored: mostly without the values of `common`.
     framing : str
         ``sse``, ``ndjson`` or ``eventstream``.
     fields : tuple of str
@@ -103,41 +84,54 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     common : mapping
         The values that most chunks share.
     style : str
-        How the chunks' JSON was written, one of `nbreplay.core.recording.body.STYLES`.
-    lines : sequence of str or None
-        What `stored` gives for each chunk, as JSON text, where that is known already.
+        How the chunks' JSON was written, one of `nbreplay.core.recording.json_text.STYLES`.
+    lines : list of str or None
+        The JSON texts of the chunks, once `stored_chunks` has made them.
     """
 
     chunks: tuple[Chunk, ...]
-    framing: str = "sse"
+    framing: Framing = "sse"
     fields: tuple[str, ...] = ()
     common: Mapping[str, Any] | None = None
     style: str = "compact"
-    lines: Sequence[str] | None = None
+    lines: list[str] | None = None
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Events:
             return NotImplemented
-        told = operator.attrgetter("chunks", "framing", "fields", "common", "style")
-        return bool(told(self) == told(other))
+        compared = operator.attrgetter("chunks", "framing", "fields", "common", "style")
+        return bool(compared(self) == compared(other))
+
+    @classmethod
+    def of(cls, stream: StreamParser, started: float) -> Events:
+        """Return the body of a stream that was parsed, such that its `data()` is the bytes that the parser was fed.
+
+        Parameters
+        ----------
+        stream : StreamParser
+        started : float
+            When the request was sent, in seconds of the parser's clock.
+        """
+        events = [*stream.events, *([stream.rest] if stream.rest else [])]
+        texts = [event.data for event in events if event.is_plain and event.data and event.data[0] == "{"]
+        parsed = [(text, _parse_exactly(text)) for text in texts[:: max(1, len(texts) // _SAMPLE)]]
+        sample = [(text, value) for text, value in parsed if value is not None]
+        style = _find_style(sample)
+        layout = _Layout(*_find_shared([value for _, value in sample]), style)
+        body = layout.body(events, started, stream.framing)
+        if _is_oversized(body.chunks, layout):
+            body = _Layout((), {}, style).body(events, started, stream.framing)
+        return body
+
+    @classmethod
+    def parse(cls, pieces: Iterable[tuple[float, bytes]], framing: Framing, started: float) -> Events:
+        """Return the body of a stream, given its bytes, each with the time in seconds at which they arrived."""
+        return cls.of(parse_stream(pieces, framing), started)
 
     @property
     def duration_ms(self) -> int:
         """From sending the request to the last chunk."""
         return sum(chunk.gap_ms for chunk in self.chunks)
-
-    def parts(self) -> list[bytes]:
-        """Return the bytes of each chunk, as they were received.
-
-        Raises
-        ------
-        RecordingFormatError
-            Where a chunk stands for no bytes: only a file that was edited holds such a stream.
-        """
-        try:
-            return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
-        except (ValueError, RecursionError) as error:
-            raise _unwritable(error) from None
 
     def data(self) -> bytes:
         """Return the bytes of the whole body.
@@ -145,18 +139,27 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         Raises
         ------
         RecordingFormatError
-            Where a chunk stands for no bytes: only a file that was edited holds such a stream.
+            If a chunk cannot be written, as in a file that was edited.
+        """
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes]:
+        """Return the bytes of each chunk, as they were received.
+
+        Raises
+        ------
+        RecordingFormatError
+            If a chunk cannot be written, as in a file that was edited.
         """
         try:
-            return "".join(self._blocks()).encode("utf-8", "surrogateescape")
+            return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
         except (ValueError, RecursionError) as error:
             raise _unwritable(error) from None
 
     def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the time in milliseconds and the JSON of every chunk that holds JSON."""
-        at = 0
-        for chunk in self.chunks:
-            at += chunk.gap_ms
+        times = itertools.accumulate(chunk.gap_ms for chunk in self.chunks)
+        for at, chunk in zip(times, self.chunks, strict=True):
             value = self.value(chunk)
             if value is not None:
                 yield at, value
@@ -164,30 +167,33 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def value(self, chunk: Chunk) -> dict[str, Any] | None:
         """Return the JSON object that one of the chunks holds, or None."""
         if isinstance(chunk.data, dict):
-            return self._whole(chunk.data)
-        raw = chunk.raw if chunk.raw is None or self.framing == "ndjson" else _data_of(chunk.raw)
-        return _json_of(chunk.data if chunk.raw is None else raw)
+            return _Layout(self.fields, self.common or {}, self.style).whole(chunk.data)
+        return parse_object(chunk.data if chunk.raw is None else parse_block(chunk.raw, self.framing)[1])
 
-    def opened(self) -> list[str]:
-        """Return the text of each chunk, out of the binary message that it may be in."""
+    def readable_parts(self) -> list[str]:
+        """Return the text of each chunk; in an event stream of AWS, the payload of the message."""
         if self.framing != "eventstream":
-            return self._blocks()
-        texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
-        return [next(texts) if isinstance(data, dict) else raw or data or "" for _, data, _, raw in self.chunks]
-
-    def sealed(self, texts: Sequence[str]) -> list[bytes]:
-        """Return the bytes of each chunk, given texts as `opened` returns them."""
-        if self.framing != "eventstream":
-            return [text.encode("utf-8", "surrogateescape") for text in texts]
-        for chunk, text in zip(self.chunks, texts, strict=True):
-            if chunk.raw not in (None, text):
-                raise RecordingFormatError("there is a secret in a message of its event stream that is not understood")
+            return list(self._blocks())
         return [
-            aws_eventstream.sealed(chunk.event or "", text)
-            if chunk.raw is None
-            else text.encode("utf-8", "surrogateescape")
-            for chunk, text in zip(self.chunks, texts, strict=True)
+            text if chunk.raw is None else chunk.raw for chunk, text in zip(self.chunks, self._texts(), strict=True)
         ]
+
+    def encode_parts(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the bytes of each chunk, given its text as `readable_parts` returns it.
+
+        Raises
+        ------
+        RecordingFormatError
+            If a message has changed that cannot be put together again.
+        """
+        parts = []
+        for chunk, text in zip(self.chunks, texts, strict=True):
+            if self.framing == "eventstream":
+                if chunk.raw not in (None, text):
+                    raise RecordingFormatError("a message of the event stream holds a secret and is not understood")
+                text = text if chunk.raw else write_block(chunk.event, text, self.framing)
+            parts.append(text.encode("utf-8", "surrogateescape"))
+        return parts
 
     def stored(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body, without the chunks."""
@@ -200,166 +206,191 @@ class Events(msgspec.Struct, frozen=True, eq=False):
             fields["fields"], fields["common"] = list(self.fields), dict(self.common)
         return fields
 
-    def stored_lines(self) -> Sequence[str]:
+    def stored_chunks(self) -> list[str]:
         """Return each chunk as JSON text, as a recording stores it."""
-        return encode_all([chunk.stored() for chunk in self.chunks]) if self.lines is None else self.lines
+        if self.lines is None:
+            msgspec.structs.force_setattr(self, "lines", [encode_json(chunk.stored()) for chunk in self.chunks])
+        return self.lines or []
 
-    def texts(self, values: Sequence[dict[str, Any]]) -> list[str]:
-        """Return the JSON text of chunks, given as they are stored, as it was received."""
-        frame = Frame.of(self.fields, self.common or {}, self.style)
-        if frame is None:
-            return encode_all([self._whole(value) for value in values], self.style)
-        # What all chunks begin and end with is encoded once, and what is between by one call for all of them.
-        inner = [frame.fits(value) for value in values]
-        texts = encode_all([v if i else self._whole(v) for v, i in zip(values, inner, strict=True)], self.style)
-        start, end = frame.start, frame.end
-        return [start + text[1:-1] + end if i else text for text, i in zip(texts, inner, strict=True)]
+    def _blocks(self) -> Iterator[str]:
+        for chunk, text in zip(self.chunks, self._texts(), strict=True):
+            yield write_block(chunk.event, text, self.framing) if chunk.raw is None else chunk.raw
 
-    def _blocks(self) -> list[str]:
-        texts = iter(self.texts([chunk.data for chunk in self.chunks if type(chunk.data) is dict]))
-        head, tail = ("", "\n") if self.framing == "ndjson" else ("data: ", "\n\n")
-        blocks = []
-        for _, data, event, raw in self.chunks:
-            if raw is not None:
-                blocks.append(raw)
-                continue
-            text = next(texts) if isinstance(data, dict) else data or ""
-            if self.framing == "eventstream":
-                blocks.append(aws_eventstream.sealed(event or "", text).decode("utf-8", "surrogateescape"))
-                continue
-            blocks.append(f"{head}{text}{tail}" if event is None else f"event: {event}\n{head}{text}{tail}")
-        return blocks
+    def _texts(self) -> Iterator[str]:
+        layout = _Layout(self.fields, self.common or {}, self.style)
+        for chunk in self.chunks:
+            yield layout.text(chunk.data) if isinstance(chunk.data, dict) else chunk.data or ""
 
-    def _whole(self, value: dict[str, Any]) -> dict[str, Any]:
+
+class _Layout:
+    """How the objects of a stream are written: their style, the order of their names, and what most of them share."""
+
+    def __init__(self, fields: tuple[str, ...], common: Mapping[str, Any], style: str) -> None:
+        self.fields, self.common, self.style = fields, common, style
+        own = [number for number, name in enumerate(fields) if name not in common]
+        first, last = (own[0], own[-1] + 1) if own else (0, 0)
+        # What stands between the shared values, if these are all at the two ends; else it is empty.
+        self._between = frozenset(fields[first:last])
+        if not common or len(common) + len(self._between) != len(fields) or not self._between.isdisjoint(common):
+            self._between = frozenset()
+            return
+        comma = ", " if style.startswith("spaced") else ","
+        lead, tail = ({name: common[name] for name in part} for part in (fields[:first], fields[last:]))
+        self._start = encode_json(lead, style)[:-1] + comma if lead else "{"
+        self._end = comma + encode_json(tail, style)[1:] if tail else "}"
+
+    def whole(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """Return an object with all that it shares with others."""
         common = self.common
         if not common:
-            return value
-        return {name: value.get(name, common.get(name)) for name in self.fields if name in value or name in common}
+            return stored
+        return {name: stored.get(name, common.get(name)) for name in self.fields if name in stored or name in common}
 
+    def text(self, stored: dict[str, Any]) -> str:
+        """Return the JSON text of an object, as it was received.
 
-class Frame(NamedTuple):
-    """What the JSON text of most chunks begins and ends with.
+        Raises
+        ------
+        ValueError, RecursionError
+            If it cannot be written.
+        """
+        if stored and stored.keys() <= self._between:  # in its own order, whichever others have
+            return f"{self._start}{encode_json(stored, self.style)[1:-1]}{self._end}"
+        return encode_json(self.whole(stored), self.style)
 
-    Attributes
-    ----------
-    start, end : str, with the braces and the commas towards what is between
-    between : frozenset of str, the names that may stand there
-    """
-
-    start: str
-    end: str
-    between: frozenset[str]
-
-    @classmethod
-    def of(cls, fields: Sequence[str], common: Mapping[str, Any], style: str) -> Frame | None:
-        """Return the frame of a stream, or None where its shared values are not all at the two ends."""
-        names = list(fields)
-        first = next((i for i, name in enumerate(names) if name not in common), len(names))
-        last = next((i for i in range(len(names), first, -1) if names[i - 1] not in common), first)
-        between = frozenset(names[first:last])
-        if not common or not between or not between.isdisjoint(common) or len(common) + len(between) != len(names):
+    def reduce(self, text: str) -> tuple[dict[str, Any], str] | None:
+        """Return what is stored of an object, and its text; None if it would not come back as `text`."""
+        if self._between and text.startswith(self._start) and text.endswith(self._end):
+            own = f"{{{text[len(self._start) : -len(self._end)]}}}"
+            value = _parse_exactly(own)
+            fits = value and value.keys() <= self._between and is_written_as(value, own, self.style)
+            return (value, own) if value and fits else None
+        value, common = _parse_exactly(text), self.common
+        if value is None:
             return None
-        comma = ", " if style.startswith("spaced") else ","
-        lead, tail = ({name: common[name] for name in part} for part in (names[:first], names[last:]))
-        start = encode_json(lead, style)[:-1] + comma if lead else "{"
-        return cls(start, comma + encode_json(tail, style)[1:] if tail else "}", between)
-
-    def fits(self, value: Mapping[str, Any]) -> bool:
-        """Tell whether a stored chunk is what stands between."""
-        return bool(value) and value.keys() <= self.between
-
-
-def encode_all(values: Sequence[Any], style: str = "compact", encode: Callable[[Any], str] | None = None) -> list[str]:
-    """Return the JSON texts of `values`, by one call to the encoder: a call each costs ten times as much.
-
-    Parameters
-    ----------
-    values : sequence of JSON values
-    style : str
-        One of `nbreplay.core.recording.body.STYLES`.
-    encode : callable, optional
-        What else writes them in that style.
-    """
-    if not values:
-        return []
-    encode = encode or STYLES[style]
-    marked = [_MARK] * (2 * len(values) - 1)
-    marked[::2] = values
-    # The mark cannot stand inside a value: there its quotes would be escaped.
-    comma = ", " if style.startswith("spaced") else ","
-    texts = encode(marked)[1:-1].split(f"{comma}{encode_json(_MARK)}{comma}")
-    return texts if len(texts) == len(values) else [encode(value) for value in values]
-
-
-def _data_of(raw: str) -> str | None:
-    lines = [line[5:].lstrip(" ") for line in raw.splitlines() if line.startswith("data:")]
-    return "\n".join(lines) if lines else None
-
-
-def _json_of(text: Any) -> dict[str, Any] | None:
-    if isinstance(text, str) and text[:1] == "{":
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+        stored = value
+        if common:
+            # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
+            stored = {
+                name: item
+                for name, item in value.items()
+                if name not in common or common[name] != item or type(common[name]) is not type(item)
+            }
+        if not is_written_as(self.whole(stored), text, self.style):
             return None
-        return value if isinstance(value, dict) else None
-    return None
+        # In this style, a chunk that overrides a shared value names all of them.
+        return (value if self.style == "compact" else stored), text
+
+    def body(self, events: Sequence[StreamEvent], started: float, framing: Framing) -> Events:
+        """Return the body that is stored of the events of a stream."""
+        chunks, lines, before = [], [], 0
+        for event in events:
+            # Rounding the times and not the differences keeps errors from adding up.
+            at = max(0, round((event.at - started) * 1000))
+            gap = min(max(0, at - before), LONGEST_MS)
+            before = at
+            stored = self.reduce(event.data) if event.is_plain and event.data and event.data[0] == "{" else None
+            if stored is None:
+                chunk = Chunk(gap, event.data, event.event) if event.is_plain else Chunk(gap, None, None, event.block)
+            else:
+                chunk = Chunk(gap, stored[0], event.event)
+            chunks.append(chunk)
+            if stored is not None and self.style == "compact":  # as it came, which is faster than writing it again
+                name = "" if event.event is None else f",{encode_json(event.event)}"
+                lines.append(f"[{gap},{stored[1]}{name}]")
+            else:
+                lines.append(encode_json(chunk.stored()))
+        return Events(tuple(chunks), framing, self.fields, self.common, self.style, lines)
+
+
+def _parse_exactly(text: str) -> dict[str, Any] | None:
+    try:
+        value = parse_json(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
+    places = iter(fields)
+    return all(name in places for name in value)
+
+
+def _find_style(sample: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    # Only a chunk with an escape in it tells whether the server escapes what is not ASCII.
+    telling = [*sample[:8], *[(text, value) for text, value in sample if "\\u" in text][:8]]
+    fitting = {style: sum(is_written_as(value, text, style) for text, value in telling) for style in _STYLES}
+    return max(_STYLES, key=fitting.__getitem__)
+
+
+def _find_shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the order of the first chunk's names, and what most chunks begin and end with."""
+    if len(values) < 3:
+        return (), {}
+    fields = tuple(values[0])
+    usual: dict[str, Any] = {}
+    for name in fields:
+        items = [value.get(name, _ABSENT) for value in values]
+        for item in (items[len(items) // 2], items[-1]):
+            if isinstance(item, str | int | float | None) and 2 * items.count(item) > len(items):
+                usual[name] = item
+                break
+    lead = list(itertools.takewhile(usual.__contains__, fields))
+    tail = list(itertools.takewhile(usual.__contains__, reversed(fields[len(lead) :])))
+    common = {name: usual[name] for name in fields if name in lead or name in tail}
+    fitting = sum(common.keys() <= value.keys() and _is_ordered(value, fields) for value in values)
+    return (fields, common) if 0 < len(common) < len(fields) and 2 * fitting > len(values) else ((), {})
 
 
 def events_from(
     chunks: tuple[Chunk, ...], framing: str, fields: tuple[str, ...], common: Mapping[str, Any], style: str
 ) -> Events:
-    """Return a stream as a file tells it.
+    """Return a stream out of the fields of a take in a file.
 
     Raises
     ------
     RecordingFormatError
-        Where that is none.
+        If they do not make up a stream.
+    UnsafeRecordingError
+        If its chunks share values that make them larger than a stream may be.
     """
-    if framing not in ("sse", "ndjson", "eventstream") or style not in STYLES or style.startswith("indent"):
-        raise RecordingFormatError(f"its stream has a framing {framing!r} or style {style!r} that is not known")
+    if framing not in get_args(Framing):
+        raise RecordingFormatError(f"unknown framing {framing!r} of a stream")
+    if style not in _STYLES:
+        raise RecordingFormatError(f"unknown style {style!r} of a stream")
     for chunk in chunks:
         if (chunk.data is None) is (chunk.raw is None):
-            said = str(chunk.stored())[:80]
-            raise RecordingFormatError(f"a chunk of it has no data, or data and a text of its own: {said}")
-    if framing == "eventstream" and not all(chunk.raw is not None or _nameable(chunk.event) for chunk in chunks):
-        raise RecordingFormatError("an event of its stream has no name, or one that cannot be sent")
+            raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.stored())[:80]}")
+    if framing == "eventstream" and not all(chunk.raw is not None or _is_name(chunk.event) for chunk in chunks):
+        raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
     if common:
         names = frozenset(fields)
         stored = (chunk.data.keys() for chunk in chunks if type(chunk.data) is dict)
         if not (common.keys() <= names and all(keys <= names for keys in stored)):
-            raise RecordingFormatError("its stream has a name that is not among its fields")
+            raise RecordingFormatError("a stream has a name that is not among its 'fields'")
     try:
         if is_too_deep(common):
             raise RecordingFormatError(TOO_DEEP)
-        if is_oversized(chunks, fields, common, style):
+        if _is_oversized(chunks, _Layout(fields, common, style)):
             raise UnsafeRecordingError(
-                f"its {len(chunks):,} chunks share values that make them larger than a stream may be"
+                f"the {len(chunks):,} chunks share values that make them larger than a stream may be"
             )
     except ValueError as error:
         raise _unwritable(error) from None
     return Events(chunks, framing, fields, common, style)
 
 
-def is_oversized(
-    chunks: Sequence[Chunk], fields: Sequence[str], common: Mapping[str, Any], style: str = "compact"
-) -> bool:
-    """Tell whether the values that chunks share make of them more than a replay should hold in memory.
-
-    Raises
-    ------
-    ValueError
-        Where the shared values cannot be written.
-    """
-    if not common:
+def _is_oversized(chunks: Sequence[Chunk], layout: _Layout) -> bool:
+    """Tell whether shared values make the chunks larger than a replay should hold in memory."""
+    if not layout.common:
         return False
-    size = len(encode_json([fields, common], style)) * len(chunks)
-    return size > _AMPLE and size > _PROPORTION * sum(map(len, encode_all([chunk.stored() for chunk in chunks])))
+    size = len(encode_json([layout.fields, layout.common], layout.style)) * len(chunks)
+    return size > _AMPLE and size > _PROPORTION * sum(len(encode_json(chunk.stored())) for chunk in chunks)
 
 
 def _unwritable(error: Exception) -> RecordingFormatError:
-    return RecordingFormatError(f"its stream cannot be written ({error})")
+    return RecordingFormatError(f"the stream cannot be written ({error})")
 
 
-def _nameable(event: str | None) -> bool:
+def _is_name(event: str | None) -> bool:
     return event is not None and len(event) < 300 and event.isascii()

@@ -1,275 +1,166 @@
-"""Cutting what was received of a stream into chunks, such that these give the very same bytes again.
+"""Parser of streams of events (SSE, NDJSON, AWS event streams): bytes in as they arrive, events out.
 
-Runs once, at the end of a stream that is being recorded; meanwhile only bytes and times were noted.
+Knows how a stream is framed, and nothing of how it is recorded. It reads no socket and keeps no clock.
 """
 
 from __future__ import annotations
 
-import bisect
-import contextlib
-import itertools
-import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
 
 from nbreplay.core.recording import aws_eventstream
-from nbreplay.core.recording.body import encode_json, from_json, rewritten
-from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, Frame, encode_all, is_oversized
 
-__all__ = ["events_of"]
+__all__ = ["Framing", "StreamEvent", "StreamParser", "framing_of", "parse_block", "parse_stream", "write_block"]
 
-_SAMPLE = 24
-_NONE = "null"
-"""The JSON of an event that holds none."""
+Framing = Literal["sse", "ndjson", "eventstream"]
 
-_Block = tuple[str | None, str | None, str | None]
-"""The whole text of an event where it has another shape than ``data: …``, else its data, and the event's name."""
-
-
-class _Blocks(NamedTuple):
-    """Events, field by field: when they came, in milliseconds, and what `_Block` tells of each."""
-
-    at: list[int]
-    data: Sequence[str | None]
-    event: Sequence[str | None]
-    whole: Sequence[str | None]
+_BLOCK_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_LONGEST_MARK = 4  # bytes
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_RECENT = 6
+"""So many events at the end of a stream are searched for the mark of its end."""
+_END = re.compile(
+    # At the start of a line, or between quotes that are not escaped: a model may well write about these marks.
+    r"^data: ?\[DONE\]|"
+    r"^(?:event: ?|data: ?\{\s*\"type\"\s*:\s*\")(?:message_stop|response\.(?:completed|failed|incomplete))\b|"
+    r'(?<!\\)"(?:done"\s*:\s*true|finishReason"\s*:\s*"\w|type"\s*:\s*"message-end")|'
+    r":event-type\x07\x00\x08metadata",
+    re.M,
+)
 
 
-def events_of(pieces: Sequence[tuple[float, bytes]], framing: str, started: float, *, sharing: bool = True) -> Events:
-    """Return what was received as a stream, such that its `data()` is those bytes again.
+def framing_of(content_type: str) -> Framing | None:
+    """Return the framing of a stream with this content type; None for the types of other bodies."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return "sse"
+    if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"):
+        return "ndjson"
+    return "eventstream" if kind == aws_eventstream.CONTENT_TYPE else None
 
-    Parameters
+
+class StreamEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event of a stream.
+
+    Attributes
     ----------
-    pieces : sequence of (float, bytes)
-        Decoded bytes as they arrived, each with its time in seconds.
-    framing : str
-        ``sse``, ``ndjson`` or ``eventstream``.
-    started : float
-        When the request was sent, in seconds of the same clock.
-    sharing : bool
-        Whether what most chunks share is stored once.
+    at : float
+        When its last byte came, in seconds.
+    block : str
+        Its text with all that frames it. Bytes that are not UTF-8 are surrogate escapes in it.
+    event, data : str or None
+        Its name and its data, as far as it has any.
+    is_plain : bool
+        Whether `write_block` makes the same block of name and data.
     """
-    blocks = _blocks(pieces, framing, started)
-    texts = [data if data is not None and data[:1] == "{" else _NONE for data in blocks.data]
-    telling = [text for text in texts if text is not _NONE]
-    sample = [
-        (text, value) for text in telling[:: max(1, len(telling) // _SAMPLE)] if (value := _parsed(text)) is not None
-    ]
-    style = _style(sample)
-    fields, common = _shared([value for _, value in sample]) if sharing else ((), {})
-    frame = Frame.of(fields, common, style)
-    if frame is None:
-        fields, common = (), {}
-    values, bodies, framed = _values(texts, frame, fields, common)
-    _keep_exact(values, texts, bodies, framed, Events((), framing, fields, common, style))
 
-    # Rounding the times and not the differences keeps errors from adding up.
-    gaps = list(map(operator.sub, blocks.at, [0, *blocks.at]))
-    if gaps and (min(gaps) < 0 or max(gaps) > LONGEST_MS):
-        gaps = [min(max(gap, 0), LONGEST_MS) for gap in gaps]
-    made, new = tuple.__new__, Chunk
-    chunks = [
-        made(new, (gap, data if value is None else value, event, whole))  # what `Chunk(…)` does, in half the time
-        for gap, data, value, event, whole in zip(gaps, blocks.data, values, blocks.event, blocks.whole, strict=True)
-    ]
-    if is_oversized(chunks, fields, common, style):
-        return events_of(pieces, framing, started, sharing=False)
-    # It stands in the file as it came: encoding it again would take as long as all else.
-    verbatim = style == "compact"
-    ends = {event: "]" if event is None else f",{encode_json(event)}]" for event in set(blocks.event)}
-    lines = [
-        f"[{chunk[0]},{body}{ends[chunk[2]]}" if value is not None and verbatim else encode_json(chunk.stored())
-        for chunk, value, body in zip(chunks, values, bodies, strict=True)
-    ]
-    return Events(tuple(chunks), framing, fields, common, style, lines)
+    at: float
+    block: str
+    event: str | None
+    data: str | None
+    is_plain: bool
 
 
-def _blocks(pieces: Sequence[tuple[float, bytes]], framing: str, started: float) -> _Blocks:
-    """Cut what was received into events; an event arrives with the piece that holds its end."""
-    data = b"".join([piece for _, piece in pieces])
-    if framing == "sse" and data.startswith(b"data: ") and data.endswith(b"\n\n") and b"\r" not in data:
-        text = data.decode("utf-8", "surrogateescape")
-        datas = text.split("\n\ndata: ")
-        datas[0] = datas[0][6:]
-        datas[-1] = datas[-1][:-2]
-        if not any(map(operator.contains, datas, itertools.repeat("\n"))):  # every event is one line of data
-            nothing = [None] * len(datas)
-            sizes = map(len, datas if text.isascii() else map(_bytes, datas))
-            return _Blocks(_arrivals([size + 8 for size in sizes], pieces, started), datas, nothing, nothing)
-    split, parse = _FRAMINGS[framing]
-    cut = list(split(data))
-    found = [parse(part.decode("utf-8", "surrogateescape")) for part in cut]
-    wholes, parsed, events = zip(*found, strict=True) if found else ((), (), ())
-    return _Blocks(_arrivals(map(len, cut), pieces, started), parsed, events, wholes)
+class StreamParser:
+    """Cuts a stream into events as its bytes arrive, such that the blocks of all events are these very bytes.
+
+    Attributes
+    ----------
+    events : list of StreamEvent
+        The events so far.
+    """
+
+    def __init__(self, framing: Framing) -> None:
+        self.framing = framing
+        self.events: list[StreamEvent] = []
+        self._pending = bytearray()
+        self._at = 0.0
+        self._has_return = False
+
+    def feed(self, data: bytes, at: float) -> list[StreamEvent]:
+        """Add bytes that arrived at `at` seconds; return the events that end in them."""
+        if not data:
+            return []
+        self._at = at
+        self._has_return = self._has_return or b"\r" in data
+        start, before = 0, len(self.events)
+        # Where the end of an event is looked for: its mark may have begun with what is pending.
+        search = max(0, len(self._pending) - _LONGEST_MARK + 1)
+        buffer: bytes | bytearray = data
+        if self._pending:
+            self._pending += data  # without copying what is there, which may be long
+            buffer = self._pending
+        while (end := self._find_end(buffer, start, search)) is not None:
+            self.events.append(self._event(buffer[start:end]))
+            start = search = end
+        if start or not self._pending:
+            self._pending = bytearray(buffer[start:])
+        return self.events[before:]
+
+    @property
+    def rest(self) -> StreamEvent | None:
+        """The event of which only a part has come, or None."""
+        return self._event(self._pending) if self._pending else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the mark has come with which such streams end, even if the connection was not read to its end."""
+        blocks = [event.block for event in self.events[-_RECENT:]]
+        return any(_END.search(block) for block in [*blocks, self._pending.decode("utf-8", "surrogateescape")])
+
+    def _event(self, block: bytes | bytearray) -> StreamEvent:
+        text = block.decode("utf-8", "surrogateescape")
+        return StreamEvent(self._at, text, *parse_block(text, self.framing))
+
+    def _find_end(self, buffer: bytes | bytearray, start: int, search: int) -> int | None:
+        """Return where the event ends that begins at `start`, or None while that has not come."""
+        if self.framing == "eventstream":
+            return aws_eventstream.find_end(buffer, start)
+        if self.framing == "sse" and self._has_return:
+            found = _BLOCK_END.search(buffer, search)
+            return found.end() if found else None
+        mark = b"\n\n" if self.framing == "sse" else b"\n"
+        at = buffer.find(mark, search)
+        return None if at < 0 else at + len(mark)
 
 
-def _events(data: bytes) -> list[bytes]:
-    if b"\r" in data:
-        return re.findall(rb"(?s).*?(?:\r\n\r\n|\n\n|\r\r)|.+", data)
-    *whole, last = data.split(b"\n\n")
-    return [*(event + b"\n\n" for event in whole), *([last] if last else ())]
+def parse_stream(pieces: Iterable[tuple[float, bytes]], framing: Framing) -> StreamParser:
+    """Return a parser that was fed with bytes, each with the time in seconds at which they arrived."""
+    parser = StreamParser(framing)
+    for at, data in pieces:
+        parser.feed(data, at)
+    return parser
 
 
-def _arrivals(sizes: Iterable[int], pieces: Sequence[tuple[float, bytes]], started: float) -> list[int]:
-    """Return when each part of `sizes` bytes was there whole, in milliseconds."""
-    ends = list(itertools.accumulate([len(piece) for _, piece in pieces]))
-    times = [round((time - started) * 1000) for time, _ in pieces]
-    if min(times, default=0) < 0:
-        times = [max(0, time) for time in times]
-    wanted = list(itertools.accumulate(sizes))
-    # Most servers send one event at a time.
-    return times if wanted == ends else [times[bisect.bisect_left(ends, end)] for end in wanted]
+def parse_block(block: str, framing: str) -> tuple[str | None, str | None, bool]:
+    """Return name and data of the event that a block holds, and whether `write_block` makes the same block of them."""
+    if framing == "ndjson":
+        return None, block.rstrip("\r\n"), block[-1:] == "\n" and "\r" not in block
+    if framing == "eventstream":
+        message = aws_eventstream.decode_message(block.encode("utf-8", "surrogateescape"))
+        return (*message, True) if message else (None, None, False)
+    event, line = None, block
+    if block.startswith("event: "):
+        event, _, line = block[7:].partition("\n")
+    if line.startswith("data: ") and line.find("\n") == len(line) - 2 and line[-1] == "\n" and "\r" not in block:
+        return event, line[6:-2], True
+    event, data = None, []
+    for line in _LINE_END.split(block):
+        name, _, value = line.partition(":")
+        if name == "data":
+            data.append(value.removeprefix(" "))
+        elif name == "event":
+            event = value.removeprefix(" ")
+    return event, "\n".join(data) if data else None, False
 
 
-def _parse_line(text: str) -> _Block:
-    data = text[:-1]
-    return (None, data, None) if text[-1:] == "\n" and "\r" not in data else (text, None, None)
-
-
-def _parse_event(text: str) -> _Block:
-    event, rest = None, text
-    if text.startswith("event: "):
-        event, _, rest = text[7:].partition("\n")
-    if not rest.startswith("data: ") or rest[-2:] != "\n\n" or "\r" in text or "\n" in rest[6:-2]:
-        return text, None, None
-    return None, rest[6:-2], event
-
-
-def _parse_message(text: str) -> _Block:
-    found = aws_eventstream.opened(text.encode("utf-8", "surrogateescape"))
-    return (text, None, None) if found is None else (None, found[1], found[0])
-
-
-_FRAMINGS: Mapping[str, tuple[Callable[[bytes], Iterable[bytes]], Callable[[str], _Block]]] = {
-    "sse": (_events, _parse_event),
-    "ndjson": (re.compile(rb"[^\n]*\n|[^\n]+").findall, _parse_line),
-    "eventstream": (aws_eventstream.split, _parse_message),
-}
-
-
-def _parsed(text: str) -> dict[str, Any] | None:
-    try:
-        value = from_json(_bytes(text))
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _values(
-    texts: Sequence[str], frame: Frame | None, fields: tuple[str, ...], common: Mapping[str, Any]
-) -> tuple[list[dict[str, Any] | None], Sequence[str], Sequence[bool]]:
-    """Return what is stored of every text, None where that cannot be; its text less the frame; whether it has it."""
-    bodies, framed = texts, [False] * len(texts)
-    if frame is not None:
-        start, end, cut, rest = frame.start, frame.end, len(frame.start), len(frame.end)
-        framed = [text.startswith(start) and text.endswith(end) for text in texts]
-        bodies = [f"{{{text[cut:-rest]}}}" if has else text for text, has in zip(texts, framed, strict=True)]
-    try:
-        # All in one call; where something in it is no JSON, each for itself.
-        values: list[Any] = from_json(f"[{','.join(bodies)}]".encode())
-    except (ValueError, RecursionError):
-        values = []
-    if len(values) != len(bodies):
-        values = [_parsed(body) for body in bodies]
-    if frame is None:
-        return [value if isinstance(value, dict) else None for value in values], bodies, framed
-    usual = tuple(name for name in fields if name in frame.between)
-    for index, value in enumerate(values):
-        if framed[index]:
-            if type(value) is not dict or (tuple(value) != usual and not frame.fits(value)):
-                values[index] = None
-        elif isinstance(value, dict) and _ordered(value, fields) and common.keys() <= value.keys():
-            # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
-            values[index] = {
-                name: item
-                for name, item in value.items()
-                if name not in common or common[name] != item or type(common[name]) is not type(item)
-            }
-        else:
-            values[index] = None
-    return values, bodies, framed
-
-
-def _keep_exact(
-    values: list[dict[str, Any] | None],
-    texts: Sequence[str],
-    bodies: Sequence[str],
-    framed: Sequence[bool],
-    events: Events,
-) -> None:
-    """Give up, in `values`, what does not come back exactly as it was; there is no other way to be sure."""
-    style, whole = events.style, not events.common
-    easy = [index for index, value in enumerate(values) if value is not None and (whole or framed[index])]
-    exact: set[int] = set()
-    with contextlib.suppress(ValueError, RecursionError):
-        # Each with its own text: broken events may make up whole ones together, and be as many.
-        written = encode_all([values[index] for index in easy], style, rewritten if style == "compact" else None)
-        exact = {index for index, text in zip(easy, written, strict=True) if text == bodies[index]}
-    left = [index for index, value in enumerate(values) if value is not None and index not in exact]
-    try:
-        again: Sequence[str | None] = events.texts([values[index] or {} for index in left])
-    except ValueError:
-        again = [_written_alone(values[index] or {}, events) for index in left]
-    for index, text in zip(left, again, strict=True):
-        if text != texts[index]:
-            values[index] = None
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _written(value: Any, style: str) -> str | None:
-    """Return `value` as JSON text, None where it cannot be: a number too large for a float has become infinite."""
-    try:
-        return encode_json(value, style)
-    except ValueError:
-        return None
-
-
-def _written_alone(value: dict[str, Any], events: Events) -> str | None:
-    try:
-        return events.texts([value])[0]
-    except ValueError:
-        return None
-
-
-def _ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
-    places = iter(fields)
-    return all(name in places for name in value)
-
-
-def _style(samples: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    # Only a chunk with an escape in it tells whether the server escapes what is not ASCII.
-    telling = [*samples[:8], *[sample for sample in samples if "\\u" in sample[0]][:8]]
-    best, most = "compact", -1
-    for style in ("compact", "spaced", "compact-ascii", "spaced-ascii"):
-        fitting = sum(_written(value, style) == text for text, value in telling)
-        if fitting > most:
-            best, most = style, fitting
-        if most == len(telling):
-            break
-    return best
-
-
-def _shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the order of the first chunk's names, and what most chunks begin and end with."""
-    if len(values) < 3:
-        return (), {}
-    fields = tuple(values[0])
-    usual: dict[str, Any] = {}
-    for name in fields:
-        items = [value.get(name, _ABSENT) for value in values]
-        for item in (items[len(items) // 2], items[-1]):
-            if isinstance(item, str | int | float | None) and 2 * items.count(item) > len(items):
-                usual[name] = item
-                break
-    lead = list(itertools.takewhile(usual.__contains__, fields))
-    tail = list(itertools.takewhile(usual.__contains__, reversed(fields[len(lead) :])))
-    common = {name: usual[name] for name in fields if name in lead or name in tail}
-    fitting = sum(common.keys() <= value.keys() and _ordered(value, fields) for value in values)
-    return (fields, common) if common and 2 * fitting > len(values) else ((), {})
-
-
-_ABSENT = object()
+def write_block(event: str | None, data: str, framing: str) -> str:
+    """Return the block of an event, as most servers write it."""
+    if framing == "ndjson":
+        return f"{data}\n"
+    if framing == "eventstream":
+        return aws_eventstream.encode_message(event or "", data).decode("utf-8", "surrogateescape")
+    return f"data: {data}\n\n" if event is None else f"event: {event}\ndata: {data}\n\n"

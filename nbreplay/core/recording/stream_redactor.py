@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from nbreplay.core.recording.body import encode_json
+from nbreplay.core.recording.json_text import encode_json
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_parser import events_of
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["scrubbed", "text_of", "without_secrets"]
+__all__ = ["redact_stream", "remove_spread_secrets"]
 
 # What models write piece by piece.
 _TEXTS = re.compile(
@@ -21,53 +20,81 @@ _TEXTS = re.compile(
     r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 )
 _PLACES = ("index", "output_index", "content_index", "contentBlockIndex", "item_id")
+_OBJECT = re.compile(r"\{.*\}")
 
 
-def text_of(events: Events) -> str:
-    """Return all text of a stream, to look for secrets in: as stored, where what the chunks share is there once."""
+def redact_stream(events: Events, redactor: Redactor) -> Events:
+    """Return a stream without its secrets, those included that are spread over several chunks.
+
+    Raises
+    ------
+    RecordingFormatError
+        If a secret is in a message that cannot be written again.
+    """
+    parts = remove_spread_secrets(events, redactor)
+    if parts is not None:
+        events = _parse_again(events, parts)
+    if redactor.finds(_searchable_text(events)):
+        texts = [redactor.text(text) for text in events.readable_parts()]
+        events = _parse_again(events, events.encode_parts(texts))
+    return events
+
+
+def _parse_again(events: Events, parts: Sequence[bytes]) -> Events:
+    """Return the stream of these parts, each at the time of its chunk."""
+    times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
+    pieces = [(at / 1000, part) for at, part in zip(times, parts, strict=True)]
+    return Events.parse(pieces, events.framing, 0.0)
+
+
+def _searchable_text(events: Events) -> str:
+    """Return all text of a stream. What the chunks share is there once, unless they were not written compactly."""
     if events.style != "compact" or any(chunk.raw is not None for chunk in events.chunks):
-        return _received(events)
-    return "\n".join([*events.stored_lines(), encode_json(dict(events.common or {}))])
+        return _received_text(events)
+    return "\n".join([*events.stored_chunks(), encode_json(dict(events.common or {}))])
 
 
-def _received(events: Events) -> str:
+def _received_text(events: Events) -> str:
     return events.data().decode("utf-8", "surrogateescape")
 
 
-def scrubbed(events: Events, redactor: Redactor) -> list[bytes] | None:
-    """Return the bytes of each chunk without the secrets that are spread over several; None where there are none.
+def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | None:
+    """Return the bytes of each chunk without the secrets that are spread over several; None if there are none.
 
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
     # What a model writes may be among what the chunks share, and is then not in all its places.
     shared = any(_TEXTS.match(f'"{name}":""') for name in events.common or ())
-    text = _received(events) if shared else text_of(events)
+    text = _received_text(events) if shared else _searchable_text(events)
     # Where several answers or calls come by turns, only each for itself shows what it says.
     others = text.count('ndex":') - text.count('ndex":0')
     by_turns = others and others != text.count('ndex": 0')
     if not by_turns and not redactor.finds("".join(_TEXTS.findall(text))):
         return None
-    parts = events.opened()
-    before_all = list(parts)
-    values: list[tuple[int, Any, str]] = []
-    for index, text in enumerate(parts):
-        found = re.search(r"\{.*\}", text)
-        if found:
-            try:
-                values.append((index, json.loads(found.group()), found.group()))
-            except (ValueError, RecursionError):
-                continue
+    parts = events.readable_parts()
+    objects = list(_objects(parts))
     channels: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
-    for _, value, _ in values:
+    for _, _, value in objects:
         for channel, holder, name in _leaves(value, ()):
             channels.setdefault(channel, []).append((holder, name))
     for leaves in channels.values():
-        _scrub(leaves, redactor)
-    for index, value, before in values:
-        if json.loads(before) != value:
-            after = encode_json(value, events.style)
-            parts[index] = parts[index].replace(before, after, 1)
-    return events.sealed(parts) if parts != before_all else None
+        _redact_channel(leaves, redactor)
+    redacted = list(parts)
+    for index, text, value in objects:
+        if json.loads(text) != value:
+            redacted[index] = parts[index].replace(text, encode_json(value, events.style), 1)
+    return events.encode_parts(redacted) if redacted != parts else None
+
+
+def _objects(parts: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
+    """Yield each JSON object in a stream with the number of its part and its text there."""
+    for index, part in enumerate(parts):
+        found = _OBJECT.search(part)
+        if found:
+            try:
+                yield index, found.group(), json.loads(found.group())
+            except (ValueError, RecursionError):
+                continue
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
@@ -87,40 +114,18 @@ def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...],
                 yield from _leaves(item, path)
 
 
-def _scrub(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> None:
+def _redact_channel(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> None:
+    """Take secrets out of texts that belong together, each in its place in an event."""
     whole = "".join([holder[name] for holder, name in leaves])
-    found = redactor.spans(whole)
-    at = 0
+    spans = redactor.spans(whole)
+    end = 0
     for holder, name in leaves:
-        text = holder[name]
-        start, at = at, at + len(text)
-        made, done = "", start
-        for first, last, instead in found:
-            if last <= start or first >= at:
+        start, end = end, end + len(holder[name])
+        kept, done = "", start
+        for first, last, placeholder in spans:
+            if last <= start or first >= end:
                 continue
-            made += whole[done : max(first, start)] + (instead if first >= start else "")
-            done = min(last, at)
-        if done > start or made:
-            holder[name] = made + whole[done:at]
-
-
-def without_secrets(events: Events, redactor: Redactor) -> Events:
-    """Return a stream without its secrets, those included that are spread over several chunks.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where a secret is in a message that cannot be written again.
-    """
-    unspread = scrubbed(events, redactor)
-    if unspread is not None:
-        events = _cut_anew(events, unspread)
-    if redactor.finds(text_of(events)):
-        events = _cut_anew(events, events.sealed([redactor.text(text) for text in events.opened()]))
-    return events
-
-
-def _cut_anew(events: Events, parts: Sequence[bytes]) -> Events:
-    """Cut the events anew after something was removed from them, each with its time."""
-    times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
-    return events_of([(at / 1000, part) for at, part in zip(times, parts, strict=True)], events.framing, 0.0)
+            kept += whole[done : max(first, start)] + (placeholder if first >= start else "")
+            done = min(last, end)
+        if done > start or kept:
+            holder[name] = kept + whole[done:end]

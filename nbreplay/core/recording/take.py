@@ -12,9 +12,9 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import astuple
 
 from nbreplay.core.recording.blob import Blob, blob_from
-from nbreplay.core.recording.body import STYLES, Json, Text
+from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.headers import HTTP11, check_headers
-from nbreplay.core.recording.json_text import encoder
+from nbreplay.core.recording.json_text import STYLES, encoder
 from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
 from nbreplay.errors import RecordingFormatError
 
@@ -174,7 +174,7 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
         lines += [{name: value} for name, value in stored.items()]
         text = ",\n     ".join(dumps(line)[1:-1] for line in lines)
         if isinstance(self.body, Events):
-            chunks = ",\n      ".join(_safe(self.body.stored_lines()))
+            chunks = ",\n      ".join(_safe(self.body.stored_chunks()))
             text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
         return f"    {{{text}}}"
 

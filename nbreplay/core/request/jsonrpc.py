@@ -14,8 +14,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from nbreplay.core.recording.body import Blob, Json, Text
+from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_parser import StreamParser, parse_block
 from nbreplay.core.recording.take import Body, RpcId, Take, is_rpc_id
 
 __all__ = ["TOKEN", "answering", "has_answered", "without_id"]
@@ -57,11 +59,11 @@ def answering(take: Take, asked: RpcId) -> Take:
     return replace(take, body=_body(take, _Change(recorded, asked)), rpc_id=asked)
 
 
-def has_answered(data: bytes, asked: RpcId | None) -> bool:
+def has_answered(stream: StreamParser, asked: RpcId | None) -> bool:
     """Tell whether what has come of a stream ends with the answer to the request with the id `asked`."""
     if asked is None:
         return False
-    last = next((line[5:] for line in reversed(data.rsplit(b"\n", 8)) if line.startswith(b"data:")), b"")
+    last = next((event.data for event in reversed(stream.events) if event.data is not None), "")
     try:
         message = json.loads(last)
     except (ValueError, RecursionError):
@@ -81,7 +83,9 @@ def _body(take: Take, change: _Change) -> Body:
         if body.framing == "eventstream":
             return body
         common = body.common or {}
-        return replace(body, chunks=tuple([change.chunk(chunk, common) for chunk in body.chunks]), lines=None)
+        return replace(
+            body, chunks=tuple([change.chunk(chunk, common, body.framing) for chunk in body.chunks]), lines=None
+        )
     if "content-encoding" in take.headers:
         return body  # its caller reads compressed bytes, which stay what they were
     if isinstance(body, Text):
@@ -107,7 +111,7 @@ class _Change:
             message = _put(message, path, self.asked)
         return message
 
-    def chunk(self, chunk: Chunk, common: Mapping[str, Any]) -> Chunk:
+    def chunk(self, chunk: Chunk, common: Mapping[str, Any], framing: str) -> Chunk:
         """Return an event with the other id, given what it shares with most others."""
         data, raw = chunk.data, chunk.raw
         if isinstance(data, dict):
@@ -117,7 +121,8 @@ class _Change:
                 whole = {**whole, **data}
             return chunk if data is chunk.data else chunk._replace(data=data)
         if raw is not None:
-            return chunk._replace(raw=_DATA.sub(lambda found: found[1] + self.text(found[2]), raw))
+            text = parse_block(raw, framing)[1] or ""
+            return chunk._replace(raw=raw.replace(text, self.text(text), 1))
         return chunk._replace(data=self.text(data or ""))
 
     def text(self, text: str) -> str:
@@ -139,10 +144,6 @@ class _Change:
         # A message with a method and an id is a request of the server, which counts for itself.
         paths = _RESPONSE if "method" not in message else () if "id" in message else _NOTIFICATION
         return [path for path in paths if _same(_at(message, path), self.recorded)]
-
-
-_DATA = re.compile(r"(^(?:data: ?)?)(\{[^\r\n]*)", re.M)
-"""A line of an event or of NDJSON that holds an object."""
 
 
 def _at(node: Any, path: tuple[str, ...]) -> Any:

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from nbreplay.core.recording.body import SHALLOW, from_json, inflated, is_deep
+from nbreplay.core.recording.body import decompress
+from nbreplay.core.recording.json_text import SHALLOW, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
 from nbreplay.core.request.endpoints import Route, route_of
 from nbreplay.core.request.jsonrpc import without_id
@@ -136,7 +137,7 @@ class Call(msgspec.Struct, eq=False, gc=False):
         if not body or body[:1] in (b"{", b"["):
             return body
         encoding = next((value for name, value in self.headers if name.lower() == b"content-encoding"), b"")
-        return inflated(body, encoding.decode("latin-1")) if encoding else body
+        return decompress(body, encoding.decode("latin-1")) if encoding else body
 
 
 # What every client sends, and is no secret: not looked at again and again.
@@ -293,7 +294,7 @@ def _json(data: bytes, redactor: Redactor) -> tuple[str, Any, bool] | None:
     except (msgspec.MsgspecError, RecursionError):
         plain = False
         try:
-            value = from_json(data)  # one with NaN or Infinity is keyed as the text that it is
+            value = parse_json(data)  # one with NaN or Infinity is keyed as the text that it is
         except (ValueError, RecursionError):
             return None
     if len(data) > SHALLOW and is_deep(value, data):
