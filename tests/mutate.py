@@ -244,7 +244,7 @@ def main() -> int:
         mutation = _Mutation(module, changes, options.n)
         quiet = [
             "-o",
-            "addopts=",
+            "addopts=--import-mode=importlib",
             "-p",
             "no:cacheprovider",
             "-p",

@@ -33,7 +33,7 @@ __all__ = [
     "summary",
     "uncovered",
     "used",
-    "warn",
+    "warn_uncovered",
     "watch",
 ]
 
@@ -303,7 +303,7 @@ def describe_uncovered(items: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{UNCOVERED[kind]}: {', '.join(names[kind])}" for kind in UNCOVERED if kind in names]
 
 
-def warn(log: Log) -> None:
+def warn_uncovered(log: Log) -> None:
     """Warn of what the guard could not see, where nobody else reports it; where warnings are errors, print it."""
     if _kept is not None or any(log is known for made in _keeping for known in made):
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 
 from nbreplay.core.cell import Run, current_run
 from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
-from nbreplay.core.log import STATELESS, Interaction, Log, warn
+from nbreplay.core.log import Interaction, Log, warn_uncovered
 from nbreplay.core.mcp_streams import again, held
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.body import LARGE, Text
@@ -39,10 +39,15 @@ _DISPLAY = "nbreplay.notebook.display"  # the one place where the core looks upw
 _ONLY_SECRETS_DIFFER = (
     "differs from an earlier call only in a secret, which is not stored: the answers are replayed in recorded order"
 )
+_AS_THE_ERROR_SAYS = "as the error says, then run this again"
+_NO_KEY = "no API key is set, and nbreplay's placeholder is never sent"
+_SET_KEY = "set the key in the environment or in .env, build the client anew, and run this again"
+_LOST_TOKEN = "the call carries a token of a replayed answer, in which secrets are removed. Nothing was sent"
+_RECORD_TOKEN = "record anew from the call that issues the token, such as the login"
 
 
 class Session:
-    """A store, a mode, and what has happened under them.
+    """A store, a mode, and the log of what happens under them.
 
     Parameters
     ----------
@@ -51,7 +56,7 @@ class Session:
     log : Log, optional
         Shared with other sessions of the same notebook.
 
-    Use as a context manager, ``with`` or ``async with``: it is on from entry to exit.
+    Use it as a context manager, ``with`` or ``async with``: it is on from entry to exit.
     """
 
     def __init__(self, store: Store, options: Options | None = None, *, log: Log | None = None) -> None:
@@ -69,13 +74,13 @@ class Session:
 
     @property
     def mode(self) -> Mode:
-        """The mode in force: ``NBREPLAY_MODE``'s, where that is set. A store that is read only is not added to."""
+        """The mode in force: that of ``NBREPLAY_MODE``, where it is set. A read-only store is only replayed."""
         mode = forced_mode() or self.options.mode
         return REPLAY if mode is AUTO and self.store.archive else mode
 
     @property
     def interactions(self) -> list[Interaction]:
-        """What has happened so far, in the order of starting."""
+        """The calls so far, in the order in which they started."""
         return self.log.interactions
 
     def show(self) -> None:
@@ -83,7 +88,7 @@ class Session:
         importlib.import_module(_DISPLAY).show(self.interactions)
 
     def start(self) -> None:
-        """Switch the session on; what cannot work is said now, before the first request."""
+        """Switch the session on. A store that cannot be written raises its error now, before the first request."""
         if self.mode is RECORD:
             self.store.prepare()
         enter_session(self)
@@ -99,7 +104,7 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        warn(self.log)
+        warn_uncovered(self.log)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -107,9 +112,9 @@ class Session:
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
 
-    def passed(self, host: str) -> None:
-        """Log that a call to `host` went by, the session being off."""
-        self._add(current_run() or self._run, None, None, "live", "", host)
+    def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
+        """Write the streams that are still open, of one run or of all."""
+        self.keeper.flush(run, interrupted=interrupted)
 
     def ask(self, call: Call, mode: Mode | None = None) -> Replay | Recorder | None:
         """Decide what becomes of `call`, once and for all.
@@ -118,87 +123,130 @@ class Session:
         ----------
         call : Call
         mode : Mode, optional
-            The one in which the call has started, where that is known already.
+            The mode in which the call has started, where that is known already.
 
         Returns
         -------
         Replay
             Serve this; send nothing.
         Recorder
-            Send the call, and tell the recorder what comes back.
+            Send the call, and give the recorder what comes back.
         None
-            Send the call; it is none of ours.
+            Send the call; nbreplay does not handle it.
 
         Raises
         ------
         RecordingMissing
-            There is no answer, and the call must not be sent.
+            No answer is recorded, and the call must not be sent.
         """
         mode = mode or self.mode
         run = current_run() or self._run
-        call.route = route = route_of(call.host, call.target)
-        if route.background:
-            return self._background(call, run, mode)
-        if mode is OFF or (self._limited and not self._ours(call.host, mode)):
-            self._refuse_placeholder(call, run, mode, None)
-            self._add(run, None, None, "live", "", call.host)
+        call.route = route_of(call.host, call.target)
+        if call.route.background:
+            return self._answer_background(call, mode)
+        if mode is OFF or (self._limited and not self._handles(call.host, mode)):
+            self._refuse_unsendable(call, run, mode, None)
+            self.log_live(call.host)
             return None
         started = time.perf_counter()
         try:
-            recording = None
             if mode is not RECORD:
-                # Few requests hold a secret, and to look for one takes longer than to find the recording.
-                if len(call.body) < LARGE and not self.normaliser.rules:
-                    request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
-                    recording = self.store.find(request.kind, request.key)
-                if recording is None:
-                    request = self._request(call)
-                    recording = self._find(request)
-                replay = self._replayed(call, request, recording, run, mode, started)
+                request, recording = self._look_up(call)
+                replay = self._replay(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
             if mode is RECORD or recording is not None:
-                # What is written is without its secrets, ids too, whatever was looked up.
+                # The request is written without its secrets, whatever was looked up.
                 request = self._request(call)
                 self.store.find(request.kind, request.key)
             self.store.prepare()
         except NbreplayError as error:
-            self._miss(call, None, run, mode, str(error), error)
+            self._miss(call, None, run, mode, str(error), _AS_THE_ERROR_SAYS, error)
         except (ValueError, RecursionError) as error:
-            self._miss(call, None, run, mode, f"it cannot be replayed: {type(error).__name__}: {error}", error)
-        self._refuse_placeholder(call, run, mode, request)
+            why = f"the call cannot be replayed: {type(error).__name__}: {error}"
+            self._miss(call, None, run, mode, why, _AS_THE_ERROR_SAYS, error)
+        self._refuse_unsendable(call, run, mode, request)
         recorder = self.keeper.recorder(request, call, run, mode)
         if call.note:
             recorder.notes.append(call.note)
-            with contextlib.suppress(Warning):  # where warnings are errors, this one is none
+            with contextlib.suppress(Warning):  # under -W error the call goes on all the same
                 warnings.warn(f"{call.method} {call.host}: {call.note}", stacklevel=2)
         return recorder
 
-    def _background(self, call: Call, run: Run, mode: Mode) -> Replay | None:
+    def ask_websocket(self, call: str, host: str) -> None:
+        """Let a call pass that opens a websocket, which nbreplay does not record.
+
+        Parameters
+        ----------
+        call : str
+            The call, in words.
+        host : str
+
+        Raises
+        ------
+        RecordingMissing
+            Under replay, unless the host is allowed.
+        """
+        mode = self.mode
+        if mode is REPLAY and not host_matches(host, self.options.allow):
+            self._block(
+                host,
+                f"{call} opens a websocket, which nbreplay does not replay. Nothing was sent. "
+                f"To let it through, say %replay replay --allow {host}",
+            )
+        note = ""
+        if mode in (RECORD, AUTO):
+            note = f"{call} opens a websocket, which nbreplay does not record. It will not replay"
+            warnings.warn(note, stacklevel=3)
+        self.log_live(host, note)
+
+    def log_live(self, host: str, note: str = "") -> None:
+        """Log that a call to `host` passes, neither recorded nor replayed."""
+        self._log(None, None, "live", note, host)
+
+    def log_blocked(self, host: str, text: str) -> None:
+        """Log that something was kept from reaching `host`, and why."""
+        self._log(None, None, "blocked", text, host)
+
+    def _block(self, host: str, text: str) -> NoReturn:
+        self.log_blocked(host, text)
+        raise RecordingMissing(text) from NetworkBlocked(text)
+
+    def _answer_background(self, call: Call, mode: Mode) -> Replay | None:
         """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
         offline = mode is REPLAY and not host_matches(call.host, self.options.allow)
-        if offline or self._carries_placeholder(call):
+        if offline or _carries_placeholder(call):
             error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
             take = Take(host=call.host, body=Text(""), status=None, complete=False, reason="dropped", error=error)
             return Replay(take, None, self.log, self.log.start(), time.perf_counter())
-        self._add(run, None, None, "live", "a library's own business: not recorded", call.host)
+        self.log_live(call.host, "a library's own business: not recorded")
         return None
 
-    def _ours(self, host: str, mode: Mode) -> bool:
+    def _handles(self, host: str, mode: Mode) -> bool:
+        """Apply ``--only`` and ``--allow``."""
         if not host:
-            return True  # a tool's call goes to no host
+            return True  # a tool has no host
         if mode is REPLAY and self.options.allow and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):
             return True
         if mode is REPLAY:
             only = " ".join(self.options.only)
-            text = f"{host} is not among the hosts that are replayed (--only {only}); allow it with --allow {host}"
-            self.blocked(host, text)
-            raise RecordingMissing(text) from NetworkBlocked(text)
+            self._block(host, f"{host} is not among the hosts that are replayed (--only {only}). Pass --allow {host}")
         return False
 
+    def _look_up(self, call: Call) -> tuple[Request, Recording | None]:
+        # Few requests hold a secret, and to look for one takes longer than to find the recording.
+        if len(call.body) < LARGE and not self.normaliser.rules:
+            request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
+            recording = self.store.find(request.kind, request.key)
+            if recording is not None:
+                return request, recording
+        request = self._request(call)
+        return request, self._find(request)
+
     def _request(self, call: Call) -> Request:
+        """Return the request without its secrets."""
         call.knows(self.log.known_secrets)
         redactor = Redactor(call.tokens, again=True)
         request = request_of(call, self.normaliser, self.log.issued, redactor)
@@ -207,9 +255,26 @@ class Session:
             call.note = _ONLY_SECRETS_DIFFER
         return request
 
-    def _replayed(
+    def _find(self, request: Request) -> Recording | None:
+        """Return the recording of a request, with the takes of those that ``--ignore`` and ``--mask`` make equal."""
+        own = self.store.find(request.kind, request.key)
+        if not self.normaliser.rules:
+            return own
+        # These were recorded before the option was given: their stored requests are keyed anew.
+        rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
+        by_key = self.store.names_by_key(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
+        names = by_key.get(request.key, ())
+        self.log.healed.update((self.store.name, name) for name in names)
+        recordings = (*[self.store.read(name, Recording.verify) for name in names], own)
+        takes = {id(take): take for recording in recordings if recording for take in recording.takes}
+        if not takes:
+            return own
+        return Recording(request.key, kind, request.fields, tuple(sorted(takes.values(), key=lambda t: t.recorded_at)))
+
+    def _replay(
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
+        """Return the next take, or None where the call is to be recorded; a miss under replay."""
         slot, take, note = (self.store.identity, request.key), None, ""
         if recording is not None:
             take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is REPLAY)
@@ -220,105 +285,51 @@ class Session:
                 return None
             take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
         if take is None:
-            from nbreplay.core.explain import used_up
-
             why = ""
             if recording is not None and recording.takes:
-                why = used_up(len(recording.takes), run.count_refusal(slot, recording))
+                from nbreplay.core.explain import describe_used_up
+
+                why = describe_used_up(len(recording.takes), run.count_refusal(slot, recording))
             self._miss(call, request, run, mode, why)
         answer = held(call, request, take, recording) if call.method == "GET" or take.standing else take
         if request.rpc_id is not None:
             answer = answering(answer, request.rpc_id)
-        if request.kind not in STATELESS:
-            self.log.note(request, answer)
-        note = call.note or note
-        made = Interaction(request, take, "replayed", run.cell, None, note, self.store.name, call.host)
-        place = self.log.start(made)
+        self.log.note(request, answer)
+        place = self._log(request, take, "replayed", call.note or note, call.host, run)
         return Replay(answer, self.options.speed, self.log, place, started)
 
-    def _find(self, request: Request) -> Recording | None:
-        own = self.store.find(request.kind, request.key)
-        if not self.normaliser.rules:
-            return own
-        # Recorded before this --ignore or --mask was given: what it stores is re-keyed, not asked for again.
-        rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
-        by_key = self.store.names_by_key(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
-        healed = by_key.get(request.key, ())
-        self.log.healed.update((self.store.name, name) for name in healed)
-        found = (*[self.store.read(name, Recording.verify) for name in healed], own)
-        takes = {id(take): take for recording in found if recording for take in recording.takes}
-        if not takes:
-            return own
-        return Recording(request.key, kind, request.fields, tuple(sorted(takes.values(), key=lambda t: t.recorded_at)))
-
-    def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
-        """Write the streams that are still open, of one run or of all."""
-        self.keeper.flush(run, interrupted=interrupted)
-
-    def unrecordable(self, call: str, host: str) -> None:
-        """Decide what becomes of a call that nbreplay cannot record, such as a websocket: it returns where it may go.
-
-        Parameters
-        ----------
-        call : str
-            What is called, in words.
-        host : str
-
-        Raises
-        ------
-        RecordingMissing
-            Under replay, unless the host is allowed.
-        """
-        mode = self.mode
-        if mode is REPLAY and not host_matches(host, self.options.allow):
-            text = (
-                f"{call} opens a websocket. nbreplay records and replays HTTP, not websockets: nothing was sent. "
-                f"To let it through, say %replay replay --allow {host}"
-            )
-            self.blocked(host, text)
-            raise RecordingMissing(text) from NetworkBlocked(text)
-        note = ""
-        if mode in (RECORD, AUTO):
-            note = f"{call} opens a websocket, which nbreplay does not record: it will not replay"
-            warnings.warn(note, stacklevel=3)
-        self._add(current_run() or self._run, None, None, "live", note, host)
-
-    def blocked(self, host: str, text: str) -> None:
-        """Log that something was refused to leave."""
-        run = current_run() or self._run
-        self._add(run, None, None, "blocked", text, host)
-
     def _miss(
-        self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, cause: BaseException | None = None
+        self,
+        call: Call,
+        request: Request | None,
+        run: Run,
+        mode: Mode,
+        why: str,
+        remedy: str = "",
+        cause: BaseException | None = None,
     ) -> NoReturn:
         from nbreplay.core.explain import explain  # only a miss needs it
 
-        miss = explain(request, call, self.store, run.cell, mode, why)
-        self.last_miss = miss
-        self._add(run, request, None, "missing", miss.text, call.host)
+        self.last_miss = miss = explain(request, call, self.store, run.cell, mode, why, remedy)
+        self._log(request, None, "missing", miss.text, call.host, run)
         raise RecordingMissing(miss.text) from cause
 
-    def _refuse_placeholder(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
-        if self._carries_placeholder(call):
-            why = (
-                "it is not recorded, and no API key is set: this client was built with nbreplay's placeholder, "
-                "which is never sent. Set the key (in the environment or in .env), and build the client anew"
-            )
-            self._miss(call, request, run, mode, why)
-        # A cookie is sent without its value: most are of no account, and a login that is lost is refused, not recorded.
+    def _refuse_unsendable(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
+        if _carries_placeholder(call):
+            self._miss(call, request, run, mode, _NO_KEY, _SET_KEY)
+        # A cookie is sent without its value. Most are of no account; a lost login is refused by its server.
         if mode is not OFF and any(b"[secret:" in value and name.lower() != b"cookie" for name, value in call.headers):
-            why = (
-                "it is not recorded, and it carries a token of a replayed answer, in which secrets are removed: "
-                "nothing was sent. Record anew from the call that issues it, such as the login"
-            )
-            self._miss(call, request, run, mode, why)
+            self._miss(call, request, run, mode, _LOST_TOKEN, _RECORD_TOKEN)
 
-    @staticmethod
-    def _carries_placeholder(call: Call) -> bool:
-        return PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers)
-
-    def _add(self, run: Run, request: Request | None, take: Take | None, outcome: str, note: str, host: str) -> int:
+    def _log(
+        self, request: Request | None, take: Take | None, outcome: str, note: str, host: str, run: Run | None = None
+    ) -> int:
+        run = run or current_run() or self._run
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
+
+
+def _carries_placeholder(call: Call) -> bool:
+    return PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers)
 
 
 # Not a context variable: worker threads and callbacks do not inherit one, and would go live unnoticed. Replaced as a

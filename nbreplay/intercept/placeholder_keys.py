@@ -93,7 +93,7 @@ def asked(
     # A session that is off explains, where there is a placeholder in the call.
     if mode is not OFF or (_ever and _placeheld(held(*given))):
         return session, mode
-    session.passed(host)
+    session.log_live(host)
     return None, mode
 
 

@@ -61,7 +61,7 @@ def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
                 "replay does not cover. To start it anyway, run %replay replay --allow-children"
             )
             guard.refuse(session, child.name, text)
-        session.passed(child.name)
+        session.log_live(child.name)
     guard.name_uncovered("child", child.name)
     forks.send(session.log, child.name, "")
 

@@ -53,7 +53,7 @@ def install_protocol(module: ModuleType) -> patching.Undo:
         except RecordingMissing as error:
             session = current_session()
             if session is not None:
-                session.blocked(request.headers.get("host", ""), str(error))
+                session.log_blocked(request.headers.get("host", ""), str(error))
             raise
         before(self, request)
 
@@ -78,4 +78,4 @@ def refused(url: str, call: str = "") -> None:
         return
     parts = urlsplit(str(url))
     name = call or _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
-    session.unrecordable(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)
+    session.ask_websocket(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)

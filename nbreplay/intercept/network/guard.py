@@ -183,7 +183,7 @@ def check_path(path: str) -> None:
 
 def refuse(session: Session, where: str, text: str) -> None:
     """Log that something was refused, and raise `NetworkBlocked`."""
-    session.blocked(where, text)
+    session.log_blocked(where, text)
     run = current_run()
     forks.send(session.log, where, text, run.cell if run else None, session.store.name)
     raise NetworkBlocked(text)
