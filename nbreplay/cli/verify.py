@@ -22,7 +22,8 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.hosts import host_matches, is_private
 from nbreplay.core.request.request import Call, request_of
 from nbreplay.core.request.rules import Normaliser, verbatim
-from nbreplay.core.secrets.redact import PLACEHOLDER, Redactor
+from nbreplay.core.secrets.credentials import PLACEHOLDER
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError

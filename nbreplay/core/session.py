@@ -25,7 +25,8 @@ from nbreplay.core.request.jsonrpc import answering
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import Call, Request, normalised, request_of
 from nbreplay.core.request.rules import Normaliser
-from nbreplay.core.secrets.redact import PLACEHOLDER, UNREDACTED, Redactor
+from nbreplay.core.secrets.credentials import PLACEHOLDER
+from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 

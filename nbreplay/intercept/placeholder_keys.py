@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from nbreplay.core.config import OFF, Mode
-from nbreplay.core.secrets.redact import PLACEHOLDER
+from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.session import Session
 from nbreplay.errors import RecordingMissing
 

@@ -18,7 +18,7 @@ from nbreplay.core.recording.recording import parse
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call
-from nbreplay.core.secrets.redact import PLACEHOLDER
+from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.store.store import Store
 from tests.check.making import KEY, OTHER, ROOT, Check, put, said, streamed, with_blob
 from tests.core.making import chat, record, session, take

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.secrets.redact import PLACEHOLDER, Redactor, environment_secrets, redact_url
+from nbreplay.core.secrets.credentials import PLACEHOLDER, environment_secrets
+from nbreplay.core.secrets.redact import Redactor, redact_url
 from tests.core.making import json_values
 
 MIXED = "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7dE9fG1hJ3"

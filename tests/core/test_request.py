@@ -11,7 +11,8 @@ import pytest
 from nbreplay.core.request.endpoints import KINDS, route_of
 from nbreplay.core.request.request import Call, request_of
 from nbreplay.core.request.rules import Normaliser
-from nbreplay.core.secrets.redact import PLACEHOLDER, UNREDACTED, Redactor
+from nbreplay.core.secrets.credentials import PLACEHOLDER
+from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 from tests.core.making import LOCAL, OPENAI, call, chat, form, request
 
 SECRET = "sk-" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"

@@ -11,7 +11,7 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.hosts import host_matches
 from nbreplay.core.request.request import Call
-from nbreplay.core.secrets.redact import PLACEHOLDER
+from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.session import active_sessions, current_session
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingMissing

@@ -165,7 +165,7 @@ def test_an_upload_is_looked_into_and_left_out_with_a_note_where_it_has_a_secret
     kept = list(tmp_path.glob("blob-*.bin"))
     if held == "secret":
         assert not kept
-        assert "it contains a secret" in item.note
+        assert "the content holds a secret" in item.note
     else:
         assert [path.read_bytes() for path in kept] == [content]
         assert not item.note

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.secrets.redact import PLACEHOLDER
+from nbreplay.core.secrets.credentials import PLACEHOLDER
 from tests.clients import call, chat, entered, gathered_chats, items, outcomes, plain, said, sdk, takes, wait
 from tests.provider import Provider
 

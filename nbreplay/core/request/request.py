@@ -20,8 +20,8 @@ from nbreplay.core.request.jsonrpc import without_id
 from nbreplay.core.request.key import key_of, read_plain
 from nbreplay.core.request.multipart import digest, parts
 from nbreplay.core.request.rules import Normaliser, replace_ids
-from nbreplay.core.secrets.credentials import header_credentials
-from nbreplay.core.secrets.redact import UNREDACTED, Redactor, query_secrets
+from nbreplay.core.secrets.credentials import header_credentials, query_secrets
+from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
 __all__ = ["Call", "Request", "clean_part", "normalised", "request_of"]
 

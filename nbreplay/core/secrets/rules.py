@@ -1,4 +1,4 @@
-"""The table of what secrets look like: one row per kind, with the vendor's own prefix or structure.
+"""The patterns of secrets: one row per kind, with the vendor's own prefix or structure.
 
 The formats are those that vendors document and that gitleaks' rules (MIT) list. Nothing is compiled while the package
 is imported; `nbreplay.core.secrets.redact` does that when a text has one of the hints.
@@ -6,9 +6,12 @@ is imported; `nbreplay.core.secrets.redact` does that when a text has one of the
 
 from __future__ import annotations
 
-import msgspec
+from collections.abc import Callable
 
-__all__ = ["NAMED_VALUE", "RULES", "Rule"]
+import msgspec
+from pydantic_core import SchemaValidator, core_schema
+
+__all__ = ["NAMED_VALUE", "RULES", "Rule", "finder"]
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -17,18 +20,18 @@ class Rule(msgspec.Struct, frozen=True):
     Attributes
     ----------
     id : str
-        What reports call it.
+        Its name in reports.
     hints : tuple of str
         Every match contains one of these. Unless `anywhere`, it begins with one, at the beginning of a word.
     pattern : str
         A regular expression without lookaround in its unbounded parts, so that a search takes linear time. Where it has
         a group ``secret``, only that is the secret.
     anywhere : bool
-        Whether the pattern is searched for in the whole text, since the hint stands in its middle.
+        Whether the pattern is searched for in the whole text, since the hint is in its middle.
     random : bool
         Whether the match has to look random too, since ordinary words begin alike.
     gate : str
-        Where the hints are in every text: an expression of Rust's that is in few. It says whether to search at all.
+        Where the hints are in every text: an expression in Rust's syntax that is in few. Without it nothing is searched.
     """
 
     id: str
@@ -44,7 +47,7 @@ _UUID = f"{_HEX8}(?:-[0-9a-fA-F]{{4}}){{3}}-[0-9a-fA-F]{{12}}"
 _LINE_END = r"(?:\s|\\{1,4}[nrt])"
 
 RULES: tuple[Rule, ...] = (
-    # Providers of models and of what is built around them.
+    # Providers of models and of tools around them.
     # scikit-learn's HTML has sk-container-id-1 and sk-estimator-id-2, SSH has sk-ssh-ed25519 and sk-ecdsa-sha2.
     Rule(
         "sk-key",  # OpenAI, Anthropic, OpenRouter, DeepSeek, Langfuse, LiteLLM, Stability
@@ -116,7 +119,7 @@ RULES: tuple[Rule, ...] = (
     Rule("supabase-key", ("sbp_", "sb_secret_"), r"(?:sbp_[0-9a-f]{40}|sb_secret_[A-Za-z0-9_\-]{20,60})"),
     Rule("neon-api-key", ("napi_",), r"napi_[a-z0-9]{40,80}"),
     Rule("clickhouse-secret-key", ("4b1d",), r"4b1d[A-Za-z0-9]{38}(?![A-Za-z0-9_\-])"),
-    # Where code is kept, built and published.
+    # Hosting, building and publishing code.
     Rule("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"gh[pousr]_[A-Za-z0-9]{16,255}"),
     Rule("github-fine-grained-token", ("github_pat_",), r"github_pat_[A-Za-z0-9_]{20,255}"),
     Rule(
@@ -194,7 +197,7 @@ RULES: tuple[Rule, ...] = (
     Rule("settlemint-token", ("sm_aat_", "sm_pat_", "sm_sat_"), r"sm_[aps]at_[A-Za-z0-9]{16}"),
     Rule("dropbox-token", ("sl.",), r"sl\.(?:u\.)?[A-Za-z0-9_\-]{130,2000}"),
     Rule("microsoft-refresh-token", ("0.A", "1.A"), r"[01]\.A[A-Za-z0-9_\-]{20,60}\.[A-Za-z0-9_\-]{200,2000}", gate=r"[01]\.A[A-Za-z0-9_\-]{20,60}\.[A-Za-z0-9_\-]{200}"),
-    # What any service may use.
+    # Used by any service.
     Rule("json-web-token", ("eyJ",), r"eyJ[A-Za-z0-9_\-]{10,4000}\.eyJ[A-Za-z0-9_\-]{10,8000}\.[A-Za-z0-9_\-]{10,1000}"),
     Rule("json-web-token", ("ZXlK",), r"ZXlK[A-Za-z0-9+/]{60,8000}={0,2}"),
     Rule("bearer-token", ("earer", "EARER"), r"(?i:(?:\b|(?<=\\[bfnrt]))bearer\s{1,8})(?P<secret>[A-Za-z0-9_\-.=+/]{16,4000})", anywhere=True),
@@ -218,8 +221,8 @@ RULES: tuple[Rule, ...] = (
     Rule("putty-private-key", ("PuTTY-User-Key-File",), r"PuTTY-User-Key-File-\d: [\s\S]{0,4000}?Private-MAC: [0-9a-f]{40,64}"),
 )  # fmt: skip
 
-# A name that may hold a secret, what separates it from its value, and a value: `nbreplay.core.secrets.values` judges
-# both. For Python and for Rust. Between quotes that JSON has escaped, any number of times, too.
+# A name that may hold a secret, a separator and a value: `nbreplay.core.secrets.values` judges both. For Python and for
+# Rust. Between quotes that JSON has escaped, any number of times, too.
 NAMED_VALUE = (
     r"(?P<core>(?i:(?:api|access|secret|private|auth)[ ]key|key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?"
     r"|conn(?:ection)?_?str(?:ing)?|authorization|_auth|_pat|dsn))"
@@ -230,3 +233,27 @@ NAMED_VALUE = (
     r"(?:\\{0,3}[\"'`])?(?:(?i:bearer|basic|token|apikey|bot)[ ]{1,3})?"
     r"(?P<secret>[^\s\"'`\\,;&<>(){}\[\]|]{8,400})"
 )
+
+
+def finder(pattern: str) -> Callable[[str], bool]:
+    """Return a function that tells whether a text has a pattern, searched by Rust's regular expressions.
+
+    They search a text once for any number of words, where Python's take one look for each: 0.5 ms against 70 ms for all
+    hints in 100 KB. pydantic brings them; they know no lookaround, and do not say where the match is.
+
+    Parameters
+    ----------
+    pattern : str
+        Of ASCII, in Rust's syntax.
+    """
+    search: Callable[[str], bool] | None = None
+
+    def finds(text: str) -> bool:
+        nonlocal search
+        if search is None:  # not while the package is imported
+            schema = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
+            search = SchemaValidator(schema).isinstance_python
+        # Half of a surrogate pair would make it no text to Rust, in which nothing is found.
+        return search(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
+
+    return finds

@@ -1,7 +1,4 @@
-"""Whether a name says that its value is a secret, and whether a value looks like one.
-
-Knows single values only; `nbreplay.core.secrets.rules` knows where they stand in a text.
-"""
+"""Judging single names and values: which names say that their value is a secret, and which values look like one."""
 
 from __future__ import annotations
 
@@ -10,31 +7,32 @@ import math
 import re
 from collections import Counter
 
-__all__ = ["is_placeholder", "is_secret_name", "is_secret_named", "looks_random"]
+__all__ = ["is_dummy_password", "is_placeholder", "is_secret_name", "is_secret_named", "looks_random", "words"]
 
 
-def _words(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
+    """Return the words of a text."""
     return frozenset(text.split())
 
 
 # The words of a name, such as api and key of apiKey, API_KEY and api-key.
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_SECRET_WORDS = _words(
+_SECRET_WORDS = words(
     "token secret password passwd passphrase pwd credential credentials authorization authtoken apikey dsn"
 )
 # "key" says little by itself: only these before it make it a secret one.
-_KINDS_OF_KEY = _words(
+_KINDS_OF_KEY = words(
     "api access secret private signing encryption encrypt master account auth service subscription license client "
     "consumer app application write admin server deploy shared session storage webhook jwt hmac ssh rest"
 )
 _WHOLE_NAMES = frozenset({"auth", "connectionstring", "connstr"})
-# What these words are about is not the secret itself: a token's price, the next page, a public key.
-_HARMLESS_WORDS = _words(
+# With these words the value is not the secret itself: a token's price, the next page, a public key.
+_HARMLESS_WORDS = words(
     "max min num count next page pages previous prev continuation cursor sync public primary foreign cache cached sort "
     "partition prompt completion input output total reasoning bos eos pad unk sep cls mask special stop idempotency "
     "usage limit per price cost tokenizer tokenizers tokens fingerprint thumbprint ice change action"
 )
-_HARMLESS_LAST_WORDS = _words(
+_HARMLESS_LAST_WORDS = words(
     "id ids type types name names length size file path dir folder url uri endpoint expires expiry ttl index pos "
     "position algorithm alg format version scheme required hint help label title description prefix regex pattern "
     "env var variable field header param parameter class method store ring pair vault manager provider "
@@ -43,7 +41,7 @@ _HARMLESS_LAST_WORDS = _words(
 
 # The pairs of letters that English words and identifiers are mostly made of. They are three quarters of the pairs in
 # words, and a fifth of those in random letters.
-_COMMON_PAIRS = _words(
+_COMMON_PAIRS = words(
     "ab ac ad ag ai al am an ap ar as at ba be bl ca ce ch ck cl co cr ct da de di do ea ec ed ee ef el em en ep er "
     "es et ex fi fo ge ha he ho ia ib ic id ie if ig il im in io ip ir is it iv ke la le li ll lo lt ly ma me mi mo "
     "mp na nc nd ne ng ni no ns nt oc od ol om on op or os ot ou ow pa pe pi pl po pr pt py ra rc re ri rm ro rr rs "
@@ -58,7 +56,13 @@ _PLACEHOLDER = re.compile(
     r"|1234567890a|123456789abc|abcdefghij|(?P<same>[^A])(?P=same){7}|(?-i:A{12})"
 )
 # The signature of the token that jwt.io, and so most documentation, shows.
-_DOCUMENTED = ("SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c",)
+_DOCUMENTED = "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+# Passwords of documentation, as in postgres://user:pass@host.
+_DUMMY_PASSWORDS = words(
+    "pass passwd password pwd secret user username admin root test guest tiger postgres mysql mypassword mypass "
+    "passw0rd token key apikey api_key pat port foo bar baz secretpassword yourpassword my_password"
+)
+_PASSWORD = re.compile("(?i)pass|pwd")
 
 
 @functools.lru_cache(maxsize=2048)
@@ -70,22 +74,22 @@ def is_secret_name(name: str) -> bool:
     name : str
         In any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
     """
-    words: list[str] = [word.lower() for word in _WORD.findall(name)]
-    while words and words[-1].isdigit():
-        words.pop()
-    if not words or len(words) > 8:
+    parts: list[str] = [word.lower() for word in _WORD.findall(name)]
+    while parts and parts[-1].isdigit():
+        parts.pop()
+    if not parts or len(parts) > 8:
         return False
-    if words[-1] in _HARMLESS_LAST_WORDS or not _HARMLESS_WORDS.isdisjoint(words):
+    if parts[-1] in _HARMLESS_LAST_WORDS or not _HARMLESS_WORDS.isdisjoint(parts):
         return False
-    if "".join(words) in _WHOLE_NAMES or "".join(words[-2:]) in _WHOLE_NAMES:
+    if "".join(parts) in _WHOLE_NAMES or "".join(parts[-2:]) in _WHOLE_NAMES:
         return True
-    if words[-2:] == ["request", "token"]:  # made up for each request, so that it is not done twice
+    if parts[-2:] == ["request", "token"]:  # made up for each request, so that it is not done twice
         return False
-    if not _SECRET_WORDS.isdisjoint(words):
+    if not _SECRET_WORDS.isdisjoint(parts):
         return True
-    if words[-1] in ("key", "pat") and len(words) > 1:
-        return words[-1] == "pat" or words[-2] in _KINDS_OF_KEY or (name.isupper() and len(words) > 1)
-    return words[-1].endswith(("apikey", "accesskey", "secretkey", "authtoken", "accesstoken"))
+    if parts[-1] in ("key", "pat") and len(parts) > 1:
+        return parts[-1] == "pat" or parts[-2] in _KINDS_OF_KEY or (name.isupper() and len(parts) > 1)
+    return parts[-1].endswith(("apikey", "accesskey", "secretkey", "authtoken", "accesstoken"))
 
 
 def is_secret_named(name: str, value: str) -> bool:
@@ -96,7 +100,9 @@ def is_secret_named(name: str, value: str) -> bool:
     return is_secret_name(name) and looks_random(value, 8 if _PASSWORD.search(name) else 12)
 
 
-_PASSWORD = re.compile("(?i)pass|pwd")
+def is_dummy_password(value: str) -> bool:
+    """Tell whether documentation uses a password like this one."""
+    return value.lower() in _DUMMY_PASSWORDS
 
 
 def is_placeholder(value: str) -> bool:
