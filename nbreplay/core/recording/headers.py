@@ -1,56 +1,27 @@
-"""Headers of an answer: which are kept, how a take writes them, and how a replay gives them back.
+"""Headers of an answer as a take keeps them, without secrets and without what is only about the connection.
 
 A take maps each name, in lower case, to its value. The values of a header that came several times are the lines of one
-string, in their order. What a replay gives agrees with the body that it gives:
-
-- ``content-encoding`` is there only where the body is still encoded (`http.client`, `urllib`, an aiohttp session with
-  ``auto_decompress=False``); else the body is decoded, also for who reads it raw (``iter_raw``, ``.raw.read()``).
-- ``content-length`` is there if it was there when the answer was recorded. It is the length of the body that is
-  given, or the recorded one where there is no body (HEAD, 204, 304).
-- Other headers about the body, such as ``etag`` and ``content-md5``, stay as they were.
-
-Knows takes, and no HTTP library.
+string, in their order. `nbreplay.core.recording.response_head` gives them back.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
-from nbreplay.core.recording.stream import Events
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.secrets.values import is_secret_named
 from nbreplay.errors import RecordingFormatError
 
-if TYPE_CHECKING:
-    from nbreplay.core.recording.take import Take
-    from nbreplay.core.secrets.redact import Redactor
-
 __all__ = [
-    "HTTP11",
-    "NOISE",
-    "Pairs",
-    "check_headers",
-    "cookie_values",
-    "framed_headers",
-    "headers_of",
-    "is_bare",
-    "is_sized",
-    "kept_headers",
-    "kept_phrase",
-    "kept_version",
-    "phrase_of",
-    "recorded_length",
-]
-
-Pairs = list[tuple[str, str]]
-"""Headers in their order, each with its name in lower case."""
+    "HOP_BY_HOP", "HTTP11", "NOISE", "check_headers", "cookie_values", "is_bare", "kept_headers", "kept_phrase",
+    "kept_version", "unfold", "usual_phrase",
+]  # fmt: skip
 
 HTTP11 = "HTTP/1.1"
 
-_HOP_BY_HOP = frozenset(
+HOP_BY_HOP = frozenset(
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
 )
 """About one connection, not about the answer (RFC 9110, 7.6.1); a replay has a framing of its own."""
@@ -82,11 +53,7 @@ _SECRET = frozenset(
 )
 """Headers of an answer that hold nothing but a credential, whatever it looks like."""
 
-_DROPPED = _HOP_BY_HOP | NOISE.keys() | {"content-encoding"}
-_CHANGED = _HOP_BY_HOP | {"content-length", "set-cookie"}
-"""Headers that a replay does not give back as they are."""
-_valid: set[str] = set()
-"""Names in lower case that were seen to be valid: looking at each again takes longer than the rest."""
+_DROPPED = HOP_BY_HOP | NOISE.keys() | {"content-encoding"}
 # Patterns, compiled when they are first needed: few answers need one.
 _VERSION = r"HTTP/[0-9](?:\.[0-9])?"
 _NAME = r"[!-9;-~]+"
@@ -95,11 +62,6 @@ _FOLD = r"\r?\n[ \t]+"
 _UNSAFE = "[\r\0\ud800-\udc7f\udd00-\udfff]"  # undecodable bytes are kept as \udc80 to \udcff
 _ADDRESS = r'[^\s<>"]+'
 _NEXT_COOKIE = r"(,(?=\s*[^\s;,=]+=))"
-_EXPIRES = r"(?i)(;\s*expires=)([^;]*)"
-_NEVER = "Fri, 31 Dec 9999 23:59:59 GMT"
-
-
-# Recording
 
 
 def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: Collection[str] = ()) -> dict[str, str]:
@@ -138,14 +100,9 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
     return kept
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_name(name: str) -> bool:
-    if name in _valid:
-        return True
-    if not re.fullmatch(_NAME, name):
-        return False
-    if name.islower() and len(_valid) < 4096:
-        _valid.add(name)
-    return True
+    return bool(re.fullmatch(_NAME, name))
 
 
 def _redacted(name: str, value: str, redactor: Redactor) -> str:
@@ -181,12 +138,13 @@ def _without_values(value: str, redactor: Redactor) -> Iterator[str]:
             yield f"{comma}{name}{redactor.placeholder(secret) if secret else ''}{attributes}"
 
 
-# Statuses of which Python 3.13 renamed the phrase: a file says it, so that it does not depend on who reads it.
+# Python 3.13 renamed the phrases of these: a file says it, so that it does not depend on the Python that reads it.
 _RENAMED = frozenset([413, 414, 416, 422])
 
 
 @functools.cache
-def _usual_phrase(status: int) -> str:
+def usual_phrase(status: int) -> str:
+    """Return the reason phrase of a status, or ``""``."""
     import http  # 62 statuses take a while
 
     try:
@@ -197,7 +155,7 @@ def _usual_phrase(status: int) -> str:
 
 def kept_phrase(status: int, phrase: str | None) -> str | None:
     """Return the reason phrase of an answer as a take keeps it: None where it is the status' own."""
-    if phrase is None or (phrase == _usual_phrase(status) and status not in _RENAMED):
+    if phrase is None or (phrase == usual_phrase(status) and status not in _RENAMED):
         return None
     return re.sub(_BREAKS, " ", phrase)
 
@@ -207,115 +165,29 @@ def kept_version(version: str) -> str:
     return version if re.fullmatch(_VERSION, version) else HTTP11
 
 
-# Replaying
-
-
-def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
-    """Check what a file says of the head of an answer.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it cannot be sent as one header.
-    """
-    values = "".join(headers.values())
-    if headers.keys() <= _valid and phrase is None and values.isascii() and "\r" not in values and "\0" not in values:
-        return
-    for name, value in headers.items():
-        if not _is_name(name):
-            raise RecordingFormatError(f"{name!r} is not a name of a header")
-        if re.search(_UNSAFE, re.sub(_FOLD, " ", value)):
-            raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
-    if phrase and (re.search(_UNSAFE, phrase) or "\n" in phrase):
-        raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
-
-
-def headers_of(take: Take, length: int | str | None) -> Pairs:
-    """Return the headers with which a take is given back.
-
-    Parameters
-    ----------
-    take : Take
-    length : int, str or None
-        What ``content-length`` says, where it was recorded. None leaves it out.
-    """
-    made: Pairs = []
-    if take.status != 200 and take.transient and "retry-after-ms" not in take.headers:
-        made.append(("retry-after-ms", "1"))  # nobody sleeps through the back-off of a failure that was recorded
-    given = take.headers
-    if given.keys() <= _valid and _CHANGED.isdisjoint(given) and "\n" not in "".join(given.values()):
-        return [*made, *given.items()]
-    for name, value in given.items():
-        lower = name.lower()
-        if lower in _HOP_BY_HOP:
-            continue
-        if lower == "content-length":
-            if length is not None:
-                made.append((lower, str(length)))
-            length = None  # once, however often a file says it
-        elif "\n" in value:
-            made += [(name, line) for line in re.sub(_FOLD, " ", value).split("\n")]
-        else:
-            made.append((name, value))
-    if "set-cookie" in take.headers:
-        made = [(name, _lasting(value, take) if name == "set-cookie" else value) for name, value in made]
-    return made
-
-
-def framed_headers(take: Take, method: str, size: int | None) -> Pairs:
-    """Return the headers with which a take is given back over HTTP/1.1.
-
-    Parameters
-    ----------
-    take : Take
-    method : str
-    size : int or None
-        The length of the body; None where it comes in chunks.
-    """
-    if is_bare(method, take.status):
-        return headers_of(take, recorded_length(take))
-    made = headers_of(take, size)
-    if size is None:
-        made.append(("transfer-encoding", "chunked"))
-    elif not any(name == "content-length" for name, _ in made):
-        made.append(("content-length", str(size)))
-    return made
-
-
-def _lasting(cookie: str, take: Take) -> str:
-    """Return a cookie that has not expired, if it had not when it was recorded: else a client would not keep it."""
-    found = re.search(_EXPIRES, cookie)
-    if found is None:
-        return cookie
-    from datetime import datetime
-    from email.utils import parsedate_to_datetime  # which imports sockets
-
-    try:
-        expires = parsedate_to_datetime(found[2].replace("-", " ")).timestamp()
-        recorded = datetime.fromisoformat(take.recorded_at).timestamp()
-    except (TypeError, ValueError, OverflowError):
-        return cookie
-    return cookie[: found.start(2)] + _NEVER + cookie[found.end(2) :] if recorded < expires < time.time() else cookie
-
-
 def is_bare(method: str, status: int | None) -> bool:
     """Tell whether an answer has no body, whatever its headers say."""
     return method == "HEAD" or status in (204, 304) or (status or 0) < 200
 
 
-def is_sized(take: Take) -> bool:
-    """Tell whether a body is framed by its length; else it comes in chunks."""
-    if not take.complete:
-        return False  # of which an unknown rest is missing
-    return "content-length" in take.headers or (take.sized and not isinstance(take.body, Events))
+def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
+    """Check the head of an answer in a file.
+
+    Raises
+    ------
+    RecordingFormatError
+        If it cannot be sent.
+    """
+    for name in headers:
+        if not _is_name(name):
+            raise RecordingFormatError(f"{name!r} is not a name of a header")
+    for name, value in headers.items():
+        if not value.isprintable() and re.search(_UNSAFE, unfold(value)):
+            raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
+    if phrase and (re.search(_UNSAFE, phrase) or "\n" in phrase):
+        raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
 
 
-def recorded_length(take: Take) -> str | None:
-    """Return the ``content-length`` that was recorded, where there is one."""
-    length = take.headers.get("content-length", "").partition("\n")[0].strip()
-    return length if length.isascii() and length.isdecimal() else None
-
-
-def phrase_of(take: Take) -> str:
-    """Return the reason phrase of a take."""
-    return _usual_phrase(take.status or 0) if take.reason_phrase is None else take.reason_phrase
+def unfold(value: str) -> str:
+    """Return the value of a header on a line; the lines of several values stay."""
+    return re.sub(_FOLD, " ", value)

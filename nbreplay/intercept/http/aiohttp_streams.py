@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.blob import Blob
-from nbreplay.core.recording.headers import HTTP11, framed_headers, is_bare, is_sized, phrase_of
+from nbreplay.core.recording.headers import HTTP11, is_bare
+from nbreplay.core.recording.response_head import framed_headers, is_sized, phrase_of
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.replay import Replay
 from nbreplay.intercept.http.aiohttp_errors import error_of, failed, while_connecting

@@ -17,7 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import Pairs, framed_headers, is_bare, is_sized, phrase_of
+from nbreplay.core.recording.headers import is_bare
+from nbreplay.core.recording.response_head import Pairs, framed_headers, is_sized, phrase_of
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay

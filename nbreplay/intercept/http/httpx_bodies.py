@@ -12,7 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from nbreplay.core.recorder import Pieces, Recorder
-from nbreplay.core.recording.headers import HTTP11, headers_of, is_bare, phrase_of, recorded_length
+from nbreplay.core.recording.headers import HTTP11, is_bare
+from nbreplay.core.recording.response_head import phrase_of, recorded_length, response_headers
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.errors import RecordingMissing
@@ -84,7 +85,7 @@ def response_of(request: Any, replay: Replay) -> Any:
         raise _error_of(request, take)
     library, whole = _library(request.__class__), replay.whole()
     stream = _stream_class(library)(request, replay) if whole is None else library.ByteStream(whole)
-    headers, encoding = headers_of(take, _length(request, replay, whole)), None
+    headers, encoding = response_headers(take, _length(request, replay, whole)), None
     try:
         raw = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
         encoding = "ascii"  # the library would find it out by decoding them all
