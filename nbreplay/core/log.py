@@ -1,4 +1,4 @@
-"""What happened: the interactions of sessions, in the order in which they started."""
+"""The log of sessions: their interactions, in the order in which they started."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ __all__ = [
     "UNCOVERED",
     "Interaction",
     "Log",
-    "counted",
+    "all_logs",
+    "collect_logs",
     "describe_uncovered",
-    "every",
-    "keep_all",
-    "keeping",
+    "find_uncovered",
+    "format_counts",
+    "keep_all_logs",
     "on_read",
     "summary",
-    "uncovered",
-    "used",
+    "used_recordings",
     "warn_uncovered",
-    "watch",
+    "watch_calls",
 ]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
-"""What may become of a call; ``unsaved``: answered, and not written; ``blocked``: refused by the guard."""
+"""The outcomes of a call. ``unsaved`` was answered but not written; ``blocked`` was refused by the guard."""
 
 FAILURES = ("missing", "blocked", "unsaved")
-"""The outcomes that fail a test, whatever has become of their exceptions."""
+"""The outcomes that fail a test, even if the program caught their exceptions."""
 
 
 class Interaction(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +50,7 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     Attributes
     ----------
     request : Request or None
-        None where the call was not looked at: live, or refused.
+        None where the call was not read: live, or refused.
     take : Take or None
         The answer.
     outcome : str
@@ -59,7 +59,7 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     served_s : float or None
         Seconds from the request to the end of the answer, as served now.
     note : str
-        What else there is to say: why it is missing, where it comes from.
+        A remark, such as why it is missing.
     store : str
         The store's absolute path.
     host : str
@@ -81,8 +81,8 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
-_kept: set[Log] | None = None
-_keeping: list[list[Log]] = []
+_collections: list[list[Log]] = []  # which keep their logs alive
+_all: list[Log] = []
 _watchers: tuple[Callable[[Log, int], None], ...] = ()
 _collectors: list[Callable[[], None]] = []
 
@@ -95,48 +95,48 @@ UNCOVERED = {
 """What the guard of a replay cannot see, by kind."""
 
 
-def every() -> list[Log]:
-    """Return the logs of this process, the oldest first; of a session that is gone only where `keep_all` was said."""
+def all_logs() -> list[Log]:
+    """Return the logs of this process, the oldest first; that of a session that is gone only after `keep_all_logs`."""
     return sorted(_logs, key=lambda log: log.number)
 
 
-def keep_all() -> None:
-    """Forget no log from now on: a run of a notebook reports on every session in it."""
-    global _kept
-    if _kept is None:
-        _kept = set(_logs)
+def keep_all_logs() -> None:
+    """Forget no log from now on, since a run of a notebook reports on every session in it."""
+    if not any(logs is _all for logs in _collections):
+        _all[:] = all_logs()
+        _collections.append(_all)
 
 
-def watch(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
-    """Have `watcher` called with the log and the place of every call that starts; return what ends that.
+@contextlib.contextmanager
+def collect_logs() -> Iterator[list[Log]]:
+    """Collect the logs that are made meanwhile; a test reports on every session in it."""
+    logs: list[Log] = []
+    _collections.append(logs)
+    try:
+        yield logs
+    finally:
+        # By identity: equal lists may be different tests'.
+        _collections[:] = [other for other in _collections if other is not logs]
 
-    It is called where the call is made, before it goes on, and must not raise.
+
+def watch_calls(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
+    """Have `watcher` called with the log and the place of every call that starts; return the function that ends it.
+
+    `watcher` is called where the call is made, before it goes on, and must not raise.
     """
     global _watchers
     _watchers = (*_watchers, watcher)
 
     def end() -> None:
         global _watchers
-        _watchers = tuple(known for known in _watchers if known is not watcher)
+        _watchers = tuple(other for other in _watchers if other is not watcher)
 
     return end
 
 
 def on_read(collector: Callable[[], None]) -> None:
-    """Have `collector` called before a log is read: it adds what was logged elsewhere."""
+    """Have `collector` called before a log is read. It adds what other processes have logged."""
     _collectors.append(collector)
-
-
-@contextlib.contextmanager
-def keeping() -> Iterator[list[Log]]:
-    """Forget no log that is made meanwhile: a test is to be told of every session in it."""
-    made: list[Log] = []
-    _keeping.append(made)
-    try:
-        yield made
-    finally:
-        # By identity: two lists that are equal are not the same test's.
-        _keeping[:] = [known for known in _keeping if known is not made]
 
 
 class Log:
@@ -145,20 +145,18 @@ class Log:
     Attributes
     ----------
     served : dict of int to float
-        Of calls that have been replayed to their end, by their places, how many seconds that took.
+        Seconds that a replay took to its end, by the place of its call.
     issued : dict of str to str
         Ids that answers brought, each with the key of the request that issued it.
     healed : set of (str, str)
-        Store and file of recordings that were looked at for a request of another key: an ``--ignore`` or ``--mask``
-        is newer than they are.
+        Store and file of recordings that an ``--ignore`` or ``--mask`` made equal to a request of another key.
     secrets : dict of str to int
-        Of keys whose requests had secrets in them: the hash, good for this process alone, of the first one's.
+        The hash of the first request's secrets, by key; good for this process alone.
     known_secrets : tuple of str
-        Secrets that were found so far, such as a token that an answer issued: they are secret wherever they come next,
-        also where no name beside them says so.
+        Secrets that were found so far, such as a token that an answer issued. They are redacted wherever they come
+        next, whatever name is beside them.
     uncovered : dict of (str, str) to bool
-        What happened under replay that the guard cannot see, by kind (see `UNCOVERED`) and name; and whether the user
-        has been told.
+        Events under replay that the guard cannot see, by kind (see `UNCOVERED`) and name; True once reported.
     """
 
     _numbers = itertools.count()
@@ -166,11 +164,9 @@ class Log:
     def __init__(self) -> None:
         self.number = next(Log._numbers)
         _logs.add(self)
-        if _kept is not None:
-            _kept.add(self)
-        for made in _keeping:
-            made.append(self)
-        self._places = itertools.count()  # no two threads are given one place, and none waits for another
+        for logs in _collections:
+            logs.append(self)
+        self._places = itertools.count()  # atomic, so that threads get different places
         self._slots: dict[int, Interaction | None] = {}
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
         self.served: dict[int, float] = {}
@@ -181,16 +177,15 @@ class Log:
         self.uncovered: dict[tuple[str, str], bool] = {}
 
     def start(self, interaction: Interaction | None = None) -> int:
-        """Reserve a place for a call that has just started; what became of it is put there now, or by `finish`."""
+        """Reserve a place for a call that has just started. Its outcome is put there now, or by `finish`."""
         place = next(self._places)
         self._slots[place] = interaction
-        if _watchers:
-            for watcher in _watchers:
-                watcher(self, place)
+        for watcher in _watchers:
+            watcher(self, place)
         return place
 
     def finish(self, place: int, interaction: Interaction) -> None:
-        """Put what became of the call into its place."""
+        """Put the outcome of a call into its place."""
         self._slots[place] = interaction
 
     def note(self, request: Request, take: Take) -> None:
@@ -202,36 +197,36 @@ class Log:
                 self.issued.setdefault(own, request.key)
 
     def learn_secrets(self, secrets: Iterable[str]) -> None:
-        """Take note of secrets that were found; the last hundred are known."""
-        new = [item for item in secrets if len(item) >= _TELLING and item not in self.known_secrets]
+        """Add secrets to the known ones, of which the last hundred are kept."""
+        new = [item for item in secrets if len(item) >= _SHORTEST_SECRET and item not in self.known_secrets]
         if new and not all(item.startswith("[secret:") for item in new):
             self.known_secrets = (*self.known_secrets, *new)[-100:]
 
     def has_other_secrets(self, key: str, secrets: Iterable[str]) -> bool:
         """Tell whether a request of this key was asked before with other secrets, which its key does not tell apart."""
-        asked = hash(tuple(secrets))
-        return self.secrets.setdefault(key, asked) != asked
+        digest = hash(tuple(secrets))
+        return self.secrets.setdefault(key, digest) != digest
 
     def at(self, place: int) -> Interaction | None:
-        """What became of the call that has `place`, so far."""
+        """Return the interaction at `place`, or None while its call goes on."""
         item = self._slots.get(place)
         if item is None or item.served_s is not None or place not in self.served:
             return item
         return msgspec.structs.replace(item, served_s=self.served[place])
 
+    def since(self, place: int) -> list[Interaction]:
+        """Return the interactions that have ended, of the calls that started at `place` or after."""
+        _collect()
+        return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
+
     @property
     def interactions(self) -> list[Interaction]:
-        """What has ended so far, in the order of starting."""
+        """The interactions that have ended, in the order in which they started."""
         return self.since(0)
 
     def __len__(self) -> int:
         _collect()
         return len(self._slots)
-
-    def since(self, place: int) -> list[Interaction]:
-        """What has ended among the calls that started at `place` or after."""
-        _collect()
-        return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
 
 
 def _collect() -> None:
@@ -239,76 +234,74 @@ def _collect() -> None:
         collector()
 
 
-_TELLING = 12  # characters; a shorter value may be an ordinary word elsewhere
-
+_SHORTEST_SECRET = 12  # characters; a shorter value may be an ordinary word elsewhere
 
 STATELESS = frozenset(
     {"chat", "completion", "embedding", "message", "generate", "converse", "image", "moderation", "rerank"}
 )
-"""The kinds of calls whose answers are never referred to by later ones."""
+"""The kinds of calls whose answers no later call refers to."""
 
 
 def summary(interactions: Iterable[Interaction]) -> str:
-    """Return the counts as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
-    return counted(Counter(item.outcome for item in interactions))
+    """Return the outcomes as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
+    return format_counts(Counter(item.outcome for item in interactions))
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """Return what `summary` does, of what is counted already."""
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Return counts by outcome as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
     always = ("replayed", "recorded", "missing")
-    parts = [f"{counts.get(outcome, 0)} {outcome}" for outcome in always]
-    parts += [f"{counts[outcome]} {outcome}" for outcome in OUTCOMES if outcome not in always and counts.get(outcome)]
-    return ", ".join(parts)
+    outcomes = [*always, *(outcome for outcome in OUTCOMES if outcome not in always and counts.get(outcome))]
+    return ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in outcomes)
 
 
-def used(logs: Iterable[Log]) -> dict[str, list[str]]:
-    """Return the stores that were asked, and of each the names of the recordings that were asked for."""
+def used_recordings(logs: Iterable[Log]) -> dict[str, list[str]]:
+    """Return the names of the recordings that were asked for, by store."""
     from nbreplay.core.recording.recording import file_name
 
-    found: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
     for log in logs:
         for item in log.interactions:
             if item.request is not None:
-                found.setdefault(item.store, set()).add(file_name(item.request.kind, item.key))
+                names.setdefault(item.store, set()).add(file_name(item.request.kind, item.key))
         for store, name in log.healed:
-            found.setdefault(store, set()).add(name)
-    return {store: sorted(names) for store, names in found.items()}
+            names.setdefault(store, set()).add(name)
+    return {store: sorted(files) for store, files in names.items()}
 
 
-def uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]]:
-    """Return what the guard could not see, each by kind and name.
+def find_uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]]:
+    """Return the events that the guard could not see, each by kind and name.
 
     Parameters
     ----------
     logs : iterable of Log
     new : bool
-        Return only what this has not returned as new before.
+        Return only events that no earlier call with ``new=True`` has returned.
     """
     _collect()
-    found: dict[tuple[str, str], None] = {}
+    events: dict[tuple[str, str], None] = {}
     for log in logs:
-        for item, told in list(log.uncovered.items()):
-            if not (new and told):
-                found[item] = None
+        for event, reported in list(log.uncovered.items()):
+            if not (new and reported):
+                events[event] = None
             if new:
-                log.uncovered[item] = True
-    return list(found)
+                log.uncovered[event] = True
+    return list(events)
 
 
-def describe_uncovered(items: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a line for each kind of what the guard could not see."""
+def describe_uncovered(events: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line for each kind of event that the guard could not see."""
     names: dict[str, dict[str, None]] = {}
-    for kind, name in items:
+    for kind, name in events:
         names.setdefault(kind, {})[name] = None
-    return [f"{UNCOVERED[kind]}: {', '.join(names[kind])}" for kind in UNCOVERED if kind in names]
+    return [f"{text}: {', '.join(names[kind])}" for kind, text in UNCOVERED.items() if kind in names]
 
 
 def warn_uncovered(log: Log) -> None:
-    """Warn of what the guard could not see, where nobody else reports it; where warnings are errors, print it."""
-    if _kept is not None or any(log is known for made in _keeping for known in made):
+    """Warn of events that the guard could not see, where no collection of logs reports them."""
+    if any(log is other for logs in _collections for other in logs):
         return
-    for line in describe_uncovered(uncovered([log], new=True)):
+    for line in describe_uncovered(find_uncovered([log], new=True)):
         try:
             warnings.warn(f"nbreplay: {line}", stacklevel=3)
-        except Warning:
+        except Warning:  # under -W error
             print(f"nbreplay: {line}", file=sys.stderr)

@@ -179,7 +179,7 @@ class Cells:
     def _untold(self) -> list[logs.Interaction]:
         """Return what has ended since this was asked last: also calls of threads, callbacks and widgets."""
         found, self._later = self._later, []
-        for log in logs.every():
+        for log in logs.all_logs():
             seen, length = self._seen.setdefault(log, _Seen()), len(log)
             ended = [(place, log.at(place)) for place in [*seen.pending, *range(seen.upto, length)]]
             seen.upto, seen.pending = length, [place for place, item in ended if item is None]

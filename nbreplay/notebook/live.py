@@ -151,7 +151,7 @@ class Live:
         self._lock = threading.RLock()
         self._over = threading.Event()
         self.failed = False
-        self._unwatch = logs.watch(self._started)
+        self._unwatch = logs.watch_calls(self._started)
 
     def _started(self, log: logs.Log, place: int) -> None:
         """A call starts; in the thread that makes it."""

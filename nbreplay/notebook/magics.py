@@ -106,7 +106,7 @@ class ReplayMagics(Magics):
             if directive.view:
                 self.view = directive.view
             else:
-                self._say(status.overview(self.base, logs.every()))
+                self._say(status.overview(self.base, logs.all_logs()))
         else:
             self.switch(directive)
             self._say({"text/plain": status.switched(self.base)})
@@ -170,7 +170,7 @@ class ReplayMagics(Magics):
     def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = running.view or self.view
         seen = running.live is not None and running.live.end(made)
-        uncovered = logs.describe_uncovered(logs.uncovered(logs.every(), new=True))
+        uncovered = logs.describe_uncovered(logs.find_uncovered(logs.all_logs(), new=True))
         if not (made or uncovered):
             return
         if view == "off" and not (uncovered or any(item.outcome in logs.FAILURES for item in made)):
@@ -184,7 +184,7 @@ class ReplayMagics(Magics):
         self._say(badge(made, mode=mode, store=where, shown=shown, uncovered=uncovered))
 
     def _last(self) -> list[logs.Interaction]:
-        every = [item for log in logs.every() for item in log.interactions]
+        every = [item for log in logs.all_logs() for item in log.interactions]
         last = next((item.cell for item in reversed(every)), None)
         return [item for item in every if item.cell is last] if every else []
 
@@ -242,7 +242,7 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
         magics.unguard = comm_guard.guard(shell)
         for key in ("%replay", "%%replay"):
             shell.set_hook("complete_command", _complete, str_key=key)
-        logs.keep_all()
+        logs.keep_all_logs()
         magics.cells.begin_now()
     if on and magics.base is None:
         mode = forced_mode() or project().options.mode

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from nbreplay.core.config import Mode, forced_mode, is_url
-from nbreplay.core.log import Log, describe_uncovered, every, uncovered
+from nbreplay.core.log import Log, all_logs, describe_uncovered, find_uncovered
 from nbreplay.core.session import Session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.badge import totals
@@ -33,7 +33,7 @@ def short(path: str | os.PathLike[str]) -> str:
 
 def warnings_() -> list[str]:
     """Return what limits what nbreplay can see."""
-    return [*patching.problems(), *describe_uncovered(uncovered(every()))]
+    return [*patching.problems(), *describe_uncovered(find_uncovered(all_logs()))]
 
 
 def switched(session: Session | None) -> str:

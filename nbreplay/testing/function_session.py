@@ -57,8 +57,8 @@ class Watch:
 
     def start(self) -> None:
         """Switch the session on."""
-        self._before = {log: len(log) for log in logs.every()}
-        self._made = self._stack.enter_context(logs.keeping())
+        self._before = {log: len(log) for log in logs.all_logs()}
+        self._made = self._stack.enter_context(logs.collect_logs())
         try:
             self._stack.enter_context(self.session)
         except BaseException:
@@ -78,12 +78,12 @@ class Watch:
     @property
     def used(self) -> dict[str, list[str]]:
         """The stores that were asked, and the names of the recordings that were asked for."""
-        return {self.session.store.name: []} | logs.used([*self._before, *self._made])
+        return {self.session.store.name: []} | logs.used_recordings([*self._before, *self._made])
 
     @property
     def uncovered(self) -> list[tuple[str, str]]:
         """What its replay did not cover."""
-        return logs.uncovered([self.session.log, *self._made])
+        return logs.find_uncovered([self.session.log, *self._made])
 
     def failures(self, told: str = "") -> str:
         """Return what has gone wrong since this was asked last, whatever has become of its exceptions.

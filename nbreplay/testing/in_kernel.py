@@ -21,7 +21,7 @@ def begin() -> str:
     from nbreplay.notebook.magics import load
     from nbreplay.testing.steady import keep_ids
 
-    logs.keep_all()
+    logs.keep_all_logs()
     shell = get_ipython()
     load(shell, on=True)
     keep_ids(shell)
@@ -43,8 +43,8 @@ def report() -> str:
     """Return every call that was made in this kernel, the recordings asked for, and what was not covered, as JSON."""
     for session in active_sessions():
         session.flush()
-    used = {session.store.name: list[str]() for session in active_sessions()} | logs.used(logs.every())
-    return json.dumps({"calls": _calls(), "used": used, "uncovered": logs.uncovered(logs.every())})
+    used = {session.store.name: list[str]() for session in active_sessions()} | logs.used_recordings(logs.all_logs())
+    return json.dumps({"calls": _calls(), "used": used, "uncovered": logs.find_uncovered(logs.all_logs())})
 
 
 def _calls() -> list[dict[str, object]]:
@@ -59,6 +59,6 @@ def _calls() -> list[dict[str, object]]:
             "note": item.note,
             "host": item.host,
         }
-        for log in logs.every()
+        for log in logs.all_logs()
         for item in log.interactions
     ]

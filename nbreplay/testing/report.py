@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from nbreplay.core.log import counted, describe_uncovered
+from nbreplay.core.log import describe_uncovered, format_counts
 from nbreplay.notebook.escape import plain
 from nbreplay.testing.outputs.diff import shown
 from nbreplay.testing.result import Call, Failure, Result
@@ -26,7 +26,7 @@ __all__ = ["last_line", "print_results", "told"]
 
 def last_line(results: Sequence[Result]) -> str:
     """Return the one line that a run ends with: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
-    return f"nbreplay: {counted(Counter(call.outcome for result in results for call in result.calls))}"
+    return f"nbreplay: {format_counts(Counter(call.outcome for result in results for call in result.calls))}"
 
 
 def told(failures: Iterable[Failure], *, colour: bool = False) -> list[str]:

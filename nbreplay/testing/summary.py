@@ -86,7 +86,7 @@ class Tally:
         """Say it."""
         if not self._tests:
             return
-        from nbreplay.core.log import counted, describe_uncovered
+        from nbreplay.core.log import describe_uncovered, format_counts
 
         most = self._config.getoption("maxfail") or 0
         stopped = 0 < most <= self._failed or exitstatus == pytest.ExitCode.INTERRUPTED
@@ -109,7 +109,9 @@ class Tally:
                 for name in names:
                     terminalreporter.write_line(f"  {name}")
         number = 0 if trimming else sum(map(len, unused.values()))
-        terminalreporter.write_line(f"nbreplay: {counted(self._counts)}" + (f", {number} unused" if number else ""))
+        terminalreporter.write_line(
+            f"nbreplay: {format_counts(self._counts)}" + (f", {number} unused" if number else "")
+        )
 
     def _unused(self) -> dict[str, list[str]]:
         from nbreplay.core.store.archive import is_archive

@@ -20,7 +20,7 @@ import nbformat
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.log import FAILURES, uncovered
+from nbreplay.core.log import FAILURES, find_uncovered
 from nbreplay.intercept.children.classify import classify, classify_script
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import problems
@@ -77,7 +77,7 @@ def test_other_modes_refuse_and_name_nothing(mode: str, store: Path) -> None:
     with nr.session(store, mode=mode) as session:
         subprocess.run(["curl", "--max-time", "1", "http://127.0.0.1:9"], **QUIET)
         subprocess.run(["ls"], **QUIET)
-    assert not uncovered([session.log])
+    assert not find_uncovered([session.log])
     assert not outcomes(session)
 
 
@@ -202,7 +202,7 @@ def test_an_allowed_connection_from_before_is_not_named(spawned: Spawned, store:
     session = nr.session(store, mode="replay", allow=[f"127.0.0.1:{spawned.port}"])
     with socket.create_connection(("127.0.0.1", spawned.port)), session:
         pass
-    assert not uncovered([session.log])
+    assert not find_uncovered([session.log])
 
 
 def test_a_pool_of_a_hooked_client_is_not_named(spawned: Spawned, store: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_pool_of_a_hooked_client_is_not_named(spawned: Spawned, store: Path) -
             client.get(f"{spawned.url}/echo")
         with nr.session(store, mode="replay") as session:
             client.get(f"{spawned.url}/echo")
-    assert not uncovered([session.log])
+    assert not find_uncovered([session.log])
     assert outcomes(session) == ["replayed"]
 
 
@@ -317,7 +317,7 @@ def test_what_is_this_machine_s_own_goes_on(attempt: Callable[[], Any], store: P
     with nr.session(store, mode="replay") as session:
         attempt()
     assert not outcomes(session)
-    assert not uncovered([session.log])
+    assert not find_uncovered([session.log])
     assert not problems()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.log import FAILURES, uncovered
+from nbreplay.core.log import FAILURES, find_uncovered
 from nbreplay.intercept import registry
 from tests.hostile import ways_out
 from tests.hostile.outside import Outside
@@ -77,7 +77,7 @@ def test_no_way_out_is_silent(way: Way, outside: Outside, store: Path) -> None:
         assert set(outcomes) & set(FAILURES), "the run fails"
         assert not set(outcomes) - set(FAILURES)
     else:
-        assert uncovered([session.log]), "it is named"
+        assert find_uncovered([session.log]), "it is named"
         assert not outcomes
 
 

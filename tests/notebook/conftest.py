@@ -22,7 +22,7 @@ def reset(shell, folder):
         from nbreplay.core.session import active_sessions
         from nbreplay.intercept import placeholder_keys
         assert not active_sessions() and current_run() is None
-        log._kept = None
+        log._collections.clear()
         log._logs.clear()
         placeholder_keys._ever = False
     for configurable in (shell, *shell.configurables):

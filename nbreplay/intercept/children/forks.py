@@ -81,7 +81,7 @@ def _receive() -> None:
             with contextlib.suppress(ValueError):
                 reports.append(json.loads(line))
     for _, number, host, text, cell, store in sorted(reports, key=lambda report: report[0]):
-        log = next((log for log in logs.every() if log.number == number), None)
+        log = next((log for log in logs.all_logs() if log.number == number), None)
         if log is not None and text:
             of = Cell(cell[0], cell[1], "") if cell else None
             log.start(Interaction(None, None, "blocked", of, None, text, store, host))
