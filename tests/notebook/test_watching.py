@@ -142,11 +142,11 @@ KEEP = """
 import sys
 import nbreplay.notebook.live as l, nbreplay.notebook.widget as w
 kept = {name: vars(w.StreamView).get(name) for name in ("send", "__init__", "put")}
-kept_films, kept_more = l.films_of, l.Following.more
+kept_films, kept_more = l.films_of, l._UnderWay._read
 """
 MEND = """
 sys.modules["nbreplay.notebook.widget"] = w
-l.films_of, l.Following.more = kept_films, kept_more
+l.films_of, l._UnderWay._read = kept_films, kept_more
 for name, value in kept.items():
     if value is not None:
         setattr(w.StreamView, name, value)
@@ -158,7 +158,7 @@ BREAK = {
     "a widget that cannot be made": "w.StreamView.__init__ = lambda *a, **k: 1 / 0",
     "a view that was closed": "w.StreamView.put = lambda self, made: (self.close(), self.comm.send({}))",
     "an exception while rendering": "import nbreplay.notebook.live as l\nl.films_of = lambda *a: 1 / 0",
-    "an exception while following": "import nbreplay.notebook.live as l\nl.Following.more = lambda self: 1 / 0",
+    "an exception while following": "import nbreplay.notebook.live as l\nl._UnderWay._read = lambda self: 1 / 0",
     "no widgets at all": "import sys\nsys.modules['nbreplay.notebook.widget'] = None",
 }
 
