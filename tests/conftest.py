@@ -17,7 +17,8 @@ from nbreplay.core.session import active_sessions, leave_session
 from nbreplay.intercept import placeholder_keys, registry
 from tests.provider import Provider, Spawned, spawn
 
-_PRIVATE = re.compile(r"NBREPLAY_|.*(_KEY|_TOKEN|_SECRET|_BASE_URL|_PROXY|_proxy)$")
+_PRIVATE = re.compile(r"NBREPLAY_|.*(_KEY|_TOKEN|_SECRET|_BASE_URL)$")
+_PROXY = re.compile(r".*_PROXY$|.*_proxy$")  # what is installed by a test may need one
 _deferred = pytest.StashKey[int]()
 
 # Session-scoped fixtures and child processes see no keys and no options of whoever runs the tests, either.
@@ -105,7 +106,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run the test in an empty folder, with no keys and no options of ours in the environment."""
     for name in list(os.environ):
-        if _PRIVATE.match(name):
+        if _PRIVATE.match(name) or _PROXY.match(name):
             monkeypatch.delenv(name)
     # A pytest that a test starts would import every plugin that is installed, which takes ten times as long as it does.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")

@@ -86,7 +86,7 @@ class _Report:
 
     def pytest_sessionfinish(self) -> None:
         path = self._config.getoption("--sdks-json", None)
-        if path:
+        if path and not hasattr(self._config, "workerinput"):  # a worker of pytest-xdist has a part of them only
             python = ".".join(map(str, sys.version_info[:3]))
             told = {"python": python, "openai": metadata.version("openai"), "cells": self._rows}
             Path(path).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8", newline="\n")
