@@ -13,10 +13,10 @@ from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
 from nbreplay.providers.deltas import arguments_text, dicts, text, text_of
 
-__all__ = ["Call", "Message", "canonical", "messages_in", "messages_of", "prompt_key"]
+__all__ = ["Message", "MessageCall", "canonical", "messages_in", "messages_of", "prompt_key"]
 
 
-class Call(NamedTuple):
+class MessageCall(NamedTuple):
     """A tool call in a history: its id, where it has one, its name, and its arguments as `canonical` writes them."""
 
     id: str
@@ -34,8 +34,8 @@ class Message(NamedTuple):
         Its text.
     content_type : str
         What it consists of, joined by ``+``.
-    calls : tuple of Call
-    result_of : Call or None
+    calls : tuple of MessageCall
+    result_of : MessageCall or None
         The call that it is the result of; without name and arguments where the request does not tell.
     failed : bool
         Whether it says that the tool failed.
@@ -46,8 +46,8 @@ class Message(NamedTuple):
     role: str
     content: str
     content_type: str
-    calls: tuple[Call, ...] = ()
-    result_of: Call | None = None
+    calls: tuple[MessageCall, ...] = ()
+    result_of: MessageCall | None = None
     failed: bool = False
     others: tuple[Any, ...] = ()
 
@@ -126,8 +126,8 @@ class _History:
 
     def __init__(self) -> None:
         self.made: list[Message] = []
-        self.known: dict[str, Call] = {}
-        self.nameless: list[Call] = []
+        self.known: dict[str, MessageCall] = {}
+        self.nameless: list[MessageCall] = []
 
     def add(self, message: Any) -> None:
         if not isinstance(message, dict):
@@ -146,7 +146,7 @@ class _History:
         if role in ("tool", "function") and not _has_results(content):
             self._result(own, message.get("name", message.get("tool_name")), content)
             return
-        calls, kinds, said, others = list[Call](), list[str](), list[str](), list[Any]()
+        calls, kinds, said, others = list[MessageCall](), list[str](), list[str](), list[Any]()
         thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
         if thought and isinstance(thought, str):
             self.made.append(Message("assistant", thought, "reasoning"))
@@ -192,7 +192,13 @@ class _History:
             self.made.append(Message("assistant" if kind.endswith("_call") else "user", "", kind, others=(item,)))
 
     def _part(
-        self, part: dict[str, Any], role: str, calls: list[Call], kinds: list[str], said: list[str], others: list[Any]
+        self,
+        part: dict[str, Any],
+        role: str,
+        calls: list[MessageCall],
+        kinds: list[str],
+        said: list[str],
+        others: list[Any],
     ) -> None:
         kind = _kind(part)
         if kind == "tool_result":
@@ -221,8 +227,8 @@ class _History:
         failed = inner.get("is_error") is True or inner.get("status") == "error"
         self._result(own, inner.get("name"), told, failed)
 
-    def _called(self, own: Any, name: Any, arguments: Any) -> Call:
-        call = Call(text(own), text(name), canonical(arguments_text(arguments)))
+    def _called(self, own: Any, name: Any, arguments: Any) -> MessageCall:
+        call = MessageCall(text(own), text(name), canonical(arguments_text(arguments)))
         if call.id:
             self.known[call.id] = call
         else:
@@ -241,7 +247,9 @@ class _History:
             blocks = dicts(content)
             only = blocks[0]["json"] if len(blocks) == 1 and "json" in blocks[0] else content
             said = "" if only == [] else json.dumps(only, ensure_ascii=False)
-        self.made.append(Message("tool", said, "tool_result", (), call or Call(text(own), text(name), ""), failed))
+        self.made.append(
+            Message("tool", said, "tool_result", (), call or MessageCall(text(own), text(name), ""), failed)
+        )
 
 
 _SPEAKERS = ("user", "assistant", "system", "developer")

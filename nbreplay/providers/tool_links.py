@@ -15,7 +15,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Folded
 from nbreplay.providers.deltas import values
-from nbreplay.providers.messages import Call, Message, canonical
+from nbreplay.providers.messages import Message, MessageCall, canonical
 
 __all__ = ["Fact", "Link", "fact_of", "links", "tool_error", "tool_value"]
 
@@ -134,7 +134,7 @@ class _Index:
         for own, name, text, *_ in item.calls:
             # A tool without parameters is called with nothing at all by some models.
             written = _loaded(text) if text else {}
-            call = Call(own, name, canonical(written if isinstance(written, dict) else text))
+            call = MessageCall(own, name, canonical(written if isinstance(written, dict) else text))
             carried = self._carried(item, call)
             # Of calls that are alike each has a recording of its own, as long as there are any.
             found = self._ran(call, written)
@@ -154,7 +154,7 @@ class _Index:
             )
         return made
 
-    def _carried(self, item: Fact, call: Call) -> list[tuple[Fact, Any]]:
+    def _carried(self, item: Fact, call: MessageCall) -> list[tuple[Fact, Any]]:
         if call.id:
             found = [
                 (other, result)
@@ -167,7 +167,7 @@ class _Index:
         by_own = {id(other): (other, result) for other, result in reversed(found)}
         return [by_own[id(other)] for other in _after(item, [other for other, _ in found])]
 
-    def _ran(self, call: Call, written: Any) -> list[Fact]:
+    def _ran(self, call: MessageCall, written: Any) -> list[Fact]:
         found = self.tools.get((call.name, call.arguments), [])
         if not found and isinstance(written, dict) and written:
             # A tool's recording has the defaults too, which a model leaves out.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from nbreplay.testing.result import Call, CellRun, Failure, Result
+    from nbreplay.testing.result import CallReport, CellRun, Failure, Result
 
 __all__ = ["CellItem", "Item", "NotebookFile", "NotebookItem"]
 
@@ -72,7 +72,7 @@ class Item(pytest.Item):
         return self.ran[0].seconds if self.ran else 0.0
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[CallReport]:
         """What it has called."""
         return self.ran[0].calls if self.ran else []
 
@@ -126,7 +126,7 @@ class CellItem(Item):
         return next((cell for cell in self.ran[0].cells if cell.index == self.index), None) if self.ran else None
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[CallReport]:
         if self.ran is None:
             return []
         result, cell = self.ran[0], self.cell

@@ -13,7 +13,7 @@ from pathlib import Path
 from nbreplay.core.log import describe_uncovered, format_counts
 from nbreplay.notebook.escape import plain
 from nbreplay.testing.outputs.diff import shown
-from nbreplay.testing.result import Call, Failure, Result
+from nbreplay.testing.result import CallReport, Failure, Result
 
 _REMEDY = (
     "It does not display what it displayed before. To store what is new: nbreplay run --update, or",
@@ -95,5 +95,5 @@ def _row(result: Result, updated: bool) -> dict[str, object]:
     }
 
 
-def _counts(calls: Sequence[Call]) -> dict[str, int]:
+def _counts(calls: Sequence[CallReport]) -> dict[str, int]:
     return dict(Counter(call.outcome for call in calls))

@@ -11,7 +11,7 @@ from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
 from nbreplay.testing.outputs.diff import Difference
 
-__all__ = ["Call", "CellRun", "Failure", "Result", "Wanted"]
+__all__ = ["CallReport", "CellRun", "Failure", "Result", "Wanted"]
 
 
 @frozen
@@ -44,7 +44,7 @@ class Wanted:
 
 
 @frozen
-class Call:
+class CallReport:
     """One call that a notebook made, as its kernel reports it."""
 
     outcome: str
@@ -81,7 +81,7 @@ class CellRun:
     seconds: float
     number: int | None = None
 
-    def made(self, call: Call) -> bool:
+    def made(self, call: CallReport) -> bool:
         """Whether a call is this cell's; notebooks of before format 4.5 have no ids."""
         return call.cell == self.id if call.cell and self.id else call.number is not None and call.number == self.number
 
@@ -114,7 +114,7 @@ class Result:
     path : Path
     notebook : nbformat.NotebookNode
         As it was executed, nbreplay's own displays left out.
-    calls : list of Call
+    calls : list of CallReport
     failures : list of Failure
         Why it failed; empty where it passed.
     used : dict of str to list of str
@@ -129,7 +129,7 @@ class Result:
 
     path: Path
     notebook: Any
-    calls: list[Call] = field(default_factory=list)
+    calls: list[CallReport] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     used: dict[str, list[str]] = field(default_factory=dict)
     cells: list[CellRun] = field(default_factory=list)
@@ -150,6 +150,6 @@ class Result:
         """Return how many calls had an outcome."""
         return sum(call.outcome == outcome for call in self.calls)
 
-    def calls_of(self, cell: CellRun) -> list[Call]:
+    def calls_of(self, cell: CellRun) -> list[CallReport]:
         """Return the calls of a cell."""
         return [call for call in self.calls if cell.made(call)]

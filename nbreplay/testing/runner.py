@@ -25,7 +25,7 @@ from nbreplay.testing.notebook_file import read, save, strip
 from nbreplay.testing.outputs.compare import compare
 from nbreplay.testing.outputs.diff import shown
 from nbreplay.testing.outputs.sanitise import rules_for
-from nbreplay.testing.result import Call, CellRun, Failure, Result, Wanted
+from nbreplay.testing.result import CallReport, CellRun, Failure, Result, Wanted
 from nbreplay.testing.tags import may_raise, skipped, tags
 from nbreplay.testing.tags import wanted as wanted_of
 from nbreplay.testing.warm.imports import imported
@@ -167,7 +167,7 @@ async def _run(
     except NbreplayError as error:
         failures.append(Failure(str(error)))
     strip(notebook)
-    calls = [Call(**item) for item in report["calls"]]
+    calls = [CallReport(**item) for item in report["calls"]]
     failures += _verdict(notebook, calls, cells, failures)
     if stored is not None:
         failures += _differences(stored, notebook, path.parent, cells)
@@ -277,7 +277,7 @@ def _first(cell: Any) -> str:
     return next((line for line in cell.source.splitlines() if line.strip()), "")[:60]
 
 
-def _verdict(notebook: Any, calls: list[Call], cells: list[CellRun], known: list[Failure]) -> list[Failure]:
+def _verdict(notebook: Any, calls: list[CallReport], cells: list[CellRun], known: list[Failure]) -> list[Failure]:
     """Return what went wrong without stopping the notebook: the log is the verdict, whatever swallowed exceptions."""
     found: dict[str, Failure] = {}
     for call in calls:
