@@ -19,10 +19,11 @@ from nbreplay.cli import notebooks as testing
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
 from nbreplay.core.recording.recording import Recording, parse
+from nbreplay.core.request.request import last_user_text
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError
-from nbreplay.providers.answer import fold, last_user_text
+from nbreplay.providers.answer import fold
 
 if TYPE_CHECKING:
     from nbreplay.formats.importer import Counts, ImportCounts

@@ -13,12 +13,11 @@ from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording.recording import file_name
-from nbreplay.core.request.request import Call, Request
+from nbreplay.core.request.request import Call, Request, last_user_text
 from nbreplay.core.request.rules import MASKED
 from nbreplay.core.secrets.redact import redact_url
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
-from nbreplay.providers.answer import last_user_text
 
 __all__ = ["Difference", "Miss", "describe_used_up", "differences", "explain"]
 
@@ -118,7 +117,7 @@ def explain(
 
 
 def _describe_question(request: Request, call: Call) -> str:
-    text = last_user_text(request)
+    text = last_user_text(request.fields)
     if text:
         return json.dumps(_shorten(_CONTROLS_AND_LINES.sub(" ", text).strip(), 80), ensure_ascii=False)
     return f"{call.method} {call.host}{redact_url(call.target).partition('?')[0]}"

@@ -13,10 +13,9 @@ from nbreplay.core.frozen import frozen
 from nbreplay.core.log import Interaction
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.request import Request
+from nbreplay.core.request.request import Request, last_user_text
 from nbreplay.notebook.escape import clip, plain, seconds
 from nbreplay.notebook.timeline import Beat, Reel, Result, Track
-from nbreplay.providers.answer import last_user_text
 from nbreplay.providers.deltas import values
 from nbreplay.providers.tool_links import tool_error, tool_value
 
@@ -220,7 +219,7 @@ def film(
 def asked_of(request: Request | None) -> str:
     """Return what a request asked last, as it is shown."""
     # Clipped first: a text may be megabytes, and each character would be looked at.
-    return "" if request is None else plain(clip(last_user_text(request), _ASKED))
+    return "" if request is None else plain(clip(last_user_text(request.fields), _ASKED))
 
 
 def _tool_track(item: Interaction, take: Take) -> Track:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
 from nbreplay.core.frozen import frozen
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.request import Request
-from nbreplay.providers.deltas import Piece, Reader, dicts, text_of, values
+from nbreplay.providers.deltas import Piece, Reader, text_of, values
 
-__all__ = ["Answer", "Called", "Folded", "ToolCall", "fold", "last_user_text", "text_of"]
+__all__ = ["Answer", "Called", "Folded", "ToolCall", "fold", "text_of"]
 
 
 @frozen
@@ -167,22 +166,3 @@ def fold(take: Take) -> Answer:
         reader.tokens.get("output"),
         reader.error,
     )
-
-
-def last_user_text(request: Request | Mapping[str, Any]) -> str:
-    """Return the last thing that a user says in a request, or ``""``."""
-    fields = request.fields if isinstance(request, Request) else request
-    body = fields.get("body", fields.get("arguments"))
-    if not isinstance(body, dict):
-        return ""
-    for name in ("messages", "input", "contents"):
-        given = body.get(name)
-        if isinstance(given, str):
-            return given
-        for message in reversed(dicts(given)):
-            if message.get("role", "user") == "user":
-                found = text_of(message.get("content", message.get("parts")))
-                if found:
-                    return found
-    prompt = body.get("prompt")
-    return prompt if isinstance(prompt, str) else ""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Events
+from nbreplay.core.request.request import dicts, text_of
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["TOKENS", "Piece", "Reader", "arguments_text", "count", "dicts", "text", "text_of", "values"]
@@ -93,18 +94,6 @@ def text(value: Any) -> str:
 def arguments_text(value: Any) -> str:
     """Return a tool call's arguments as text: some providers send them as data."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-
-
-def dicts(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list, and of anything else none."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-def text_of(content: Any) -> str:
-    """Return the text of a message's content: a text, or a list of parts."""
-    if isinstance(content, str):
-        return content
-    return "".join(text(part.get("text")) for part in dicts(content))
 
 
 TOKENS = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
-from nbreplay.core.request.rules import verbatim
+from nbreplay.core.request.ids import verbatim
 from nbreplay.errors import RecordingFormatError
 from nbreplay.providers.deltas import arguments_text, dicts, text, text_of
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Text, plain_body
 from nbreplay.core.recording.stream import Chunk, Events
-from nbreplay.providers.answer import Answer, ToolCall, fold, last_user_text, text_of
+from nbreplay.core.request.request import last_user_text
+from nbreplay.providers.answer import Answer, ToolCall, fold, text_of
 from tests.core.making import JSON, call, chat, json_values, request, take
 
 
@@ -375,13 +376,13 @@ def test_text_and_binary_say_nothing() -> None:
     ],
 )
 def test_what_a_user_said_last(body: Any, said: str) -> None:
-    assert last_user_text(request(call(body))) == last_user_text({"body": body}) == said
+    assert last_user_text(request(call(body)).fields) == last_user_text({"body": body}) == said
 
 
 def test_text_of_a_message() -> None:
     assert text_of("a") == text_of([{"type": "text", "text": "a"}]) == "a"
     assert text_of(None) == text_of([]) == text_of([None, "x"]) == ""
-    assert last_user_text(request(chat("hi"))) == "hi"
+    assert last_user_text(request(chat("hi")).fields) == "hi"
 
 
 def test_json_that_is_kept_as_text_or_in_a_file_of_its_own_is_read_as_json() -> None:

@@ -16,14 +16,15 @@ from nbreplay.core.recording.body import decompress
 from nbreplay.core.recording.json_text import SHALLOW, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
 from nbreplay.core.request.endpoints import Route, route_of
+from nbreplay.core.request.ids import replace_ids
 from nbreplay.core.request.jsonrpc import without_id
 from nbreplay.core.request.key import key_of, read_plain
 from nbreplay.core.request.multipart import digest, parts
-from nbreplay.core.request.rules import Normaliser, replace_ids
+from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
-__all__ = ["Call", "Request", "clean_part", "normalised", "request_of"]
+__all__ = ["Call", "Request", "clean_part", "dicts", "last_user_text", "normalised", "request_of", "text_of"]
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -185,6 +186,36 @@ class Request(msgspec.Struct, frozen=True, gc=False):
             return str(body["model"])
         match = re.match(r"models?/([^/:]+)", str(self.fields.get("endpoint", "")))
         return match.group(1) if match else ""
+
+
+def last_user_text(fields: Mapping[str, Any]) -> str:
+    """Return the last thing that a user says in a canonical request, or ``""``."""
+    body = fields.get("body", fields.get("arguments"))
+    if not isinstance(body, dict):
+        return ""
+    for name in ("messages", "input", "contents"):
+        messages = body.get(name)
+        if isinstance(messages, str):
+            return messages
+        for message in reversed(dicts(messages)):
+            if message.get("role", "user") == "user":
+                text = text_of(message.get("content", message.get("parts")))
+                if text:
+                    return text
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, str) else ""
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content: a text, or a list of parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in dicts(content) if isinstance(part.get("text"), str))
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list; of anything else, none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor) -> Request:
