@@ -318,7 +318,7 @@ def test_a_mode_of_the_environment_that_does_not_exist(
     notebook(Path("one.ipynb"), ASK)
     monkeypatch.setenv("NBREPLAY_MODE", "rplay")
     assert main(["run", "one.ipynb"]) == 2
-    assert "NBREPLAY_MODE: there is no mode 'rplay'" in capsys.readouterr().err
+    assert "NBREPLAY_MODE: unknown mode 'rplay'" in capsys.readouterr().err
 
 
 def test_a_broken_notebook_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,12 @@
-"""What a project and its environment say: ``[tool.nbreplay]``, ``NBREPLAY_MODE``, ``NBREPLAY_STORE``, and Mode."""
+"""Modes and options, and the defaults of ``[tool.nbreplay]``, ``NBREPLAY_MODE`` and ``NBREPLAY_STORE``."""
 
 from __future__ import annotations
 
 import enum
 import os
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import field, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ __all__ = [
     "forced_mode",
     "is_url",
     "mode_of_run",
+    "parse_flag",
+    "parse_strings",
     "project",
     "whole_url",
 ]
@@ -54,10 +56,9 @@ class Mode(enum.Enum):
             return cls(_OTHER_NAMES.get(str(name), name))
         except ValueError:
             names = ", ".join([mode.value for mode in cls] + sorted(_OTHER_NAMES))
-            raise OptionError(f"there is no mode {name!r}; the modes are {names}") from None
+            raise OptionError(f"unknown mode {name!r}. The modes are {names}") from None
 
 
-# To look one up in its class takes as long as to call a function, and a call to a model asks for it seven times.
 OFF, RECORD, REPLAY, AUTO = Mode
 _OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
 
@@ -76,15 +77,15 @@ def forced_mode() -> Mode | None:
         raise OptionError(f"NBREPLAY_MODE: {error}") from None
 
 
-def mode_of_run(given: str | None, option: str) -> Mode | None:
+def mode_of_run(name: str | None, option: str) -> Mode | None:
     """Return the mode that the environment or the command line forces on all that is run, or None.
 
     Parameters
     ----------
-    given : str or None
-        What the command line says.
+    name : str or None
+        The value of `option` on the command line.
     option : str
-        By which option.
+        Such as ``--mode``.
 
     Raises
     ------
@@ -92,10 +93,10 @@ def mode_of_run(given: str | None, option: str) -> Mode | None:
         Where the two contradict each other.
     """
     forced = forced_mode()
-    asked = None if given is None else Mode.of(given)
-    if forced is not None and asked not in (None, forced):
-        raise OptionError(f"NBREPLAY_MODE is {forced.value}, and {option} says {given}: take one of them away")
-    return forced or asked
+    mode = None if name is None else Mode.of(name)
+    if forced is not None and mode not in (None, forced):
+        raise OptionError(f"NBREPLAY_MODE is {forced.value}, and {option} is {name}. Remove one of them")
+    return forced or mode
 
 
 @frozen
@@ -126,16 +127,16 @@ class Options:
     allow_children: bool = False
 
     @classmethod
-    def of(cls, **given: Any) -> Options:
-        """Return options from what a user gave, checked; None stands for what was not given.
+    def of(cls, **options: Any) -> Options:
+        """Return options from a user's values, checked; None stands for the default.
 
         Raises
         ------
         OptionError
         """
-        return Options().with_(**given)
+        return cls().with_(**options)
 
-    def with_(self, **given: Any) -> Options:
+    def with_(self, **options: Any) -> Options:
         """Return these options with others, checked; None leaves one as it is.
 
         Raises
@@ -143,49 +144,63 @@ class Options:
         OptionError
         """
         changes: dict[str, Any] = {}
-        for name, value in given.items():
-            if name not in _NAMES:
-                raise OptionError(f"there is no option {name!r}; the options are {', '.join(sorted(_NAMES))}")
-            if value is None:
-                continue
-            if name == "mode":
-                changes[name] = Mode.of(value)
-            elif name == "speed":
-                changes[name] = _speed(value)
-            elif name == "allow_children":
-                changes[name] = _flag(name, value)
-            else:
-                changes[name] = _names(name, value)
+        for name, value in options.items():
+            if name not in _PARSERS:
+                raise OptionError(f"unknown option {name!r}. The options are {', '.join(sorted(_PARSERS))}")
+            if value is not None:
+                changes[name] = _PARSERS[name](name, value)
         return replace(self, **changes)
 
 
-_NAMES = frozenset(item.name for item in fields(Options))
+def _parse_mode(_: str, value: Any) -> Mode:
+    return Mode.of(value)
 
 
-def _speed(value: Any) -> float | None:
+def _parse_speed(name: str, value: Any) -> float | None:
     try:
         speed = float(value)
     except (TypeError, ValueError):
         speed = -1.0
     if not speed >= 0:
         raise OptionError(
-            f"speed is a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}"
+            f"{name} must be a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}"
         )
     # 0 and infinity both mean: do not wait.
     return speed if 0 < speed < float("inf") else None
 
 
-def _flag(name: str, value: Any) -> bool:
+def parse_flag(name: str, value: Any) -> bool:
+    """Return a value that must be true or false.
+
+    Raises
+    ------
+    OptionError
+    """
     if not isinstance(value, bool):
-        raise OptionError(f"{name} is true or false, not {value!r}")
+        raise OptionError(f"{name} must be true or false, not {value!r}")
     return value
 
 
-def _names(name: str, value: Any) -> tuple[str, ...]:
-    names = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
-    if not all(isinstance(item, str) and item for item in names):
-        raise OptionError(f"{name} takes a text or a list of texts, not {value!r}")
-    return names
+def parse_strings(name: str, value: Any) -> tuple[str, ...]:
+    """Return a value that must be a string or an iterable of strings, none of them empty.
+
+    Raises
+    ------
+    OptionError
+    """
+    is_list = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
+    strings = tuple(value) if is_list else (value,)
+    if not all(isinstance(item, str) and item for item in strings):
+        raise OptionError(f"{name} must be a string or a list of strings, not {value!r}")
+    return strings
+
+
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "mode": _parse_mode,
+    "speed": _parse_speed,
+    **dict.fromkeys(("ignore", "mask", "only", "allow"), parse_strings),
+    "allow_children": parse_flag,
+}
 
 
 @frozen
@@ -196,14 +211,14 @@ class Project:
     ----------
     options : Options
     store : Path or str or None
-        An address is a str, which it is no longer as a Path.
+        An address is a str, since a Path would change it.
     durable : bool
     view : str or None
         The default of ``--view``.
     outputs : mapping
-        The table ``[tool.nbreplay.outputs]`` as it is written, which `nbreplay.testing.outputs.sanitise.Rules` reads.
+        The table ``[tool.nbreplay.outputs]``, unchecked: `nbreplay.testing.outputs.sanitise.Rules` reads it.
     file : Path or None
-        Where all of this is said.
+        The pyproject.toml.
     """
 
     options: Options = Options()
@@ -220,7 +235,7 @@ def project(folder: str | os.PathLike[str] = ".") -> Project:
     Raises
     ------
     OptionError
-        Where its pyproject.toml says something that nbreplay does not know; the message names the file.
+        Where its pyproject.toml has a setting that nbreplay does not know; the message names the file.
     """
     for parent in _upwards(Path(folder)):
         path = parent / "pyproject.toml"
@@ -236,30 +251,29 @@ def _read_project(path: Path) -> Project:
         table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("nbreplay", {})
     except (OSError, ValueError) as error:
         raise OptionError(f"{path} cannot be read: {error}") from None
-    given = dict(table) if isinstance(table, dict) else {"nbreplay": table}
-    store, durable, view = given.pop("store", None), given.pop("durable", False), given.pop("view", None)
-    outputs = given.pop("outputs", {})
+    settings = dict(table) if isinstance(table, dict) else {"nbreplay": table}
+    store, view = settings.pop("store", None), settings.pop("view", None)
+    outputs = settings.pop("outputs", {})
     try:
         if store is not None and not isinstance(store, str):
-            raise OptionError(f"store is a path, not {store!r}")
-        if not isinstance(durable, bool):
-            raise OptionError(f"durable is true or false, not {durable!r}")
+            raise OptionError(f"store must be a path, not {store!r}")
         if not isinstance(outputs, dict):
-            raise OptionError(f"outputs is a table, [tool.nbreplay.outputs], not {outputs!r}")
-        where = store if is_url(store) else path.parent / store if store else None
-        return Project(Options.of(**given), where, durable, view, outputs, path)
+            raise OptionError(f"outputs must be a table, [tool.nbreplay.outputs], not {outputs!r}")
+        durable = parse_flag("durable", settings.pop("durable", False))
+        folder = store if is_url(store) else path.parent / store if store else None
+        return Project(Options.of(**settings), folder, durable, view, outputs, path)
     except OptionError as error:
         raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
 
 
-def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = None) -> Path | str:
+def default_store(folder: str | os.PathLike[str] = ".", defaults: Project | None = None) -> Path | str:
     """Return the store where none is named: the environment's, the project's, the nearest, or a new one."""
-    named = os.environ.get("NBREPLAY_STORE")
-    if named:
-        return named if is_url(named) else Path(named)
-    known = known or project(folder)
-    if known.store is not None:
-        return known.store
+    name = os.environ.get("NBREPLAY_STORE")
+    if name:
+        return name if is_url(name) else Path(name)
+    defaults = defaults or project(folder)
+    if defaults.store is not None:
+        return defaults.store
     for parent in _upwards(Path(folder)):
         if (parent / "recordings").is_dir():
             return parent / "recordings"
@@ -269,12 +283,12 @@ def default_store(folder: str | os.PathLike[str] = ".", known: Project | None = 
 
 
 def is_url(store: object) -> bool:
-    """Tell whether a store is named by an address."""
+    """Tell whether the name of a store is an address."""
     return isinstance(store, str | os.PathLike) and _URL.match(os.fspath(store)) is not None
 
 
 def whole_url(store: str | os.PathLike[str]) -> str:
-    """Return the address of a store, whose double slash a Path has made a single one."""
+    """Return the address of a store with the double slash that a Path has reduced to one."""
     return _URL.sub(lambda match: f"{match[1].lower()}://", os.fspath(store), count=1)
 
 

@@ -1,4 +1,4 @@
-"""The answer to a request, out of a recording: its bytes with their pace, and what reading past their end raises."""
+"""The answer to a request, out of a recording: its bytes, their pace, and the error of reading past their end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 __all__ = ["Replay"]
 
+_CUT_SHORT = {
+    "closed": "the caller that was recorded closed it there",
+    "interrupted": "the recording was interrupted there",
+    "open": "the cell ended before the stream did",
+}
+
 
 class Replay(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request, out of a recording.
@@ -30,7 +36,9 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     place : int
         The place of the call in `log`.
     started : float
-        When it was asked, in seconds of `time.perf_counter`.
+        When the request started, in seconds of `time.perf_counter`.
+
+    Its methods raise `RecordingMissing` where the recording cannot be given back.
     """
 
     take: Take
@@ -40,41 +48,28 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     started: float
 
     def whole(self) -> bytes | None:
-        """Give the body, where all of it is given at once and nothing comes after it.
+        """Return the body, where it is given at once and nothing follows.
 
         Returns
         -------
         bytes or None
-            None where it is to be read by `parts`, after which `served` is to be told.
+            None where the caller is to read `parts`, and to call `finish` at their end.
         """
-        take, body = self.take, self.take.body
-        if self.speed is None and take.complete and (type(body) is Json or type(body) is Text):
+        if self.speed is None and self.take.complete and isinstance(self.take.body, Json | Text):
             data = self.data()
-            self.log.served[self.place] = time.perf_counter() - self.started
+            self.finish()
             return data
         return None
 
     def data(self) -> bytes:
-        """Return the bytes of the body.
-
-        Raises
-        ------
-        RecordingMissing
-            Where its recording cannot be given back.
-        """
+        """Return the bytes of the body."""
         try:
             return self.take.body.data()
         except NbreplayError as error:
             self._stop(error)
 
     def blocks(self) -> list[bytes]:
-        """Return the bytes of a stream, event by event.
-
-        Raises
-        ------
-        RecordingMissing
-            Where its recording cannot be given back.
-        """
+        """Return the bytes of a stream, event by event."""
         body = self.take.body
         assert isinstance(body, Events)
         try:
@@ -84,31 +79,22 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """The length of the body that is given."""
+        """The length of the body in bytes."""
         body = self.take.body
         return body.size if isinstance(body, Blob) else len(self.data())
 
     def parts(self) -> Iterable[tuple[float, bytes]]:
-        """Return the bytes of the body, each piece with the seconds to wait before it.
-
-        Raises
-        ------
-        RecordingMissing
-            Where its recording cannot be given back.
-        """
+        """Return the bytes of the body, each piece with the seconds to wait before it."""
         body, speed = self.take.body, self.speed
+        delay = 0.0 if speed is None else (self.take.elapsed_ms or 0) / 1000 / speed
         if isinstance(body, Blob):
-            return self._pieces(body)
-        if speed is None:
-            data = self.data()
-            return [(0.0, data)] if data else []
-        if isinstance(body, Events):
+            return self._pieces(body, delay)
+        if speed is not None and isinstance(body, Events):
             return [(chunk.gap_ms / 1000 / speed, part) for chunk, part in zip(body.chunks, self.blocks(), strict=True)]
-        return [((self.take.elapsed_ms or 0) / 1000 / speed, self.data())]
+        data = self.data()
+        return [(delay, data)] if data or speed is not None else []
 
-    def _pieces(self, body: Blob) -> Iterator[tuple[float, bytes]]:
-        """Yield the bytes of a body that may be large, as they are read from its file."""
-        delay = 0.0 if self.speed is None else (self.take.elapsed_ms or 0) / 1000 / self.speed
+    def _pieces(self, body: Blob, delay: float) -> Iterator[tuple[float, bytes]]:
         try:
             for piece in body.pieces():
                 yield delay, piece
@@ -118,40 +104,35 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
 
     def _stop(self, error: Exception) -> NoReturn:
         self.refuse(str(error))
-        raise RecordingMissing(f"the file that holds this answer cannot be read: {error}") from error
+        raise RecordingMissing(f"the recorded answer cannot be read: {error}") from error
 
     @property
-    def stays(self) -> bool:
-        """Whether it stays open after its last event until its caller leaves, as it did when it was recorded."""
+    def stays_open(self) -> bool:
+        """Whether the stream stays open after its last event until its caller leaves, as when it was recorded."""
         return self.take.standing and not self.take.complete
 
     @property
     def incomplete(self) -> RecordingIncomplete | None:
-        """What reading past the end raises, unless that is the library's own error; None where the take is whole."""
+        """The error of reading past the end; None where the take is whole, or the library raises its own error."""
         take = self.take
         if take.complete or take.standing or take.reason == "dropped":
             return None
-        why = {
-            "closed": "the caller that was recorded closed it there",
-            "interrupted": "its recording was interrupted there",
-            "open": "its cell ended before it did",
-        }[take.reason or "open"]
         return RecordingIncomplete(
-            f"the recorded stream ends here: {why} ({take.recorded_at}, {take.host}). "
+            f"the recorded stream ends here: {_CUT_SHORT[take.reason or 'open']} ({take.recorded_at}, {take.host}). "
             "To record it to its end, put %%replay record first in this cell and run it"
         )
 
     def fail(self, error: RecordingIncomplete) -> NoReturn:
-        """Log that the caller wanted more than there is, and raise `error`."""
+        """Log that the caller read past the end, and raise `error`."""
         self.refuse(str(error))
         raise error
 
     def refuse(self, note: str) -> None:
-        """Log that what is recorded could not be given."""
-        known = self.log.at(self.place)
-        if known is not None:
-            self.log.finish(self.place, msgspec.structs.replace(known, outcome="missing", note=note))
+        """Log that the recorded answer could not be given."""
+        interaction = self.log.at(self.place)
+        if interaction is not None:
+            self.log.finish(self.place, msgspec.structs.replace(interaction, outcome="missing", note=note))
 
-    def served(self) -> None:
-        """Note that the caller has got it all; the first time counts."""
+    def finish(self) -> None:
+        """Note that the caller has got all of the answer; the first time counts."""
         self.log.served.setdefault(self.place, time.perf_counter() - self.started)

@@ -208,7 +208,7 @@ def test_a_session_has_a_row_a_call(tmp_path: Path) -> None:
     with session(tmp_path, mode="replay") as live:
         answer = live.ask(chat("One"))
         assert isinstance(answer, Replay)
-        answer.served()
+        answer.finish()
         with pytest.raises(nbreplay.RecordingMissing):
             live.ask(chat("Two"))
     made = nbreplay.load(live)

@@ -156,7 +156,7 @@ def test_the_log_is_in_the_order_of_starting_and_tells_the_cell(store: Path) -> 
     answer = session(store, "replay").ask(chat("slow"))
     assert isinstance(answer, Replay)
     assert answer.log.interactions[0].served_s is None
-    answer.served()
+    answer.finish()
     assert answer.log.interactions[0].served_s is not None
 
 

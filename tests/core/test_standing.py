@@ -65,7 +65,7 @@ def test_a_standing_stream_that_its_caller_left_stays_open(given: Call, reason: 
     assert (take.complete, take.reason, take.standing) == (False, reason, True)
     assert take.good
     again = asked(session(store, mode), given)
-    assert again.stays
+    assert again.stays_open
     assert again.incomplete is None
     assert b"".join(part for _, part in again.parts()) == EVENT
 
@@ -90,14 +90,14 @@ def test_any_other_stream_that_was_cut_short_is_incomplete(
     left(session(store, "record"), given, reason, EVENT, kind=kind, status=status)
     assert not taken(store)[0].standing
     again = asked(session(store, "replay"), given)
-    assert not again.stays
+    assert not again.stays_open
     assert again.incomplete is not None
 
 
 def test_one_that_broke_breaks_again(store: Path) -> None:
     left(session(store, "record"), listening(), "dropped", EVENT)
     again = asked(session(store, "replay"), listening())
-    assert not again.stays
+    assert not again.stays_open
     assert again.take.error is not None
 
 
@@ -117,7 +117,7 @@ def test_a_client_that_listened_several_times_does_so_again_in_order(store: Path
     again = session(store, "replay")
     found = [asked(again, listening()) for _ in range(3)]
     assert [b"".join(part for _, part in one.parts())[:5] for one in found] == [b"id: 0", b"id: 1", b"id: 2"]
-    assert [one.stays for one in found] == [False, False, True]
+    assert [one.stays_open for one in found] == [False, False, True]
 
 
 def test_a_stream_that_ended_with_its_session_stays_open(store: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_stream_that_ended_with_its_session_stays_open(store: Path) -> None:
         recorder.end()
     again = session(store, "replay")
     found = [asked(again, listening()) for _ in range(2)]
-    assert all(one.stays and one.incomplete is None for one in found)
+    assert all(one.stays_open and one.incomplete is None for one in found)
     assert [item.take and item.take.complete for item in again.interactions] == [True, True], "as it is recorded"
     record(session(store, "record"), listening(path="/feed", headers=[]), EVENT, kind=SSE)
-    assert not asked(session(store, "replay"), listening(path="/feed", headers=[])).stays
+    assert not asked(session(store, "replay"), listening(path="/feed", headers=[])).stays_open
 
 
 def test_listening_more_often_than_was_recorded_is_no_miss(store: Path) -> None:
@@ -144,7 +144,7 @@ def test_listening_more_often_than_was_recorded_is_no_miss(store: Path) -> None:
     assert asked(again, listening()).take.body.data() == EVENT
     for _ in range(2):
         more = asked(again, listening())
-        assert more.stays
+        assert more.stays_open
         assert more.take.status == 200
         assert more.take.headers["content-type"] == SSE
         assert not list(more.parts())
@@ -161,7 +161,7 @@ def test_listening_again_after_the_connection_was_refused(store: Path) -> None:
     again = session(store, "replay")
     assert asked(again, listening()).take.status is None
     more = asked(again, listening())
-    assert more.stays
+    assert more.stays_open
     assert more.take.status == 200
 
 
@@ -172,7 +172,7 @@ def test_listening_where_no_answer_had_come_before_the_client_left(store: Path) 
     recorder.interrupt()
     assert not taken(store)
     again = asked(session(store, "replay"), listening())
-    assert again.stays
+    assert again.stays_open
     assert isinstance(again.take.body, Events)
 
 
@@ -182,7 +182,7 @@ def test_a_server_that_refuses_does_so_as_often_as_it_is_asked(store: Path) -> N
     for _ in range(3):
         refused = asked(again, listening())
         assert refused.take.status == 405
-        assert not refused.stays
+        assert not refused.stays_open
         assert b"".join(part for _, part in refused.parts()) == b'{"error":"no"}'
 
 
@@ -222,5 +222,5 @@ def test_whatever_else_is_not_recorded_is_a_miss(given: Call, store: Path) -> No
 def test_auto_listens_live_where_nothing_is_left(store: Path) -> None:
     left(session(store, "record"), listening(), "closed", EVENT)
     auto = session(store, "auto")
-    assert asked(auto, listening()).stays
+    assert asked(auto, listening()).stays_open
     assert isinstance(auto.ask(listening()), Recorder)

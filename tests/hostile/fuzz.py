@@ -274,7 +274,7 @@ def _serve(take: Take) -> None:
     """Have a take served by the two ways that there are of giving it to an HTTP library."""
     for serve in (_by_httpx, _by_http_client):
         replay = Replay(take, None, Log(), 0, time.perf_counter())
-        if not replay.stays:
+        if not replay.stays_open:
             with contextlib.suppress(RecordingMissing, *_ERRORS):
                 serve(replay)
 

@@ -168,7 +168,7 @@ def test_the_line_takes_the_option() -> None:
 
 @pytest.mark.parametrize("value", ["yes", 1, ["curl"]])
 def test_the_option_is_true_or_false(value: Any, store: Path) -> None:
-    with pytest.raises(nr.OptionError, match="allow_children is true or false"):
+    with pytest.raises(nr.OptionError, match="allow_children must be true or false"):
         nr.session(store, mode="replay", allow_children=value)
 
 

@@ -350,7 +350,7 @@ def test_other_magics_are_left_alone(replaying: Kernel) -> None:
         ("sideways", "%%replay takes one of on, auto, record, replay, off"),
         ("record --colour red", "--colour"),
         ("last", "stands alone"),
-        ("--speed slow", "speed is a positive number"),
+        ("--speed slow", "speed must be a positive number"),
         ("record 'half", "quotation"),
     ],
 )

@@ -461,8 +461,8 @@ def test_a_line_over_a_mode_of_the_environment(kernel: Kernel, model: Spawned, t
 def test_a_wrong_mode_of_the_environment(kernel: Kernel, model: Spawned) -> None:
     kernel.run("os.environ['NBREPLAY_MODE'] = 'rplay'")
     hits = model.hits
-    assert "NBREPLAY_MODE: there is no mode 'rplay'" in refused(kernel.run("%replay on kept\nask()"))
-    assert "NBREPLAY_MODE: there is no mode 'rplay'" in refused(kernel.run("%%replay on kept\nask()"))
+    assert "NBREPLAY_MODE: unknown mode 'rplay'" in refused(kernel.run("%replay on kept\nask()"))
+    assert "NBREPLAY_MODE: unknown mode 'rplay'" in refused(kernel.run("%%replay on kept\nask()"))
     assert model.hits == hits
 
 

@@ -149,7 +149,7 @@ def test_a_mode_is_forced_and_outputs_are_stored(
     ("forced", "given", "why"),
     [
         ("replay", ("--nbreplay-mode=auto",), "NBREPLAY_MODE is replay, and --nbreplay-mode says auto: take one"),
-        ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: there is no mode 'sometimes'"),
+        ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: unknown mode 'sometimes'"),
         ("", ("--nbreplay-mode=always",), "invalid choice: 'always'"),
         ("", ("--nbreplay-update",), "which --nbreplay collects: give both"),
     ],
@@ -409,9 +409,9 @@ def test_marked(): ask("marked", {provider.url!r})
     [
         ("mod='auto'", "and not mod"),
         ("'auto'", "and not 'auto'"),
-        ("mode='sometimes'", "there is no mode 'sometimes'"),
+        ("mode='sometimes'", "unknown mode 'sometimes'"),
         ("store='test_it.py'", "test_it.py is a file, and a store is a folder"),
-        ("ignore=1", "ignore takes a text or a list of texts"),
+        ("ignore=1", "ignore must be a string or a list of strings"),
     ],
 )
 def test_a_wrong_marker(run: Run, pytester: pytest.Pytester, marker: str, why: str) -> None:

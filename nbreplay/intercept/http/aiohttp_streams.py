@@ -121,7 +121,7 @@ def connection_of(library: ModuleType, connector: Any, request: Any, replay: Rep
     Where it was not even made when this was recorded, raise the library's own error.
     """
     if while_connecting(replay.take):
-        replay.served()
+        replay.finish()
         raise error_of(library, request, replay.take)
     loop = asyncio.get_running_loop()
     protocol = _player(library.client_proto.ResponseHandler)(loop, library, request, replay)
@@ -136,7 +136,7 @@ class _Connector:
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = True) -> None:  # noqa: ARG002
         protocol.close()
-        self._replay.served()
+        self._replay.finish()
 
 
 class _Transport(asyncio.Transport):
@@ -212,7 +212,7 @@ def _player(base: Any) -> Any:
         @property
         def stays(self) -> bool:
             """Whether nothing more comes, and the answer stays open until its caller leaves."""
-            return self._next is None and self._replay.stays
+            return self._next is None and self._replay.stays_open
 
         async def more(self, content: Any) -> None:
             """Have the next piece come; where there is none, the take was cut short here."""

@@ -132,13 +132,13 @@ class Socket:
     @classmethod
     def of(cls, replay: Replay, method: str) -> Socket:
         """Return the socket that a replayed answer comes from."""
-        if not replay.stays:
-            return cls(_answer(replay, method), replay.served)
+        if not replay.stays_open:
+            return cls(_answer(replay, method), replay.finish)
         left = threading.Event()
 
         def leave(*_: Any) -> None:
             left.set()
-            replay.served()
+            replay.finish()
 
         made = cls(_answer(replay, method, left.wait), leave)
         made.shutdown = leave  # type: ignore[method-assign]
@@ -190,7 +190,7 @@ class _Raw(io.RawIOBase):
 def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: None) -> Iterator[bytes]:
     take, error = replay.take, replay.take.error or {}
     if take.status is None:
-        replay.served()
+        replay.finish()
         raise broken(error)
     bare = is_bare(method, take.status)
     found = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
@@ -204,7 +204,7 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     incomplete = replay.incomplete
     if incomplete is not None:
         replay.fail(incomplete)
-    replay.served()
+    replay.finish()
     stay()
     if take.complete:
         yield b"0\r\n\r\n" if chunked else b""

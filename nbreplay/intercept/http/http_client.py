@@ -186,7 +186,7 @@ class _Request:
         decision = self.session.ask(call, self.mode)
         if isinstance(decision, Replay):
             if not was_sent(decision.take):
-                decision.served()
+                decision.finish()
                 raise broken(decision.take.error)
             if connection.sock is not None:
                 connection.sock.close()

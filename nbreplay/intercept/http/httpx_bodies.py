@@ -81,7 +81,7 @@ def response_of(request: Any, replay: Replay) -> Any:
     """Return a response of the library's own type; raise its own error, where that is what was recorded."""
     take = replay.take
     if take.status is None:
-        replay.served()
+        replay.finish()
         raise _error_of(request, take)
     library, whole = _library(request.__class__), replay.whole()
     stream = _stream_class(library)(request, replay) if whole is None else library.ByteStream(whole)
@@ -154,7 +154,7 @@ class _Replayed:
             if delay > 0:
                 time.sleep(delay)
             yield data
-        if self._replay.stays:
+        if self._replay.stays_open:
             self._stay(left := threading.Event())
             left.wait()
         self._over()
@@ -164,14 +164,14 @@ class _Replayed:
             if delay > 0:
                 await asyncio.sleep(delay)
             yield data
-        if self._replay.stays:
+        if self._replay.stays_open:
             self._stay(left := asyncio.Event())
             await left.wait()
         self._over()
 
     def _stay(self, left: Any) -> None:
         """Have an event set when the caller leaves, who has all that was recorded."""
-        self._replay.served()
+        self._replay.finish()
         self._left = left
         if self._closed:
             left.set()
@@ -180,7 +180,7 @@ class _Replayed:
         replay = self._replay
         if not replay.take.complete and (incomplete := replay.incomplete):
             replay.fail(incomplete)
-        replay.served()
+        replay.finish()
         if not replay.take.complete:
             raise _error_of(self._request, replay.take)
 
@@ -188,7 +188,7 @@ class _Replayed:
         self._closed = True
         if self._left is not None:
             self._left.set()
-        self._replay.served()
+        self._replay.finish()
 
     async def aclose(self) -> None:
         self.close()

@@ -172,7 +172,7 @@ def _replayed(
     library: ModuleType, pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]
 ) -> Any:
     if replay.take.status is None:
-        replay.served()
+        replay.finish()
         raise _error(library, pool, conn, url, replay.take.error or {})
     sock = Socket.of(replay, method)
     inner = _begun(sock, method)

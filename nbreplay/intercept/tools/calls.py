@@ -150,7 +150,7 @@ class ToolCalls:
         """Note the end of a recorded result, which raises if the recording was cut short."""
         if (error := replay.incomplete) is not None:
             replay.fail(error)
-        replay.served()
+        replay.finish()
 
 
 def adapt(

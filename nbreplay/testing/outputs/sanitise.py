@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from nbreplay.core.config import project
+from nbreplay.core.config import parse_flag, parse_strings, project
 from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
@@ -57,11 +57,11 @@ class Rules:
                 raise OptionError(f"outputs has no setting {name!r}; its settings are {', '.join(sorted(_NAMES))}")
         rules = cls()
         return cls(
-            mask=tuple(_pattern(text) for text in _texts("mask", table.get("mask", rules.mask))),
-            ignore=tuple(_kind(text) for text in _texts("ignore", table.get("ignore", rules.ignore))),
-            stderr=_flag("stderr", table.get("stderr", rules.stderr)),
+            mask=tuple(_pattern(text) for text in parse_strings("outputs.mask", table.get("mask", rules.mask))),
+            ignore=tuple(_kind(text) for text in parse_strings("outputs.ignore", table.get("ignore", rules.ignore))),
+            stderr=parse_flag("outputs.stderr", table.get("stderr", rules.stderr)),
             tolerance=_share(table.get("tolerance", rules.tolerance)),
-            compare=_flag("compare", table.get("compare", rules.compare)),
+            compare=parse_flag("outputs.compare", table.get("compare", rules.compare)),
         )
 
     def ignores(self, kind: str) -> bool:
@@ -89,13 +89,6 @@ def rules_for(folder: str | os.PathLike[str]) -> Rules:
         raise OptionError(f"{found.file}, [tool.nbreplay.outputs]: {error}") from None
 
 
-def _texts(name: str, value: Any) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else value
-    if not isinstance(texts, list | tuple) or not all(isinstance(item, str) and item for item in texts):
-        raise OptionError(f"outputs.{name} takes a text or a list of texts, not {value!r}")
-    return tuple(texts)
-
-
 def _pattern(text: str) -> str:
     try:
         re.compile(text)
@@ -111,12 +104,6 @@ def _kind(text: str) -> str:
     if text not in _STREAMS and not re.fullmatch(r"[\w.*+-]+/[\w.*+-]+", text):
         raise OptionError(f"outputs.ignore takes MIME types such as 'image/*', and {', '.join(_STREAMS)}, not {text!r}")
     return text
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise OptionError(f"outputs.{name} is true or false, not {value!r}")
-    return value
 
 
 def _share(value: Any) -> float:
