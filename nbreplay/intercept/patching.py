@@ -1,10 +1,11 @@
-"""Hooking into libraries, those that are imported already and those that will be.
+"""Hooks into libraries, those that are imported already and those that will be.
 
-A hook is taken back as a whole. A library that no longer has what is hooked is reported, never passed by.
+A hook is undone as a whole. A library that no longer has the attributes that are replaced is reported, never ignored.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import importlib.machinery
 import inspect
@@ -14,27 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["StandIn", "Undo", "install", "problems", "put", "remove"]
+__all__ = ["StandIn", "Undo", "hook", "install", "problems", "put", "remove"]
 
 Undo = Callable[[], None]
-Hook = Callable[[ModuleType], Undo]
 
 _undo: dict[str, Undo] = {}
 _problems: dict[str, str] = {}
 
 
-def install(libraries: Mapping[str, Hook]) -> None:
-    """Hook into `libraries`, now or as soon as they are imported."""
-    for name, hook in libraries.items():
+def install(libraries: Mapping[str, str]) -> None:
+    """Hook into `libraries`, each given with its interceptor, now or as soon as they are imported."""
+    for name, interceptor in libraries.items():
         module = sys.modules.get(name)
         if module is not None and getattr(module, "__spec__", None) is not None:
-            _hook(name, module, hook)
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+            _install(name, module, interceptor)
+    if not _is_waiting():
         sys.meta_path.insert(0, _Finder(libraries))
 
 
 def remove() -> None:
-    """Take all hooks back."""
+    """Undo all hooks."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     while _undo:
         _undo.popitem()[1]()
@@ -42,21 +42,48 @@ def remove() -> None:
 
 
 def problems() -> list[str]:
-    """Return what could not be hooked, each with library and version: such calls are not seen."""
+    """Return a message for each library that could not be hooked, with its version."""
     return list(_problems.values())
 
 
+def hook(interceptor: str, library: ModuleType) -> Undo:
+    """Have an interceptor hook into its library; return the function that undoes it.
+
+    Parameters
+    ----------
+    interceptor : str
+        A module of `nbreplay.intercept`, with its function where that is not ``install``: ``http.httpx``. It is
+        imported now. The function gets the library, and returns what `put` returns.
+    library : module
+
+    Raises
+    ------
+    AttributeError
+        Where this version of the library is not supported.
+    """
+    name, _, function = interceptor.partition(":")
+    module = importlib.import_module(f"nbreplay.intercept.{name}")
+    undo: Undo = getattr(module, function or "install")(library)
+    return undo
+
+
 def put(*hooks: tuple[Any, str, Any]) -> Undo:
-    """Put something of ours in place of attributes, each given as owner, name and ours; return what undoes it."""
-    made = [(owner, name, inspect.getattr_static(owner, name), ours) for owner, name, ours in hooks]
-    for owner, name, _, ours in made:
-        setattr(owner, name, ours)
+    """Replace attributes, each given as owner, name and replacement; return the function that undoes it.
+
+    Raises
+    ------
+    AttributeError
+        Where an owner does not have the attribute.
+    """
+    originals = [inspect.getattr_static(owner, name) for owner, name, _ in hooks]
+    for owner, name, replacement in hooks:
+        setattr(owner, name, replacement)
 
     def undo() -> None:
-        for owner, name, before, ours in made:
+        for (owner, name, replacement), original in zip(hooks, originals, strict=True):
             # Where somebody has hooked in after us, theirs stays, and ours under it does nothing.
-            if inspect.getattr_static(owner, name) is ours:
-                setattr(owner, name, before)
+            if inspect.getattr_static(owner, name) is replacement:
+                setattr(owner, name, original)
 
     return undo
 
@@ -85,18 +112,24 @@ class StandIn:
         raise AttributeError("__class__")
 
 
-def _hook(name: str, module: ModuleType, hook: Hook) -> None:
+def _is_waiting() -> bool:
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
+def _install(name: str, module: ModuleType, interceptor: str) -> None:
     if name in _undo:
         return
     try:
-        _undo[name] = hook(module)
+        _undo[name] = hook(interceptor, module)
     except AttributeError as error:
-        root = sys.modules.get(name.partition(".")[0], module)
-        stdlib = name.partition(".")[0] in sys.stdlib_module_names
-        version = f"of Python {platform.python_version()}" if stdlib else getattr(root, "__version__", "(unknown)")
+        root = name.partition(".")[0]
+        if root in sys.stdlib_module_names:
+            version = f"of Python {platform.python_version()}"
+        else:
+            version = getattr(sys.modules.get(root, module), "__version__", "(unknown version)")
         _problems[name] = (
-            f"{name} {version} is not what nbreplay knows ({error}): its calls are neither recorded nor replayed. "
-            f"Under replay the network guard refuses them. Install a {name} that is supported, or a newer nbreplay"
+            f"{name} {version} is not supported ({error}): its calls are neither recorded nor replayed. "
+            f"Under replay the network guard refuses them. Install a supported {name}, or a newer nbreplay"
         )
         _undo[name] = lambda: None
 
@@ -104,14 +137,13 @@ def _hook(name: str, module: ModuleType, hook: Hook) -> None:
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds nothing itself; has a library hooked right after it is imported."""
 
-    def __init__(self, libraries: Mapping[str, Hook]) -> None:
+    def __init__(self, libraries: Mapping[str, str]) -> None:
         self._libraries = libraries
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        hook = self._libraries.get(fullname)
-        if hook is None:
+        if fullname not in self._libraries:
             return None
         for finder in sys.meta_path:
             if finder is self or not hasattr(finder, "find_spec"):
@@ -119,21 +151,21 @@ class _Finder(importlib.abc.MetaPathFinder):
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, fullname, hook)
+                    spec.loader = _Loader(spec.loader, fullname, self._libraries[fullname])
                 return spec
         return None
 
 
 class _Loader(importlib.abc.Loader):
-    def __init__(self, loader: Any, name: str, hook: Hook) -> None:
-        self._loader, self._name, self._hook = loader, name, hook
+    def __init__(self, loader: Any, name: str, interceptor: str) -> None:
+        self._loader, self._name, self._interceptor = loader, name, interceptor
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        made: ModuleType | None = self._loader.create_module(spec)
-        return made
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
@@ -141,5 +173,5 @@ class _Loader(importlib.abc.Loader):
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
-        if any(isinstance(finder, _Finder) for finder in sys.meta_path):
-            _hook(self._name, module, self._hook)
+        if _is_waiting():
+            _install(self._name, module, self._interceptor)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-from nbreplay.core.config import OFF, Mode
 from nbreplay.core.secrets.credentials import PLACEHOLDER
-from nbreplay.core.session import Session
 from nbreplay.errors import RecordingMissing
 
-__all__ = ["asked", "ever_placed", "place", "placed", "refuse", "withdraw"]
+__all__ = ["place", "placed_names", "refuse", "was_placed", "withdraw"]
 
 # (the SDK, the variables that it takes its key from; the first stands in for all)
 _SDKS = (
@@ -26,111 +24,76 @@ _SDKS = (
     ("groq", ("GROQ_API_KEY",)),
     ("tavily", ("TAVILY_API_KEY",)),
 )
-_MARK = PLACEHOLDER.encode()
+_DOTENV_NAME = re.compile(r"(?m)^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S")
 _placed: set[str] = set()
-_ever = PLACEHOLDER in os.environ.values()  # a parent process may have had it
+_ever = PLACEHOLDER in os.environ.values()  # a parent process may have placed it
 
 
 def place() -> None:
     """Set a placeholder for every installed SDK whose key is neither in the environment nor in the nearest ``.env``."""
     global _ever
-    named: set[str] | None = None
-    for sdk, names in _SDKS:
-        if any(os.environ.get(name) for name in names) or not _installed(sdk):
-            continue
-        if named is None:
-            named = _named_in_dotenv()
-        if not named.intersection(names):
+    candidates = [
+        names for sdk, names in _SDKS if not any(os.environ.get(name) for name in names) and _is_installed(sdk)
+    ]
+    in_dotenv = _names_in_dotenv() if candidates else set()
+    for names in candidates:
+        if in_dotenv.isdisjoint(names):
             os.environ[names[0]] = PLACEHOLDER
             _placed.add(names[0])
             _ever = True
 
 
 def withdraw() -> None:
-    """Take the placeholders away again."""
-    for name in list(_placed):
-        _placed.discard(name)
+    """Remove the placeholders from the environment."""
+    while _placed:
+        name = _placed.pop()
         if os.environ.get(name) == PLACEHOLDER:
             del os.environ[name]
 
 
-def placed() -> list[str]:
-    """Return the variables that hold a placeholder."""
+def placed_names() -> list[str]:
+    """Return the names of the variables that hold a placeholder."""
     return sorted(_placed)
 
 
-def ever_placed() -> bool:
-    """Tell whether a client may be around that holds a placeholder."""
+def was_placed() -> bool:
+    """Return whether a client may exist that holds a placeholder."""
     return _ever
 
 
-def asked(
-    session: Session | None, host: str, held: Callable[..., Iterable[bytes]], *given: object
-) -> tuple[Session | None, Mode]:
-    """Return `session` where it is to be asked about a call, None where the call is simply passed on.
-
-    With it comes the mode in which the call starts, by which it is handled whatever becomes of the session meanwhile.
+def refuse(target: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Refuse a call outside of any session that carries a placeholder.
 
     Parameters
     ----------
-    session : Session or None
-    host : str
-    held : callable
-        Returns what may hold a key, the target and the values of the headers; it is seldom looked at.
-    *given
-        What `held` is to be called with.
-
-    Raises
-    ------
-    RecordingMissing
-        Outside any session, where the call carries a placeholder.
-    """
-    if session is None:
-        if _ever:
-            refuse(held(*given))
-        return None, OFF
-    mode = session.mode
-    # A session that is off explains, where there is a placeholder in the call.
-    if mode is not OFF or (_ever and _placeheld(held(*given))):
-        return session, mode
-    session.log_live(host)
-    return None, mode
-
-
-def refuse(held: Iterable[bytes]) -> None:
-    """See that a call outside any session carries no placeholder.
+    target : str
+        Path and query.
+    headers : iterable of (bytes, bytes)
 
     Raises
     ------
     RecordingMissing
     """
-    if _placeheld(held):
+    if PLACEHOLDER in target or any(PLACEHOLDER.encode() in value for _, value in headers):
         raise RecordingMissing(
-            "this client was built under replay, where no API key was set: it holds nbreplay's placeholder, which is "
-            "never sent. Set the key, in the environment or in .env, and build the client anew"
+            "this client was created without an API key and holds nbreplay's placeholder, which is never sent. "
+            "Set the key in the environment or in .env, and create the client again"
         )
 
 
-def _placeheld(held: Iterable[bytes]) -> bool:
-    return _MARK in b"\n".join(held)
-
-
-def _installed(sdk: str) -> bool:
+def _is_installed(sdk: str) -> bool:
     try:
         return importlib.util.find_spec(sdk) is not None
     except (ImportError, ValueError):
         return False
 
 
-def _named_in_dotenv() -> set[str]:
+def _names_in_dotenv() -> set[str]:
     folder = Path.cwd()
-    for parent in (folder, *folder.parents):
-        path = parent / ".env"
+    for path in (parent / ".env" for parent in (folder, *folder.parents)):
         try:
             if path.is_file():
-                return set(
-                    re.findall(r"(?m)^\s*(?:export\s+)?([A-Za-z_]\w*)\s*=\s*\S", path.read_text("utf-8", "replace"))
-                )
+                return set(_DOTENV_NAME.findall(path.read_text("utf-8", "replace")))
         except OSError:
             continue
     return set()

@@ -1,75 +1,71 @@
-"""Switching interception on and off: hooks into HTTP libraries, the network guard, placeholder keys.
+"""The table of the libraries that are hooked; switches hooks, the network guard and placeholder keys on and off.
 
-They are there while a session is. A hook stays while a client may be around that was built with a
-placeholder key, which must never be sent.
+They are on while a session is. Hooks stay while a client may exist that was built with a placeholder key, which must
+never be sent.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import weakref
 from collections.abc import Iterable
-from types import ModuleType
 from typing import Any
 
 from nbreplay.core.config import Mode, Options, default_store, project
+from nbreplay.core.log import Log
 from nbreplay.core.session import Session, active_sessions, on_change
 from nbreplay.core.store.store import Store
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.intercept.children import processes
 from nbreplay.intercept.network import guard
 
-__all__ = ["UNHOOKED", "opened", "session", "undo"]
-
-
-_begun: weakref.WeakSet[Session] = weakref.WeakSet()
-
-
-def _by(interceptor: str, function: str = "install") -> patching.Hook:
-    """Return the hook of an interceptor, which is imported only where its library is."""
-
-    def hook(library: ModuleType) -> patching.Undo:
-        undo: patching.Undo = getattr(importlib.import_module(f"nbreplay.intercept.{interceptor}"), function)(library)
-        return undo
-
-    return hook
-
+__all__ = ["LIBRARIES", "UNHOOKED", "open_session", "session", "undo"]
 
 UNHOOKED = ("MySQLdb", "confluent_kafka", "primp", "psycopg.pq", "psycopg2", "pycares", "pymssql", "pyodbc", "rnet")
-"""Libraries that are named, since nothing of them can be replaced."""
-_LIBRARIES = {
-    **dict.fromkeys(UNHOOKED, _by("network.libraries", "install_unhooked")),
-    "_posixsubprocess": _by("children.processes", "install_fork_exec"),
-    "agents.run_internal.tool_execution": _by("tools.openai_agents", "install_runner"),
-    "agents.tool": _by("tools.openai_agents"),
-    "aiohttp": _by("http.aiohttp"),
-    "botocore.endpoint": _by("http.botocore"),
-    "curl_cffi.aio": _by("network.libraries"),
-    "curl_cffi.curl": _by("network.libraries"),
-    "gevent.resolver": _by("network.libraries"),
-    "grpc._channel": _by("network.libraries"),
-    "grpc.aio._channel": _by("network.libraries"),
-    "http.client": _by("http.http_client"),
-    "httpx": _by("http.httpx"),
-    "httpx2": _by("http.httpx"),
-    "langchain_core.tools.base": _by("tools.langchain"),
-    "mcp.client.session": _by("tools.mcp"),
-    "mcp.client.streamable_http": _by("tools.mcp", "install_http"),
-    "multiprocessing.popen_forkserver": _by("children.processes", "install_forkserver"),
-    "ptyprocess.ptyprocess": _by("children.processes", "install_ptyprocess"),
-    "pycurl": _by("network.libraries", "install_pycurl"),
-    "pydantic_ai.toolsets.combined": _by("tools.pydantic_ai", "install_combined"),
-    "pydantic_ai.toolsets.function": _by("tools.pydantic_ai"),
-    "pydantic_ai.toolsets.wrapper": _by("tools.pydantic_ai", "install_wrapper"),
-    "socket": _by("network.sockets"),
-    "urllib3": _by("http.urllib3"),
-    "uvloop": _by("network.libraries", "install_uvloop"),
-    "websockets.asyncio.client": _by("http.websockets"),
-    "websockets.client": _by("http.websockets", "install_protocol"),
-    "websockets.sync.client": _by("http.websockets"),
-    "zmq.sugar.socket": _by("network.libraries"),
+"""Libraries that open connections in compiled code that cannot be replaced: under replay they are reported."""
+
+LIBRARIES = {
+    # HTTP
+    "aiohttp": "http.aiohttp",
+    "botocore.endpoint": "http.urllib3:install_botocore",
+    "http.client": "http.http_client",
+    "httpx": "http.httpx",
+    "httpx2": "http.httpx",
+    "urllib3": "http.urllib3",
+    "websockets.asyncio.client": "http.websockets",
+    "websockets.client": "http.websockets:install_protocol",
+    "websockets.sync.client": "http.websockets",
+    # Tools
+    "agents.run_internal.tool_execution": "tools.openai_agents:install_runner",
+    "agents.tool": "tools.openai_agents",
+    "langchain_core.tools.base": "tools.langchain",
+    "mcp.client.session": "tools.mcp",
+    "mcp.client.streamable_http": "tools.mcp:install_http",
+    "pydantic_ai.toolsets.combined": "tools.pydantic_ai:install_combined",
+    "pydantic_ai.toolsets.function": "tools.pydantic_ai",
+    "pydantic_ai.toolsets.wrapper": "tools.pydantic_ai:install_wrapper",
+    # Connections that are only refused
+    "curl_cffi.aio": "network.libraries",
+    "curl_cffi.curl": "network.libraries",
+    "gevent.resolver": "network.libraries",
+    "grpc._channel": "network.libraries",
+    "grpc.aio._channel": "network.libraries",
+    "pycurl": "network.libraries:install_pycurl",
+    "socket": "network.sockets",
+    "uvloop": "network.libraries:install_uvloop",
+    "zmq.sugar.socket": "network.libraries",
+    **dict.fromkeys(UNHOOKED, "network.libraries:install_unhooked"),
+    # Child processes
+    "_posixsubprocess": "children.processes:install_fork_exec",
+    "multiprocessing.popen_forkserver": "children.processes:install_forkserver",
+    "ptyprocess.ptyprocess": "children.processes:install_ptyprocess",
 }
+"""The libraries that are hooked, one a row: the module that is patched once it is imported, and its interceptor.
+
+The interceptor is a module of this package, with its function where that is not ``install``; see `patching.hook`.
+"""
+
+_replaying: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 def session(
@@ -115,57 +111,49 @@ def session(
     OptionError
         For an unknown mode or an option of the wrong type.
     StoreError
-        Where the store is no folder, and no zip of one that can be had.
+        Where the store is neither a folder nor a zip that can be read.
     """
-    return opened(
-        store,
-        mode=mode,
-        speed=speed,
-        ignore=ignore,
-        mask=mask,
-        only=only,
-        allow=allow,
-        allow_children=allow_children,
+    return open_session(
+        store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only, allow=allow, allow_children=allow_children
     )
 
 
-def opened(
-    store: str | os.PathLike[str] | None, *, log: Any = None, folder: str | os.PathLike[str] = ".", **given: Any
+def open_session(
+    store: str | os.PathLike[str] | None, *, log: Log | None = None, folder: str | os.PathLike[str] = ".", **given: Any
 ) -> Session:
-    """Return a session as `session` does, on top of what the project that `folder` is in says."""
-    known = project(folder)
-    options = known.options
+    """Return a session as `session` does, on top of the options of the project that `folder` is in."""
+    defaults = project(folder)
+    options = defaults.options
     for name in ("ignore", "mask", "allow"):
         extra = Options.of(**{name: given.get(name)})
         given[name] = tuple(dict.fromkeys([*getattr(options, name), *getattr(extra, name)]))
-    where = Store(store if store is not None else default_store(folder, known), durable=known.durable)
-    return Session(where, options.with_(**given), log=log)
+    path = store if store is not None else default_store(folder, defaults)
+    return Session(Store(path, durable=defaults.durable), options.with_(**given), log=log)
 
 
-def _changed() -> None:
+def undo() -> None:
+    """Undo every hook, and remove the placeholder keys."""
+    placeholder_keys.withdraw()
+    patching.remove()
+
+
+def _follow_sessions() -> None:
     sessions = active_sessions()
-    if sessions or placeholder_keys.ever_placed():
-        patching.install(_LIBRARIES)
+    if sessions or placeholder_keys.was_placed():
+        patching.install(LIBRARIES)
     else:
         patching.remove()
-    modes = [one.mode for one in sessions]
-    if any(mode in (Mode.REPLAY, Mode.AUTO) for mode in modes):
+    if any(session.mode in (Mode.REPLAY, Mode.AUTO) for session in sessions):
         placeholder_keys.place()
     else:
         placeholder_keys.withdraw()
     if sessions:
         guard.install()
     session = guard.replay_session()
-    if session is not None and session not in _begun:
-        _begun.add(session)
+    if session is not None and session not in _replaying:
+        _replaying.add(session)
         guard.name_existing(session)
         processes.name_existing()
 
 
-def undo() -> None:
-    """Take every hook back, placeholders or not."""
-    placeholder_keys.withdraw()
-    patching.remove()
-
-
-on_change(_changed)
+on_change(_follow_sessions)

@@ -154,7 +154,7 @@ class ReplayMagics(Magics):
             same = os.path.join(os.path.abspath(kept.path), "") == kept.identity
             here = kept.archive.source if kept.archive else str(kept.path) if same else kept.identity
         store = directive.store or (here if self._said.store else None) or self.store or here
-        return registry.opened(store, log=self.log, mode=mode, **given)
+        return registry.open_session(store, log=self.log, mode=mode, **given)
 
     def _watch(self, running: Running) -> Live | None:
         if (running.view or self.view) != "stream":

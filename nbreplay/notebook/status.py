@@ -92,9 +92,12 @@ def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
     blocked = [item.host for item in interactions if item.outcome == "blocked"]
     if blocked:
         rows.append(("blocked", ", ".join(dict.fromkeys(blocked))))
-    if placeholder_keys.placed():
+    if placeholder_keys.placed_names():
         rows.append(
-            ("no key", ", ".join(placeholder_keys.placed()) + " not set; a placeholder stands in, and is never sent")
+            (
+                "no key",
+                ", ".join(placeholder_keys.placed_names()) + " not set; a placeholder stands in, and is never sent",
+            )
         )
     rows += [("warning", text) for text in warnings_()]
     width = max(len(name) for name, _ in rows)

@@ -14,7 +14,7 @@ import pytest
 from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, is_url, mode_of_run
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
-from nbreplay.intercept.registry import opened
+from nbreplay.intercept.registry import open_session
 from nbreplay.testing.report import told as lines
 from nbreplay.testing.result import Failure
 
@@ -49,7 +49,7 @@ class Watch:
         folder = item.path.parent
         if store is not None and not is_url(store):
             store = folder / Path(store).expanduser()
-        self.session = opened(store, folder=folder, **given)
+        self.session = open_session(store, folder=folder, **given)
         self._before: dict[logs.Log, int] = {}
         self._made: list[logs.Log] = []
         self._told: set[str] = set()

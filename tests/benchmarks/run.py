@@ -204,7 +204,7 @@ def _off(size: Size, base: Path) -> Iterator[Figure]:
             yield calls
 
     spent = interleaved(size.rounds, off=hooked, bare=functools.partial(bare, calls))
-    after = ", after a replay without keys" if placeholder_keys.ever_placed() else ""
+    after = ", after a replay without keys" if placeholder_keys.was_placed() else ""
     yield ratio(f"mode off / not installed{after}", spent["off"], spent["bare"], 1.02)
 
 

@@ -23,7 +23,7 @@ from nbreplay.core.request.key import key_of
 from nbreplay.core.store import archive, remote
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing, StoreError
-from nbreplay.intercept.registry import opened
+from nbreplay.intercept.registry import open_session
 from tests.archives import certificate, exported, packed, served
 from tests.core.making import chat, record, replayed, session, take
 from tests.testing.making import recorded
@@ -305,7 +305,7 @@ def test_it_is_fetched_while_another_session_is_on(address: str, tmp_path: Path,
 
 
 def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) -> None:
-    made = opened(f"{address}/recordings.zip?token=SECRET#SECRET")
+    made = open_session(f"{address}/recordings.zip?token=SECRET#SECRET")
     assert made.store.names()
     assert "SECRET" not in f"{made!r} {made.store!r} {made.store.name} {made.store.shown} {made.store.archive!r}"
     for url, why in (
@@ -373,9 +373,9 @@ def test_the_environment_and_the_project_name_it(tmp_path: Path, monkeypatch: py
     assert project().store == url
     assert default_store() == url
     Path("pyproject.toml").write_text('[tool.nbreplay]\nstore = "../store.zip"\n')
-    assert opened(None).store.names() == [NAME]
+    assert open_session(None).store.names() == [NAME]
     monkeypatch.setenv("NBREPLAY_STORE", str(zipped))
-    assert opened(None).store.name == str(zipped)
+    assert open_session(None).store.name == str(zipped)
     monkeypatch.setenv("NBREPLAY_STORE", url)
     assert default_store() == url
 

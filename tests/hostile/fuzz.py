@@ -44,8 +44,8 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing
 from nbreplay.formats import registry
 from nbreplay.formats.llama_stack import reader
-from nbreplay.intercept.http.http11 import Socket
-from nbreplay.intercept.http.httpx_bodies import response_of
+from nbreplay.intercept.http.http11 import ReplaySocket
+from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
 from nbreplay.notebook.agent_loop import films
 from nbreplay.providers.answer import fold
@@ -287,7 +287,7 @@ def _by_httpx(replay: Replay) -> None:
 
 
 def _by_http_client(replay: Replay) -> None:
-    response = http.client.HTTPResponse(Socket.of(replay, "POST"))  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(ReplaySocket.of(replay, "POST"))  # type: ignore[arg-type]
     response.begin()
     response.read()
 

@@ -205,13 +205,13 @@ def test_hooks_go_where_every_key_was_set(mode: str, store: Path, monkeypatch: p
     for name in ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GEMINI", "MISTRAL", "CO", "GROQ", "TAVILY"):
         monkeypatch.setenv(f"{name}_API_KEY", "a-key-of-the-tests")
     with untouched(), nr.session(store, mode=mode):
-        assert placeholder_keys.placed() == []
+        assert placeholder_keys.placed_names() == []
 
 
 def test_hooks_stay_while_a_placeholder_may_be_around(store: Path) -> None:
     with nr.session(store, mode="auto"):
-        assert "OPENAI_API_KEY" in placeholder_keys.placed()
-    assert placeholder_keys.placed() == []
+        assert "OPENAI_API_KEY" in placeholder_keys.placed_names()
+    assert placeholder_keys.placed_names() == []
     assert all(hook_of(flavour) is not UNTOUCHED[flavour] for flavour in KINDS)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.intercept import registry
+from nbreplay.intercept import patching, registry
 from tests.clients import http
 
 SELF_URL = ("self", "url")
@@ -174,14 +174,14 @@ def test_the_library_has_what_is_hooked(library: str) -> None:
     assert complaints(library) == []
 
 
-@pytest.mark.parametrize("library", sorted(registry._LIBRARIES))
+@pytest.mark.parametrize("library", sorted(registry.LIBRARIES))
 def test_the_interceptor_takes_the_library(library: str) -> None:
     module = pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'")
-    registry._LIBRARIES[library](module)()
+    patching.hook(registry.LIBRARIES[library], module)()
 
 
 def test_every_library_that_is_hooked_has_a_contract() -> None:
-    assert registry._LIBRARIES.keys() <= {library for library, _, _ in CONTRACT}
+    assert registry.LIBRARIES.keys() <= {library for library, _, _ in CONTRACT}
 
 
 def test_a_library_that_has_changed_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ from nbreplay.intercept import patching, registry
 with nr.session({str(tmp_path)!r}, mode="replay"):
     import {library}
     assert not patching.problems(), patching.problems()
-    named = [name for name in registry._LIBRARIES if name.partition(".")[0] == {library.partition(".")[0]!r}]
+    named = [name for name in registry.LIBRARIES if name.partition(".")[0] == {library.partition(".")[0]!r}]
     assert [name for name in named if name in patching._undo], named
     assert all(name in patching._undo for name in named if name in sys.modules), named
 """

@@ -10,14 +10,11 @@ import io
 from types import ModuleType
 from typing import Any
 
-from nbreplay.core.recorder import Recorder
-from nbreplay.core.replay import Replay
-from nbreplay.core.request.request import Call
 from nbreplay.core.session import current_session
-from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.intercept.http.aiohttp_errors import failed
-from nbreplay.intercept.http.aiohttp_streams import Tee, connection_of
-from nbreplay.intercept.http.websockets import refused
+from nbreplay.intercept import patching
+from nbreplay.intercept.http.aiohttp_streams import ResponseRecorder, connection_of, describe_error
+from nbreplay.intercept.http.exchange import Exchange, record_error
+from nbreplay.intercept.http.websockets import check_websocket
 from nbreplay.intercept.network import guard
 
 __all__ = ["install"]
@@ -39,38 +36,27 @@ def install(library: ModuleType) -> patching.Undo:
     async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
         if guard.is_permitted():
             return await before_connect(self, req, *args, **options)
-        decision = None
-        if req.headers.get("Upgrade", "").lower() == "websocket":
-            placeholder_keys.refuse(_held(req))
-            refused(str(req.url), "aiohttp's ws_connect")
-        else:
-            session, mode = placeholder_keys.asked(current_session(), _host(req.url), _held, req)
-            if session is not None:
-                decision = session.ask(_call(library, req, await _body(library, req)), mode)
-        if isinstance(decision, Replay):
-            return connection_of(library, self, req, decision)
-        try:
-            with guard.permit((req.proxy or req.url).host):
-                connection = await before_connect(self, req, *args, **options)
-        except BaseException as error:
-            if decision is not None:
-                _not_connected(decision, req, error)
-            raise
-        if decision is not None:
-            Tee(library, decision, connection)
+        exchange = _exchange(library, req)
+        replay = exchange.replay(await _body(library, req) if exchange.needs_body else b"")
+        if replay is not None:
+            return connection_of(library, self, req, replay)
+        with exchange.sending((req.proxy or req.url).host, lambda error: _describe_connecting(req, error)):
+            connection = await before_connect(self, req, *args, **options)
+        if exchange.recorder is not None:
+            ResponseRecorder(library, exchange.recorder, connection)
         return connection
 
     async def start(self: Any, connection: Any) -> Any:
-        tee = getattr(connection, "nbreplay_tee", None)
-        if tee is None:
+        recording = getattr(connection, "nbreplay_recording", None)
+        if recording is None:
             return await before_start(self, connection)
-        tee.awaited = True
+        recording.is_awaited = True
         try:
             await before_start(self, connection)
         except BaseException as error:
-            failed(tee.recorder, error)
+            record_error(recording.recorder, error, describe_error)
             raise
-        tee.answered(self)
+        recording.start(self)
         return self
 
     def set_response_params(self: Any, **params: Any) -> None:
@@ -85,12 +71,15 @@ def install(library: ModuleType) -> patching.Undo:
     )
 
 
-def _headers(req: Any) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
-
-
-def _held(req: Any) -> list[bytes]:
-    return [req.url.raw_path_qs.encode(), *(value for _, value in _headers(req))]
+def _exchange(library: ModuleType, req: Any) -> Exchange:
+    headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
+    is_websocket = req.headers.get("Upgrade", "").lower() == "websocket"
+    session = None if is_websocket else current_session()
+    name = f"aiohttp {library.__version__}"
+    exchange = Exchange(session, req.method, _host(req.url), req.url.raw_path_qs, headers, name)
+    if is_websocket:
+        check_websocket(str(req.url), "aiohttp's ws_connect")
+    return exchange
 
 
 def _host(url: Any) -> str:
@@ -99,22 +88,16 @@ def _host(url: Any) -> str:
     return host if url.is_default_port() else f"{host}:{url.port}"
 
 
-def _call(library: ModuleType, req: Any, body: bytes) -> Call:
-    version = f"aiohttp {library.__version__}"
-    return Call(req.method, _host(req.url), req.url.raw_path_qs, "", body, _headers(req), version)
-
-
-def _not_connected(recorder: Recorder, req: Any, error: BaseException) -> None:
-    """Tell a recorder that no connection was made; the library has yet to make errors of its own of timeouts."""
+def _describe_connecting(req: Any, error: BaseException) -> tuple[str, str] | None:
+    """Describe why no connection was made. The library has yet to make errors of its own of timeouts."""
     if isinstance(error, TimeoutError):
-        recorder.fail("ConnectionTimeoutError", f"Connection timeout to host {_host(req.url)}")
-        return
+        return "ConnectionTimeoutError", f"Connection timeout to host {_host(req.url)}"
     try:
         # The timeout of the whole call reaches what waits as a cancellation.
         req._timer.assert_timeout()
     except TimeoutError as timeout:
         error = timeout
-    failed(recorder, error)
+    return describe_error(error)
 
 
 class _Collector:
@@ -128,19 +111,19 @@ class _Collector:
 
 
 async def _body(library: ModuleType, req: Any) -> bytes:
-    """Return the body that is going to be sent; what can be read only once is replaced by what was read."""
+    """Return the body that is going to be sent; a payload that can be read only once is replaced by its content."""
     payload = req.body
     if not payload or isinstance(payload, bytes | bytearray):
         return bytes(payload or b"")
-    into = _Collector()
-    await payload.write(into)
-    data = into.file.getvalue()
+    collector = _Collector()
+    await payload.write(collector)
+    data = collector.file.getvalue()
     if isinstance(payload, library.BytesPayload):
         return data
     # As a file, since the library warns of large bytes. The headers are there already, framing and boundary included.
-    into.file.seek(0)
+    collector.file.seek(0)
     if hasattr(req, "update_body"):
-        await req.update_body(into.file)
+        await req.update_body(collector.file)
     else:
-        req.body = library.BytesIOPayload(into.file)
+        req.body = library.BytesIOPayload(collector.file)
     return data

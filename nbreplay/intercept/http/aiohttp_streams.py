@@ -1,12 +1,13 @@
-"""Bodies of aiohttp's responses: taken down as they arrive, or played out of a take through aiohttp's own parser.
+"""Responses of aiohttp: recorded as they arrive, or replayed through aiohttp's own parser; and its errors.
 
-The readers are aiohttp's own, made one of ours for as long as that lasts: whatever way a caller reads is its way.
+The readers are aiohttp's own, turned into one of ours for as long as that lasts, so that every way to read works.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import ssl
 import sys
 from collections.abc import Iterable, Iterator
 from types import ModuleType
@@ -15,30 +16,129 @@ from typing import Any, NoReturn
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.headers import HTTP11, is_bare
-from nbreplay.core.recording.response_head import framed_headers, is_sized, phrase_of
-from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.response_head import framed_headers, is_sized
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.intercept.http.aiohttp_errors import error_of, failed, while_connecting
+from nbreplay.intercept.http.exchange import CUT_OFF, errno_and_text, event_parts, head_lines, record_error
 
-__all__ = ["Tee", "connection_of"]
+__all__ = ["ResponseRecorder", "connection_of", "describe_error"]
 
 _PIECE = 1 << 16  # bytes; as much as comes at once through a socket
+
+
+# Errors that a take may name, each with what stands in for it where the library is older. Nothing else from a file
+# is looked up in the library.
+_ERRORS = {
+    "ClientConnectionError": "",
+    "ClientConnectionResetError": "ClientOSError",
+    "ClientConnectorCertificateError": "",
+    "ClientConnectorDNSError": "ClientConnectorError",
+    "ClientConnectorError": "",
+    "ClientConnectorSSLError": "",
+    "ClientHttpProxyError": "",
+    "ClientOSError": "",
+    "ClientPayloadError": "",
+    "ClientProxyConnectionError": "",
+    "ClientResponseError": "",
+    "ConnectionTimeoutError": "ServerTimeoutError",
+    "ServerDisconnectedError": "",
+    "ServerTimeoutError": "",
+    "SocketTimeoutError": "ServerTimeoutError",
+    "TimeoutError": "",
+}
+_FOREIGN = {
+    "ConnectError": "ClientConnectorError",
+    "ConnectTimeout": "ConnectionTimeoutError",
+    "ReadTimeout": "SocketTimeoutError",
+}
+"""Names of other libraries' errors, each with this one's."""
+
+_CONNECTING = frozenset(
+    [
+        "ClientConnectorCertificateError",
+        "ClientConnectorDNSError",
+        "ClientConnectorError",
+        "ClientConnectorSSLError",
+        "ClientProxyConnectionError",
+        "ConnectionTimeoutError",
+    ]
+)
+
+
+# Errors
+
+
+def describe_error(error: BaseException) -> tuple[str, str] | None:
+    """Return the name and the message under which a take keeps an error; None for an interrupt."""
+    if not isinstance(error, Exception):
+        return None
+    names = [kind.__name__ for kind in type(error).__mro__]
+    name = next((name for name in names if name in _ERRORS), None)
+    if name is None and isinstance(error, OSError):
+        name = "ClientOSError"  # the library makes one of it on its way to the caller
+    if name in ("ClientResponseError", "ClientHttpProxyError"):
+        return name, f"{error.status}, {error.message}"  # type: ignore[attr-defined]
+    if name is None:
+        return "ClientConnectionError", f"{names[0]}: {error}"
+    if isinstance(error, OSError) and error.errno is not None:
+        return name, f"[Errno {error.errno}] {error.strerror}"
+    return name, str(error)
+
+
+def _error_name(take: Take) -> str:
+    name = (take.error or {}).get("type", "")
+    return _FOREIGN.get(name, name)
+
+
+def _error(library: ModuleType, request: Any, take: Take) -> Exception:
+    """Return the library's own error for the one that a take names."""
+    name, message = _error_name(take), (take.error or {}).get("message", "")
+    if name not in _ERRORS:
+        name = "ClientConnectionError" if take.status is None else "ClientPayloadError"
+    if name == "TimeoutError":
+        return TimeoutError(*filter(None, [message]))
+    kind: Any = getattr(library, name if hasattr(library, name) else _ERRORS[name])
+    numbered = errno_and_text(message)
+    error: Exception
+    if issubclass(kind, library.ClientConnectorError):
+        causes: dict[str, Any] = {
+            "ClientConnectorSSLError": ssl.SSLError,
+            "ClientConnectorCertificateError": ssl.SSLCertVerificationError,
+        }
+        error = kind(request.connection_key, causes.get(name, OSError)(*(numbered or (0, message))))
+    elif issubclass(kind, library.ClientResponseError):
+        status, _, text = message.partition(", ")
+        error = kind(request.request_info, (), status=int(status) if status.isdecimal() else 400, message=text)
+    elif issubclass(kind, library.ClientOSError) and numbered:
+        error = kind(*numbered)
+    else:
+        error = kind(message or CUT_OFF)
+    return error
 
 
 # Recording
 
 
-class Tee:
-    """Has what comes through a connection noted by a recorder, until the connection is released."""
+class ResponseRecorder:
+    """Records the response that comes through a connection, until the connection is released.
+
+    Attributes
+    ----------
+    recorder : Recorder
+    is_awaited : bool
+        Whether the caller has begun to wait for the response.
+    was_cancelled : bool
+        Whether the caller was cancelled when it last waited for a piece.
+    """
 
     def __init__(self, library: ModuleType, recorder: Recorder, connection: Any) -> None:
-        self.recorder, self.cancelled, self.awaited = recorder, False, False
+        self.recorder, self.was_cancelled, self.is_awaited = recorder, False, False
         self._library, self._protocol, self._content = library, connection.protocol, None
-        connection.nbreplay_tee = self
-        connection.add_callback(self._released)
+        connection.nbreplay_recording = self._protocol.nbreplay_recording = self
+        connection.add_callback(self._on_release)
 
-    def answered(self, response: Any) -> None:
-        """The answer has begun: note what has come of its body, and have the rest noted as it comes."""
+    def start(self, response: Any) -> None:
+        """Record the head, and the body: the part that has come, and the rest as it comes."""
         recorder, content = self.recorder, response.content
         if not self._protocol.nbreplay_decodes:
             recorder.keep("content-encoding")  # the caller decodes, and is to get the same bytes
@@ -50,81 +150,75 @@ class Tee:
         if content.is_eof():
             recorder.end()
         elif content.exception() is not None:
-            failed(recorder, content.exception())
+            record_error(recorder, content.exception(), describe_error)
         else:
             self._content = content
-            _tees[id(content)] = self
-            content.__class__ = _teed(self._library.StreamReader)
+            content.__class__ = _recorded_reader(self._library.StreamReader)
 
-    def _released(self) -> None:
+    def _on_release(self) -> None:
         """The library has done with the connection: all has come, or its caller wants no more."""
         content: Any = self._content
         if content is None:
             # Before the answer is awaited only a failure to send releases it, which is being handled just now; without
             # one the hooks were taken back meanwhile, and nothing is known of the answer.
-            if not self.awaited:
-                failed(self.recorder, sys.exception() or asyncio.CancelledError())
+            if not self.is_awaited:
+                record_error(self.recorder, sys.exception() or asyncio.CancelledError(), describe_error)
             return
-        _tees.pop(id(content), None)
         content.__class__ = self._library.StreamReader
         if content.is_eof():
             self.recorder.end()
-        elif self.cancelled:
+        elif self.was_cancelled:
             self.recorder.interrupt()
         else:
             self.recorder.close()
 
 
-_tees: dict[int, Tee] = {}
-"""By the id of the reader, which has no room for what is not its own."""
-
-
 @functools.cache
-def _teed(base: Any) -> Any:
-    """Return the class of readers of which is noted what they are fed, and how their caller was cut off."""
+def _recorded_reader(base: Any) -> Any:
+    """Return the class of readers that record what they are fed, and how their caller was cut off."""
 
-    class Teed(base):  # type: ignore[misc]
+    class RecordedReader(base):  # type: ignore[misc]
         __slots__ = ()
 
         def feed_data(self, data: bytes, *size: int) -> Any:
-            _tees[id(self)].recorder.feed(bytes(data))
+            self._protocol.nbreplay_recording.recorder.feed(bytes(data))
             return super().feed_data(data, *size)
 
         def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-            # Just that is set where the caller closes; the connection is released at once.
+            # The library sets that one where the caller closes; the connection is released at once.
             if type(exc).__name__ != "ClientConnectionError":
-                failed(_tees[id(self)].recorder, exc)
+                record_error(self._protocol.nbreplay_recording.recorder, exc, describe_error)
             super().set_exception(exc, *cause)
 
         async def _wait(self, func_name: str) -> None:
-            tee = _tees[id(self)]
-            tee.cancelled = False
+            recording = self._protocol.nbreplay_recording
+            recording.was_cancelled = False
             try:
                 await super()._wait(func_name)
             except asyncio.CancelledError:
                 # It may be read on: whether this was an interrupt is known when nobody has.
-                tee.cancelled = True
+                recording.was_cancelled = True
                 raise
             except TimeoutError as error:
-                failed(tee.recorder, error)
+                record_error(recording.recorder, error, describe_error)
                 raise
 
-    return Teed
+    return RecordedReader
 
 
 # Replaying
 
 
 def connection_of(library: ModuleType, connector: Any, request: Any, replay: Replay) -> Any:
-    """Return a connection that leads nowhere and answers with a take, whatever is sent into it.
+    """Return a connection that answers with a take, whatever is sent into it.
 
-    Where it was not even made when this was recorded, raise the library's own error.
+    Where no connection was made when this was recorded, raise the library's own error.
     """
-    if while_connecting(replay.take):
+    if replay.take.status is None and _error_name(replay.take) in _CONNECTING:
         replay.finish()
-        raise error_of(library, request, replay.take)
+        raise _error(library, request, replay.take)
     loop = asyncio.get_running_loop()
-    protocol = _player(library.client_proto.ResponseHandler)(loop, library, request, replay)
+    protocol = _replay_protocol(library.client_proto.ResponseHandler)(loop, library, request, replay)
     return library.connector.Connection(_Connector(connector, replay), request.connection_key, protocol, loop)
 
 
@@ -163,16 +257,16 @@ class _Transport(asyncio.Transport):
 
 
 @functools.cache
-def _player(base: Any) -> Any:
+def _replay_protocol(base: Any) -> Any:
     """Return the class of protocols that feed their parser with a take, each piece when it is read."""
 
-    class Player(base):  # type: ignore[misc]
+    class ReplayProtocol(base):  # type: ignore[misc]
         def __init__(self, loop: Any, library: ModuleType, request: Any, replay: Replay) -> None:
             super().__init__(loop)
             self._library, self._request, self._replay = library, request, replay
             self.transport = _Transport()
             self._begun, self._expected = False, request._continue is not None
-            body, parts = replay.take.body, _parts(replay)
+            body, parts = replay.take.body, event_parts(replay)
             self._length = body.size if isinstance(body, Blob) else sum([len(data) for _, data in parts])
             self._pieces = _pieces(parts)
             self._next = next(self._pieces, None)
@@ -193,20 +287,18 @@ def _player(base: Any) -> Any:
                     # Nobody answers before he was asked: an answer stops what still writes, and what traces that.
                     await asyncio.wait([self._request._writer])
                 if (self._replay.take.status or 0) < 200:
-                    raise error_of(self._library, self._request, self._replay.take)
+                    raise _error(self._library, self._request, self._replay.take)
                 self.data_received(self._head())
             message, content = await super().read()
             reader: Any = self._library.StreamReader
             if content.__class__ is reader and not content.is_eof():
-                content.__class__ = _played(reader)
+                content.__class__ = _replay_reader(reader)
             return message, content
 
         def _head(self) -> bytes:
             take = self._replay.take
             headers = framed_headers(take, self._request.method, None if self._chunked else self._length)
-            version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else "HTTP/1.1"
-            lines = [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
-            head = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+            head = "\r\n".join([*head_lines(take, headers), "", ""]).encode("utf-8", "surrogateescape")
             return head + b"0\r\n\r\n" if self._chunked and self._next is None and take.complete else head
 
         @property
@@ -234,18 +326,18 @@ def _player(base: Any) -> Any:
             incomplete = self._replay.incomplete
             if incomplete is not None:
                 self._replay.fail(incomplete)
-            error = error_of(self._library, self._request, self._replay.take)
+            error = _error(self._library, self._request, self._replay.take)
             content.set_exception(error)
             raise error
 
-    return Player
+    return ReplayProtocol
 
 
 @functools.cache
-def _played(base: Any) -> Any:
+def _replay_reader(base: Any) -> Any:
     """Return the class of readers that, when they have to wait for more, have the next piece of their take."""
 
-    class Played(base):  # type: ignore[misc]
+    class ReplayReader(base):  # type: ignore[misc]
         __slots__ = ()
 
         async def _wait(self, func_name: str) -> None:
@@ -258,15 +350,7 @@ def _played(base: Any) -> Any:
             while not self.is_eof():
                 await self._wait("wait_eof")
 
-    return Played
-
-
-def _parts(replay: Replay) -> Iterable[tuple[float, bytes]]:
-    """Return what is to come; each event apart, as a caller may count on it."""
-    body = replay.take.body
-    if replay.speed is None and isinstance(body, Events):
-        return [(0.0, part) for part in replay.blocks()]
-    return replay.parts()
+    return ReplayReader
 
 
 def _pieces(parts: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, bytes]]:

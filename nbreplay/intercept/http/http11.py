@@ -1,7 +1,7 @@
-"""HTTP/1.1 as `http.client` sends and reads it: what a call is, how it fails, and a replay as the bytes of a socket.
+"""HTTP/1.1 as `http.client` sends and reads it, for the interceptors of urllib3 and of `http.client` itself.
 
-Shared by the interceptors of urllib3 and of `http.client` itself, so that framing stays the library's own code.
-`nbreplay.intercept.http.http11_tee` notes what is really answered.
+A replay comes as the bytes of a socket, and a recording is what a response reads from its file, so that framing stays
+the library's own code.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import client as http_client
 from typing import Any
 from urllib.parse import urlsplit
 
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.headers import is_bare
-from nbreplay.core.recording.response_head import Pairs, framed_headers, is_sized, phrase_of
-from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.response_head import framed_headers, is_sized
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.errors import RecordingMissing
+from nbreplay.intercept.http.exchange import (
+    CUT_OFF,
+    encode_line,
+    errno_and_text,
+    event_parts,
+    head_lines,
+    record_error,
+)
 
 try:
     import ssl
@@ -31,7 +37,17 @@ except ImportError:  # Pyodide has none
 else:
     _TLS = {"SSLCertVerificationError": ssl.SSLCertVerificationError, "SSLError": ssl.SSLError}
 
-__all__ = ["Socket", "addressed", "body_bytes", "broken", "failed", "was_sent"]
+__all__ = [
+    "ChunkDecoder",
+    "ReplaySocket",
+    "body_bytes",
+    "describe_error",
+    "describe_read_error",
+    "error_of",
+    "host_and_target",
+    "record_response",
+    "was_sent",
+]
 
 # Errors that a take may name. Nothing else from a file is looked up. Those of a call that was sent:
 _ANSWERING: dict[str, type[Exception]] = {
@@ -56,14 +72,13 @@ _ERRORS: dict[str, type[Exception]] = {
     "TimeoutError": TimeoutError,
     "gaierror": socket.gaierror,
 }
-_ERRNO = re.compile(r"\[Errno (-?\d{1,6})\] (.*)", re.DOTALL)
 _MISSING = re.compile(r"(\d{1,18}) more expected( in its chunk)?")
 _PORTS = {"http": 80, "https": 443}
 _PIECE = 1 << 16
 
 
-def addressed(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str]:
-    """Return host and target as a call names them, where the target names the host to a proxy as well.
+def host_and_target(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str]:
+    """Return host and target as a call has them, where the target names the host to a proxy as well.
 
     The host has its port where that is not the scheme's own.
     """
@@ -91,47 +106,46 @@ def body_bytes(body: Any, charset: str = "utf-8") -> bytes:
 
 
 def was_sent(take: Take) -> bool:
-    """Tell whether a take is of a call that was sent, whatever then came of its answer."""
+    """Return whether a take is of a call that was sent, whatever then came of its answer."""
     return take.status is not None or (take.error or {}).get("type") in _ANSWERING
 
 
-def broken(given: Mapping[str, str] | None) -> Exception:
+def error_of(recorded: Mapping[str, str] | None) -> Exception:
     """Return the error that a take names, of those that a connection may end with."""
-    given = given or {}
-    kind = _ERRORS.get(given.get("type", ""), ConnectionResetError)
-    message = given.get("message") or "the connection broke here when this was recorded"
+    recorded = recorded or {}
+    kind = _ERRORS.get(recorded.get("type", ""), ConnectionResetError)
+    message = recorded.get("message") or CUT_OFF
     if kind in _TLS.values():
         return kind(1, message)
-    numbered = _ERRNO.fullmatch(message) if issubclass(kind, OSError) else None
-    return kind(int(numbered[1]), numbered[2]) if numbered else kind(message)
+    return kind(*((issubclass(kind, OSError) and errno_and_text(message)) or (message,)))
 
 
-def failed(recorder: Recorder, error: BaseException, *, answering: bool = False) -> None:
-    """Tell a recorder that its call ended in `error`; `answering` where it was sent already."""
-    if isinstance(error, RecordingMissing):
-        return
+def describe_error(error: BaseException) -> tuple[str, str] | None:
+    """Describe an error of a call before its answer is awaited; None where it cannot be sent."""
     if not isinstance(error, OSError | http_client.HTTPException):
-        # The program was interrupted, or the call is one that cannot be sent: no answer to keep.
-        recorder.interrupt()
-        return
-    names = [kind.__name__ for kind in type(error).__mro__]
-    if answering and not isinstance(error, http_client.HTTPException):
-        names = ["ReadTimeoutError" if isinstance(error, TimeoutError) else "ReadError"]
-    recorder.fail(next(name for name in names if name in _ERRORS), str(error))
+        return None
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), str(error)
+
+
+def describe_read_error(error: BaseException) -> tuple[str, str] | None:
+    """Describe an error of a call whose answer is awaited."""
+    if isinstance(error, OSError) and not isinstance(error, http_client.HTTPException):
+        return ("ReadTimeoutError" if isinstance(error, TimeoutError) else "ReadError"), str(error)
+    return describe_error(error)
 
 
 # Replaying
 
 
-class Socket:
-    """Stands for a socket of which the bytes are there already; what is sent into it is dropped."""
+class ReplaySocket:
+    """Stands for a socket, and answers with a take. What is sent into it is dropped."""
 
-    def __init__(self, pieces: Iterator[bytes] = iter(()), closed: Callable[[], None] = lambda: None) -> None:  # noqa: B008
-        self._file = _File(_Raw(pieces, closed))
+    def __init__(self, pieces: Iterator[bytes] = iter(()), on_close: Callable[[], None] = lambda: None) -> None:  # noqa: B008
+        self._file = _File(_Pieces(pieces, on_close))
 
     @classmethod
-    def of(cls, replay: Replay, method: str) -> Socket:
-        """Return the socket that a replayed answer comes from."""
+    def of(cls, replay: Replay, method: str) -> ReplaySocket:
+        """Return the socket from which a replayed answer comes."""
         if not replay.stays_open:
             return cls(_answer(replay, method), replay.finish)
         left = threading.Event()
@@ -140,18 +154,19 @@ class Socket:
             left.set()
             replay.finish()
 
-        made = cls(_answer(replay, method, left.wait), leave)
-        made.shutdown = leave  # type: ignore[method-assign]
-        return made
+        sock = cls(_answer(replay, method, left.wait), leave)
+        sock.shutdown = leave  # type: ignore[method-assign]
+        return sock
 
     def makefile(self, *_: Any, **__: Any) -> io.BufferedIOBase:
+        """Return the file from which the answer is read."""
         return self._file
 
-    def _nothing(self, *_: Any) -> None:
+    def _ignore(self, *_: Any) -> None:
         pass
 
     # A file that was made of a socket outlives it: closing does nothing, either.
-    close = sendall = settimeout = shutdown = _nothing
+    close = sendall = settimeout = shutdown = _ignore
 
 
 class _File(io.BufferedReader):
@@ -162,28 +177,28 @@ class _File(io.BufferedReader):
             super().flush()
 
 
-class _Raw(io.RawIOBase):
+class _Pieces(io.RawIOBase):
     """Bytes that come a piece at a time, as from a network."""
 
-    def __init__(self, pieces: Iterator[bytes], closed: Callable[[], None]) -> None:
-        self._pieces, self._left, self._closed = pieces, memoryview(b""), closed
+    def __init__(self, pieces: Iterator[bytes], on_close: Callable[[], None]) -> None:
+        self._pieces, self._rest, self._on_close = pieces, memoryview(b""), on_close
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._left:
+        while not self._rest:
             piece = next(self._pieces, None)
             if piece is None:
                 return 0
-            self._left = memoryview(piece)
-        size = min(len(buffer), len(self._left))
-        buffer[:size], self._left = self._left[:size], self._left[size:]
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
 
     def close(self) -> None:
         if not self.closed:
-            self._closed()
+            self._on_close()
         super().close()
 
 
@@ -191,16 +206,16 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     take, error = replay.take, replay.take.error or {}
     if take.status is None:
         replay.finish()
-        raise broken(error)
+        raise error_of(error)
     bare = is_bare(method, take.status)
-    found = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
-    missing, in_chunk = (int(found[1]), bool(found[2])) if found else (0, False)
-    chunked = not bare and (in_chunk or (found is None and not is_sized(take)))
-    size = None if bare or chunked else replay.size + missing
-    yield _head(take, framed_headers(take, method, size))
+    match = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
+    missing, in_chunk = (int(match[1]), bool(match[2])) if match else (0, False)
+    chunked = not bare and (in_chunk or (match is None and not is_sized(take)))
+    headers = framed_headers(take, method, None if bare or chunked else replay.size + missing)
+    yield b"\r\n".join([*map(encode_line, head_lines(take, headers)), b"", b""])
     if not bare:
-        parts = _parts(replay)
-        yield from _chunks(parts, missing if in_chunk else None) if chunked else map(b"".join, parts)
+        parts = _paced(event_parts(replay))
+        yield from _chunks(parts, missing if in_chunk else None) if chunked else parts
     incomplete = replay.incomplete
     if incomplete is not None:
         replay.fail(incomplete)
@@ -208,45 +223,175 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     stay()
     if take.complete:
         yield b"0\r\n\r\n" if chunked else b""
-    elif error.get("type") != "IncompleteRead":  # which the reader says itself
-        raise broken(error)
+    elif error.get("type") != "IncompleteRead":  # which the reader raises by itself
+        raise error_of(error)
 
 
-def _parts(replay: Replay) -> Iterator[list[bytes]]:
-    """Yield what comes at once, when it comes; each event apart, as a caller may count on it."""
-    body = replay.take.body
-    if replay.speed is None and isinstance(body, Events):
-        yield replay.blocks()
-    else:
-        for delay, data in replay.parts():
-            if delay > 0:
-                time.sleep(delay)
-            yield [data]
+def _paced(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
+    for delay, data in parts:
+        if delay > 0:
+            time.sleep(delay)
+        yield data
 
 
-def _chunks(parts: Iterator[list[bytes]], missing: int | None) -> Iterator[bytes]:
-    """Yield parts as chunks; of the last one `missing` bytes, and its end, do not come."""
+def _chunks(parts: Iterator[bytes], missing: int | None) -> Iterator[bytes]:
+    """Yield each part as a chunk. Where bytes are `missing`, the last chunk is cut off that much before its end."""
     last = b""
-    for some in parts:
-        frames = [b"%x\r\n%b\r\n" % (len(part), part) for part in [last, *some] if part]
-        if missing is None:
-            yield b"".join(frames)
-        elif frames:
-            last = [last, *some][-1]
-            yield b"".join(frames[:-1])
+    for part in filter(None, parts):
+        ready, last = (part, b"") if missing is None else (last, part)
+        if ready:
+            yield b"%x\r\n%b\r\n" % (len(ready), ready)
     if missing is not None:
         yield b"%x\r\n%b" % (len(last) + missing, last)
 
 
-def _head(take: Take, headers: Pairs) -> bytes:
-    version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else "HTTP/1.1"
-    lines = [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
-    return b"\r\n".join([*map(_encoded, lines), b"", b""])
+# Recording
 
 
-def _encoded(line: str) -> bytes:
-    """Return a line as `http.client` decodes it, as Latin-1; what that cannot hold another client has read as UTF-8."""
+def record_response(
+    connection: Any, recorder: Recorder, getresponse: Callable[[], Any], on_head: Callable[[Any], None]
+) -> Any:
+    """Return the response of a connection, recorded as it is read: its body out of its chunks, compressed as it comes.
+
+    Parameters
+    ----------
+    connection : http.client.HTTPConnection
+    recorder : Recorder
+    getresponse : callable
+        Reads the head of the response.
+    on_head : callable
+        Gets the response when its head is there.
+    """
+    response_class = connection.response_class
+
+    def build(*args: Any, **options: Any) -> http_client.HTTPResponse:
+        response: http_client.HTTPResponse = response_class(*args, **options)
+
+        def begin() -> None:
+            del response.begin  # the class has it: a response that refers to itself would not go when it is let go of
+            response.begin()
+            headers = [(name, str(value)) for name, value in response.msg.items()]
+            recorder.begin(
+                response.status, headers, response.reason, "HTTP/1.0" if response.version == 10 else "HTTP/1.1"
+            )
+            on_head(response)
+            if response.fp is None or response.length == 0:
+                recorder.end()
+            else:
+                response.fp = _RecordedFile(response, recorder)  # type: ignore[assignment]
+
+        response.begin = begin  # type: ignore[method-assign]
+        return response
+
+    connection.response_class = build
     try:
-        return line.encode("latin-1")
-    except UnicodeEncodeError:
-        return line.encode("utf-8", "surrogateescape")
+        return getresponse()
+    finally:
+        connection.response_class = response_class
+
+
+class _RecordedFile:
+    """The file that a response reads its body from; records what is read, out of its chunks."""
+
+    def __init__(self, response: http_client.HTTPResponse, recorder: Recorder) -> None:
+        self._file, self._recorder = response.fp, recorder
+        self._size, self._length = 0, response.length
+        self._chunks = ChunkDecoder() if response.chunked else None
+
+    def flush(self) -> None:
+        if not self._file.closed:  # the collector lets go of it and of its response in any order
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = -1 if size is None else size
+        return self._record(lambda: self._file.read(wanted), lambda data: wanted < 0 or len(data) < wanted)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        return len(self._record(lambda: bytes(view[: self._file.readinto(buffer)]), lambda data: len(data) < len(view)))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._record(lambda: self._file.read1(size), lambda data: not data and size != 0)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._record(lambda: self._file.readline(size), lambda data: not data and size != 0)
+
+    def _record(self, read: Callable[[], bytes], is_end: Callable[[bytes], bool]) -> bytes:
+        try:
+            data = read()
+        except BaseException as error:
+            record_error(self._recorder, error, describe_error)
+            raise
+        body = data if self._chunks is None else self._chunks.feed(data)
+        if body:
+            self._recorder.feed(body)
+            self._size += len(body)
+        at_end = is_end(data)
+        if self._chunks is not None:
+            whole, at_end = self._chunks.over, at_end or self._chunks.broken
+        else:
+            whole = at_end if self._length is None else self._size >= self._length
+        if whole:
+            self._recorder.end()
+        elif at_end:
+            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{self._missing()})")
+        return data
+
+    def _missing(self) -> str:
+        if self._chunks is not None:
+            return f", {self._chunks.missing} more expected in its chunk" if self._chunks.missing is not None else ""
+        return "" if self._length is None else f", {self._length - self._size} more expected"
+
+    def close(self) -> None:
+        self._recorder.close()
+        self._file.close()
+
+
+class ChunkDecoder:
+    """Decodes ``transfer-encoding: chunked``, piece by piece.
+
+    Attributes
+    ----------
+    over : bool
+        Whether the last chunk has come.
+    broken : bool
+        Whether something else than chunks has come.
+    missing : int or None
+        Bytes to come of the chunk that has begun; None between two chunks.
+    """
+
+    def __init__(self) -> None:
+        self.over = self.broken = False
+        self.missing: int | None = None
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the part of the body that the next bytes hold."""
+        body, at = [], 0
+        while at < len(data) and not (self.over or self.broken):
+            if self.missing:
+                piece = data[at : at + self.missing]
+                body.append(piece)
+                at, self.missing = at + len(piece), self.missing - len(piece)
+                continue
+            end = data.find(b"\n", at) + 1
+            self._line += data[at : end or len(data)]
+            at = end or len(data)
+            if end:
+                self._end_line(self._line.partition(b";")[0].strip())
+                self._line = b""
+        return b"".join(body)
+
+    def _end_line(self, line: bytes) -> None:
+        if self.missing == 0:  # the line that ends a chunk
+            self.missing = None
+            return
+        try:
+            size = int(line, 16)
+        except ValueError:
+            size = -1
+        self.over, self.broken = size == 0, size < 0
+        self.missing = size if size > 0 else None

@@ -1,29 +1,52 @@
-"""httpx and httpx2, sync and async: their calls to `Session`, its answers to their responses.
+"""httpx and httpx2, sync and async. Both have the same shape here, so that one module serves them.
 
-Both libraries have the same shape here, so that one code serves them. The hook is
-`_transport_for_url`, which every call passes, whenever its client was built.
+The hook is `_transport_for_url`, which every call passes, whenever its client was built.
 """
 
 from __future__ import annotations
 
-import itertools
+import asyncio
+import contextlib
+import functools
 import os
-from collections.abc import Callable, Iterable
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
-import msgspec
-
+from nbreplay.core.recorder import Pieces, Recorder
+from nbreplay.core.recording.headers import HTTP11, is_bare
+from nbreplay.core.recording.response_head import phrase_of, recorded_length, response_headers
+from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.request import Call
 from nbreplay.core.session import Session, current_session
-from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.intercept.http.httpx_bodies import failed, library_of, named, response_of, tee
+from nbreplay.intercept import patching
+from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error
 from nbreplay.intercept.network import guard
 
-__all__ = ["install", "transport"]
+__all__ = ["install", "response_of", "transport"]
 
-Ask = Callable[[], Session | None]
+# Errors that a take may name. Nothing else from a file is looked up in a library.
+_ERRORS = frozenset(
+    [
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadError",
+        "ReadTimeout",
+        "WriteError",
+        "WriteTimeout",
+        "PoolTimeout",
+        "CloseError",
+        "RemoteProtocolError",
+        "LocalProtocolError",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "DecodingError",
+        "TooManyRedirects",
+    ]
+)
 
 
 def install(library: ModuleType) -> patching.Undo:
@@ -34,24 +57,20 @@ def install(library: ModuleType) -> patching.Undo:
     AttributeError
         Where the library no longer has the hook.
     """
-    sync, asynchronous, name = library.Client, library.AsyncClient, named(library)
-    before, before_async = sync._transport_for_url, asynchronous._transport_for_url
-    plain = (library.MockTransport, library.WSGITransport, _Transport)
-    plain_async = (library.MockTransport, library.ASGITransport, _Transport)
+    in_process = (library.MockTransport, library.WSGITransport, library.ASGITransport, _Transport)
 
-    def for_url(self: Any, url: Any) -> Any:
-        inner = before(self, url)
-        if isinstance(inner, plain) or guard.is_permitted():
-            return inner
-        return _Transport(current_session, inner, name)
+    def hook(client: Any) -> tuple[Any, str, Any]:
+        before = client._transport_for_url
 
-    def for_url_async(self: Any, url: Any) -> Any:
-        inner = before_async(self, url)
-        if isinstance(inner, plain_async) or guard.is_permitted():
-            return inner
-        return _Transport(current_session, inner, name)
+        def transport_for_url(self: Any, url: Any) -> Any:
+            inner = before(self, url)
+            if isinstance(inner, in_process) or guard.is_permitted():
+                return inner
+            return _Transport(current_session, inner)
 
-    return patching.put((sync, "_transport_for_url", for_url), (asynchronous, "_transport_for_url", for_url_async))
+        return client, "_transport_for_url", transport_for_url
+
+    return patching.put(hook(library.Client), hook(library.AsyncClient))
 
 
 def transport(
@@ -69,9 +88,9 @@ def transport(
     Parameters
     ----------
     store, mode, speed, ignore, mask, only
-        As for `nbreplay.session`. What the transport says goes before any session.
+        As for `nbreplay.session`. They go before those of any session.
     inner : transport, optional
-        What sends the calls that are not replayed; the library's own, if not given.
+        Sends the calls that are not replayed; the library's own, if not given.
 
     Returns
     -------
@@ -82,79 +101,59 @@ def transport(
     --------
     ``OpenAI(http_client=httpx2.Client(transport=nbreplay.transport("recordings")))``
     """
-    from nbreplay.intercept.registry import opened
+    from nbreplay.intercept.registry import open_session
 
-    session = opened(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only)
-    return _Transport(lambda: session, inner, session=session)
+    session = open_session(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only)
+    return _Transport(lambda: session, inner, session)
 
 
-class _Transport(msgspec.Struct, eq=False):
-    """Stands before a library's transport and asks a session what becomes of each call."""
+class _Transport:
+    """Stands before a library's transport, and asks a session about each call."""
 
-    _ask: Ask
-    _inner: Any
-    _name: str = ""
-    session: Session | None = None
+    def __init__(self, current: Callable[[], Session | None], inner: Any, session: Session | None = None) -> None:
+        self._current, self._inner, self.session = current, inner, session
 
     def handle_request(self, request: Any) -> Any:
-        host = request.url.netloc.decode("ascii")
-        session, mode = placeholder_keys.asked(self._ask(), host, _held, request)
-        recorder = None
-        if session is not None:
-            target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
-            call = Call(request.method, host, target, "", request.read(), request.headers, name)
-            decision = session.ask(call, mode)
-            if isinstance(decision, Replay):
-                return response_of(request, decision)
-            recorder = decision
-        inner = self._inner or self._sender(request, "HTTPTransport")
-        try:
-            with guard.permit(host):
-                response = inner.handle_request(request)
-        except BaseException as error:
-            if recorder is not None:
-                failed(recorder, error)
-            raise
-        return response if recorder is None else tee(request, response, recorder, asynchronous=False)
+        exchange = self._exchange(request)
+        replay = exchange.replay(request.read() if exchange.needs_body else b"")
+        if replay is not None:
+            return response_of(request, replay)
+        inner = self._inner or self._build_inner(request, "HTTPTransport")
+        with exchange.sending(request.url.host, _describe):
+            response = inner.handle_request(request)
+        return _record(request, response, exchange.recorder)
 
     async def handle_async_request(self, request: Any) -> Any:
-        host = request.url.netloc.decode("ascii")
-        session, mode = placeholder_keys.asked(self._ask(), host, _held, request)
-        recorder = None
-        if session is not None:
-            target, name = request.url.raw_path.decode("ascii"), self._name or named(library_of(request))
-            call = Call(request.method, host, target, "", await request.aread(), request.headers, name)
-            decision = session.ask(call, mode)
-            if isinstance(decision, Replay):
-                return response_of(request, decision)
-            recorder = decision
-        inner = self._inner or self._sender(request, "AsyncHTTPTransport")
-        try:
-            with guard.permit(host):
-                response = await inner.handle_async_request(request)
-        except BaseException as error:
-            if recorder is not None:
-                failed(recorder, error)
-            raise
-        return response if recorder is None else tee(request, response, recorder, asynchronous=True)
+        exchange = self._exchange(request)
+        replay = exchange.replay(await request.aread() if exchange.needs_body else b"")
+        if replay is not None:
+            return response_of(request, replay)
+        inner = self._inner or self._build_inner(request, "AsyncHTTPTransport")
+        with exchange.sending(request.url.host, _describe):
+            response = await inner.handle_async_request(request)
+        return _record(request, response, exchange.recorder)
 
-    def _sender(self, request: Any, name: str) -> Any:
-        self._inner = getattr(library_of(request), name)()
+    def _exchange(self, request: Any) -> Exchange:
+        library, url = _library(type(request)), request.url
+        host, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
+        name = f"{library.__name__} {library.__version__}"
+        return Exchange(self._current(), request.method, host, target, request.headers.raw, name)
+
+    def _build_inner(self, request: Any, name: str) -> Any:
+        self._inner = getattr(_library(type(request)), name)()
         return self._inner
 
     def close(self) -> None:
-        self._stop()
+        if self.session is not None:
+            self.session.flush()
         if self._inner is not None:
             self._inner.close()
 
     async def aclose(self) -> None:
-        self._stop()
-        if self._inner is not None:
-            await self._inner.aclose()
-
-    def _stop(self) -> None:
         if self.session is not None:
             self.session.flush()
+        if self._inner is not None:
+            await self._inner.aclose()
 
     def __enter__(self) -> _Transport:
         return self
@@ -169,5 +168,208 @@ class _Transport(msgspec.Struct, eq=False):
         await self.aclose()
 
 
-def _held(request: Any) -> Iterable[bytes]:
-    return itertools.chain((request.url.raw_path,), *request.headers.raw)  # the names, too: that is faster
+@functools.cache
+def _library(request_type: type) -> ModuleType:
+    roots = [base.__module__.partition(".")[0] for base in request_type.__mro__]
+    return sys.modules[next(root for root in roots if root in ("httpx", "httpx2"))]
+
+
+@functools.cache
+def _stream_type(kind: type, library: ModuleType) -> Any:
+    """Return `kind` as a subclass of the library's own streams, which its responses insist on."""
+    return type(kind.__name__.strip("_"), (kind, library.SyncByteStream, library.AsyncByteStream), {})
+
+
+def _describe(error: BaseException) -> tuple[str, str] | None:
+    if not isinstance(error, Exception):
+        return None
+    name = type(error).__name__
+    return (name, str(error)) if name in _ERRORS else ("ReadError", f"{name}: {error}")
+
+
+# Replaying
+
+
+def response_of(request: Any, replay: Replay) -> Any:
+    """Return the answer as a response of the library's own type; raise its own error, where one was recorded."""
+    take = replay.take
+    if take.status is None:
+        replay.finish()
+        raise _error(request, take)
+    library, whole = _library(type(request)), replay.whole()
+    stream = _stream_type(_ReplayStream, library)(request, replay) if whole is None else library.ByteStream(whole)
+    headers = response_headers(take, _content_length(request, replay, whole))
+    raw = [(_encode_header(name), _encode_header(value)) for name, value in headers]
+    return library.Response(take.status, headers=raw, stream=stream, extensions=_extensions(take))
+
+
+def _error(request: Any, take: Take) -> Exception:
+    recorded = take.error or {}
+    name = recorded.get("type", "")
+    kind = getattr(_library(type(request)), name if name in _ERRORS else "ReadError")
+    error: Exception = kind(recorded.get("message", CUT_OFF), request=request)
+    return error
+
+
+def _content_length(request: Any, replay: Replay, whole: bytes | None) -> int | str | None:
+    take = replay.take
+    if "content-length" not in take.headers:
+        return None
+    if is_bare(request.method, take.status) or not take.complete:
+        return recorded_length(take)
+    return replay.size if whole is None else len(whole)
+
+
+def _extensions(take: Take) -> dict[str, Any]:
+    version = take.http_version.encode("ascii")
+    if take.reason_phrase is None and not version.startswith(b"HTTP/1"):
+        return {"http_version": version}  # HTTP/2 has no phrases
+    return {"http_version": version, "reason_phrase": encode_line(phrase_of(take))}
+
+
+def _encode_header(text: str) -> bytes:
+    # The library tries UTF-8 before Latin-1. aiohttp keeps bytes that are neither as surrogate escapes.
+    return text.encode("utf-8", "surrogateescape")
+
+
+class _ReplayStream:
+    """The body of a replayed response, at once or at its recorded pace."""
+
+    _closed = False
+    _left: threading.Event | asyncio.Event | None = None
+
+    def __init__(self, request: Any, replay: Replay) -> None:
+        self._request, self._replay = request, replay
+
+    def __iter__(self) -> Iterator[bytes]:
+        for delay, data in self._replay.parts():
+            if delay > 0:
+                time.sleep(delay)
+            yield data
+        if self._replay.stays_open:
+            self._stay_open(left := threading.Event())
+            left.wait()
+        self._finish()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for delay, data in self._replay.parts():
+            if delay > 0:
+                await asyncio.sleep(delay)
+            yield data
+        if self._replay.stays_open:
+            self._stay_open(left := asyncio.Event())
+            await left.wait()
+        self._finish()
+
+    def _stay_open(self, left: threading.Event | asyncio.Event) -> None:
+        """Have `left` set when the caller leaves, who has all that was recorded."""
+        self._replay.finish()
+        self._left = left
+        if self._closed:
+            left.set()
+
+    def _finish(self) -> None:
+        replay = self._replay
+        if not replay.take.complete and (incomplete := replay.incomplete):
+            replay.fail(incomplete)
+        replay.finish()
+        if not replay.take.complete:
+            raise _error(self._request, replay.take)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._left is not None:
+            self._left.set()
+        self._replay.finish()
+
+    async def aclose(self) -> None:
+        self.close()
+
+
+# Recording
+
+
+def _record(request: Any, response: Any, recorder: Recorder | None) -> Any:
+    """Return the response, of which a recorder gets the body as it is passed on."""
+    if recorder is None:
+        return response
+    library = _library(type(request))
+    version, phrase = (response.extensions.get(name) for name in ("http_version", "reason_phrase"))
+    recorder.begin(
+        response.status_code,
+        response.headers.multi_items(),
+        phrase.decode("latin-1") if isinstance(phrase, bytes) else None,
+        version.decode("latin-1") if isinstance(version, bytes) else HTTP11,
+    )
+    if hasattr(response, "_content"):
+        # A transport that answers out of memory: nobody will iterate the stream.
+        recorder.feed(response.content)
+        recorder.end()
+        return response
+    encoding = response.headers.get("content-encoding", "identity")
+    if encoding != "identity":
+        recorder.decode = lambda pieces: _decode(library, recorder, encoding, pieces)
+    response.stream = _stream_type(_RecordedStream, library)(response.stream, recorder)
+    return response
+
+
+class _RecordedStream:
+    """Passes a body on as it comes, and records it."""
+
+    def __init__(self, inner: Any, recorder: Recorder) -> None:
+        self._inner, self._recorder = inner, recorder
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self._recording():
+            for data in self._inner:
+                self._recorder.feed(data)
+                yield data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with self._recording():
+            async for data in self._inner:
+                self._recorder.feed(data)
+                yield data
+
+    @contextlib.contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            yield
+        except GeneratorExit:
+            self._recorder.close()
+            raise
+        except BaseException as error:
+            record_error(self._recorder, error, _describe)
+            raise
+        self._recorder.end()
+
+    def close(self) -> None:
+        self._recorder.close()
+        self._inner.close()
+
+    async def aclose(self) -> None:
+        self._recorder.close()
+        await self._inner.aclose()
+
+
+def _decode(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
+    """Undo the content encoding by the library's own code, piece by piece so that times stay true."""
+    at, at_end = 0.0, False
+
+    def raw() -> Iterator[bytes]:
+        nonlocal at, at_end
+        for at, data in pieces:  # noqa: B007
+            yield data
+        at_end = True
+
+    response = library.Response(200, headers={"content-encoding": encoding}, content=raw())
+    decoded: Pieces = []
+    try:
+        for data in response.iter_bytes():
+            decoded.append((at, data))
+    except library.DecodingError:
+        if not at_end:
+            # The body is not what its header says: the caller is told so again.
+            recorder.keep("content-encoding")
+            return pieces
+    return decoded

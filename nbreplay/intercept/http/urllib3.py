@@ -11,34 +11,28 @@ from typing import Any
 
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.request import Call
 from nbreplay.core.session import current_session
-from nbreplay.intercept import patching, placeholder_keys
+from nbreplay.intercept import patching
 from nbreplay.intercept.http import http11
-from nbreplay.intercept.http.http11 import Socket, addressed, body_bytes
-from nbreplay.intercept.http.http11_tee import Tee
+from nbreplay.intercept.http.exchange import Exchange
 from nbreplay.intercept.network import guard
 
-__all__ = ["install", "replayed"]
+__all__ = ["install", "install_botocore"]
 
 # Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
 _CONNECTING = frozenset(["ConnectTimeoutError", "NameResolutionError", "NewConnectionError", "ProxyError"])
 _ERRORS = _CONNECTING | {"ProtocolError", "ReadTimeoutError"}
 _TLS = frozenset(["SSLCertVerificationError", "SSLError"])
-# What other libraries call them.
 _FOREIGN = {
     "ConnectError": "NewConnectionError",
     "ConnectTimeout": "ConnectTimeoutError",
     "ReadTimeout": "ReadTimeoutError",
     "gaierror": "NameResolutionError",
 }
+"""Names of other libraries' errors, each with this one's."""
+
 _TUNNELS = "_nbreplay_tunnels"
 _last = threading.local()
-
-
-def replayed() -> bool:
-    """Tell whether this thread's last call was replayed: nobody waits before trying that again."""
-    return getattr(_last, "replayed", False)
 
 
 def install(library: ModuleType) -> patching.Undo:
@@ -61,36 +55,30 @@ def install(library: ModuleType) -> patching.Undo:
     ) -> Any:
         if guard.is_permitted():
             return before(self, conn, method, url, body=body, headers=headers, **options)
-        tunnels = vars(conn).pop(_TUNNELS, False)
-        raw = [(_bytes(name), _bytes(value)) for name, value in (headers or {}).items()]
-        host, target = addressed(self.scheme, self.host, self.port, url)
-        session, mode = placeholder_keys.asked(
-            current_session(), host, lambda: [target.encode(), *(value for _, value in raw)]
-        )
-        decision = None
-        if session is not None:
-            data = body_bytes(body)
+        opens_tunnel = vars(conn).pop(_TUNNELS, False)
+        raw = [(_encode(name), _encode(value)) for name, value in (headers or {}).items()]
+        host, target = http11.host_and_target(self.scheme, self.host, self.port, url)
+        exchange = Exchange(current_session(), method, host, target, raw, f"urllib3 {library.__version__}")
+        data = b""
+        if exchange.needs_body:
+            data = http11.body_bytes(body)
             if body is not None and not isinstance(body, str | bytes | bytearray | memoryview):
                 body = io.BytesIO(data)  # it can be read once; what has no length is sent in chunks again
-            decision = session.ask(Call(method, host, target, "", data, raw, f"urllib3 {library.__version__}"), mode)
-        _last.replayed = isinstance(decision, Replay)
-        if isinstance(decision, Replay):
-            return _replayed(library, self, conn, method, url, decision, options)
-        if decision is not None:
-            vars(conn)["getresponse"] = lambda: _answered(library, conn, decision, decoded=_decodes(conn, options))
+        replay = exchange.replay(data)
+        _last.was_replayed = replay is not None
+        if replay is not None:
+            return _response(library, self, conn, method, url, replay, options)
+        if exchange.recorder is not None:
+            _record(library, conn, exchange.recorder, options)
         try:
-            with guard.permit(conn.host):
-                if tunnels:
-                    tunnel(self, conn)
+            with exchange.sending(conn.host, lambda error: _describe(library, self, conn, error)):
+                if opens_tunnel:
+                    open_tunnel(self, conn)
                 return before(self, conn, method, url, body=body, headers=headers, **options)
-        except BaseException as error:
-            if decision is not None:
-                _failed(library, decision, self, conn, error)
-            raise
         finally:
             vars(conn).pop("getresponse", None)
 
-    def tunnel(pool: Any, conn: Any) -> None:
+    def open_tunnel(pool: Any, conn: Any) -> None:
         try:
             before_proxy(pool, conn)
         except OSError as error:
@@ -105,11 +93,11 @@ def install(library: ModuleType) -> patching.Undo:
             vars(conn)[_TUNNELS] = True
 
     def sleep(self: Any, response: Any = None) -> None:
-        if not replayed():
+        if not _was_replayed():
             before_sleep(self, response)
 
     def sleep_for_retry(self: Any, response: Any) -> bool:
-        return not replayed() and bool(before_sleep_for(self, response))
+        return not _was_replayed() and bool(before_sleep_for(self, response))
 
     return patching.put(
         (plain, "_make_request", make_request),
@@ -119,63 +107,94 @@ def install(library: ModuleType) -> patching.Undo:
     )
 
 
-def _bytes(value: Any) -> bytes:
+def install_botocore(endpoint: Any) -> patching.Undo:
+    """Hook into `botocore.endpoint`, whose calls urllib3 makes: it does not wait before it retries a replayed one.
+
+    Raises
+    ------
+    AttributeError
+        Where it no longer waits by its `time`.
+    """
+    return patching.put((endpoint, "time", _Clock(endpoint.time)))
+
+
+class _Clock:
+    """The module `time`, but for the sleep before a retry.
+
+    Its length is random: no header of a replayed answer could make it short.
+    """
+
+    def __init__(self, real: ModuleType) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def sleep(self, seconds: float) -> None:
+        if not _was_replayed():
+            self._real.sleep(seconds)
+
+
+def _was_replayed() -> bool:
+    """Return whether this thread's last call was replayed: nobody waits before retrying it."""
+    return getattr(_last, "was_replayed", False)
+
+
+def _encode(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8")
 
 
 # Errors
 
 
-def _failed(library: ModuleType, recorder: Recorder, pool: Any, conn: Any, error: BaseException) -> None:
-    """Tell a recorder that its call ended in an error before there was an answer."""
+def _describe(library: ModuleType, pool: Any, conn: Any, error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, library.exceptions.SSLError) and isinstance(error.args[0], OSError):
         error = error.args[0]
     name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
     if not name or not isinstance(error, library.exceptions.HTTPError):
-        http11.failed(recorder, error)
-        return
-    # What the library puts around it, it will put around it again.
-    text = str(error).removeprefix(f"{conn}: ").removeprefix(f"{pool}: ")
+        return http11.describe_error(error)
     if name == "NameResolutionError":
-        text = str(error.__cause__)
-    elif name in ("ConnectTimeoutError", "ProxyError"):
-        text = str(error.args[-1])
-    recorder.fail(name, text)
+        return name, str(error.__cause__)
+    if name in ("ConnectTimeoutError", "ProxyError"):
+        return name, str(error.args[-1])
+    # The library puts the connection before the message, and will do so again.
+    return name, str(error).removeprefix(f"{conn}: ").removeprefix(f"{pool}: ")
 
 
-def _error(library: ModuleType, pool: Any, conn: Any, url: str, given: Mapping[str, str]) -> Exception:
+def _error(library: ModuleType, pool: Any, conn: Any, url: str, recorded: Mapping[str, str]) -> Exception:
     """Return the library's own error for the one that a take names."""
-    name, text = given.get("type", ""), given.get("message", "")
+    name, text = recorded.get("type", ""), recorded.get("message", "")
     name = _FOREIGN.get(name, name)
-    made: Exception = http11.broken({**given, "type": name})
+    error: Exception = http11.error_of({**recorded, "type": name})
     if name in _TLS:
-        made = library.exceptions.SSLError(made)
+        error = library.exceptions.SSLError(error)
     elif name in _ERRORS:
-        about: dict[str, tuple[Any, ...]] = {
+        arguments: dict[str, tuple[Any, ...]] = {
             "ConnectTimeoutError": (conn, text),
-            "NameResolutionError": (conn.host, conn, http11.broken({"type": "gaierror", "message": text})),
+            "NameResolutionError": (conn.host, conn, http11.error_of({"type": "gaierror", "message": text})),
             "NewConnectionError": (conn, text),
             "ProxyError": ("Unable to connect to proxy", OSError(text)),
             "ReadTimeoutError": (pool, url, text),
         }
-        made = getattr(library.exceptions, name)(*about.get(name, (text,)))
+        error = getattr(library.exceptions, name)(*arguments.get(name, (text,)))
     if getattr(conn, "proxy", None) is not None:
         # Else the proxy is blamed, as it is for what went wrong before it was connected, or closed the connection.
-        conn._has_connected_to_proxy = name not in _CONNECTING and not isinstance(made, OSError)
-    return made
+        conn._has_connected_to_proxy = name not in _CONNECTING and not isinstance(error, OSError)
+    return error
 
 
-# Answers
+# Responses
 
 
-def _replayed(
+def _response(
     library: ModuleType, pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]
 ) -> Any:
     if replay.take.status is None:
         replay.finish()
         raise _error(library, pool, conn, url, replay.take.error or {})
-    sock = Socket.of(replay, method)
-    inner = _begun(sock, method)
+    sock = http11.ReplaySocket.of(replay, method)
+    inner = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
+    inner.begin()
     response = library.response.HTTPResponse(
         body=inner,
         headers=library.HTTPHeaderDict(inner.headers.items()),
@@ -189,56 +208,47 @@ def _replayed(
         request_method=method,
         request_url=url,
     )
-    # As the library does, not before what is to be read at once is read.
+    # Not before the body is read where that is done at once, as in the library.
     response.version_string, response.retries = "HTTP/1.1", options.get("retries")
     response._pool, response._connection = pool, options.get("response_conn")
-    response._sock_shutdown = sock.shutdown  # how another thread ends a read that waits
+    response._sock_shutdown = sock.shutdown  # by which another thread ends a read that waits
     return response
 
 
-def _begun(sock: Socket, method: str | None = None) -> http.client.HTTPResponse:
-    made = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
-    made.begin()
-    return made
+def _record(library: ModuleType, conn: Any, recorder: Recorder, options: dict[str, Any]) -> None:
+    """Have a connection record its next response."""
+
+    def on_head(response: http.client.HTTPResponse) -> None:
+        encodings = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
+        if _decodes(conn, options) and set(encodings) <= set(library.response.HTTPResponse.CONTENT_DECODERS):
+            recorder.decode = lambda pieces: _decode(library, recorder, ", ".join(encodings), pieces)
+        else:
+            recorder.keep("content-encoding")  # the caller is to get the same bytes
+
+    # Only when the response is read: botocore's connection sets the class of its responses when it sends.
+    vars(conn)["getresponse"] = lambda: http11.record_response(
+        conn, recorder, lambda: type(conn).getresponse(conn), on_head
+    )
 
 
 def _decodes(conn: Any, options: dict[str, Any]) -> bool:
-    """Tell whether an answer that is encoded is decoded for its caller."""
+    """Return whether an answer that is encoded is decoded for its caller."""
     if type(conn).__module__.partition(".")[0] == "botocore":
         return False
-    # requests asks for what is not decoded, and has it decoded later.
+    # requests asks for an answer that is not decoded, and has it decoded later.
     return bool(options.get("decode_content", True)) or not options.get("preload_content", True)
 
 
-def _answered(library: ModuleType, conn: Any, recorder: Recorder, *, decoded: bool) -> Any:
-    """Return the answer of a connection, whose reading is noted."""
-    # Not before: botocore's connection sets the class of its responses when it sends.
-    usual = conn.response_class
-    conn.response_class = Tee(recorder, usual, lambda made: _decoding(library, recorder, made, decoded=decoded))
-    try:
-        return type(conn).getresponse(conn)
-    finally:
-        conn.response_class = usual
-
-
-def _decoding(library: ModuleType, recorder: Recorder, made: http.client.HTTPResponse, *, decoded: bool) -> None:
-    """Have a recorder undo the encoding of an answer, by the library's own code."""
-    names = [name.strip().lower() for name in made.headers.get("content-encoding", "").split(",")]
-    if decoded and set(names) <= set(library.response.HTTPResponse.CONTENT_DECODERS):
-        recorder.decode = lambda pieces: _decoded(library, recorder, ", ".join(names), pieces)
-    else:
-        recorder.keep("content-encoding")  # the caller is to get the same bytes
-
-
-def _decoded(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
+def _decode(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
+    """Undo the content encoding by the library's own code, piece by piece so that times stay true."""
     response = library.response.HTTPResponse(headers={"content-encoding": encoding}, preload_content=False)
     response._init_decoder()
-    found: Pieces = []
+    decoded: Pieces = []
     try:
         for at, data in pieces:
-            found.append((at, response._decode(data, decode_content=True, flush_decoder=False)))
+            decoded.append((at, response._decode(data, decode_content=True, flush_decoder=False)))
     except library.exceptions.DecodeError:
-        # It is not what its header tells: the caller is told so again.
+        # The body is not what its header says: the caller is told so again.
         recorder.keep("content-encoding")
         return pieces
-    return found
+    return decoded

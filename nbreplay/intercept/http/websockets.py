@@ -1,4 +1,4 @@
-"""websockets, over which some SDKs talk, such as OpenAI's realtime: no HTTP, so neither recorded nor replayed.
+"""websockets, over which some SDKs talk, such as OpenAI's realtime: not HTTP, so neither recorded nor replayed.
 
 That is said where the connection is asked for: refused under replay, a warning while recording.
 """
@@ -13,9 +13,10 @@ from nbreplay.core.session import current_session
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching, placeholder_keys
 
-__all__ = ["install", "install_protocol", "refused"]
+__all__ = ["check_websocket", "install", "install_protocol"]
 
-_KNOWN = {"realtime": "realtime.connect", "responses": "responses.connect"}
+_CALLS = {"realtime": "realtime.connect", "responses": "responses.connect"}
+"""The functions of SDKs that open a websocket, by the end of its path."""
 
 
 def install(module: ModuleType) -> patching.Undo:
@@ -30,7 +31,7 @@ def install(module: ModuleType) -> patching.Undo:
     before = module.parse_uri
 
     def parse_uri(uri: str) -> Any:
-        refused(uri)
+        check_websocket(uri)
         return before(uri)
 
     return patching.put((module, "parse_uri", parse_uri))
@@ -49,7 +50,7 @@ def install_protocol(module: ModuleType) -> patching.Undo:
 
     def send_request(self: Any, request: Any) -> None:
         try:
-            placeholder_keys.refuse([value.encode() for _, value in request.headers.raw_items()])
+            placeholder_keys.refuse("", [(b"", value.encode()) for _, value in request.headers.raw_items()])
         except RecordingMissing as error:
             session = current_session()
             if session is not None:
@@ -60,14 +61,14 @@ def install_protocol(module: ModuleType) -> patching.Undo:
     return patching.put((protocol, "send_request", send_request))
 
 
-def refused(url: str, call: str = "") -> None:
-    """See whether a websocket may be opened.
+def check_websocket(url: str, call: str = "") -> None:
+    """Refuse a websocket under replay, and warn of one that is not recorded.
 
     Parameters
     ----------
     url : str
     call : str
-        The function that opens it; made out from the address, if not given.
+        The function that opens it; guessed from the address, if not given.
 
     Raises
     ------
@@ -77,5 +78,5 @@ def refused(url: str, call: str = "") -> None:
     if session is None:
         return
     parts = urlsplit(str(url))
-    name = call or _KNOWN.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
+    name = call or _CALLS.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
     session.ask_websocket(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)

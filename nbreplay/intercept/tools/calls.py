@@ -30,7 +30,6 @@ from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
 from nbreplay.core.session import Session, current_session
 from nbreplay.errors import RecordingFormatError, RecordingMissing, ToolError
-from nbreplay.intercept import placeholder_keys
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.tools.codec import UNKNOWN, Codec, dump_arguments
 
@@ -71,8 +70,12 @@ class ToolCalls:
         """Ask the session about a call; `arguments` is called only if there is one. None: call the tool."""
         if guard.is_permitted():
             return None
-        session, mode = placeholder_keys.asked(current_session(), "", tuple)
+        session = current_session()
         if session is None:
+            return None
+        mode = session.mode
+        if mode is Mode.OFF:
+            session.log_live("")
             return None
         origin = _origins.setdefault(session, {}).setdefault(self.name, self.origin)
         if origin != self.origin:

@@ -1,0 +1,151 @@
+"""One HTTP call, as every interceptor handles it: ask the session, send past the guard, record how it ends.
+
+An interceptor translates between its library and an `Exchange`, and decides nothing. Must not import an HTTP library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+from nbreplay.core.config import OFF
+from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording.headers import HTTP11
+from nbreplay.core.recording.response_head import Pairs, phrase_of
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Take
+from nbreplay.core.replay import Replay
+from nbreplay.core.request.request import Call, Headers
+from nbreplay.core.session import Session
+from nbreplay.errors import RecordingMissing
+from nbreplay.intercept import placeholder_keys
+from nbreplay.intercept.network import guard
+
+__all__ = [
+    "CUT_OFF",
+    "DescribeError",
+    "Exchange",
+    "encode_line",
+    "errno_and_text",
+    "event_parts",
+    "head_lines",
+    "record_error",
+]
+
+CUT_OFF = "the connection broke here when this was recorded"
+"""The message of an error for which a take has none."""
+
+_ERRNO = re.compile(r"\[Errno (-?\d{1,6})\] (.*)", re.DOTALL)
+
+DescribeError = Callable[[BaseException], tuple[str, str] | None]
+"""Returns the name and the message by which a take keeps an error; None for an interrupt of the program."""
+
+
+class Exchange:
+    """A call that a library is about to send. The mode in which it starts decides, whatever happens to the session.
+
+    Parameters
+    ----------
+    session : Session or None
+        The session to ask; outside of any, the call is sent.
+    method, host, target : str
+        As in `Call`.
+    headers : sequence of (bytes, bytes)
+    library : str
+        The name of the library, and its version.
+
+    Attributes
+    ----------
+    recorder : Recorder or None
+        Records the answer, once `replay` has decided so.
+
+    Raises
+    ------
+    RecordingMissing
+        Outside of any session, where the call carries the placeholder of an API key.
+    """
+
+    __slots__ = ("_call", "_mode", "_session", "recorder")
+
+    def __init__(
+        self, session: Session | None, method: str, host: str, target: str, headers: Headers, library: str
+    ) -> None:
+        self.recorder: Recorder | None = None
+        self._call = Call(method, host, target, "", b"", headers, library)
+        self._session, self._mode = session, OFF
+        if session is None:
+            placeholder_keys.refuse(target, headers)
+        else:
+            self._mode = session.mode
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether `replay` needs the body of the request."""
+        return self._mode is not OFF
+
+    def replay(self, body: bytes) -> Replay | None:
+        """Ask the session; return the answer to give, or None where the call is to be sent.
+
+        Raises
+        ------
+        RecordingMissing
+            There is no answer, and the call must not be sent.
+        """
+        if self._session is None:
+            return None
+        self._call.body = body
+        decision = self._session.ask(self._call, self._mode)
+        if isinstance(decision, Replay):
+            return decision
+        self.recorder = decision
+        return None
+
+    @contextlib.contextmanager
+    def sending(self, host: str, describe: DescribeError) -> Iterator[None]:
+        """Let the call past the network guard, to `host`; record the error that it ends in."""
+        try:
+            with guard.permit(host):
+                yield
+        except BaseException as error:
+            if self.recorder is not None:
+                record_error(self.recorder, error, describe)
+            raise
+
+
+def record_error(recorder: Recorder, error: BaseException, describe: DescribeError) -> None:
+    """Record that a call ended in `error`, of the library or of the program around it."""
+    if isinstance(error, RecordingMissing):
+        return  # a library over this one has said so
+    description = describe(error)
+    if description is None:
+        recorder.interrupt()
+    else:
+        recorder.fail(*description)
+
+
+def errno_and_text(message: str) -> tuple[int, str] | None:
+    """Return the two arguments of an `OSError`, of which a take keeps the text; None where it has no number."""
+    match = _ERRNO.fullmatch(message)
+    return (int(match[1]), match[2]) if match else None
+
+
+def event_parts(replay: Replay) -> Iterable[tuple[float, bytes]]:
+    """Return the pieces of a body, each with the seconds to wait before it; callers may count on one event a piece."""
+    if replay.speed is None and isinstance(replay.take.body, Events):
+        return [(0.0, event) for event in replay.blocks()]
+    return replay.parts()
+
+
+def head_lines(take: Take, headers: Pairs) -> list[str]:
+    """Return the lines of the head of an HTTP/1 response."""
+    version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else HTTP11
+    return [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
+
+
+def encode_line(text: str) -> bytes:
+    """Return a line of a head as HTTP/1 sends it, in Latin-1; text that does not fit was received as UTF-8."""
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
