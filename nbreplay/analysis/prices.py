@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.errors import OptionError
-from nbreplay.prices import UNKNOWN, Cost, Price, packaged
+from nbreplay.prices import UNKNOWN, Cost, Price, packaged_prices
 
 __all__ = ["costs"]
 
@@ -70,7 +70,7 @@ def _row(model: Any, given: Any) -> tuple[float, float, float]:
 
 
 def _packaged() -> Price:
-    found = packaged()
+    found = packaged_prices()
     if found is None:
         raise OptionError(
             "cost needs prices: give a table, cost({'gpt-4o': {'input': 2.5, 'output': 10}}), or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nbreplay.core.log import Interaction
 from nbreplay.notebook.card import Film
-from nbreplay.prices import packaged
+from nbreplay.prices import packaged_prices
 from nbreplay.providers.names import provider_of
 
 __all__ = ["estimate"]
@@ -23,7 +23,7 @@ def estimate(item: Interaction, film: Film) -> str:
     provider = provider_of(take.host) if take is not None and take.host else None
     if provider is None or into is None or out is None:
         return ""
-    price = packaged()
+    price = packaged_prices()
     if price is None:
         return ""
     asked = item.request.model if item.request is not None else None
