@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.audit.cleaning import set_apart, set_back
 from nbreplay.core.audit.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
-from nbreplay.core.secrets.placeholders import set_apart, set_back
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.notebook_file import rewrite
@@ -24,40 +24,41 @@ _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
 
 def audit_notebook(path: Path, shown: str) -> list[Finding]:
-    """Return what is wrong with a notebook: its format, and the secrets in it."""
+    """Return the findings about a notebook: its format, and the secrets in it."""
     if not path.is_file():
-        return [_unreadable(shown, "it is not a regular file. Remove it")]
+        return [_format_finding(shown, "not a regular file. Remove it")]
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        return [_unreadable(shown, f"it cannot be read: {error.strerror or error}. Make it readable")]
+        return [_format_finding(shown, f"cannot be read: {error.strerror or error}. Make it readable")]
     except UnicodeDecodeError as error:
-        return [_unreadable(shown, f"it is not UTF-8 ({error.reason}). Save it from Jupyter")]
+        return [_format_finding(shown, f"not UTF-8 ({error.reason}). Save it from Jupyter")]
+    line = 1
     try:
         document = json.loads(text)
-        problem = _invalid(document)
-        found = [_unreadable(shown, f"it is not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
-        return [*found, *_secrets(text, document, shown)]
+        problem = _problem(document)
+        found = [_format_finding(shown, f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
+        return [*found, *_secret_findings(text, document, shown)]
     except json.JSONDecodeError as error:
-        why, line = f"it is not JSON ({error.msg})", error.lineno
+        why, line = f"not JSON ({error.msg})", error.lineno
     except RecursionError:
-        why, line = "it is nested too deeply", 1
+        why = "nested too deeply"
     except ValueError:  # such as a number of many thousand digits
-        why, line = "it has a value that cannot be read", 1
+        why = "a value cannot be read"
     secrets = [secret_finding(shown, line_of(text, secret.start), secret) for secret in find_secrets(text)]
-    return [_unreadable(shown, f"{why}. Restore it from version control", line), *secrets]
+    return [_format_finding(shown, f"{why}. Restore it from version control", line), *secrets]
 
 
-def _unreadable(shown: str, why: str, line: int = 1) -> Finding:
+def _format_finding(shown: str, why: str, line: int = 1) -> Finding:
     return Finding(shown, line, "format", message=why)
 
 
-def _invalid(document: Any) -> str:
-    """Return what is wrong with the format of a notebook, else ``""``. Quotes nothing of it."""
+def _problem(document: Any) -> str:
+    """Return the reason why the format of a notebook is wrong, without quoting it, else ``""``."""
     import nbformat
 
     if not isinstance(document, dict) or not isinstance(document.get("nbformat"), int):
-        return "it has no field 'nbformat'"
+        return "no field 'nbformat'"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as of cells without an id
@@ -70,7 +71,7 @@ def _invalid(document: Any) -> str:
     return ""
 
 
-def _secrets(text: str, document: Any, shown: str) -> Iterator[Finding]:
+def _secret_findings(text: str, document: Any, shown: str) -> Iterator[Finding]:
     """Yield the secrets of a notebook, each line's once."""
     redactor = Redactor()
     if not (redactor.finds(text) or redactor.finds("\n".join(_texts(document)))):
@@ -81,8 +82,8 @@ def _secrets(text: str, document: Any, shown: str) -> Iterator[Finding]:
     for secret in find_secrets(text):
         leaf = every[max(0, bisect.bisect_right(starts, secret.start) - 1)]
         found.append((leaf, secret._replace(value=unescape(secret.value))))
-    for items in _lines(every):
-        whole, places = _joined([leaf.text for leaf in items])
+    for items in _group_lines(every):
+        whole, places = _join([leaf.text for leaf in items])
         found += [
             (items[bisect.bisect_right(places, secret.start) - 1], secret._replace(start=-1))
             for secret in find_secrets(whole)
@@ -101,7 +102,7 @@ def _texts(node: Any) -> Iterator[str]:
         yield node
     elif isinstance(node, list):
         if node and all(isinstance(item, str) for item in node):
-            yield _joined(node)[0]
+            yield _join(node)[0]
         else:
             for item in node:
                 yield from _texts(item)
@@ -116,7 +117,7 @@ def _is_picture(path: Sequence[str | int]) -> bool:
     return any(isinstance(step, str) and step.startswith("image/") and step != "image/svg+xml" for step in path)
 
 
-def _lines(every: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+def _group_lines(every: Sequence[Leaf]) -> Iterator[list[Leaf]]:
     """Yield the strings of a notebook, those of one list together."""
 
     def owner(leaf: Leaf) -> tuple[Any, ...]:
@@ -126,8 +127,8 @@ def _lines(every: Sequence[Leaf]) -> Iterator[list[Leaf]]:
         yield list(items)
 
 
-def _joined(items: Sequence[str]) -> tuple[str, list[int]]:
-    """Return the lines of a list as one text, and where each starts; most end with a line end, some have none."""
+def _join(items: Sequence[str]) -> tuple[str, list[int]]:
+    """Return the lines of a list as one text, and the start of each; some lack their line end."""
     texts = [item if item.endswith("\n") else item + "\n" for item in items[:-1]]
     return "".join([*texts, *items[-1:]]), [0, *itertools.accumulate(map(len, texts))]
 
@@ -140,15 +141,10 @@ def _place(path: Sequence[str | int]) -> str:
     return "in the state of a widget" if steps[:2] == ["metadata", "widgets"] else "in the metadata"
 
 
-def clean_notebook(path: Path) -> bool:
+def clean_notebook(path: Path) -> None:
     """Remove the secrets from the outputs, the state of the widgets and the metadata of a notebook.
 
     Sources stay as they are: without what was removed they might not run.
-
-    Returns
-    -------
-    bool
-        Whether the file was changed.
 
     Raises
     ------
@@ -161,72 +157,54 @@ def clean_notebook(path: Path) -> bool:
         before = path.read_bytes().decode("utf-8")
         apart, highest = set_apart(before)
         document = json.loads(apart)
-        redactor = Redactor()
+        redactor, changed = _NotebookRedactor(), False
         cells = document.get("cells") if isinstance(document, dict) else None
-        changed = False
         for holder in [document, *(cells if isinstance(cells, list) else [])]:
             for name in ("outputs", "metadata"):
                 if isinstance(holder, dict) and name in holder:
-                    clean = _clean(holder[name], redactor)
+                    clean = redactor.value(holder[name])
                     if clean != holder[name]:
                         _forget_times(holder[name], clean)
                         holder[name], changed = clean, True
         if changed:
             rewrite(path, json.loads(set_back(json.dumps(document), highest)), before)
     except (ValueError, RecursionError):
-        return False  # its format is a finding of its own
+        return  # its format is a finding of its own
     except OSError as error:
         raise NbreplayError(f"{path} cannot be written: {error.strerror or error}. Make it writable") from error
-    return changed
 
 
-def _clean(node: Any, redactor: Redactor) -> Any:
-    """Return JSON data without secrets, those included that reach over several lines of a list."""
-    pictures: list[Any] = []
+class _NotebookRedactor(Redactor):
+    """Finds secrets that reach over several lines of a list, too, and leaves pictures as they are."""
 
-    def prepared(node: Any) -> Any:
-        if isinstance(node, list):
-            if node and all(isinstance(item, str) for item in node):
-                return _clean_lines(node, redactor)
-            return [prepared(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        made = {}
-        for name, item in node.items():
-            if _is_picture((name,)):
-                pictures.append(item)
-                made[name] = {"picture": len(pictures) - 1}
-            else:
-                made[name] = prepared(item)
-        return made
+    __slots__ = ()
 
-    def restored(node: Any, name: str = "") -> Any:
+    def value(self, node: Any) -> Any:
+        if isinstance(node, list) and node and all(isinstance(item, str) for item in node):
+            return self._lines(node)
         if isinstance(node, dict):
-            if _is_picture((name,)):
-                return pictures[node["picture"]]
-            return {name: restored(item, name) for name, item in node.items()}
-        return [restored(item) for item in node] if isinstance(node, list) else node
+            # A tuple is nothing of JSON, and so left alone.
+            apart = {name: (item,) if _is_picture((name,)) else item for name, item in node.items()}
+            clean = super().value(apart)
+            return {name: item[0] if isinstance(item, tuple) else item for name, item in clean.items()}
+        return super().value(node)
 
-    # The whole at once, since names tell what a value is.
-    return restored(redactor.value(prepared(node)))
-
-
-def _clean_lines(items: list[str], redactor: Redactor) -> list[str]:
-    whole, places = _joined(items)
-    found = redactor.spans(whole)
-    made = []
-    for start, item in zip(places, items, strict=True):
-        end, done, text = start + len(item), start, ""
-        for first, last, instead in found:
-            if last > start and first < end:
-                text += whole[done : max(first, start)] + (instead if first >= start else "")
-                done = min(last, end)
-        made.append(text + whole[done:end])
-    return made
+    def _lines(self, items: list[str]) -> list[str]:
+        whole, places = _join(items)
+        spans = self.spans(whole)
+        lines = []
+        for start, item in zip(places, items, strict=True):
+            end, done, text = start + len(item), start, ""
+            for first, last, replacement in spans:
+                if last > start and first < end:
+                    text += whole[done : max(first, start)] + (replacement if first >= start else "")
+                    done = min(last, end)
+            lines.append(text + whole[done:end])
+        return lines
 
 
 def _forget_times(before: Any, after: Any) -> None:
-    """Leave out what tells of the chunks of an answer whose text has changed: a secret is still spread over them."""
+    """Remove the chunks of an answer whose text has changed: a secret is still spread over them."""
     if isinstance(before, list) and isinstance(after, list):
         for old, new in zip(before, after, strict=False):
             _forget_times(old, new)

@@ -225,7 +225,7 @@ def test_what_is_not_a_regular_file_is_not_read(store: Path, check: Check) -> No
     os.mkfifo("one.ipynb")
     done = check(store, "one.ipynb", "--json")
     assert [one["message"].partition(".")[0] for one in done.findings if one["kind"] != "unused"] == [
-        "it is not a regular file"
+        "not a regular file"
     ] * 3
 
 

@@ -1,42 +1,48 @@
-"""Audit of a store: whether its files can be read and are what their names and keys say, and the secrets in them."""
+"""Audit of a store: files that cannot be read or do not match their names and keys, and the secrets in them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from nbreplay.core.audit.blobs import RESTORE, blob_findings
-from nbreplay.core.audit.cleaning import clean_fields, clean_request, fits_key, named_blobs
+from nbreplay.core.audit.cleaning import clean_fields, clean_request, named_blobs
 from nbreplay.core.audit.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
-from nbreplay.core.recording.blob import Blob
+from nbreplay.core.recording.blob import Blob, blob_name
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
+from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import BLOB, read_file
+from nbreplay.core.store.folder import open_regular
 from nbreplay.core.store.store import Store
-from nbreplay.errors import RecordingFormatError
+from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 __all__ = ["Audited", "audit"]
 
 _ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\([/\\\"])")
-
+_PIECE, _OVERLAP = 1 << 22, 1 << 13  # bytes; how much of a file is searched at once
+_LARGEST = 256 << 20  # bytes; a larger container is not read into memory
+_RESTORE = "Restore it from version control, or remove it and record it again"
+_IRREGULAR = "not a regular file. Put the file itself there, or remove it"
 
 _Found = tuple[int, Secret, str]
 """The line of a secret, the secret, and words for where it is."""
+_Path = tuple[str | int, ...]
 
 
 class Audited(NamedTuple):
-    """What an audit has looked at and found.
+    """The result of an audit.
 
     Attributes
     ----------
     findings : list of Finding
     recordings, blobs : int
+        How many were checked.
     """
 
     findings: list[Finding]
@@ -66,36 +72,19 @@ def audit(store: Store, only: Collection[str] | None = None, progress: Callable[
     findings: list[Finding] = []
     named: set[str] = set()
     for name in names:
-        found = _Recording(root, name, os.path.join(shown, name))
-        findings += found.findings()
-        named |= found.named
+        recording = _Recording(root, name, os.path.join(shown, name))
+        findings += recording.findings()
+        named |= recording.named
         progress()
     blobs = sorted(present if only is None else {*named & present, *filter(BLOB.fullmatch, only)})
     for name in blobs:
-        findings += blob_findings(os.path.join(root, name), os.path.join(shown, name))
+        findings += _blob_findings(os.path.join(root, name), os.path.join(shown, name))
     if only is None:
         findings += [
             Finding(os.path.join(shown, name), 1, "unused", message="no recording names this file. It can be removed")
             for name in sorted(present - named)
         ]
     return Audited(findings, len(names), len(blobs))
-
-
-def _read(path: str, root: str) -> bytes:
-    """Return the bytes of a file, which must be a regular one in the store.
-
-    Raises
-    ------
-    OSError, RecordingFormatError
-    """
-    found = os.lstat(path)
-    if stat.S_ISLNK(found.st_mode):
-        if os.path.dirname(os.path.realpath(path)) != os.path.realpath(root):
-            raise RecordingFormatError("it is a link out of the store. Put the file itself there")
-        found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise RecordingFormatError("it is not a regular file. Remove it")
-    return read_file(path)[0]
 
 
 class _Recording:
@@ -107,39 +96,38 @@ class _Recording:
         self.text = ""
 
     def findings(self) -> list[Finding]:
-        """Return what is wrong with it."""
         try:
-            data = _read(os.path.join(self.root, self.name), self.root)
+            data = read_file(os.path.join(self.root, self.name))[0]
+        except UnsafeRecordingError:
+            return [self._finding("format", _IRREGULAR)]
         except OSError as error:
-            return [self._finding("format", f"it cannot be read: {error.strerror or error}. Make it readable")]
-        except RecordingFormatError as error:
-            return [self._finding("format", str(error))]
+            return [self._finding("format", f"cannot be read: {error.strerror or error}. Make it readable")]
         self.text = data.decode("utf-8", "replace")
         self.named = named_blobs(self.text)
-        secrets = self._plain_secrets()
-        recording, fits, reason = None, True, ""
+        secrets = [(line_of(self.text, secret.start), secret, "") for secret in find_secrets(self.text)]
+        recording, matches, reason = None, True, ""
         try:
             recording = parse(data)
-            fits = fits_key(recording)
+            matches = recording.computed_key() == recording.key
             secrets += self._hidden_secrets(recording, {unescape(secret.value) for _, secret, _ in secrets})
         except UnicodeDecodeError as error:
-            reason = f"it is not UTF-8 ({error.reason})"
+            reason = f"not UTF-8 ({error.reason})"
         except RecordingFormatError as error:
             reason = str(error)
         except RecursionError:
-            reason = "it is nested too deeply"
+            reason = "nested too deeply"
         except ValueError:  # such as a number of many thousand digits
-            reason = "it has a value that cannot be read"
+            reason = "a value cannot be read"
         found = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
         if recording is None or reason:
             return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *found]
-        if not fits:
-            why = f"the key is not the hash of kind and request: one of them was edited. {RESTORE}"
+        if not matches:
+            why = f"the key is not the hash of kind and request: one of them was edited. {_RESTORE}"
             found.append(self._finding("key", why, self._line(("key",))))
         elif self.name != file_name(recording.kind, recording.key):
             wanted = file_name(recording.kind, recording.key)
             found.append(self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that"))
-        return [*found, *self._blobs(recording)]
+        return [*found, *self._missing_blobs(recording)]
 
     def _finding(self, kind: str, message: str, line: int = 1) -> Finding:
         return Finding(self.shown, line, kind, message=message)
@@ -156,37 +144,34 @@ class _Recording:
         except (ValueError, RecursionError):
             pass
         foreign = "has no field 'nbreplay'" in reason
-        remedy = "nbreplay import reads the recordings of other tools" if foreign else RESTORE
+        remedy = "nbreplay import reads the recordings of other tools" if foreign else _RESTORE
         return self._finding("format", f"{reason}. {remedy}", line)
 
-    def _line(self, path: tuple[str | int, ...]) -> int:
+    def _line(self, path: _Path) -> int:
         """Return the line of the first string at or below a path."""
         for leaf in leaves(self.text):
             if leaf.path[: len(path)] == path:
                 return line_of(self.text, leaf.start)
         return 1
 
-    def _blobs(self, recording: Recording) -> Iterator[Finding]:
-        for place, take in enumerate(recording.takes):
+    def _missing_blobs(self, recording: Recording) -> Iterator[Finding]:
+        for index, take in enumerate(recording.takes):
             if isinstance(take.body, Blob):
-                path, line = os.path.join(self.root, take.body.name), ("takes", place, "blob")
+                name, wanted = take.body.name, take.body.size
                 try:
-                    size = os.stat(path).st_size
+                    size = os.stat(os.path.join(self.root, name)).st_size
                 except OSError:
-                    yield self._finding("blob", f"{take.body.name} is missing. {RESTORE}", self._line(line))
-                    continue
-                if size != take.body.size:
-                    why = f"{take.body.name} has {size} bytes, and the recording says {take.body.size}. {RESTORE}"
-                    yield self._finding("blob", why, self._line(line))
-
-    def _plain_secrets(self) -> list[_Found]:
-        """Return the secrets as they stand in the file."""
-        return [(line_of(self.text, secret.start), secret, "") for secret in find_secrets(self.text)]
+                    why = f"{name} is missing. {_RESTORE}"
+                else:
+                    why = f"{name} has {size} bytes, and the recording says {wanted}. {_RESTORE}"
+                    if size == wanted:
+                        continue
+                yield self._finding("blob", why, self._line(("takes", index, "blob")))
 
     def _hidden_secrets(self, recording: Recording, known: set[str]) -> list[_Found]:
         """Return the secrets that only show when the file is read as a replay does, without those that are known."""
         found = []
-        for line, secret, place in (*self._escaped(), *self._cleaned(recording), *self._spread(recording)):
+        for line, secret, place in (*self._escaped(), *self._in_fields(recording), *self._across_chunks(recording)):
             if not secret.value or not any(secret.value in value for value in known):
                 known.add(secret.value)
                 found.append((line, secret, place))
@@ -200,8 +185,8 @@ class _Recording:
                 for secret in find_secrets(leaf.text):
                     yield line_of(self.text, leaf.start), secret, ""
 
-    def _cleaned(self, recording: Recording) -> Iterator[_Found]:
-        """Yield what cleaning would remove from the fields around a body: there a name may tell what a value is."""
+    def _in_fields(self, recording: Recording) -> Iterator[_Found]:
+        """Yield what cleaning would remove from the fields around a body: there a name may show that a value is one."""
         before: dict[str, Any] = {"request": recording.request, "takes": []}
         after: dict[str, Any] = {"request": clean_request(recording.request), "takes": []}
         for take in recording.takes:
@@ -217,24 +202,25 @@ class _Recording:
             rule = next((secret.rule for secret in find_secrets(value)), "named-value")
             yield self._line(path), Secret(start, end, rule, value), ""
 
-    def _spread(self, recording: Recording) -> Iterator[_Found]:
+    def _across_chunks(self, recording: Recording) -> Iterator[_Found]:
         """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
-        for place, take in enumerate(recording.takes):
+        place = "spread over several chunks"
+        for index, take in enumerate(recording.takes):
             if not isinstance(take.body, Events):
                 continue
-            redactor = _Noting()
+            redactor = _NotingRedactor()
             try:
                 clean = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
-                yield self._line(("takes", place)), Secret(0, 0, "secret", ""), "spread over several chunks"
+                yield self._line(("takes", index)), Secret(0, 0, "secret", ""), place
                 continue
             for secret, replacement in redactor.noted if clean is not None else ():
                 chunk = _chunk_with(replacement.encode(), take.body.parts(), clean or [])
-                yield self._line(("takes", place, "chunks", chunk)), secret, "spread over several chunks"
+                yield self._line(("takes", index, "chunks", chunk)), secret, place
 
 
-class _Noting(Redactor):
-    """Keeps the secrets that it has removed, each with what stands instead."""
+class _NotingRedactor(Redactor):
+    """Keeps the secrets that it has removed, each with its replacement."""
 
     __slots__ = ("noted",)
 
@@ -243,9 +229,9 @@ class _Noting(Redactor):
         self.noted: list[tuple[Secret, str]] = []
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
-        found = super().spans(text)
-        self.noted += zip(find_secrets(text), (replacement for _, _, replacement in found), strict=False)
-        return found
+        spans = super().spans(text)
+        self.noted += zip(find_secrets(text), (replacement for _, _, replacement in spans), strict=False)
+        return spans
 
 
 def _chunk_with(replacement: bytes, before: list[bytes], after: list[bytes]) -> int:
@@ -253,7 +239,7 @@ def _chunk_with(replacement: bytes, before: list[bytes], after: list[bytes]) -> 
     return next((place for place, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
 
 
-def _changes(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+def _changes(before: Any, after: Any, path: _Path) -> Iterator[tuple[_Path, str, str]]:
     """Yield the strings that differ in two JSON values of one structure, and where they are."""
     if isinstance(before, Mapping):
         for (old, inner), (new, clean) in zip(before.items(), after.items(), strict=True):
@@ -267,6 +253,44 @@ def _changes(before: Any, after: Any, path: tuple[str | int, ...]) -> Iterator[t
 
 
 def _common(one: str, other: str) -> int:
-    """Return how many characters two texts begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
+    return len(os.path.commonprefix([one, other]))  # noqa: RUF071 (by character is meant)
+
+
+def _blob_findings(path: str, shown: str) -> Iterator[Finding]:
+    digest, line, head, tail, known = hashlib.sha256(), 1, b"", b"", set[str]()
+    try:
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                head = head or piece[:8]
+                # A secret may lie where two pieces meet.
+                text = (tail + piece).decode("latin-1")
+                for secret in find_secrets(text):
+                    if secret.value not in known or secret.start >= len(tail):
+                        known.add(secret.value)
+                        yield secret_finding(shown, line + text.count("\n", 0, secret.start), secret)
+                kept = (tail + piece)[-_OVERLAP:]
+                line += text.count("\n", 0, len(text) - len(kept))
+                tail = kept
+        if is_container(head):
+            yield from _container_findings(path, shown)
+    except UnsafeRecordingError:
+        yield Finding(shown, 1, "blob", message=_IRREGULAR)
+        return
+    except OSError as error:
+        yield Finding(shown, 1, "blob", message=f"cannot be read: {error.strerror or error}. Make it readable")
+        return
+    if blob_name(digest) != os.path.basename(path):
+        yield Finding(shown, 1, "blob", message=f"the content does not match the hash in the name. {_RESTORE}")
+
+
+def _container_findings(path: str, shown: str) -> Iterator[Finding]:
+    """Yield the secrets in the compressed content of a blob, or a note where that cannot be read."""
+    try:
+        if os.path.getsize(path) > _LARGEST:
+            raise UnreadableContainer(f"larger than {_LARGEST >> 20} MB")
+        for part in parts_inside(read_file(path)[0]):
+            for secret in find_secrets(part.decode("latin-1")):
+                yield secret_finding(shown, 1, secret, "in its compressed content")
+    except UnreadableContainer as error:
+        yield Finding(shown, 1, "unread", message=f"the compressed content is not checked: {error}")

@@ -1,6 +1,7 @@
-"""Cleaning of a store: secrets that are in its files already are removed, and keys and names follow.
+"""Cleaning a store: removing the secrets that are in its files already, with the keys and names that follow from that.
 
-A cleaned request is the one that a program which sends the secret again is reduced to, so that it finds its recording.
+A cleaned request equals the one that a program which sends the secret again is reduced to, so that it finds its
+recording.
 """
 
 from __future__ import annotations
@@ -23,19 +24,23 @@ from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Body, Take
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import clean_part
-from nbreplay.core.secrets.placeholders import clean_pairs, clean_url, numbered, set_apart, set_back
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import BLOB, Writer, read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError
 
-__all__ = ["Cleaned", "clean_fields", "clean_request", "clean_store", "fits_key", "named_blobs"]
+__all__ = ["Cleaned", "clean_fields", "clean_request", "clean_store", "named_blobs", "set_apart", "set_back"]
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
+_PLACEHOLDER = re.compile(r"\[secret:(\d+)\]")
+_URL_PARTS = re.compile(r"(\[secret:\d+\])")
+_APART = 1_000_000
+# The fields of a request in the order in which a call is reduced to one: secrets are numbered in it.
+_ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query")
 
 
 class Cleaned(NamedTuple):
-    """What was done to a store.
+    """The result of cleaning a store.
 
     Attributes
     ----------
@@ -47,20 +52,6 @@ class Cleaned(NamedTuple):
 
     files: dict[str, str]
     failures: dict[str, str]
-
-
-def fits_key(recording: Recording) -> bool:
-    """Tell whether the key of a recording is the hash of its kind and request.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where the request cannot be read.
-    """
-    try:
-        return key_of(recording.kind, recording.request) == recording.key
-    except (ValueError, RecursionError) as error:
-        raise RecordingFormatError(f"the hash of its request cannot be computed ({type(error).__name__})") from None
 
 
 def named_blobs(text: str) -> set[str]:
@@ -102,29 +93,30 @@ class _Cleaning:
     def __init__(self, store: Store) -> None:
         self.store, self.root = store, store.identity
         self.writer = Writer(self.root, durable=False)
-        self.done = Cleaned({}, {})
+        self.result = Cleaned({}, {})
+        self.blobs: dict[str, tuple[Blob, int]] = {}  # by the name of the one with secrets, and their number
 
     def clean(self, names: Collection[str]) -> Cleaned:
-        blobs: dict[str, tuple[Blob, int]] = {}
         for name in sorted(filter(BLOB.fullmatch, names)):
-            clean = self._clean_blob(name)
-            if clean is not None:
-                blobs[name] = clean
+            try:
+                self.blobs[name] = self._clean_blob(name)
+            except (RecordingFormatError, _Unfixed) as error:
+                self.result.failures[name] = str(error)
         recordings = {name for name in names if not BLOB.fullmatch(name)}
-        for name in self.store.names() if blobs else ():
-            if not blobs.keys().isdisjoint(BLOB.findall(self._text(name))):
+        for name in self.store.names() if self.blobs else ():
+            if not self.blobs.keys().isdisjoint(BLOB.findall(self._text(name))):
                 recordings.add(name)
         for name in sorted(recordings):
             with self.writer.exclusive():
                 try:
-                    self._clean_recording(name, blobs)
+                    self._clean_recording(name)
                 except _Unfixed as error:
-                    self.done.failures[name] = str(error)
+                    self.result.failures[name] = str(error)
                 except (RecordingFormatError, ValueError, RecursionError):  # the message may quote the secret
-                    self.done.failures[name] = "the file cannot be read as a recording"
+                    self.result.failures[name] = "the file cannot be read as a recording"
         with self.writer.exclusive():
-            self._remove_blobs(blobs)
-        return self.done
+            self._remove_blobs()
+        return self.result
 
     def _text(self, name: str) -> str:
         """Return a recording as text; one that is not a regular file names nothing."""
@@ -133,125 +125,179 @@ class _Cleaning:
         except RecordingFormatError:
             return ""
 
-    def _clean_blob(self, name: str) -> tuple[Blob, int] | None:
-        """Return a blob without its secrets, and how many there were; None where it stays as it is."""
+    def _clean_blob(self, name: str) -> tuple[Blob, int]:
         redactor = Redactor()
-        try:
-            data = read_file(self.root + name)[0]
-        except RecordingFormatError as error:
-            self.done.failures[name] = str(error)
-            return None
+        data = read_file(self.root + name)[0]
         if Blob.of(data).name != name:
-            self.done.failures[name] = "its content does not match the hash in its name"
-            return None
+            raise _Unfixed("its content does not match the hash in its name")
         clean = redactor.data(data)
         if clean == data:
-            self.done.failures[name] = "the secret is in compressed content. Remove the recording and record it again"
-            return None
+            raise _Unfixed("the secret is in compressed content. Remove the recording and record it again")
         return Blob.of(clean), redactor.count
 
-    def _clean_recording(self, name: str, blobs: Mapping[str, tuple[Blob, int]]) -> None:
+    def _clean_recording(self, name: str) -> None:
         text = read_file(self.root + name)[0].decode("utf-8")
         apart, highest = set_apart(text)
         plain, old = parse(text), parse(apart)
-        fields = clean_request(old.request)
-        key = old.key
+        fields, key = clean_request(old.request), old.key
         if fields != old.request:
-            fields = numbered(fields)
+            fields = _renumber(fields)
             # A request that was edited keeps its key: the finding stays.
-            key = key_of(old.kind, fields) if fits_key(plain) else key
+            if plain.computed_key() == key:
+                key = key_of(old.kind, fields)
         else:
             fields = dict(plain.request)
-        texts = [set_back(_clean_take(take, blobs).text(), highest).encode("utf-8") for take in old.takes]
+        texts = [set_back(self._clean_take(take).text(), highest).encode("utf-8") for take in old.takes]
         extra = Redactor().value(plain.extra)
         data = Recording(key, old.kind, fields, old.takes, tuple(texts), extra).data()
-        made = parse(data)
+        clean = parse(data)
         target = name if key == old.key else file_name(old.kind, key)
         if target != name and os.path.lexists(self.root + target):
-            data = self._merged(target, made)
-        for take in made.takes:
+            data = self._merge(target, clean)
+        for take in clean.takes:
             if isinstance(take.body, Blob):
-                self._write_blob(take.body.name, blobs)
+                self._write_blob(take.body.name)
         self.writer.replace(target, data)
         if target != name:
             os.unlink(self.root + name)
-        self.done.files[name] = target
+        self.result.files[name] = target
 
-    def _merged(self, target: str, made: Recording) -> bytes:
+    def _merge(self, target: str, clean: Recording) -> bytes:
         """Return the bytes of a recording that is there already, with the takes of another of the same request."""
         there = parse(read_file(self.root + target)[0])
-        if there.key != made.key or there.kind != made.kind:
+        if there.key != clean.key or there.kind != clean.kind:
             raise _Unfixed(f"{target} contains another request. Move it away")
-        new = [take for take in made.takes if take not in there.takes]
+        new = [take for take in clean.takes if take not in there.takes]
         return there.with_takes(list(heapq.merge(there.takes, new, key=operator.attrgetter("recorded_at")))).data()
 
-    def _write_blob(self, name: str, blobs: Mapping[str, tuple[Blob, int]]) -> None:
-        made = next((blob for blob, _ in blobs.values() if blob.name == name), None)
-        if made is not None and made.content is not None and not os.path.lexists(self.root + name):
-            self.writer.replace(name, made.content)
+    def _write_blob(self, name: str) -> None:
+        clean = next((blob for blob, _ in self.blobs.values() if blob.name == name), None)
+        if clean is not None and clean.content is not None and not os.path.lexists(self.root + name):
+            self.writer.replace(name, clean.content)
 
-    def _remove_blobs(self, blobs: Mapping[str, tuple[Blob, int]]) -> None:
+    def _remove_blobs(self) -> None:
         """Remove the files with secrets in them that no recording needs any more."""
         bodies, uploads = set[str](), set[str]()
-        for name in self.store.names() if blobs else ():
+        for name in self.store.names() if self.blobs else ():
             text = self._text(name)
             bodies |= set(BLOB.findall(text))
             uploads |= named_blobs(text)
-        for name, (made, _) in blobs.items():
+        for name, (clean, _) in self.blobs.items():
             if name in bodies:
-                self.done.failures[name] = "a recording that names it could not be rewritten"
+                self.result.failures[name] = "a recording that names it could not be rewritten"
                 continue
-            if name not in uploads and made.name not in bodies:
-                self._write_blob(made.name, blobs)  # nothing names it, and nobody's file is lost
+            if name not in uploads and clean.name not in bodies:
+                self._write_blob(clean.name)  # nothing names it, and nobody's file is lost
             # An upload is left out, as it is when it is recorded: its request names it by the digest of what is sent.
-            self.done.files[name] = made.name if os.path.lexists(self.root + made.name) else ""
+            self.result.files[name] = clean.name if os.path.lexists(self.root + clean.name) else ""
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.root + name)
 
+    def _clean_take(self, take: Take) -> Take:
+        redactor, body, count = Redactor(), take.body, 0
+        if isinstance(body, Blob):
+            body, count = self.blobs.get(body.name, (body, 0))
+        else:
+            body = _clean_body(body, redactor)
+        fields = clean_fields(take, redactor)
+        return replace(take, body=body, redacted=take.redacted + redactor.count + count, **fields)
+
+
+def _clean_body(body: Body, redactor: Redactor) -> Body:
+    if isinstance(body, Events):
+        return redact_stream(body, redactor)
+    if isinstance(body, Text):
+        return Text(redactor.text(body.text))
+    if not isinstance(body, Json):
+        return body
+    value = redactor.value(body.value)
+    return body if value == body.value else Json(value, body.style, body.end)
+
 
 def clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a canonical request without secrets, in the order in which a call is reduced to one."""
-    redactor, made = Redactor(), dict(fields)
-    for name in ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query"):
-        if name not in made:
-            continue
-        value = made[name]
+    """Return a canonical request without secrets."""
+    redactor, clean = Redactor(), dict(fields)
+    for name in filter(fields.__contains__, _ORDER):
+        value = fields[name]
         if name in ("endpoint", "path") and isinstance(value, str):
-            made[name] = clean_url(value, redactor)
+            clean[name] = _clean_url(value, redactor)
         elif name in ("form", "query"):
-            made[name] = clean_pairs(value, redactor)
+            clean[name] = _clean_pairs(value, redactor)
         elif name == "parts" and isinstance(value, list):
-            made[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in value]
+            clean[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in value]
         else:
-            made[name] = redactor.value(value)
-    return made
+            clean[name] = redactor.value(value)
+    return clean
 
 
 def clean_fields(take: Take, redactor: Redactor) -> dict[str, Any]:
     """Return the fields of a take that may contain secrets, but its body, without them; those of an answer counted."""
     return {
-        "headers": {name: clean_url(value, redactor) for name, value in take.headers.items()},
-        "error": take.error and {name: clean_url(text, redactor) for name, text in take.error.items()},
-        "url": clean_url(take.url, Redactor()),
+        "headers": {name: _clean_url(value, redactor) for name, value in take.headers.items()},
+        "error": take.error and {name: _clean_url(text, redactor) for name, text in take.error.items()},
+        "url": _clean_url(take.url, Redactor()),
         "sdk": Redactor().text(take.sdk),
         "ids": tuple(map(Redactor().text, take.ids)),
         "extra": Redactor().value(take.extra),
     }
 
 
-def _clean_take(take: Take, blobs: Mapping[str, tuple[Blob, int]]) -> Take:
-    redactor = Redactor()
-    body, more = _clean_body(take.body, redactor, blobs)
-    fields = clean_fields(take, redactor)
-    return replace(take, body=body, redacted=take.redacted + redactor.count + more, **fields)
+# The placeholders of secrets that were removed before, ``[secret:N]``.
 
 
-def _clean_body(body: Body, redactor: Redactor, blobs: Mapping[str, tuple[Blob, int]]) -> tuple[Body, int]:
-    if isinstance(body, Blob):
-        return blobs.get(body.name, (body, 0))
-    if isinstance(body, Events):
-        return redact_stream(body, redactor), 0
-    if isinstance(body, Text):
-        return Text(redactor.text(body.text)), 0
-    value = redactor.value(body.value)
-    return (body if value == body.value else Json(value, body.style, body.end)), 0
+def _clean_url(url: str, redactor: Redactor) -> str:
+    """Return a URL without secrets; earlier placeholders stay as they are."""
+    return "".join(
+        part if _PLACEHOLDER.fullmatch(part) else redactor.url(part) if part else "" for part in _URL_PARTS.split(url)
+    )
+
+
+def _clean_pairs(pairs: Any, redactor: Redactor) -> Any:
+    """Return the fields of a query or a form without secrets; earlier placeholders stay as they are."""
+    try:
+        texts = [(str(name), str(value)) for name, value in pairs]
+    except (TypeError, ValueError):
+        return redactor.value(pairs)
+    return [
+        [name, value] if _PLACEHOLDER.fullmatch(value) else redactor.pairs([(name, value)])[0] for name, value in texts
+    ]
+
+
+def set_apart(text: str) -> tuple[str, int]:
+    """Return a text with earlier placeholders numbered from a million, and the highest of their numbers.
+
+    Secrets that are removed from it are numbered from 1; `set_back` tells the two apart.
+    """
+    numbers = [int(number) for number in _PLACEHOLDER.findall(text)]
+    return _PLACEHOLDER.sub(lambda match: f"[secret:{int(match[1]) + _APART}]", text), max(numbers, default=0)
+
+
+def set_back(text: str, highest: int) -> str:
+    """Undo `set_apart`: earlier placeholders get their numbers again, and new ones those after `highest`."""
+
+    def renumber(match: re.Match[str]) -> str:
+        number = int(match[1])
+        return f"[secret:{number - _APART if number >= _APART else number + highest}]"
+
+    return _PLACEHOLDER.sub(renumber, text)
+
+
+def _renumber(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Number all placeholders of a request in order of appearance, as those of a call are."""
+    numbers: dict[str, str] = {}
+
+    def renumber(match: re.Match[str]) -> str:
+        return f"[secret:{numbers.setdefault(match[1], str(len(numbers) + 1))}]"
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, str):
+            return _PLACEHOLDER.sub(renumber, node)
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if isinstance(node, dict):
+            walked = {name: (walk(name), walk(node[name])) for name in sorted(node)}
+            return dict(walked[name] for name in node)
+        return node
+
+    walked = {name: walk(fields[name]) for name in _ORDER if name in fields}
+    return {name: walked[name] if name in walked else walk(value) for name, value in fields.items()}

@@ -82,7 +82,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         if algorithm != ALGORITHM:
             why = f"its key is of the algorithm {algorithm[:20]!r}, and this nbreplay knows {ALGORITHM!r}"
             raise RecordingFormatError(f"{why}: install a newer nbreplay")
-        key = self._hash()
+        key = self.computed_key()
         if key != self.key:
             why = f"its key {self.key[:80]!r} does not match its request, whose key is {key!r}"
             raise RecordingFormatError(f"{why}: one of the two was edited")
@@ -106,7 +106,14 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
             if type(take.body) is Json:
                 _decode(index, take.body)
 
-    def _hash(self) -> str:
+    def computed_key(self) -> str:
+        """Return the key of the request, which `key` is unless one of the two was edited.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where the request cannot be read.
+        """
         if isinstance(self.asked, msgspec.Raw):
             # At a third of the cost of the general way, which any other request goes.
             data = bytes(self.asked)
