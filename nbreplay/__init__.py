@@ -42,7 +42,7 @@ _HOMES = {
     "ToolError": "nbreplay.errors",
     "UnsafeRecordingError": "nbreplay.errors",
     "compare": "nbreplay.analysis.compare",
-    "load": "nbreplay.analysis.library",
+    "load": "nbreplay.analysis.load",
     "session": "nbreplay.intercept.registry",
     "tool": "nbreplay.intercept.tools.decorator",
     "transport": "nbreplay.intercept.http.httpx",
@@ -77,7 +77,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from nbreplay.analysis.compare import compare
-    from nbreplay.analysis.library import load
+    from nbreplay.analysis.load import load
     from nbreplay.core.log import Interaction
     from nbreplay.core.recording.recording import Recording
     from nbreplay.core.recording.stream import Chunk

@@ -79,7 +79,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> None:
-    assert not loaded_by("from nbreplay.analysis import columns, links, rows, sources") & HEAVY
+    assert not loaded_by("from nbreplay.analysis import columns, rows, sources") & HEAVY
     loaded = loaded_by("from nbreplay import load")
     assert "pandas" in loaded
     assert not loaded & (HEAVY - {"pandas", "numpy"})

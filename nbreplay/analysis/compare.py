@@ -1,44 +1,128 @@
-"""Comparison: two libraries, answer by answer. Reads nothing but frames."""
+"""Comparison: two libraries, answer by answer. Reads frames alone."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from nbreplay.analysis.columns import COMPARED
-from nbreplay.analysis.frames import frame
-from nbreplay.analysis.library import Library, load
-from nbreplay.analysis.metrics import Linked
-from nbreplay.analysis.sources import Row
+from nbreplay.analysis.columns import Column
+from nbreplay.analysis.frames import RowFrames, frame_of
+from nbreplay.analysis.library import Library
+from nbreplay.analysis.load import load
+from nbreplay.analysis.metrics import library_of
+from nbreplay.analysis.rows import Row
+from nbreplay.analysis.sources import Source
 from nbreplay.core.log import Interaction
 from nbreplay.errors import OptionError
 from nbreplay.providers.messages import canonical
 
-if TYPE_CHECKING:
-    from nbreplay.analysis.sources import Source
-
-__all__ = ["Comparison", "compare"]
+__all__ = ["COMPARED", "Comparison", "compare"]
 
 _STATUSES = ("same", "changed", "only in a", "only in b")
-_DELTAS = ("n_tool_calls", "input_tokens", "output_tokens", "duration_s", "ttft_s")
+_NOTHING: Mapping[str, Any] = {}
+
+
+class _Pair(NamedTuple):
+    """Two answers: what the frames say of each, None where a side has none."""
+
+    pair: str
+    a: Mapping[str, Any] | None
+    b: Mapping[str, Any] | None
+
+    def of_a(self, name: str) -> Any:
+        return (self.a or _NOTHING).get(name)
+
+    def of_b(self, name: str) -> Any:
+        return (self.b or _NOTHING).get(name)
+
+    @property
+    def status(self) -> str:
+        if self.a is None or self.b is None:
+            return "only in b" if self.a is None else "only in a"
+        return "same" if self.a["answer_key"] == self.b["answer_key"] else "changed"
+
+    @property
+    def kind(self) -> Any:
+        return self.of_a("kind") or self.of_b("kind")
+
+    @property
+    def prompt(self) -> Any:
+        return self.of_b("prompt") or self.of_a("prompt")
+
+    @property
+    def text_diff(self) -> str | None:
+        if self.a is None or self.b is None:
+            return None
+        before, after = ((side["text"] or "").splitlines() for side in (self.a, self.b))
+        lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
+        return "\n".join(line for line in lines if not line.startswith("@@"))
+
+    @property
+    def similarity(self) -> float | None:
+        texts = [side["text"] for side in (self.a, self.b) if side is not None]
+        if len(texts) < 2 or texts == [None, None]:
+            return None
+        before, after = ((text or "").split() for text in texts)
+        return difflib.SequenceMatcher(None, before, after).ratio()
+
+    def delta(self, name: str) -> Any:
+        before, after = self.of_a(name), self.of_b(name)
+        return None if before is None or after is None else after - before
+
+
+def _delta(name: str, dtype: str, meaning: str) -> Column:
+    return Column(f"{name}_delta", dtype, f"{meaning} of b less those of a", lambda pair: pair.delta(name))
+
+
+def _sides(column: str, dtype: str, meaning: str, name: str) -> tuple[Column, Column]:
+    return (
+        Column(f"{column}_a", dtype, f"{meaning} of a", lambda pair: pair.of_a(name)),
+        Column(f"{column}_b", dtype, f"{meaning} of b", lambda pair: pair.of_b(name)),
+    )
+
+
+_DELTAS = (
+    _delta("n_tool_calls", "Int64", "tool calls"),
+    _delta("input_tokens", "Int64", "input tokens"),
+    _delta("output_tokens", "Int64", "output tokens"),
+    _delta("duration_s", "Float64", "seconds"),
+    _delta("ttft_s", "Float64", "seconds to the first token"),
+)
+COMPARED = (
+    Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
+    Column("status", "category", "same, changed, only in a, or only in b"),
+    Column("kind", "category", "as in `interactions`"),
+    *_sides("interaction", "string", "the interaction", "interaction"),
+    *_sides("model", "category", "the model in the request", "model"),
+    Column("prompt", "string", "the last message of a user"),
+    *_sides("text", "string", "the text", "text"),
+    Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
+    Column("similarity", "Float64", "the share of words that are the same, 0 to 1"),
+    *_sides("tool_calls", "string", "the tool calls, one a line: name and arguments", "calls"),
+    *_DELTAS,
+    *_sides("finish_reason", "category", "the finish reason", "finish_reason"),
+    *_sides("error_type", "category", "the error", "error_type"),
+)
+"""The columns of `Comparison.frame`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of each answer between a and b.
+    """The answers of a and of b, in pairs.
 
     Attributes
     ----------
     frame : pandas.DataFrame
-        A row a pair, by `pair`; its columns are `COMPARED` of `nbreplay.analysis.columns`.
+        A row per pair, by `pair`; its columns are `COMPARED`.
     on : str
-        What pairs are made of: ``key`` or ``prompt``.
+        How answers are paired: by ``key`` or ``prompt``.
     libraries : tuple of Library
-        What a and b are rows of.
+        The libraries of a and b.
     """
 
     frame: pd.DataFrame = field(repr=False, compare=False)
@@ -50,9 +134,9 @@ class Comparison:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs there are of each status."""
-        found = self.frame.status.value_counts()
-        return {status: int(found.get(status, 0)) for status in _STATUSES}
+        """The number of pairs of each status."""
+        counts = self.frame.status.value_counts()
+        return {status: int(counts.get(status, 0)) for status in _STATUSES}
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -60,8 +144,8 @@ class Comparison:
         return self.frame[self.frame.status == "changed"]
 
     def __repr__(self) -> str:
-        counted = ", ".join(f"{number} {status}" for status, number in self.counts.items())
-        lines = [f"Comparison on {self.on}: {counted}"]
+        counts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
+        lines = [f"Comparison on {self.on}: {counts}"]
         both = self.frame[self.frame.status.isin(["same", "changed"])]
         for name, unit in (("output_tokens", "tokens"), ("duration_s", "s"), ("ttft_s", "s")):
             known = both[f"{name}_delta"].dropna()
@@ -70,22 +154,20 @@ class Comparison:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        shown = self.frame[self.frame.status != "same"].head(20)
+        differing = self.frame[self.frame.status != "same"].head(20)
         names = ["status", "model_a", "model_b", "prompt", "text_diff", "similarity", "tool_calls_a", "tool_calls_b"]
         head, *more = repr(self).split("\n")
         lines = "".join(f"<br>{line.strip()}" for line in more)
-        # Texts of recordings: pandas escapes them.
-        table = shown[names].reset_index(drop=True).to_html(max_rows=20, na_rep="") if len(shown) else ""
+        # pandas escapes the texts of recordings.
+        table = differing[names].reset_index(drop=True).to_html(max_rows=20, na_rep="") if len(differing) else ""
         return {"text/plain": repr(self), "text/html": f"<div><p><b>{head}</b>{lines}</p>{table}</div>"}
 
     @property
     def sides(self) -> Iterator[tuple[Interaction | None, Interaction | None]]:
-        """The pairs as interactions, those that have changed first; None where one side has none."""
+        """The pairs as interactions, changed ones first; None where a side has none."""
         rank = self.frame.status.map({"changed": 0, "same": 2}).astype("float").fillna(1)
-        ordered = self.frame.loc[rank.sort_values(kind="stable").index, ["interaction_a", "interaction_b"]].astype(
-            object
-        )
-        for names in ordered.itertuples(index=False):
+        pairs = self.frame.loc[rank.sort_values(kind="stable").index, ["interaction_a", "interaction_b"]]
+        for names in pairs.astype(object).itertuples(index=False):
             one, other = (
                 None if pd.isna(name) else _interaction(library.row(name))
                 for name, library in zip(names, self.libraries, strict=True)
@@ -109,25 +191,25 @@ def compare(
     *,
     on: Literal["key", "prompt"] = "key",
 ) -> Comparison:
-    """Compare what two libraries answered.
+    """Compare the answers of two libraries.
 
     Parameters
     ----------
-    a, b : Library, what `nbreplay.load` takes, rows of a library's interactions, or interactions of a session
-        An interaction is compared with another one, whatever they asked.
+    a, b : Library, a source as `nbreplay.load` takes it, rows of a library's interactions, or interactions of a session
+        Two interactions are compared with each other, even if their requests differ.
     on : {"key", "prompt"}
         Pair answers to the same request (last month against today), or to the same messages (model against model).
-        Of several answers, the first is paired with the first. What has no messages is paired by its key.
+        Several answers are paired in order. A request without messages is paired by its key.
 
     Returns
     -------
     Comparison
-        Calls of a session that got no answer are not in it.
+        Without the calls of a session that got no answer.
 
     Raises
     ------
     OptionError
-        For another `on`, or a frame that does not know its library.
+        For another `on`, or a frame that is not linked to a library.
 
     Examples
     --------
@@ -136,117 +218,70 @@ def compare(
     >>> nbreplay.compare(found.query("model == 'gpt-4o'"), found.query("model == 'o3'"), on="prompt")
     """
     if on not in ("key", "prompt"):
-        raise OptionError(f'compare on="key" or on="prompt", not on={on!r}')
+        raise OptionError(f'on must be "key" or "prompt", not {on!r}')
     (first, one), (second, other) = _answers(a, on), _answers(b, on)
     if isinstance(a, Interaction) and isinstance(b, Interaction):
         other = dict(zip(one, other.values(), strict=False))
-    pairs = list(dict.fromkeys((*one, *other)))
-    made = frame(COMPARED, (_row(pair, one.get(pair), other.get(pair)) for pair in pairs), index="pair")
-    return Comparison(made, on, (first, second))
+    pairs = [_Pair(name, one.get(name), other.get(name)) for name in dict.fromkeys((*one, *other))]
+    return Comparison(frame_of(COMPARED, pairs, index="pair"), on, (first, second))
 
 
-def _answers(given: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
+def _answers(source: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
     """Return a library, and its answers by pair."""
-    if isinstance(given, pd.DataFrame):
-        mark = given.attrs.get("nbreplay")
-        if not isinstance(mark, Linked) or given.index.name != "interaction" or "answer_key" not in given:
-            raise OptionError("compare takes rows of lib.interactions, with their index; or a library, or a store")
-        library, rows = mark.library, given
+    if isinstance(source, pd.DataFrame):
+        linked = library_of(source)
+        if not isinstance(linked, Library) or source.index.name != "interaction" or "answer_key" not in source:
+            raise OptionError("compare takes a store, a library, or rows of lib.interactions with their index")
+        library, rows = linked, source
     else:
-        library = given if isinstance(given, Library) else _of(given) or load(given)
+        library = source if isinstance(source, Library) else _library_of_interactions(source) or load(source)
         rows = library.interactions
     rows = rows[rows.answer_key.notna()]
-    names = ["kind", "model", "finish_reason", "error_type", "answer_key", "key", "prompt_key", *_DELTAS]
-    plain = rows[names].astype(object)
-    plain = plain.where(plain.notna(), None)
+    deltas = [column.name.removesuffix("_delta") for column in _DELTAS]
+    plain = rows[["kind", "model", "finish_reason", "error_type", "answer_key", "key", "prompt_key", *deltas]]
+    plain = plain.astype(object).where(plain.notna(), None)
     texts, prompts, calls = _texts(library, rows.index)
-    made: dict[str, dict[str, Any]] = {}
-    seen: dict[str, int] = {}
+    answers: dict[str, dict[str, Any]] = {}
+    numbers = Counter[str]()
     for own, row in zip(plain.index, plain.to_dict("records"), strict=True):
         pair = (row["prompt_key"] if on == "prompt" else None) or row["key"]
-        seen[pair] = seen.get(pair, 0) + 1
-        text = None if own not in texts else "\n".join(texts[own])
+        numbers[pair] += 1
+        text = "\n".join(texts[own]) if own in texts else None
         row |= {"interaction": own, "text": text, "prompt": prompts.get(own), "calls": "\n".join(calls.get(own, ()))}
-        made[f"{pair}#{seen[pair]}"] = row
-    return library, made
+        answers[f"{pair}#{numbers[pair]}"] = row
+    return library, answers
 
 
-def _of(given: Any) -> Library | None:
-    """Return the library of some interactions; None where it is something else that is given."""
-    items = [given] if isinstance(given, Interaction) else given
+def _library_of_interactions(source: Any) -> Library | None:
+    """Return the library of some interactions; None for another source."""
+    items = [source] if isinstance(source, Interaction) else source
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, Interaction) for item in items):
         return None
-    return Library(
-        [
-            Row(f"{item.key}#{number}", None, item.request, item.take, host=item.host)
-            for number, item in enumerate(items, 1)
-        ]
-    )
+    rows = [
+        Row(f"{item.key}#{number}", None, item.request, item.take, host=item.host)
+        for number, item in enumerate(items, 1)
+    ]
+    return Library(RowFrames(rows))
 
 
 def _texts(library: Library, wanted: pd.Index) -> tuple[dict[str, list[str]], dict[str, str], dict[str, list[str]]]:
-    """Return what was said, what was asked last, and which tools were asked for, by interaction."""
-    texts: dict[str, list[str]] = {}
-    prompts: dict[str, str] = {}
-    calls: dict[str, list[str]] = {}
-    every = library.messages
-    every = every[every.interaction.isin(wanted) & every.content.notna() & (every.content_type != "reasoning")]
-    names = ("interaction", "direction", "role", "content")
-    for own, direction, role, content in zip(*(every[name].astype(object) for name in names), strict=True):
+    """Return the texts of answers, the last user messages, and the tool calls, by interaction."""
+    texts, prompts, calls = defaultdict[str, list[str]](list), dict[str, str](), defaultdict[str, list[str]](list)
+    messages = library.messages
+    messages = messages[
+        messages.interaction.isin(wanted) & messages.content.notna() & (messages.content_type != "reasoning")
+    ]
+    for own, direction, role, content in _columns(messages, "interaction", "direction", "role", "content"):
         if direction == "output":
-            texts.setdefault(own, []).append(content)
+            texts[own].append(content)
         elif role == "user":
             prompts[own] = content
-    asked = library.tool_calls
-    asked = asked[asked.interaction.isin(wanted)]
-    for own, name, given in zip(
-        *(asked[one].astype(object) for one in ("interaction", "name", "arguments")), strict=True
-    ):
-        calls.setdefault(own, []).append(f"{'' if pd.isna(name) else name}({canonical(given)})")
+    tool_calls = library.tool_calls
+    tool_calls = tool_calls[tool_calls.interaction.isin(wanted)]
+    for own, name, arguments in _columns(tool_calls, "interaction", "name", "arguments"):
+        calls[own].append(f"{'' if pd.isna(name) else name}({canonical(arguments)})")
     return texts, prompts, calls
 
 
-_NONE: dict[str, Any] = {}
-
-
-def _row(pair: str, one: dict[str, Any] | None, other: dict[str, Any] | None) -> tuple[Any, ...]:
-    a, b = one or _NONE, other or _NONE
-    both = one is not None and other is not None
-    same = both and a["answer_key"] == b["answer_key"]
-    status = "only in b" if one is None else "only in a" if other is None else "same" if same else "changed"
-    before, after = a.get("text"), b.get("text")
-    diff = alike = None
-    if both:
-        diff = "" if before == after else _diff(before or "", after or "")
-        if before is not None or after is not None:
-            alike = difflib.SequenceMatcher(None, (before or "").split(), (after or "").split()).ratio()
-    return (
-        pair,
-        status,
-        a.get("kind") or b.get("kind"),
-        a.get("interaction"),
-        b.get("interaction"),
-        a.get("model"),
-        b.get("model"),
-        b.get("prompt") or a.get("prompt"),
-        before,
-        after,
-        diff,
-        alike,
-        a.get("calls"),
-        b.get("calls"),
-        *(_delta(a.get(name), b.get(name)) for name in _DELTAS),
-        a.get("finish_reason"),
-        b.get("finish_reason"),
-        a.get("error_type"),
-        b.get("error_type"),
-    )
-
-
-def _diff(one: str, other: str) -> str:
-    lines = list(difflib.unified_diff(one.splitlines(), other.splitlines(), n=0, lineterm=""))[2:]
-    return "\n".join(line for line in lines if not line.startswith("@@"))
-
-
-def _delta(one: Any, other: Any) -> Any:
-    return None if one is None or other is None else other - one
+def _columns(frame: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
+    return zip(*(frame[name].astype(object) for name in names), strict=True)

@@ -1,108 +1,119 @@
-"""Frames out of rows: a list a column, and one frame of them. Knows no recording."""
+"""Frames out of items, by the declared columns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
-from nbreplay.analysis.columns import Column
+from nbreplay.analysis import rows
+from nbreplay.analysis.columns import FRAMES, SERVED, Column
+from nbreplay.analysis.rows import Row
+from nbreplay.errors import StoreError
 
-__all__ = ["frame", "repeated", "sound"]
+__all__ = ["FrameSource", "RowFrames", "declared_columns", "frame_of", "index_of", "valid_text"]
 
-
-def frame(
-    columns: Sequence[Column], rows: Iterable[Sequence[Any]], *, index: str | None = None, first: Any = None
-) -> pd.DataFrame:
-    """Return a frame with the declared columns and types, whatever rows there are.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-    rows : iterable of sequence
-        A value a column, None where there is none.
-    index : str, optional
-        The column that is the index.
-    first : array, optional
-        The first column, ready made; the rows are without it then.
-    """
-    own = list(columns) if first is None else list(columns)[1:]
-    lists = list(zip(*rows, strict=True)) or [()] * len(own)
-    data = {} if first is None else {columns[0].name: first}
-    data.update({column.name: _MAKERS[column.dtype](values) for column, values in zip(own, lists, strict=True)})
-    made = pd.DataFrame(data, columns=[column.name for column in columns], copy=False)
-    return made if index is None else made.set_index(index)
+_ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
+    "interactions": lambda found: found,
+    "messages": lambda found: (item for row in found for item in rows.messages(row)),
+    "chunks": lambda found: (item for row in found for item in rows.chunks(row)),
+    "tool_calls": lambda found: rows.tool_calls([row.fact for row in found]),
+}
 
 
-def repeated(values: Sequence[str], counts: Sequence[int]) -> pd.Categorical:
-    """Return a categorical with each value as often as its count says; those with none are no category."""
-    there = [(value, count) for value, count in zip(values, counts, strict=True) if count]
-    codes = np.repeat(np.arange(len(there)), np.array([count for _, count in there], dtype=np.int64))
-    return pd.Categorical.from_codes(codes, categories=_index([value for value, _ in there]))
+class FrameSource(Protocol):
+    """Where frames come from: rows, the cache of a store, an export, or a library of any of them."""
+
+    def __len__(self) -> int: ...
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return one of the frames in `FRAMES`."""
+
+    def row(self, interaction: str) -> Row:
+        """Return the row of an interaction."""
 
 
-def _index(values: Sequence[str]) -> pd.Index:
-    return pd.Index(_strings(values), dtype=_string_dtype())
+class RowFrames:
+    """Frames that are built from rows."""
+
+    def __init__(self, found: Sequence[Row], *, served: bool = False) -> None:
+        self._rows, self.served = found, served
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return a frame."""
+        return frame_of(declared_columns(name, self.served), _ITEMS[name](self._rows), index_of(name))
+
+    def row(self, interaction: str) -> Row:
+        """Return the row of an interaction.
+
+        Raises
+        ------
+        StoreError
+            Where there is none.
+        """
+        for row in self._rows:
+            if row.interaction == interaction:
+                return row
+        raise StoreError(f"{interaction} is no longer in the file that it was loaded from. Load the store again")
 
 
-def _string_dtype() -> pd.StringDtype:
-    """Arrow-backed where pyarrow is there."""
-    return pd.StringDtype("pyarrow" if find_spec("pyarrow") is not None else "python")
+def declared_columns(name: str, served: bool = False) -> tuple[Column, ...]:
+    """Return the columns of a frame; `served` for that of a session."""
+    return (*FRAMES[name], *SERVED) if served and name == "interactions" else FRAMES[name]
 
 
-def sound(values: Sequence[str | None]) -> Sequence[str | None]:
-    """Return texts of which UTF-8 can hold each: half of a surrogate pair becomes U+FFFD."""
+def index_of(name: str) -> str | None:
+    """Return the column that is the index of a frame."""
+    return "interaction" if name == "interactions" else None
+
+
+def frame_of(columns: Sequence[Column], items: Iterable[Any], index: str | None = None) -> pd.DataFrame:
+    """Return a frame with the declared columns and types, whatever items there are."""
+    items = list(items)
+    data = {column.name: _array(column, column.values(items)) for column in columns}
+    frame = pd.DataFrame(data, copy=False)
+    return frame if index is None else frame.set_index(index)
+
+
+def _array(column: Column, values: list[Any]) -> Any:
+    if column.dtype == "string":
+        return _strings(values)
+    if column.dtype == "category":
+        # Interactions are in the order in which they come, other categories in that of the alphabet.
+        return _category(values, is_sorted=column.name != "interaction")
+    if column.dtype == "datetime":
+        stamps = np.array([np.iinfo(np.int64).min if value is None else value for value in values], dtype=np.int64)
+        return pd.DatetimeIndex(stamps.astype("datetime64[ms]")).tz_localize("UTC")
+    return pd.array([pd.NA if value is None else value for value in values], dtype=column.dtype)
+
+
+def _strings(values: Sequence[str | None]) -> Any:
+    # Backed by Arrow where pyarrow is installed.
+    return pd.array(valid_text(values), dtype=pd.StringDtype("pyarrow" if find_spec("pyarrow") else "python"))
+
+
+def _category(values: Sequence[str | None], *, is_sorted: bool) -> pd.Categorical:
+    valid = valid_text(values)
+    names = list(dict.fromkeys(value for value in valid if value is not None))
+    categories = sorted(names) if is_sorted else names
+    places = {name: place for place, name in enumerate(categories)} | {None: -1}
+    codes = np.fromiter((places[value] for value in valid), dtype=np.int64, count=len(valid))
+    return pd.Categorical.from_codes(codes, categories=pd.Index(_strings(categories)))
+
+
+def valid_text(values: Sequence[str | None]) -> list[str | None]:
+    """Return texts that UTF-8 can hold: half of a surrogate pair becomes U+FFFD."""
     try:
-        "".join([value for value in values if value is not None]).encode("utf-8")
+        "".join(value for value in values if value is not None).encode("utf-8")
     except UnicodeEncodeError:
         return [
             None if value is None else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
             for value in values
         ]
-    return values
-
-
-def _strings(values: Sequence[str | None]) -> Any:
-    return pd.array(list(sound(values)), dtype=_string_dtype())
-
-
-def _category(values: Sequence[str | None]) -> pd.Categorical:
-    # By hand: few values, and each is hashed once.
-    places: dict[str, int] = {}
-    codes = [-1 if value is None else places.setdefault(value, len(places)) for value in sound(values)]
-    order = sorted(places)
-    rank = np.empty(len(order) + 1, dtype=np.int64)
-    rank[-1] = -1
-    for number, value in enumerate(order):
-        rank[places[value]] = number
-    return pd.Categorical.from_codes(rank[np.array(codes, dtype=np.int64)], categories=_index(order))
-
-
-def _masked(kind: type[Any], dtype: str, absent: Any) -> Callable[[Sequence[Any]], Any]:
-    def made(values: Sequence[Any]) -> Any:
-        if None in values:
-            mask = np.fromiter((value is None for value in values), dtype=bool, count=len(values))
-            values = [absent if value is None else value for value in values]
-        else:
-            mask = np.zeros(len(values), dtype=bool)
-        return kind(np.array(values, dtype=dtype), mask)
-
-    return made
-
-
-def _datetimes(values: Sequence[int | None]) -> Any:
-    stamps = np.array([np.iinfo(np.int64).min if value is None else value for value in values], dtype=np.int64)
-    return pd.DatetimeIndex(stamps.astype("datetime64[ms]")).tz_localize("UTC")
-
-
-_MAKERS: Mapping[str, Callable[[Sequence[Any]], Any]] = {
-    "string": _strings,
-    "category": _category,
-    "Int64": _masked(pd.arrays.IntegerArray, "int64", 0),
-    "Float64": _masked(pd.arrays.FloatingArray, "float64", 0.0),
-    "boolean": _masked(pd.arrays.BooleanArray, "bool", False),
-    "datetime": _datetimes,
-}
+    return list(values)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
@@ -14,17 +16,21 @@ from nbreplay.analysis.columns import Column
 from nbreplay.core.store.folder import Folder
 from nbreplay.errors import OptionError
 
-__all__ = ["arrow", "available", "from_table", "read", "to_table", "write"]
+if TYPE_CHECKING:
+    import pyarrow
 
+__all__ = ["arrow", "from_table", "is_available", "read", "to_table", "write"]
+
+_MARK = b"nbreplay"
 _KINDS = {"string": pd.StringDtype, "Int64": pd.Int64Dtype, "Float64": pd.Float64Dtype, "boolean": pd.BooleanDtype}
 
 
-def available() -> bool:
-    """Tell whether pyarrow is installed."""
+def is_available() -> bool:
+    """Return whether pyarrow is installed."""
     return find_spec("pyarrow") is not None
 
 
-def arrow() -> Any:
+def arrow() -> ModuleType:
     """Return pyarrow, with its Parquet.
 
     Raises
@@ -33,22 +39,20 @@ def arrow() -> Any:
         Where it is not installed.
     """
     try:
-        import pyarrow.parquet
+        importlib.import_module("pyarrow.parquet")
     except ImportError:
         raise OptionError("Parquet needs pyarrow: pip install 'nbreplay[parquet]'") from None
-    return pyarrow
+    return importlib.import_module("pyarrow")
 
 
-def to_table(frame: pd.DataFrame, declared: Sequence[Column]) -> Any:
-    """Return the declared columns of a frame, its index among them, as an Arrow table."""
+def to_table(frame: pd.DataFrame, declared: Sequence[Column]) -> pyarrow.Table:
+    """Return the declared columns of a frame, its index included, as an Arrow table."""
     pa = arrow()
     flat = frame.reset_index() if frame.index.name is not None else frame
     return pa.table({column.name: pa.Array.from_pandas(flat[column.name].array) for column in declared})
 
 
-def from_table(
-    table: Any, declared: Sequence[Column], *, index: str | None = None, rows: tuple[Any, Any] | None = None
-) -> pd.DataFrame:
+def from_table(table: pyarrow.Table, declared: Sequence[Column], *, index: str | None = None) -> pd.DataFrame:
     """Return a frame with the declared columns and types.
 
     Parameters
@@ -57,26 +61,20 @@ def from_table(
     declared : sequence of Column
     index : str, optional
         The column that is the index.
-    rows : (array, array), optional
-        In place of the first column: for each row the number of its interaction, and the interactions.
     """
-    data: dict[str, Any] = {}
-    for column in declared:
-        if column is declared[0] and rows is not None:
-            numbers, names = rows
-            there, codes = np.unique(numbers, return_inverse=True)
-            data[column.name] = pd.Categorical.from_codes(codes, categories=_strings(names.take(there)))
-        else:
-            # Interactions are in the order in which they come, other categories in that of the alphabet.
-            data[column.name] = _array(table.column(column.name), column.dtype, ordered=column.name != "interaction")
-    made = pd.DataFrame(data, columns=[column.name for column in declared], copy=False)
-    return made if index is None else made.set_index(index)
+    # Interactions are in the order in which they come, other categories in that of the alphabet.
+    data = {
+        column.name: _array(table.column(column.name), column.dtype, is_sorted=column.name != "interaction")
+        for column in declared
+    }
+    frame = pd.DataFrame(data, copy=False)
+    return frame if index is None else frame.set_index(index)
 
 
-def _array(values: Any, dtype: str, *, ordered: bool) -> Any:
+def _array(values: Any, dtype: str, *, is_sorted: bool) -> Any:
     pa = arrow()
     if dtype == "category":
-        return _categorical(values, ordered=ordered)
+        return _categorical(values, is_sorted=is_sorted)
     if dtype == "datetime":
         stamps = values.cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).combine_chunks()
         plain = stamps.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
@@ -88,7 +86,7 @@ def _array(values: Any, dtype: str, *, ordered: bool) -> Any:
     return _KINDS[dtype]().__from_arrow__(values.cast(wanted))
 
 
-def _categorical(values: Any, *, ordered: bool) -> pd.Categorical:
+def _categorical(values: Any, *, is_sorted: bool) -> pd.Categorical:
     pa = arrow()
     import pyarrow.compute as pc
 
@@ -102,7 +100,7 @@ def _categorical(values: Any, *, ordered: bool) -> pd.Categorical:
     there, first = np.unique(codes[codes >= 0], return_index=True)
     names = known.take(pa.array(there))
     order = np.argsort(first, kind="stable")
-    if ordered:
+    if is_sorted:
         order = pc.array_sort_indices(names).to_numpy()
     rank = np.full(len(known) + 1, -1, dtype=np.int64)
     rank[there[order]] = np.arange(len(there))
@@ -114,31 +112,34 @@ def _strings(values: Any) -> pd.Index:
     return pd.Index(pd.StringDtype("pyarrow").__from_arrow__(pa.chunked_array([values.cast(pa.large_string())])))
 
 
-def write(table: Any, folder: Folder, name: str) -> None:
-    """Write a table to a file in a folder, whole or not at all.
+def write(table: pyarrow.Table, folder: Folder, name: str, *, mark: str = "") -> None:
+    """Write a table to a file in a folder, whole or not at all; `read` may ask for its mark.
 
     Raises
     ------
     OSError
     """
-    # Opened here: a path of Arrow's may be a URI, and cannot be other than UTF-8.
+    # A path given to Arrow may be a URI, and must be UTF-8.
     with folder.write(name) as file:
-        arrow().parquet.write_table(table, file, compression="zstd")
+        arrow().parquet.write_table(table.replace_schema_metadata({_MARK: mark}), file, compression="zstd")
 
 
-def read(folder: Folder, name: str) -> Any:
+def read(folder: Folder, name: str, *, mark: str | None = None) -> pyarrow.Table:
     """Return the table in a file of a folder.
 
     Raises
     ------
     OSError
-        Also where the file is not Parquet.
+        Also where the file is not Parquet, or has another mark.
     UnsafeRecordingError
         Where it is not a regular file.
     """
-    pa = arrow()
+    pa, path = arrow(), os.path.join(folder.path, name)
     try:
         with folder.read(name) as file:
-            return pa.parquet.ParquetFile(file).read()
+            whole = pa.parquet.ParquetFile(file)
+            if mark is not None and (whole.schema_arrow.metadata or {}).get(_MARK) != mark.encode():
+                raise OSError(f"{path} has another mark")
+            return whole.read()
     except pa.ArrowException as error:
-        raise OSError(f"{os.path.join(folder.path, name)} cannot be read: {error}") from error
+        raise OSError(f"{path} cannot be read: {error}") from error

@@ -1,229 +1,285 @@
-"""Rows of the frames, as plain tuples in the order of the declared columns. Imports no pandas.
+"""The items that the rows of the frames are made of, whichever provider's shape they have. Imports no pandas.
 
-What an answer says is folded once an interaction, and shared by the frames that are asked for.
+A `Row` is one of `interactions`; `messages`, `chunks` and `tool_calls` make the items of the other frames out of rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
 from pydantic_core import to_json
 
-from nbreplay.analysis.settings import number, tools_of
-from nbreplay.analysis.sources import Row
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Text
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Folded
 from nbreplay.providers.deltas import Reader, dicts, values
-from nbreplay.providers.messages import Message, canonical, messages_in, messages_of, prompt_key
+from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
 from nbreplay.providers.names import provider_of
-from nbreplay.providers.tool_links import tool_error
+from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
 
-__all__ = ["Told", "chunks", "interaction", "messages"]
+__all__ = ["ChunkItem", "MessageItem", "Row", "ToolCallItem", "chunks", "messages", "tool_calls"]
 
 _MAX_TOKENS = (
     *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
     *("maxOutputTokens", "maxTokens", "num_predict"),
 )
-
-
-class Told:
-    """An interaction, and what it says, worked out when first asked for.
-
-    Attributes
-    ----------
-    row : Row
-    """
-
-    def __init__(self, row: Row) -> None:
-        self.row = row
-
-    @property
-    def kind(self) -> str | None:
-        """The kind of its request."""
-        return None if self.row.request is None else self.row.request.kind
-
-    @property
-    def body(self) -> Any:
-        """The body of its request as it is stored."""
-        request = self.row.request
-        return None if request is None or request.kind == "tool" else request.body
-
-    @cached_property
-    def answer(self) -> Folded:
-        """What the answer says; nothing where there is none, and of a tool."""
-        take = self.row.take
-        return Folded(None if take is None or self.kind == "tool" else take.body)
-
-    @cached_property
-    def canonical(self) -> list[Message]:
-        """The messages that went in, with ids as they are stored."""
-        return messages_of(self.body)
-
-    @cached_property
-    def asked(self) -> list[Message]:
-        """The messages that went in, with the ids that they carried."""
-        take = self.row.take
-        return self.canonical if take is None or not take.ids else messages_in(self.body, take.ids)
-
-
-def interaction(told: Told) -> tuple[Any, ...]:
-    """Return the row of `interactions`, without what only a session's have."""
-    row, body, take, answer = told.row, told.body, told.row.take, told.answer
-    request, reader = row.request, answer.reader
-    tokens = reader.tokens.get
-    events = take.body if take is not None and isinstance(take.body, Events) else None
-    timed = take is not None and take.timed and events is not None
-    limit = number(body, _MAX_TOKENS)
-    return (
-        row.interaction,
-        row.file,
-        None if request is None else request.key,
-        prompt_key(told.canonical),
-        told.kind,
-        row.origin,
-        provider_of(row.host) if row.host else None,
-        row.host or None,
-        None if take is None else take.sdk or None,
-        None if request is None else request.model or None,
-        reader.model or None,
-        _streams(take, body),
-        None if take is None else take.complete,
-        None if take is None else take.status,
-        reader.finish or None,
-        _error_type(told),
-        number(body, ("temperature",)),
-        int(limit) if limit is not None and abs(limit) < 2**63 else None,
-        tokens("input"),
-        tokens("output"),
-        tokens("cached"),
-        tokens("reasoning"),
-        len(told.asked),
-        tools_of(body),
-        None if take is None else 0 if events is None else len(events.chunks),
-        len(answer.calls),
-        sum(len(text) for (kind, _), texts in answer.said.items() if kind != "reasoning" for text in texts),
-        None if take is None else take.duration_s,
-        events.chunks[0].gap_ms / 1000 if timed and events is not None and events.chunks else None,
-        answer.first_ms / 1000 if timed and answer.first_ms is not None else None,
-        row.recorded_ms,
-        row.cell,
-        None if take is None else _answer_key(told, take),
-    )
-
-
-# What differs from answer to answer whatever is said.
+_SETTINGS = ("generationConfig", "generation_config", "inferenceConfig", "options")
+# Fields that differ between answers that say the same.
 _PASSING = frozenset(("id", "created", "created_at", "completed_at", "system_fingerprint", "usage", "request_id"))
 
 
-def _answer_key(told: Told, take: Take) -> str:
-    answer = told.answer
-    error = _error_type(told)
-    said: Any = [[*place, "".join(texts)] for place, texts in answer.said.items() if place[0] != "reasoning"]
-    calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in answer.calls.values()]
-    if not said and not calls and error is None:
-        said = _data(take)
-    try:
-        made = to_json([said, calls, error])
-    except ValueError:
-        made = repr((said, calls, error)).encode()  # half of a surrogate pair, or not JSON
-    return "a1:" + hashlib.sha256(made).hexdigest()[:32]
+class Row(msgspec.Struct, frozen=True, dict=True):
+    """A take of a store, or a call of a session; derived values are computed when first asked for.
+
+    Attributes
+    ----------
+    interaction : str
+    file : str or None
+    request : Request or None
+        None for a call of a session that has no request.
+    take : Take or None
+        None where there is no answer.
+    recorded_ms : int or None
+        Milliseconds since 1970, UTC.
+    cell : str or None
+    origin : str or None
+    host : str
+    outcome : str or None
+        Of a session's call.
+    served_s : float or None
+    """
+
+    interaction: str
+    file: str | None
+    request: Request | None
+    take: Take | None
+    recorded_ms: int | None = None
+    cell: str | None = None
+    origin: str | None = None
+    host: str = ""
+    outcome: str | None = None
+    served_s: float | None = None
+
+    @property
+    def kind(self) -> str | None:
+        """The kind of the request."""
+        return None if self.request is None else self.request.kind
+
+    @property
+    def provider(self) -> str | None:
+        """The provider that the host belongs to."""
+        return provider_of(self.host) if self.host else None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body of the request as it is stored; empty for a tool, and for a body that is not an object."""
+        request = self.request
+        return request.body if request and request.kind != "tool" and isinstance(request.body, dict) else {}
+
+    @cached_property
+    def answer(self) -> Folded:
+        """The folded answer; empty where there is none, and of a tool."""
+        return Folded(None if self.take is None or self.kind == "tool" else self.take.body)
+
+    @cached_property
+    def stored_messages(self) -> list[Message]:
+        """The messages of the request, with ids as they are stored."""
+        return messages_of(self.body)
+
+    @cached_property
+    def sent_messages(self) -> list[Message]:
+        """The messages of the request, with the ids that were sent."""
+        ids = self.take.ids if self.take else ()
+        return messages_in(self.body, ids) if ids else self.stored_messages
+
+    @property
+    def stream(self) -> bool | None:
+        """Whether the answer was streamed; without an answer, whether a stream was requested."""
+        if self.take is not None and self.take.status is not None:
+            return isinstance(self.take.body, Events)
+        requested = self.body.get("stream")
+        return requested if isinstance(requested, bool) else None
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The limit of output tokens, where 64 bits hold it."""
+        limit = self.setting(*_MAX_TOKENS)
+        return int(limit) if limit is not None and abs(limit) < 2**63 else None
+
+    def setting(self, *names: str) -> float | None:
+        """Return the first of these settings that the body, or the object in it that holds settings, has."""
+        holders = [self.body, *(self.body[name] for name in _SETTINGS if isinstance(self.body.get(name), dict))]
+        found = (holder[name] for holder in holders for name in names if type(holder.get(name)) in (int, float))
+        return next(found, None)
+
+    @property
+    def n_tools(self) -> int:
+        """The number of tools that the request offers."""
+        config = self.body.get("toolConfig")
+        tools = dicts(self.body.get("tools")) + dicts(self.body.get("functions"))
+        tools += dicts(config.get("tools")) if isinstance(config, dict) else []
+        declared = [tool.get("functionDeclarations", tool.get("function_declarations")) for tool in tools]
+        return sum(len(inner) if isinstance(inner, list) else 1 for inner in declared)
+
+    @property
+    def events(self) -> Events | None:
+        """The stream of the answer."""
+        return self.take.body if self.take and isinstance(self.take.body, Events) else None
+
+    @property
+    def n_chunks(self) -> int | None:
+        """The number of chunks, 0 where the answer is not a stream."""
+        return None if self.take is None else 0 if self.events is None else len(self.events.chunks)
+
+    @property
+    def output_chars(self) -> int:
+        """Characters of the answer's text, without reasoning."""
+        said = self.answer.said.items()
+        return sum(len(text) for (kind, _), texts in said if kind != "reasoning" for text in texts)
+
+    @property
+    def ttfc_s(self) -> float | None:
+        """Seconds to the first chunk."""
+        events = self.events
+        return events.chunks[0].gap_ms / 1000 if self._is_timed and events and events.chunks else None
+
+    @property
+    def ttft_s(self) -> float | None:
+        """Seconds to the first chunk that brings something."""
+        first_ms = self.answer.first_ms
+        return first_ms / 1000 if self._is_timed and first_ms is not None else None
+
+    @property
+    def _is_timed(self) -> bool:
+        return self.take is not None and self.take.timed and self.events is not None
+
+    @cached_property
+    def error_type(self) -> str | None:
+        """The provider's or the connection's error, else the status of a failure; of a tool, its exception."""
+        take, reader = self.take, self.answer.reader
+        if take is None:
+            return None
+        raised = tool_error(take) if self.kind == "tool" else None
+        if raised is not None:
+            return raised
+        if take.error is not None:
+            return take.error.get("type") or "error"
+        failed = str(take.status) if (take.status or 0) >= 400 else None
+        if reader.error_type or reader.error:
+            return reader.error_type or failed or "error"
+        return failed
+
+    @property
+    def answer_key(self) -> str | None:
+        """The key of the answer: of its text, tool calls and error, else of its data."""
+        if self.take is None:
+            return None
+        said: Any = [[*at, "".join(texts)] for at, texts in self.answer.said.items() if at[0] != "reasoning"]
+        calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in self.answer.calls.values()]
+        if not said and not calls and self.error_type is None:
+            said = _data(self.take)
+        try:
+            text = to_json([said, calls, self.error_type])
+        except ValueError:
+            text = repr((said, calls, self.error_type)).encode()  # half of a surrogate pair, or not JSON
+        return "a1:" + hashlib.sha256(text).hexdigest()[:32]
+
+    @property
+    def fact(self) -> Fact | None:
+        """The tool calls and results of the interaction, to be linked; None where it has none."""
+        return fact_of(self.interaction, self.recorded_ms, self.request, self.take, self.answer, self.sent_messages)
 
 
 def _data(take: Take) -> Any:
-    """What an answer brings that says nothing: vectors, what a tool returned, a page, a file."""
+    """Return the data of an answer without text: vectors, the value of a tool, a page, a file."""
     if isinstance(take.body, Blob):
         return take.body.name
-    if isinstance(take.body, Text):
+    objects = [] if isinstance(take.body, Text) else [value for _, value, _ in values(take.body) if value is not None]
+    if not objects:
         return take.body.stored()
-    found = [value for _, value, _ in values(take.body) if value is not None]
-    if not found:
-        return take.body.stored()
-    return [{name: one for name, one in value.items() if name not in _PASSING} for value in found]
+    return [{name: one for name, one in value.items() if name not in _PASSING} for value in objects]
 
 
-def _streams(take: Take | None, body: Any) -> bool | None:
-    if take is not None and take.status is not None:
-        return isinstance(take.body, Events)
-    asked = body.get("stream") if isinstance(body, dict) else None
-    return asked if isinstance(asked, bool) else None
+class MessageItem(NamedTuple):
+    """A message of an interaction; `direction` is ``input`` or ``output``."""
+
+    interaction: str
+    number: int
+    direction: str
+    message: Message
+
+    @property
+    def content(self) -> str | None:
+        """The text, None for a message of other parts alone."""
+        has_text = bool(self.message.content) or self.message.content_type in ("text", "tool_result")
+        return self.message.content if has_text else None
+
+    @property
+    def tool_call_id(self) -> str | None:
+        """The id of the call that it is the result of."""
+        call = self.message.result_of
+        return None if call is None else call.id or None
 
 
-def _error_type(told: Told) -> str | None:
-    take = told.row.take
-    if take is None:
-        return None
-    if told.kind == "tool":
-        raised = tool_error(take)
-        if raised is not None:
-            return raised
-    if take.error is not None:
-        return take.error.get("type") or "error"
-    if told.answer.reader.error_type or told.answer.reader.error:
-        return told.answer.reader.error_type or (str(take.status) if (take.status or 0) >= 400 else "error")
-    return str(take.status) if take.status is not None and take.status >= 400 else None
+def messages(row: Row) -> Iterator[MessageItem]:
+    """Yield the messages of the request and of the answer."""
+    sent = row.sent_messages
+    for number, message in enumerate(sent):
+        yield MessageItem(row.interaction, number, "input", message)
+    for number, message in enumerate(_answered(row.answer), len(sent)):
+        yield MessageItem(row.interaction, number, "output", message)
 
 
-def messages(told: Told) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `messages`, without the interaction."""
-    count = 0
-    for message in told.asked:
-        own = message.result_of.id if message.result_of is not None else ""
-        has_text = bool(message.content) or message.content_type in ("text", "tool_result")
-        content = message.content if has_text else None
-        size = len(message.content)
-        yield count, "input", message.role, content, message.content_type, own or None, len(message.calls), size
-        count += 1
-    answer = told.answer
+def _answered(answer: Folded) -> Iterator[Message]:
     for choice in answer.choices():
         thought = answer.text("reasoning", choice)
         if thought:
-            yield count, "output", "assistant", thought, "reasoning", None, 0, len(thought)
-            count += 1
-        said, refused = answer.text("text", choice), answer.text("refusal", choice)
-        calls = sum(call.choice == choice for call in answer.calls.values())
-        kinds = [name for name, there in (("text", said), ("refusal", refused), ("tool_call", calls)) if there]
+            yield Message("assistant", thought, "reasoning")
+        text, refusal = answer.text("text", choice), answer.text("refusal", choice)
+        calls = [call for call in answer.calls.values() if call.choice == choice]
+        kinds = [name for name, part in (("text", text), ("refusal", refusal), ("tool_call", calls)) if part]
         if kinds:
-            text = said + refused
-            yield count, "output", "assistant", text or None, "+".join(kinds), None, calls, len(text)
-            count += 1
+            made = tuple(MessageCall(call.id, call.name, "".join(call.arguments)) for call in calls)
+            yield Message("assistant", text + refusal, "+".join(kinds), made)
 
 
-def chunks(take: Take) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of `chunks`, without the interaction."""
-    body = take.body
-    if not isinstance(body, Events):
+class ChunkItem(NamedTuple):
+    """A chunk of a stream."""
+
+    interaction: str
+    number: int
+    t_s: float | None
+    gap_s: float | None
+    kind: str
+    text: str | None = None
+    tool_index: int | None = None
+
+
+def chunks(row: Row) -> Iterator[ChunkItem]:
+    """Yield the chunks of an answer that is a stream."""
+    if row.take is None or row.events is None:
         return
-    reader, numbers, timed, begun, before = Reader(), dict[Any, int](), take.timed, False, 0
-    read = reader.read
-    t = gap = None
-    for index, (chunk, (at, value, event)) in enumerate(zip(body.chunks, values(body), strict=True)):
-        if timed:
-            t, gap = at / 1000, (at - before) / 1000
+    reader, numbers, timed, begun, before = Reader(), dict[Any, int](), row.take.timed, False, 0
+    for index, (chunk, (at, value, event)) in enumerate(zip(row.events.chunks, values(row.events), strict=True)):
+        t_s, gap_s = (at / 1000, (at - before) / 1000) if timed else (None, None)
         before = at
-        pieces = () if value is None else read(value, event)
+        pieces = () if value is None else reader.read(value, event)
         if not pieces or (reader.whole and begun):
             kind = _kind_of(chunk.data, chunk.raw, value, reader, begun)
-            yield index, t, gap, kind, None, None, 0
+            yield ChunkItem(row.interaction, index, t_s, gap_s, kind)
             continue
         begun = True
-        if len(pieces) == 1 and pieces[0].kind != "tool_call":
-            kind, text = pieces[0][:2]
-            yield index, t, gap, kind, text, None, len(text)
-            continue
-        place = None
-        for piece in pieces:
-            if piece.kind == "tool_call":
-                own = numbers.setdefault(piece.call, len(numbers))
-                place = own if place is None else place
+        called = [numbers.setdefault(piece.call, len(numbers)) for piece in pieces if piece.kind == "tool_call"]
         kind = "+".join(dict.fromkeys(piece.kind for piece in pieces))
-        text = "".join([piece.text for piece in pieces])
-        yield index, t, gap, kind, text, place, len(text)
+        text = "".join(piece.text for piece in pieces)
+        yield ChunkItem(row.interaction, index, t_s, gap_s, kind, text, called[0] if called else None)
 
 
 def _kind_of(data: Any, raw: Any, value: dict[str, Any] | None, reader: Reader, begun: bool) -> str:
@@ -240,3 +296,27 @@ def _kind_of(data: Any, raw: Any, value: dict[str, Any] | None, reader: Reader, 
     if ends or value.get("done") is True or value.get("stopReason"):
         return "finish"
     return "other" if begun else "start"
+
+
+class ToolCallItem(NamedTuple):
+    """A tool call of an answer, and its link to a result."""
+
+    interaction: str
+    number: int
+    id: str
+    name: str
+    arguments: str
+    first_s: float | None
+    last_s: float | None
+    link: Link
+
+
+def tool_calls(facts: Sequence[Fact | None]) -> Iterator[ToolCallItem]:
+    """Yield the tool calls of all interactions, each linked to its result in any of them."""
+    present = [fact for fact in facts if fact is not None]
+    for fact, found in zip(present, links(present), strict=True):
+        for number, (call, link) in enumerate(zip(fact.calls, found, strict=True)):
+            own, name, arguments, first_ms, last_ms = call
+            streamed = fact.timed and (last_ms > 0 or first_ms > 0)
+            first_s, last_s = (first_ms / 1000, last_ms / 1000) if streamed else (None, None)
+            yield ToolCallItem(fact.interaction, number, own, name, arguments, first_s, last_s, link)

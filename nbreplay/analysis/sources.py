@@ -1,20 +1,23 @@
-"""Sources of frames: stores, recordings of others, sessions; read into one row a take or a call.
+"""Sources of frames: stores, recordings of other tools, and sessions, read into rows. Imports no pandas.
 
-Imports no pandas. What cannot be read becomes a `Trouble` that names its file; nothing is left out in silence.
+A file that cannot be read becomes a `Trouble` that names it; nothing is left out in silence.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from nbreplay.analysis import progress
+from nbreplay.analysis.rows import Row
 from nbreplay.core.recording.recording import Recording, file_name
-from nbreplay.core.recording.take import Take
+from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.session import Session
 from nbreplay.core.store.archive import is_archive
@@ -25,44 +28,14 @@ from nbreplay.formats.cassettes import ENDINGS
 from nbreplay.formats.foreign_files import files
 from nbreplay.formats.llama_stack import reader
 
-__all__ = ["Row", "Source", "Trouble", "own_store", "read", "read_store"]
+__all__ = ["Source", "Trouble", "own_store", "pause_gc", "read", "read_store", "unreadable"]
 
 Source = str | os.PathLike[str] | Store | Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class Row(NamedTuple):
-    """What a row of `interactions` is made of.
-
-    Attributes
-    ----------
-    interaction : str
-    file : str or None
-    request : Request or None
-        None for a call that a session did not look at.
-    take : Take or None
-        None where there is no answer.
-    recorded_ms : int or None
-        Milliseconds since 1970, UTC.
-    cell : str or None
-    origin : str or None
-    host : str
-    outcome : str or None
-        Of a session's call.
-    served_s : float or None
-    """
-
-    interaction: str
-    file: str | None
-    request: Request | None
-    take: Take | None
-    recorded_ms: int | None = None
-    cell: str | None = None
-    origin: str | None = None
-    host: str = ""
-    outcome: str | None = None
-    served_s: float | None = None
+PROGRESS_AFTER_S = 2.0
 
 
 class Trouble(NamedTuple):
@@ -72,15 +45,15 @@ class Trouble(NamedTuple):
     reason: str
 
 
-def read(sources: Source | list[Any] | tuple[Any, ...]) -> tuple[list[Row], list[Trouble]]:
+def read(sources: Source | Sequence[Source]) -> tuple[list[Row], list[Trouble]]:
     """Read sources one after the other; takes of one key are numbered through.
 
     Raises
     ------
     OptionError
-        For what is no source.
+        For an object that is not a source.
     StoreError
-        Where there is nothing of a name.
+        For a path that does not exist.
     """
     reading = _Reading()
     for source in sources if isinstance(sources, list | tuple) else [sources]:
@@ -88,8 +61,20 @@ def read(sources: Source | list[Any] | tuple[Any, ...]) -> tuple[list[Row], list
     return reading.rows, reading.troubles
 
 
-def own_store(source: Any) -> Store | None:
-    """Return the store that a source is, where it is a folder and nothing else."""
+@contextmanager
+def pause_gc() -> Iterator[None]:
+    """Pause the collector of cycles, which takes half of the time of reading 10,000 recordings."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def own_store(source: object) -> Store | None:
+    """Return the store that a source is, where it is one folder of nbreplay's own recordings."""
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         source = Store(path) if path.is_dir() else None
@@ -97,10 +82,20 @@ def own_store(source: Any) -> Store | None:
 
 
 def read_store(store: Store, names: Sequence[str]) -> tuple[list[Row], list[Trouble]]:
-    """Read some of a store's recordings; what else lies there is told of, too."""
+    """Read these recordings of a store; other JSON files in its folder are troubles, too."""
     reading = _Reading()
-    reading.store(store, names)
+    reading.add_store(store, names)
     return reading.rows, reading.troubles
+
+
+def unreadable(troubles: Sequence[Trouble]) -> RecordingFormatError:
+    """Return the error that names the files that cannot be read, up to ten of them."""
+    count = len({trouble.file for trouble in troubles})
+    head = f"{count} files cannot be read:" if count > 1 else "a file cannot be read:"
+    lines = [f"- {trouble.reason}" for trouble in troubles[:10]]
+    more = [f"- and {len(troubles) - 10} more"] if len(troubles) > 10 else []
+    hint = "Pass load(..., strict=False) to skip them; they are listed in .unread"
+    return RecordingFormatError("\n".join([head, *lines, *more, hint]))
 
 
 class _Reading:
@@ -109,37 +104,37 @@ class _Reading:
         self.troubles: list[Trouble] = []
         self.numbers: Counter[str] = Counter()
 
-    def add(self, source: Any) -> None:
+    def add(self, source: object) -> None:
         if isinstance(source, Session):
-            self.session(source)
+            self.add_session(source)
         elif isinstance(source, Store):
-            self.store(source)
-        elif is_archive(source):
-            self.store(Store(source))
+            self.add_store(source, sorted(source.names()))
         elif isinstance(source, str | os.PathLike):
-            self.path(Path(source).expanduser())
+            if is_archive(source):
+                self.add(Store(source))
+            else:
+                self.add_path(Path(source).expanduser())
         else:
             raise OptionError(
-                f"load takes a folder, a Store, a Session or a list of those, not a {type(source).__name__}"
+                f"load takes a folder, a Store, a Session or a list of those, not {type(source).__name__}"
             )
 
-    def path(self, path: Path) -> None:
+    def add_path(self, path: Path) -> None:
         if path.is_dir():
             store = Store(path)
             if store.names() or not files(path, ENDINGS):
-                self.store(store)
+                self.add(store)
             else:
-                self.foreign(path)
+                self.add_foreign(path)
         elif path.suffix in ENDINGS and path.is_file():
-            self.foreign(path)
+            self.add_foreign(path)
         elif path.exists():
-            raise StoreError(f"{path} is a file, and no recording: name the folder that holds the recordings")
+            raise StoreError(f"{path} is not a recording. Name the folder that holds the recordings")
         else:
-            raise StoreError(f"there is no folder {path}: name the one that holds the recordings")
+            raise StoreError(f"{path} does not exist. Name the folder that holds the recordings")
 
-    def store(self, store: Store, some: Sequence[str] | None = None) -> None:
-        names = sorted(store.names())
-        for name in progress.told(names if some is None else some, "recordings read"):
+    def add_store(self, store: Store, names: Sequence[str]) -> None:
+        for name in _with_progress(names):
             path = os.path.join(store.name, name)
             try:
                 recording = store.read(name, Recording.decode)
@@ -147,99 +142,109 @@ class _Reading:
                 self.troubles.append(Trouble(path, str(error)))
                 continue
             if recording is None:
-                self.troubles.append(Trouble(path, f"{path} cannot be read: it is gone"))
+                self.troubles.append(Trouble(path, f"{path} cannot be read: the file has been removed"))
                 continue
-            if file_name(recording.kind, recording.key) != name:
-                self.troubles.append(Trouble(path, _other_name(path, recording.kind, recording.key)))
+            own = file_name(recording.kind, recording.key)
+            if own != name:
+                why = f"{path} should be called {own}: replay does not find it, and its takes may be there twice. "
+                self.troubles.append(Trouble(path, why + "Rename it, or remove it"))
             request = Request(recording.kind, recording.request, recording.key)
             for take in recording.takes:
-                self.take(request, take, path)
-        for other in sorted(set(_json_in(store)).difference(names)):
+                self.add_take(request, take, path)
+        for other in sorted(set(_json_files(store)).difference(store.names())):
             path = os.path.join(store.name, other)
-            self.troubles.append(Trouble(path, _stranger(path)))
+            why = f"{path} is not read: a recording is called kind-0123456789abcdef.json. Move it out of the store"
+            self.troubles.append(Trouble(path, why))
 
-    def foreign(self, path: Path) -> None:
+    def add_foreign(self, path: Path) -> None:
         for file, contents in registry.read(path):
             problem = contents.problem(file)
             if problem is not None:
                 self.troubles.append(Trouble(str(file), str(problem)))
             for request, take in contents.takes:
-                self.take(request, take, str(file))
+                self.add_take(request, take, str(file))
 
-    def take(self, request: Request, take: Take, path: str) -> None:
-        cell = None if take.cell is None else take.cell.id or take.cell.source or None
+    def add_take(self, request: Request, take: Take, path: str) -> None:
         self.rows.append(
             Row(
-                self.number(request.key),
+                self.numbered(request.key),
                 path,
                 request,
                 take,
                 self.recorded_ms(take, path),
-                cell,
-                _origin(take.extra),
+                _cell(take.cell),
+                _origin(take),
                 take.host,
             )
         )
 
-    def session(self, session: Session) -> None:
+    def add_session(self, session: Session) -> None:
         for item in session.interactions:
             take, request = item.take and item.take.readable(), item.request
-            own = request.key if request is not None else item.outcome
-            # An answer that went to the store or came out of it has a file there; any other has none.
+            # Only an answer that went to the store or came out of it has a file there.
             stored = request is not None and item.outcome in ("recorded", "replayed")
             path = os.path.join(item.store, file_name(request.kind, request.key)) if stored and request else None
-            ref = item.cell.ref if item.cell is not None else take.cell if take is not None else None
             self.rows.append(
                 Row(
-                    self.number(own),
+                    self.numbered(request.key if request is not None else item.outcome),
                     path,
                     request,
                     take,
                     None if take is None else self.recorded_ms(take, path or session.store.name),
-                    None if ref is None else ref.id or ref.source or None,
-                    None if take is None else _origin(take.extra),
+                    _cell(item.cell.ref if item.cell is not None else take.cell if take is not None else None),
+                    None if take is None else _origin(take),
                     item.host or ("" if take is None else take.host),
                     item.outcome,
                     item.served_s,
                 )
             )
 
-    def number(self, key: str) -> str:
+    def numbered(self, key: str) -> str:
         self.numbers[key] += 1
         return f"{key}#{self.numbers[key]}"
 
     def recorded_ms(self, take: Take, path: str) -> int | None:
-        told = take.recorded_at
-        if not told:
+        if not take.recorded_at:
             return None
         try:
-            at = datetime.fromisoformat(told)
+            at = datetime.fromisoformat(take.recorded_at)
             delta = (at if at.tzinfo is not None else at.replace(tzinfo=UTC)) - _EPOCH
         except (ValueError, OverflowError):
-            why = f"{path}: a take of it was recorded at {told[:80]!r}, which is no time: its recorded_at is absent. "
-            self.troubles.append(Trouble(path, why + "Correct it"))
+            why = f"{path}: the recorded_at of a take is not a time: {take.recorded_at[:80]!r}. Correct it"
+            self.troubles.append(Trouble(path, why))
             return None
-        return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+        return delta // timedelta(milliseconds=1)
 
 
-def _json_in(store: Store) -> list[str]:
+def _with_progress(names: Sequence[str]) -> Iterator[str]:
+    """Yield names; show a progress bar on standard error where that takes long."""
+    start = time.monotonic()
+    for number, name in enumerate(names):
+        if number % 64 == 0 and time.monotonic() - start >= PROGRESS_AFTER_S:
+            break
+        yield name
+    else:
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    # Not as the output of a cell: that would differ from run to run.
+    console = Console(stderr=True, force_jupyter=False)
+    rest = names[number:]
+    yield from track(rest, "Reading recordings", len(names), completed=number, console=console)
+
+
+def _json_files(store: Store) -> list[str]:
     try:
         return [name for name in os.listdir(store.path) if name.endswith(".json")]
     except (FileNotFoundError, NotADirectoryError):
         return []
 
 
-def _origin(extra: Mapping[str, Any]) -> str:
-    # Of foreign recordings only llama-stack's say more of themselves than that they have no times.
-    return "llama-stack" if reader.OWN in extra else "vcr" if extra.get("timed") is False else "nbreplay"
+def _cell(ref: CellRef | None) -> str | None:
+    return None if ref is None else ref.id or ref.source or None
 
 
-def _other_name(path: str, kind: str, key: str) -> str:
-    return (
-        f"{path} should be called {file_name(kind, key)}: a replay does not find it, and its takes may be there twice. "
-        "Rename it, or remove it"
-    )
-
-
-def _stranger(path: str) -> str:
-    return f"{path} is not read: its name is none of a recording (kind-0123456789abcdef.json). Move it out of the store"
+def _origin(take: Take) -> str:
+    # Foreign recordings other than llama-stack's only say that they have no times.
+    return "llama-stack" if reader.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"

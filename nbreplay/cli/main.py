@@ -248,14 +248,22 @@ def _import(given: argparse.Namespace) -> int:
 
 def _export(given: argparse.Namespace) -> int:
     if given.format == "parquet":
-        from nbreplay.analysis.export import export as as_frames
-
-        counts = as_frames(_store(given.store), given.folder)
+        counts = _export_frames(_store(given.store), given.folder)
     else:
         from nbreplay.formats.registry import export
 
         counts = export(_store(given.store), given.folder, given.format)
     return _told(counts, f"written to {given.folder}", given.json)
+
+
+def _export_frames(store: Store, folder: str) -> Counts:
+    from nbreplay.analysis.load import load
+    from nbreplay.formats.importer import Counts
+
+    library = load(store, strict=False)
+    library.to_parquet(folder)
+    interactions = library.interactions
+    return Counts(len(interactions), 0, int(interactions.key.nunique()), tuple(library.unread.reason))
 
 
 def _told(counts: Counts | ImportCounts, done: str, as_json: bool) -> int:

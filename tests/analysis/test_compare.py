@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import nbreplay
+from nbreplay.analysis import frame_cache
 from nbreplay.analysis.library import Library
 from nbreplay.errors import OptionError, StoreError
 from nbreplay.providers.answer import fold
@@ -183,24 +184,25 @@ def test_nothing_against_nothing(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
-    with pytest.raises(nbreplay.OptionError, match='on="key" or on="prompt"'):
+    with pytest.raises(nbreplay.OptionError, match='on must be "key" or "prompt"'):
         nbreplay.compare(tmp_path, tmp_path, on="text")  # type: ignore[arg-type]
     with pytest.raises(nbreplay.OptionError, match=r"rows of lib\.interactions"):
         nbreplay.compare(pd.DataFrame({"a": [1]}), tmp_path)
     assert isinstance(nbreplay.load(tmp_path), Library)
 
 
-def test_what_cannot_be_shown_is_said(tmp_path: Path) -> None:
-    """A file that is gone since, and frames that were exported, are no answer that is not there."""
+def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that has been removed, and an export of frames, are errors, not pairs without an answer."""
+    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     store = tmp_path / "store"
     shutil.copytree(OWN, store, ignore=shutil.ignore_patterns(".nbreplay"))
     made = nbreplay.compare(store, store)
     assert all(one is not None and other is not None for one, other in made.sides)
     for path in store.glob("chat-*"):
         path.unlink()
-    with pytest.raises(StoreError, match="is no longer where it was loaded from: load it again"):
-        list(nbreplay.compare(made.libraries[0], OWN).sides)
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    with pytest.raises(StoreError, match="is no longer in the file that it was loaded from"):
+        list(nbreplay.compare(made.libraries[1], OWN).sides)
     nbreplay.load(OWN).to_parquet(tmp_path / "x.parquet")
-    with pytest.raises(OptionError, match="an export holds frames, and no answers"):
+    with pytest.raises(OptionError, match="holds frames without answers"):
         list(nbreplay.compare(tmp_path / "x.parquet", OWN).sides)

@@ -95,7 +95,7 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(nbreplay.RecordingFormatError, match="has no column"):
         nbreplay.load(out).interactions  # noqa: B018
     part.unlink()
-    with pytest.raises(nbreplay.RecordingFormatError, match="of any month"):
+    with pytest.raises(nbreplay.RecordingFormatError, match="has no month="):
         nbreplay.load(out).interactions  # noqa: B018
     for text, said in (
         ("{", "cannot be read"),

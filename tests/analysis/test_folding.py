@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from nbreplay.analysis.columns import INTERACTIONS
-from nbreplay.analysis.rows import Told, chunks, interaction, messages
-from nbreplay.analysis.sources import Row
+from nbreplay.analysis.frames import RowFrames
+from nbreplay.analysis.rows import Row
 from nbreplay.core.recording.body import plain_body
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.request.request import Request
@@ -476,7 +475,7 @@ def test_nothing_that_is_asked_or_answered_is_too_odd(asked: Any, answered: Any)
     stream = Events.parse([(0.0, f"data: {text}\n\ndata: {text}\n\n".encode())], "sse", 0.0)
     for body in (plain_body(text.encode(), JSON), stream):
         request = Request("chat", {"method": "POST", "body": asked}, "k1:0")
-        told = Told(Row("k1:0#1", None, request, take(body)))
-        assert len(interaction(told)) == len(INTERACTIONS)
-        assert all(len(row) == 8 for row in messages(told))
-        assert all(len(row) == 7 for row in chunks(take(body)))
+        frames = RowFrames([Row("k1:0#1", None, request, take(body))])
+        assert len(frames.frame("interactions")) == 1
+        for name in ("messages", "chunks", "tool_calls"):
+            assert set(frames.frame(name).interaction) <= {"k1:0#1"}

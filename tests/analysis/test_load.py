@@ -68,7 +68,8 @@ def test_every_column_says_what_it_means() -> None:
         names = [column.name for column in declared]
         assert len(set(names)) == len(names)
         assert all(column.meaning for column in declared)
-        assert {column.dtype for column in declared} <= {*frames._MAKERS}
+    frame = frames.frame_of(columns.INTERACTIONS, ())
+    assert list(frame.columns) == [column.name for column in columns.INTERACTIONS]
 
 
 def test_frames_are_built_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,12 +111,12 @@ def test_llama_stacks_files_are_rows_with_their_paths_and_without_times(tmp_path
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(nbreplay.StoreError, match=r"there is no folder .*nowhere"):
+    with pytest.raises(nbreplay.StoreError, match=r"nowhere does not exist\. Name the folder"):
         nbreplay.load(tmp_path / "nowhere")
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(nbreplay.StoreError, match="is a file, and no recording"):
+    with pytest.raises(nbreplay.StoreError, match="is not a recording"):
         nbreplay.load(tmp_path / "a.txt")
-    with pytest.raises(nbreplay.OptionError, match="not a int"):
+    with pytest.raises(nbreplay.OptionError, match="not int"):
         nbreplay.load(7)  # type: ignore[arg-type]
 
 
@@ -131,7 +132,7 @@ def broken(folder: Path) -> dict[str, str]:
         "chat-0000000000000003.json": ('{"a": 1}', "no field 'nbreplay'"),
         "chat-0000000000000004.json": (good.replace('"nbreplay": 1', '"nbreplay": 9'), "install a newer nbreplay"),
         "chat-0000000000000005.json": (good, "should be called " + name),
-        "package.json": ('{"name": "x"}', "its name is none of a recording"),
+        "package.json": ('{"name": "x"}', "a recording is called kind-"),
         "chat-0000000000000006.json": (
             good.replace('"status": 200', '"status": 9000'),
             "its `status` is wrong: expected `int` <= 999",
@@ -140,7 +141,7 @@ def broken(folder: Path) -> dict[str, str]:
     for own, (text, _) in files.items():
         (folder / own).write_text(text, encoding="utf-8")
     (folder / "chat-0000000000000007.json").write_bytes(b'{"nbreplay": "\xff"}')
-    return {own: said for own, (_, said) in files.items()} | {"chat-0000000000000007.json": "it is no UTF-8"}
+    return {own: said for own, (_, said) in files.items()} | {"chat-0000000000000007.json": "not UTF-8"}
 
 
 def test_what_cannot_be_read_is_an_error_that_names_every_file(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_date_that_is_none_is_told_and_absent(tmp_path: Path) -> None:
         put(Store(tmp_path), ASKED | {"n": number}, SAID)
         (path,) = [path for path in tmp_path.glob("chat-*.json") if "2026-01-01T00:00:00.000Z" in path.read_text()]
         path.write_text(path.read_text().replace("2026-01-01T00:00:00.000Z", at))
-    with pytest.raises(nbreplay.RecordingFormatError, match="which is no time"):
+    with pytest.raises(nbreplay.RecordingFormatError, match="is not a time"):
         nbreplay.load(tmp_path)
     made = nbreplay.load(tmp_path, strict=False)
     assert len(made.unread) == 2

@@ -133,7 +133,7 @@ def test_list_prices_come_from_the_package(tmp_path: Path, monkeypatch: pytest.M
     own = lib(tmp_path / "own", (asked("gpt-4o"), said(prompt_tokens=1, completion_tokens=1), {"host": "127.0.0.1:1"}))
     assert own.interactions.llm.cost().usd_estimate.isna().all()
     monkeypatch.setitem(__import__("sys").modules, "genai_prices", None)
-    with pytest.raises(nbreplay.OptionError, match="give a table"):
+    with pytest.raises(nbreplay.OptionError, match="Pass a table"):
         made.interactions.llm.cost()
 
 
@@ -171,7 +171,7 @@ def test_a_frame_that_is_none_of_ours_is_told_so(some: Library) -> None:
     again = pickle.loads(pickle.dumps(some.interactions))
     assert again.equals(some.interactions)
     assert len(again.llm.summary()) == 2
-    with pytest.raises(nbreplay.OptionError, match=r"ask it of lib\.chunks"):
+    with pytest.raises(nbreplay.OptionError, match=r"Use \.llm of lib\.chunks"):
         again.llm.gaps()
     with pytest.raises(nbreplay.OptionError, match="group by"):
         some.interactions.llm.summary(by="colour")

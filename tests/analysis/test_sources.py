@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
+from nbreplay.analysis import sources
+from nbreplay.core.store.store import Store
+from tests.analysis.making import put
 from tests.clients import said, sdk
 from tests.formats.making import chat, written
 from tests.provider import Provider
@@ -46,3 +49,18 @@ def test_what_cannot_be_read_is_named_or_told_of(tmp_path: Path, cassettes: Path
     assert [Path(file).name for file in lib.unread.file] == ["broken.json"]
     with pytest.raises(nr.StoreError, match="nowhere"):
         nr.load(tmp_path / "nowhere")
+
+
+def test_progress_is_shown_of_what_takes_long_and_of_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        put(Store(tmp_path), {"model": "m", "n": number}, {"choices": []})
+    assert len(nr.load(tmp_path, cache=False)) == 3
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sources, "PROGRESS_AFTER_S", 0.0)
+    assert len(nr.load(tmp_path, cache=False)) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Reading recordings" in err
+    assert "100%" in err

@@ -20,7 +20,7 @@ from pathlib import Path
 import pandas as pd  # type: ignore[import-untyped]
 
 import nbreplay
-from nbreplay.analysis.cache import YOUNG_NS
+from nbreplay.analysis.frame_cache import YOUNG_NS
 from tests.benchmarks.setting import write_plain, write_streams
 from tests.benchmarks.timing import bare, interleaved
 

@@ -27,8 +27,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from nbreplay.analysis import rows
-from nbreplay.analysis.sources import Row
+from nbreplay.analysis.columns import FRAMES
+from nbreplay.analysis.frames import RowFrames
+from nbreplay.analysis.rows import Row
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recording import aws_eventstream
 from nbreplay.core.recording.blob import Blob
@@ -264,10 +265,9 @@ def _reader(random: Random, note: Note) -> None:
                 answering(take, 7).body.data()
             with contextlib.suppress(RecordingFormatError):
                 fold(take)
-                told = rows.Told(Row(request.key, None, request, take))
-                rows.interaction(told)
-                list(rows.messages(told))
-                list(rows.chunks(take))
+                frames = RowFrames([Row(request.key, None, request, take)])
+                for name in FRAMES:
+                    frames.frame(name)
 
 
 def _serve(take: Take) -> None:

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 import nbreplay as nr
-from nbreplay.analysis import cache
+from nbreplay.analysis import frame_cache
 from nbreplay.cli.main import main
 from nbreplay.core.config import Options
 from nbreplay.core.recording.recording import Recording
@@ -199,7 +199,7 @@ def test_frames_are_those_of_the_recordings(
     error: str, lasts: bool, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
-    monkeypatch.setattr(cache, "YOUNG_NS", 0)
+    monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     with begun(store) as session:
         record(session, chat("one"), {"choices": [{"index": 0, "message": {"content": "two"}}]})
     expected = nr.load(store, cache=False)

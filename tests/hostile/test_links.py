@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
+from nbreplay.analysis import frame_cache
 from nbreplay.cli.main import main
 from nbreplay.core.store import folder
 from nbreplay.core.store.store import Store
@@ -25,7 +26,6 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="making links needs a right of its own here"),
     pytest.mark.skipif(shutil.which("git") is None, reason="there is no git"),
 ]
-GENERATION = "0123456789abcdef" * 2
 
 
 def git(*arguments: str, cwd: Path) -> None:
@@ -66,9 +66,7 @@ PLACES: dict[str, Callable[[Path], list[tuple[str, str]]]] = {
     "the store": lambda _: [("recordings", "")],
     "the private folder": lambda _: [("recordings/.nbreplay", "")],
     "the cache": lambda _: [("recordings/.nbreplay/frames", "")],
-    "folders of the cache": lambda _: [
-        (f"recordings/.nbreplay/frames/{GENERATION[number:]}{'0' * number}", "") for number in range(4)
-    ],
+    "files of the cache": lambda _: [("recordings/.nbreplay/frames/interactions.parquet", "rows.parquet")],
     "the lock": lambda _: [("recordings/.nbreplay/lock", "thesis.txt")],
     "the lock, to nothing": lambda _: [("recordings/.nbreplay/lock", "new")],
     "what git is told": lambda _: [("recordings/.nbreplay/.gitignore", "new")],
@@ -192,9 +190,7 @@ def test_nothing_outside_is_touched(
 
 
 @pytest.mark.full(quick=1)
-@pytest.mark.parametrize(
-    "place", ["the private folder", "the cache", "folders of the cache", "the lock", "a recording"]
-)
+@pytest.mark.parametrize("place", ["the private folder", "the cache", "files of the cache", "the lock", "a recording"])
 def test_a_system_that_opens_only_paths(
     place: str, repository: Path, outside: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +207,7 @@ def test_a_system_that_opens_only_paths(
         except (nr.UnsafeRecordingError, nr.RecordingMissing):
             refused += 1
         assert state(outside) == before
-    assert refused or place in ("folders of the cache", "the lock")
+    assert refused or place in ("files of the cache", "the lock")
     assert len(list(Path("recordings").glob("*.json"))) >= 2
 
 
@@ -280,17 +276,20 @@ def test_a_store_may_be_a_link_to_a_store_or_to_an_empty_folder(
     assert len(Store("recordings").names()) == 1
 
 
-def test_folders_that_are_not_of_the_cache_stay(tmp_path: Path) -> None:
+def test_only_half_written_files_of_the_cache_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
-    store = tmp_path / "recordings"
-    frames = store / ".nbreplay" / "frames"
-    for name in ("mine", GENERATION, "f" * 32):
-        (frames / name).mkdir(parents=True)
-        (frames / name / "notes.txt").write_text("mine")
-    for number in range(5):
-        recorded(store, f"question {number}")
-        nr.load(store)
-    assert {path.parent.name for path in frames.rglob("notes.txt")} == {"mine", GENERATION, "f" * 32}
+    monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
+    recorded(tmp_path / "recordings", "question")
+    frames = tmp_path / "recordings" / ".nbreplay" / "frames"
+    (frames / "mine").mkdir(parents=True)
+    names = ["notes.txt", "mine/notes.txt", "x.parquet", ".chunks.parquet.7.0a.1.tmp", ".chunks.parquet.7.0a.2.tmp"]
+    for name in names:
+        (frames / name).write_text("mine")
+        os.utime(frames / name, (0, 0))
+    os.utime(frames / names[-1])  # of a process that is still writing
+    nr.load(tmp_path / "recordings").interactions  # noqa: B018
+    left = {path.relative_to(frames).as_posix() for path in frames.rglob("*") if path.is_file()}
+    assert left == {*names, "interactions.parquet"} - {names[3]}
 
 
 def test_only_its_own_half_written_files_are_removed(tmp_path: Path) -> None:
@@ -328,7 +327,7 @@ def test_an_export_is_replaced_only_where_nothing_else_is_in_it(
     assert main(["export", "out", "--format", "parquet"]) == 0
     (tmp_path / "out" / "interactions" / "thesis.txt").write_text("years of work")
     assert main(["export", "out", "--format", "parquet"]) == 2
-    assert "out has interactions/thesis.txt in it, which no export wrote" in capsys.readouterr().err
+    assert "out holds interactions/thesis.txt, which no export wrote" in capsys.readouterr().err
     assert (tmp_path / "out" / "interactions" / "thesis.txt").read_text() == "years of work"
     (tmp_path / "out" / "interactions" / "thesis.txt").unlink()
     assert main(["export", "out", "--format", "parquet"]) == 0

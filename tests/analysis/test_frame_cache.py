@@ -1,4 +1,4 @@
-"""The cache of frames: the same frames as without it, only what changed read again, and never one that is not so."""
+"""The cache of frames: the same frames as without it, and no file read of a store that has not changed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 import nbreplay
-from nbreplay.analysis import cache, columns
+from nbreplay.analysis import columns, frame_cache
 from nbreplay.core.store.store import Store
 from tests.analysis.making import lib, put, streamed
 
@@ -25,7 +25,7 @@ NAMES = tuple(columns.FRAMES)
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files are trusted as soon as they are there, as they are when they are older than the rule says."""
-    monkeypatch.setattr(cache, "YOUNG_NS", 0)
+    monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
 
 
 @pytest.fixture
@@ -86,39 +86,33 @@ def test_a_second_load_reads_no_file_and_gives_the_same(tmp_path: Path, read: li
 
 
 @pytest.mark.usefixtures("old")
-def test_only_what_changed_is_read_again(tmp_path: Path, read: list[str]) -> None:
+@pytest.mark.parametrize("change", ["a new file", "one more take", "one file less", "a blob"])
+def test_a_store_that_has_changed_is_read_again(tmp_path: Path, read: list[str], change: str) -> None:
     store = real_copy(tmp_path / "store")
+    put(Store(store), asked("old"), said("x"))
     hold(store)
-    put(Store(store), asked("new"), said("x"))
-    put(Store(store), asked("streamed"), streamed({"choices": [{"index": 0, "delta": {"content": "y"}}]}))
-    new = {file_of(store, "new").name, file_of(store, "streamed").name}
-    read.clear()
-    made = nbreplay.load(store)
-    for name in NAMES:
-        getattr(made, name)
-    assert set(read) == new
-    hold(store)
-    # One more answer in a file, and a file less.
-    put(Store(store), asked("new"), said("z"))
-    victim = sorted(store.glob("chat-*.json"))[0]
-    victim.unlink()
+    if change == "a new file":
+        put(Store(store), asked("streamed"), streamed({"choices": [{"index": 0, "delta": {"content": "y"}}]}))
+    elif change == "one more take":
+        put(Store(store), asked("old"), said("z"))
+    elif change == "one file less":
+        file_of(store, "old").unlink()
+    else:
+        (store / "blob-0123456789abcdef0123456789abcdef.bin").write_bytes(b"x")
     read.clear()
     nbreplay.load(store)
-    assert set(read) <= {file_of(store, "new").name}
+    assert sorted(read) == sorted(Store(store).names())
     hold(store)
 
 
 @pytest.mark.usefixtures("old")
-def test_a_result_that_comes_later_is_linked_to_a_call_that_is_kept(tmp_path: Path, read: list[str]) -> None:
+def test_a_result_that_comes_later_is_linked_to_an_earlier_call(tmp_path: Path) -> None:
     call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"x": 1}'}}
     first = {"choices": [{"index": 0, "message": {"content": None, "tool_calls": [call]}}]}
     assert not lib(tmp_path, (asked("a"), first)).tool_calls.answered.any()
     history = [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c1", "content": "seen"}]
     put(Store(tmp_path), {"model": "m", "messages": history}, said("b"), at=5)
-    read.clear()
-    made = nbreplay.load(tmp_path)
-    assert made.tool_calls.result.tolist() == ["seen"]
-    assert len(read) == 1
+    assert nbreplay.load(tmp_path).tool_calls.result.tolist() == ["seen"]
     hold(tmp_path)
 
 
@@ -138,9 +132,9 @@ def same_size(store: Path, before: str, after: str) -> None:
 @pytest.mark.parametrize("rule", [True, False])
 def test_a_change_within_the_same_tick_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
     # As if the file system told no more than size and mtime, and its clock stood still.
-    monkeypatch.setattr(cache, "_state", lambda path: (os.stat(path).st_size, os.stat(path).st_mtime_ns, 0, 0))
+    monkeypatch.setattr(frame_cache, "_state", lambda path: (os.stat(path).st_size, os.stat(path).st_mtime_ns, 0, 0))
     if not rule:
-        monkeypatch.setattr(cache, "YOUNG_NS", 0)
+        monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     before = lib(tmp_path, (asked("a"), said("before")))
     assert before.messages.content.iloc[-1] == "before"
     same_size(tmp_path, "before", "change")
@@ -160,10 +154,9 @@ def test_it_may_be_deleted_or_broken(tmp_path: Path) -> None:
     store = real_copy(tmp_path / "store")
     hold(store)
     folder = store / ".nbreplay" / "frames"
-    (generation,) = folder.iterdir()
-    assert {path.stem for path in generation.iterdir()} == {"facts", "files", "rows", *NAMES}
+    assert {path.stem for path in folder.iterdir()} == {*NAMES}
     assert (store / ".nbreplay" / ".gitignore").read_text() == "*\n"
-    for path in sorted(generation.iterdir()):
+    for path in sorted(folder.iterdir()):
         path.write_bytes(b"PAR1 nonsense")
         hold(store)
     shutil.rmtree(folder)
@@ -171,7 +164,7 @@ def test_it_may_be_deleted_or_broken(tmp_path: Path) -> None:
     for _ in range(4):
         put(Store(store), asked("again"), said("x"))
         hold(store)
-    assert len(list(folder.iterdir())) == 2
+    assert {path.stem for path in folder.iterdir()} == {*NAMES}
 
 
 @pytest.mark.usefixtures("old")
@@ -224,7 +217,7 @@ def test_frames_of_one_library_are_of_one_time(tmp_path: Path) -> None:
     made = nbreplay.load(tmp_path)
     put(Store(tmp_path), asked("b"), said("y"))
     assert len(made.interactions) == 1
-    with pytest.raises(nbreplay.StoreError, match="load it again"):
+    with pytest.raises(nbreplay.StoreError, match="Load it again"):
         made.chunks  # noqa: B018
     hold(tmp_path)
 
@@ -233,6 +226,6 @@ def test_frames_of_one_library_are_of_one_time(tmp_path: Path) -> None:
 def test_another_version_reads_anew(tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lib(tmp_path, (asked("a"), said("x")))
     read.clear()
-    monkeypatch.setattr(cache, "_FORMAT", "another")
+    monkeypatch.setattr(frame_cache, "_FORMAT", "another")
     nbreplay.load(tmp_path)
     assert len(read) == 1
