@@ -21,13 +21,7 @@ __all__ = ["install"]
 
 
 def install(library: ModuleType) -> patching.Undo:
-    """Hook into aiohttp; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where the library no longer has a hook, or what a recording or a replay builds on.
-    """
+    """Hook into aiohttp."""
     connector, response, handler = library.BaseConnector, library.ClientResponse, library.client_proto.ResponseHandler
     before_connect, before_start, before_params = connector.connect, response.start, handler.set_response_params
     for name in ("feed_data", "set_exception", "_wait"):

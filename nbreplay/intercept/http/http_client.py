@@ -25,13 +25,7 @@ _LIBRARY = f"http.client {platform.python_version()}"
 
 
 def install(module: ModuleType) -> patching.Undo:
-    """Hook into `http.client`; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where it no longer has the hooks.
-    """
+    """Hook into `http.client`."""
     connection = module.HTTPConnection
     before_output, before_send, before_answer = connection._send_output, connection.send, connection.getresponse
 

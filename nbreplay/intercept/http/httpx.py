@@ -31,32 +31,15 @@ __all__ = ["install", "response_of", "transport"]
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
     [
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadError",
-        "ReadTimeout",
-        "WriteError",
-        "WriteTimeout",
-        "PoolTimeout",
-        "CloseError",
-        "RemoteProtocolError",
-        "LocalProtocolError",
-        "ProxyError",
-        "UnsupportedProtocol",
-        "DecodingError",
-        "TooManyRedirects",
+        *("CloseError", "ConnectError", "ConnectTimeout", "DecodingError", "LocalProtocolError", "PoolTimeout"),
+        *("ProxyError", "ReadError", "ReadTimeout", "RemoteProtocolError", "TooManyRedirects", "UnsupportedProtocol"),
+        *("WriteError", "WriteTimeout"),
     ]
 )
 
 
 def install(library: ModuleType) -> patching.Undo:
-    """Hook into httpx or httpx2; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where the library no longer has the hook.
-    """
+    """Hook into httpx or httpx2."""
     in_process = (library.MockTransport, library.WSGITransport, library.ASGITransport, _Transport)
 
     def hook(client: Any) -> tuple[Any, str, Any]:

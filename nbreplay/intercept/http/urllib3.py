@@ -36,13 +36,7 @@ _last = threading.local()
 
 
 def install(library: ModuleType) -> patching.Undo:
-    """Hook into urllib3; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where the library no longer has the hooks, or is older than 2.
-    """
+    """Hook into urllib3."""
     plain, secure = library.connectionpool.HTTPConnectionPool, library.connectionpool.HTTPSConnectionPool
     retry = library.util.retry.Retry
     library.response.BaseHTTPResponse._decode  # noqa: B018  # urllib3 1 has another `_make_request`
@@ -108,13 +102,7 @@ def install(library: ModuleType) -> patching.Undo:
 
 
 def install_botocore(endpoint: Any) -> patching.Undo:
-    """Hook into `botocore.endpoint`, whose calls urllib3 makes: it does not wait before it retries a replayed one.
-
-    Raises
-    ------
-    AttributeError
-        Where it no longer waits by its `time`.
-    """
+    """Hook into `botocore.endpoint`, whose calls urllib3 makes: it does not wait before it retries a replayed one."""
     return patching.put((endpoint, "time", _Clock(endpoint.time)))
 
 

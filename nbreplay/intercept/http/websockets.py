@@ -20,13 +20,7 @@ _CALLS = {"realtime": "realtime.connect", "responses": "responses.connect"}
 
 
 def install(module: ModuleType) -> patching.Undo:
-    """Hook into the sync or the asyncio client of websockets; return what undoes it.
-
-    Raises
-    ------
-    AttributeError
-        Where the module no longer has the hook.
-    """
+    """Hook into the sync or the asyncio client of websockets."""
     # Both clients read the address with it before anything is opened, however `connect` itself was imported.
     before = module.parse_uri
 
@@ -38,13 +32,7 @@ def install(module: ModuleType) -> patching.Undo:
 
 
 def install_protocol(module: ModuleType) -> patching.Undo:
-    """Hook into what both clients send their first request with: a placeholder for a key is not sent here either.
-
-    Raises
-    ------
-    AttributeError
-        Where the module no longer has the hook.
-    """
+    """Hook into what both clients send their first request with: a placeholder for a key is not sent here either."""
     protocol = module.ClientProtocol
     before = protocol.send_request
 
