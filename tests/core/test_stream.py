@@ -6,6 +6,7 @@ import itertools
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -173,6 +174,10 @@ def test_a_chunk_overrides_what_is_shared_by_naming_it() -> None:
     assert found["chunks"][-1][1]["model"] == "other"
     found["chunks"][-1] = [0, {"model": "other", "choices": []}]
     assert body_of(found).data() == events.data()
+    # Written again, as an import does that sets the times to 0, it names nothing else.
+    again = msgspec.structs.replace(events, lines=None)
+    assert stored_in_file(again)["chunks"][-1] == [0, {"model": "other", "choices": []}]
+    assert again.data() == events.data()
 
 
 def test_a_chunk_that_lacks_what_is_shared_or_has_another_order_keeps_its_text() -> None:

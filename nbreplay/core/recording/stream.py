@@ -278,8 +278,7 @@ class _Layout:
             }
         if not is_written_as(self.whole(stored), text, self.style):
             return None
-        # In this style, a chunk that overrides a shared value names all of them.
-        return (value if self.style == "compact" else stored), text
+        return stored, text
 
     def body(self, events: Sequence[StreamEvent], started: float, framing: Framing) -> Events:
         """Return the body that is stored of the events of a stream."""
