@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 from nbreplay.core.recording.blob import Blob
@@ -28,9 +28,9 @@ class Piece(NamedTuple):
     kind : str
         ``text``, ``reasoning``, ``refusal`` or ``tool_call``.
     text : str
-        Of a tool call, a piece of its arguments.
+        The text; of a tool call, a piece of its arguments.
     choice : int
-        Which of several answers (``n=2``) it is of.
+        The number of the answer (``n=2``).
     call : hashable
         Tells the tool calls of an answer apart.
     name, id : str
@@ -45,37 +45,30 @@ class Piece(NamedTuple):
     id: str = ""
 
 
-# What never tells a chunk's kind: chunks that share only these need not be put together first.
-_IDLE = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "usage", "provider"})
-_LARGEST = 256 << 20  # bytes; of a larger body nothing is told
+_LARGEST = 256 << 20  # bytes; a larger body is not read
 _BLOCK_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "function_call")
+_ITEM_CALLS = ("function_call", "custom_tool_call", "mcp_call")
 
 
 def values(body: object) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
     """Yield time (ms), JSON object and event name of every chunk of a stream, or the objects of a plain body.
 
-    The object is None where a chunk holds none. Values that all chunks share and that tell nothing of what a chunk
-    brings come with the first chunk only.
+    The object is None where a chunk holds none.
     """
     if isinstance(body, Events):
-        at, idle, common = 0, (body.common or {}).keys() <= _IDLE, dict(body.common or {})
+        at, common = 0, body.common or {}
         for chunk in body.chunks:
             at += chunk.gap_ms
             data = chunk.data
-            if idle and type(data) is dict:
-                yield at, {**common, **data} if common else data, chunk.event
-                common = {}
-            else:
-                yield at, body.value(chunk), chunk.event
+            yield at, {**common, **data} if isinstance(data, dict) else body.value(chunk), chunk.event
     elif body is not None:
-        whole = body.value if isinstance(body, Json) else _parsed(body)
-        for value in whole if isinstance(whole, list) else (whole,):
-            if isinstance(value, dict):
-                yield 0, value, None
+        value = body.value if isinstance(body, Json) else _load(body)
+        for item in dicts(value if isinstance(value, list) else [value]):
+            yield 0, item, None
 
 
-def _parsed(body: object) -> Any:
-    """Return the JSON of a body that is kept as text, since it would not be written alike, or in a file of its own."""
+def _load(body: object) -> Any:
+    """Return the JSON of a body that is stored as text, to keep its bytes, or in a file of its own."""
     try:
         if isinstance(body, Text):
             return json.loads(body.text) if body.text.lstrip()[:1] in ("{", "[") else None
@@ -87,13 +80,21 @@ def _parsed(body: object) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return a text, and of anything else ``""``."""
+    """Return a string, and ``""`` for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def arguments_text(value: Any) -> str:
-    """Return a tool call's arguments as text: some providers send them as data."""
+    """Return a tool call's arguments as text; some providers send them as data."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _first_text(value: dict[str, Any], *names: str) -> str:
+    return next((found for name in names if (found := text(value.get(name)))), "")
+
+
+def _first_dict(value: dict[str, Any], *names: str) -> dict[str, Any] | None:
+    return next((value[name] for name in names if isinstance(value.get(name), dict)), None)
 
 
 TOKENS = {
@@ -114,37 +115,30 @@ TOKENS = {
         *("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
     ),
 }
-"""What is counted, and the names that it has; a dot leads into an object."""
+"""The names of each count; a dot leads into an object."""
 
 _COUNTS = {path: kind for kind, paths in TOKENS.items() for path in paths}
-_FLAT = {path: kind for path, kind in _COUNTS.items() if "." not in path}
 _NESTED = {path.partition(".")[0] for path in _COUNTS if "." in path}
-_LARGEST = 2**63  # what a column of integers cannot hold is no count
+_LARGEST_COUNT = 2**63  # a column of integers cannot hold more
 
 
 def count(usage: Any, tokens: dict[str, int]) -> None:
-    """Put the counts that an object holds into `tokens`, by the names in `TOKENS`; leave it where there are none."""
-    if not isinstance(usage, dict):
-        return
-    for name, number in usage.items():
-        kind = _FLAT.get(name)
-        if kind is not None:
-            if type(number) is int and 0 <= number < _LARGEST:
+    """Put the counts of an object into `tokens`, by the names in `TOKENS`."""
+    for name, value in usage.items() if isinstance(usage, dict) else ():
+        inner = value.items() if name in _NESTED and isinstance(value, dict) else ()
+        for path, number in ((name, value), *((f"{name}.{key}", item) for key, item in inner)):
+            kind = _COUNTS.get(path)
+            if kind is not None and type(number) is int and 0 <= number < _LARGEST_COUNT:
                 tokens[kind] = number
-        elif name in _NESTED and isinstance(number, dict):
-            for inner, counted in number.items():
-                kind = _COUNTS.get(f"{name}.{inner}")
-                if kind is not None and type(counted) is int and 0 <= counted < _LARGEST:
-                    tokens[kind] = counted
 
 
-class Tray:
-    """What the objects of one answer have brought.
+class Reader:
+    """Reads the objects of one answer in their order.
 
     Attributes
     ----------
     model, finish, error, error_type : str
-        What was said so far; `finish` is the first choice's.
+        The last ones that were said; `finish` is the first choice's.
     tokens : dict of str to int
         By the names in `TOKENS`.
     whole : bool
@@ -155,51 +149,50 @@ class Tray:
         self.model = self.finish = self.error = self.error_type = ""
         self.tokens: dict[str, int] = {}
         self.whole = False
-        self.pieces: list[Piece] = []  # of the object that is being read
-        self.calls: dict[Hashable, tuple[Hashable, str]] = {}  # by place: the key and the id of the last one there
-        self.serial = 0
+        self._pieces: list[Piece] = []  # of the current object
+        self._calls: dict[Hashable, tuple[Hashable, str]] = {}  # by place: the key and the id of the last one there
+        self._serial = 0
 
-    def say(self, kind: str, said: Any, choice: int = 0) -> None:
-        """Lay down a piece of text, where there is any."""
+    def read(self, value: dict[str, Any], event: str | None = None) -> list[Piece]:
+        """Return the pieces that an object brings, and note the model, tokens, finish reason and error in it."""
+        self.whole = False
+        self._pieces = []
+        self._read_model(value)
+        if value.get("error"):
+            self._fail(value["error"])
+        if value.get("choices") and isinstance(value["choices"], list):
+            for choice in dicts(value["choices"]):
+                self._read_choice(choice)
+            return self._pieces
+        if event is not None and event.startswith("exception:"):
+            self._fail({"type": event.removeprefix("exception:"), **value})
+        count(value.get("usageMetadata"), self.tokens)
+        count(value, self.tokens)
+        if value.get("type") != "message_start":
+            self._read_message(value.get("message"))
+        self.finish = _first_text(value, "stopReason", "stop_reason", "finish_reason", "done_reason") or self.finish
+        read = next((read for fits, read in _SHAPES if fits(value)), None)
+        if read is not None:
+            read(self, value)
+        for number, candidate in enumerate(dicts(value.get("candidates"))):
+            self._read_candidate(candidate, candidate.get("index", number))
+        return self._pieces
+
+    # The parts that all formats share.
+
+    def _say(self, kind: str, said: Any, choice: int = 0) -> None:
         if said and isinstance(said, str):
-            self.pieces.append(Piece(kind, said, choice))
+            self._pieces.append(Piece(kind, said, choice))
 
-    def call(self, key: Hashable, name: Any, arguments: Any, own: Any, choice: int = 0) -> None:
-        """Lay down a tool call, or a piece of one."""
-        self.pieces.append(Piece("tool_call", arguments_text(arguments), choice, key, text(name), text(own)))
+    def _call(self, key: Hashable, name: Any, arguments: Any, own: Any, choice: int = 0) -> None:
+        """Add a tool call, or a piece of one."""
+        self._pieces.append(Piece("tool_call", arguments_text(arguments), choice, key, text(name), text(own)))
 
-    def next(self) -> Hashable:
-        """Return a key that no tool call has had yet."""
-        self.serial += 1
-        return "serial", self.serial
+    def _next_key(self) -> Hashable:
+        self._serial += 1
+        return "serial", self._serial
 
-    def parts(self, parts: Any, choice: int = 0) -> None:
-        """Parts of OpenAI, Mistral and Cohere, blocks of Anthropic and of Bedrock, that come whole."""
-        for index, part in enumerate(dicts(parts)):
-            self.block(("block", str(index)), part, choice)
-
-    def block(self, key: Hashable, part: dict[str, Any], choice: int = 0) -> None:
-        """Lay down one of them."""
-        kind = part.get("type")
-        if kind in ("thinking", "thought"):
-            thought = part.get("thinking", part.get("summary"))
-            self.say("reasoning", thought if isinstance(thought, str) else text_of(thought), choice)
-        elif kind == "refusal":
-            self.say("refusal", part.get("refusal"), choice)
-        elif kind in _BLOCK_CALLS:
-            self.call(key, part.get("name"), part.get("input", part.get("arguments")), part.get("id"), choice)
-        elif isinstance(part.get("toolUse"), dict):
-            use = part["toolUse"]
-            self.call(key, use.get("name"), use.get("input"), use.get("toolUseId"), choice)
-        elif isinstance(part.get("reasoningContent"), dict):
-            told = part["reasoningContent"]
-            inner = told.get("reasoningText")
-            self.say("reasoning", inner.get("text") if isinstance(inner, dict) else told.get("text"), choice)
-        else:
-            self.say("text", part.get("text"), choice)
-
-    def failed(self, error: Any) -> None:
-        """Note an error that the provider tells."""
+    def _fail(self, error: Any) -> None:
         if not isinstance(error, dict):
             self.error = str(error)
             return
@@ -207,229 +200,225 @@ class Tray:
         kind = next((error[name] for name in ("type", "status", "code") if isinstance(error.get(name), str)), "")
         self.error_type = kind or self.error_type
 
+    def _read_model(self, value: dict[str, Any], *finish: str) -> None:
+        """Note model and usage of an object, and the finish reason in one of these fields."""
+        self.model = text(value.get("model") or value.get("modelVersion")) or self.model
+        self.finish = _first_text(value, *finish) or self.finish
+        count(value.get("usage"), self.tokens)
 
-_CALLS = ("function_call", "custom_tool_call", "mcp_call")
+    def _read_parts(self, parts: Any, choice: int = 0) -> None:
+        """Read parts of OpenAI, Mistral and Cohere, or blocks of Anthropic and Bedrock, that come whole."""
+        for index, part in enumerate(dicts(parts)):
+            self._read_block(("block", str(index)), part, choice)
 
+    def _read_block(self, key: Hashable, part: dict[str, Any], choice: int = 0) -> None:
+        kind = part.get("type")
+        use, reasoning = _first_dict(part, "toolUse"), _first_dict(part, "reasoningContent")
+        if kind in ("thinking", "thought"):
+            thought = part.get("thinking", part.get("summary"))
+            self._say("reasoning", thought if isinstance(thought, str) else text_of(thought), choice)
+        elif kind == "refusal":
+            self._say("refusal", part.get("refusal"), choice)
+        elif kind in _BLOCK_CALLS:
+            self._call(key, part.get("name"), part.get("input", part.get("arguments")), part.get("id"), choice)
+        elif use is not None:
+            self._call(key, use.get("name"), use.get("input"), use.get("toolUseId"), choice)
+        elif reasoning is not None:
+            inner = _first_dict(reasoning, "reasoningText") or reasoning
+            self._say("reasoning", inner.get("text"), choice)
+        else:
+            self._say("text", part.get("text"), choice)
 
-class Reader(Tray):
-    """Reads the objects of one answer in their order."""
+    # Chat completions of OpenAI, and the messages of Cohere and Ollama.
 
-    def read(self, value: dict[str, Any], event: str | None = None) -> list[Piece]:
-        """Return the pieces that an object brings, and note what else it tells."""
-        self.whole = False
-        self.pieces = []
-        get = value.get
-        choices = get("choices")
-        if type(choices) is list and len(choices) == 1 and type(choices[0]) is dict and not get("usage"):
-            # Nearly every chunk there is brings a piece of text and nothing else.
-            (choice,) = choices
-            delta = choice.get("delta")
-            if type(delta) is dict and len(delta) == 1 and not choice.get("finish_reason") and not get("error"):
-                said, index = delta.get("content"), choice.get("index", 0)
-                if type(said) is str and said and type(index) is int and self.model:
-                    return [Piece("text", said, index)]
-        model = get("model") or get("modelVersion")
-        if type(model) is str:
-            self.model = model
-        usage = get("usage")
-        if usage:
-            count(usage, self.tokens)
-        error = get("error")
-        if error:
-            self.failed(error)
-        if type(choices) is list:
-            for choice in choices:
-                if type(choice) is dict:
-                    self._choice(choice)
-            if choices:
-                return self.pieces
-        if event is not None and event.startswith("exception:"):
-            self.failed({"type": event.removeprefix("exception:"), **value})
-        count(get("usageMetadata"), self.tokens)
-        count(value, self.tokens)
-        self._others(value)
-        return self.pieces
-
-    def _choice(self, choice: dict[str, Any]) -> None:
+    def _read_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index", 0)
         index = index if type(index) is int else 0
         message = choice.get("delta") or choice.get("message")
         if message:
-            self._message(message, index)
+            self._read_message(message, index)
         else:
-            self.say("text", choice.get("text"), index)
-        finish = choice.get("finish_reason")
-        if index == 0 and finish and isinstance(finish, str):
-            self.finish = finish
+            self._say("text", choice.get("text"), index)
+        if index == 0:
+            self.finish = text(choice.get("finish_reason")) or self.finish
 
-    def _message(self, message: Any, choice: int) -> None:
+    def _read_message(self, message: Any, choice: int = 0) -> None:
         if not isinstance(message, dict):
             return
-        get = message.get
-        thought = get("reasoning_content") or get("reasoning") or get("thinking") or get("tool_plan")
-        if thought:
-            self.say("reasoning", thought, choice)
-        content = get("content")
-        if content:
-            if isinstance(content, str):
-                self.pieces.append(Piece("text", content, choice))
-            else:
-                self.parts(content, choice)
-        if "refusal" in message:
-            self.say("refusal", get("refusal"), choice)
-        audio = get("audio")
-        if isinstance(audio, dict):
-            self.say("text", audio.get("transcript"), choice)
-        called = get("tool_calls")
-        if called:
-            # Cohere streams the one that goes on, not a list of it.
-            for number, call in enumerate(dicts(called if isinstance(called, list) else [called])):
-                self._openai_call(call, number, choice)
-        legacy = get("function_call")
-        if isinstance(legacy, dict):
-            self.call((choice, "function"), legacy.get("name"), legacy.get("arguments"), "", choice)
+        thoughts = ("reasoning_content", "reasoning", "thinking", "tool_plan")
+        self._say("reasoning", next((message[name] for name in thoughts if message.get(name)), ""), choice)
+        self._say("text", message.get("content"), choice)
+        self._read_parts(message.get("content"), choice)
+        self._say("refusal", message.get("refusal"), choice)
+        self._say("text", (_first_dict(message, "audio") or {}).get("transcript"), choice)
+        calls = message.get("tool_calls")
+        # Cohere streams the call that goes on, not a list of it.
+        for number, call in enumerate(dicts(calls if isinstance(calls, list) else [calls])):
+            self._read_openai_call(call, number, choice)
+        legacy = _first_dict(message, "function_call")
+        if legacy is not None:
+            self._call((choice, "function"), legacy.get("name"), legacy.get("arguments"), "", choice)
 
-    def _openai_call(self, call: dict[str, Any], number: int, choice: int) -> None:
+    def _read_openai_call(self, call: dict[str, Any], number: int, choice: int) -> None:
         function = call.get("function")
         if not isinstance(function, dict):
             return
         arguments, own = function.get("arguments"), text(call.get("id"))
         key: Hashable
         if "index" not in call and isinstance(arguments, dict):
-            key = self.next()  # arguments that are data come whole
+            key = self._next_key()  # arguments that are data come whole
         else:
             place = (choice, str(call.get("index", number)))
-            key, known = self.calls.get(place, (place, ""))
-            if own and known and own != known:
-                key = self.next()  # some servers give several calls one index
-            self.calls[place] = key, own or known
-        self.call(key, function.get("name"), arguments, own, choice)
+            key, last = self._calls.get(place, (place, ""))
+            if own and last and own != last:
+                key = self._next_key()  # some servers give several calls one index
+            self._calls[place] = key, own or last
+        self._call(key, function.get("name"), arguments, own, choice)
 
-    def _others(self, value: dict[str, Any]) -> None:
-        get, kind = value.get, value.get("type")
-        message = get("message")
-        if isinstance(message, dict) and kind != "message_start":
-            self._message(message, 0)
-        for name in ("done_reason", "finish_reason", "stop_reason", "stopReason"):
-            finish = get(name)
-            if finish and isinstance(finish, str):
-                self.finish = finish
-        response = get("response")
-        if isinstance(response, str):
-            self.say("reasoning", get("thinking"))
-            self.say("text", response)
-        elif isinstance(response, dict) or get("object") == "response":
-            self._response(value, response)
-        elif isinstance(kind, str) and kind.startswith("response."):
-            self._response_event(kind, value)
-        elif kind == "message" and "content" in value:
-            self.parts(value["content"])
-        elif kind == "message_start" and isinstance(message, dict):
-            self.model = text(message.get("model")) or self.model
-            count(message.get("usage"), self.tokens)
-        elif isinstance(get("content_block"), dict):
-            block = value["content_block"]
-            self.block(("block", str(get("index"))), {**block, "input": None} if "input" in block else block)
-        elif isinstance(get("delta"), dict):
-            self._delta(value, value["delta"])
-        elif isinstance(get("start"), dict):
-            self.block(("block", str(get("contentBlockIndex"))), value["start"])
-        elif isinstance(get("output"), dict):  # Bedrock's converse
-            self._message(value["output"].get("message"), 0)
-        elif isinstance(get("outputs"), list):  # Gemini's interactions
-            self.parts(value["outputs"])
-            self.finish = text(get("status")) or self.finish
-        elif isinstance(get("interaction"), dict):
-            self.model = text(value["interaction"].get("model")) or self.model
-            self.finish = text(value["interaction"].get("status")) or self.finish
-            count(value["interaction"].get("usage"), self.tokens)
-        elif "bytes" in value and len(value) <= 2:
-            self._invoked(value["bytes"])
-        for number, candidate in enumerate(dicts(get("candidates"))):
-            self._candidate(candidate, candidate.get("index", number))
+    def _read_ollama_response(self, value: dict[str, Any]) -> None:
+        self._say("reasoning", value.get("thinking"))
+        self._say("text", value["response"])
 
-    def _delta(self, value: dict[str, Any], delta: dict[str, Any]) -> None:
-        """A delta of Anthropic's, Bedrock's, Cohere's or Gemini's interactions."""
-        get, index = delta.get, value.get("index", value.get("contentBlockIndex"))
-        if isinstance(get("message"), dict):  # Cohere's
-            message = dict(delta["message"])
-            if isinstance(message.get("tool_calls"), dict):
-                message["tool_calls"] = {"index": index, **message["tool_calls"]}
-            if isinstance(message.get("content"), dict):
-                message["content"] = [message["content"]]
-            self._message(message, 0)
-        elif "partial_json" in delta:
-            self.call(("block", str(index)), "", delta["partial_json"], "")
-        elif isinstance(get("toolUse"), dict) or get("type") == "function_call" or "reasoningContent" in delta:
-            self.block(("block", str(index)), delta)
-        else:
-            self.say("reasoning", get("thinking"))
-            self.say("text", get("text"))
-        self.finish = text(get("stop_reason")) or text(get("finish_reason")) or self.finish
-        count(get("usage"), self.tokens)
+    # The responses API of OpenAI.
 
-    def _candidate(self, candidate: dict[str, Any], choice: Any) -> None:
-        choice = choice if type(choice) is int else 0
-        content = candidate.get("content")
-        for part in dicts(content.get("parts")) if isinstance(content, dict) else []:
-            self.say("reasoning" if part.get("thought") else "text", part.get("text"), choice)
-            call = part.get("functionCall")
-            if isinstance(call, dict):
-                self.call(self.next(), call.get("name"), call.get("args"), call.get("id"), choice)
-        if choice == 0:
-            self.finish = text(candidate.get("finishReason")) or self.finish
+    def _read_response(self, value: dict[str, Any]) -> None:
+        self._read_model(value, "status")
+        self._read_output(value.get("output"))
 
-    def _response(self, value: dict[str, Any], response: Any) -> None:
-        if not isinstance(response, dict):
-            self.finish = text(value.get("status")) or self.finish
-            self._output(value.get("output"))
-            return
-        self.model = text(response.get("model")) or self.model
-        self.finish = text(response.get("status")) or self.finish
-        count(response.get("usage"), self.tokens)
+    def _read_response_state(self, value: dict[str, Any]) -> None:
+        response, kind = value["response"], value.get("type")
+        self._read_model(response, "status")
         if response.get("error"):
-            self.failed(response["error"])
-        if value.get("type") in ("response.completed", "response.incomplete", "response.failed"):
-            self._output(response.get("output"))
-            # A failure may come without what had been said before it.
-            self.whole = bool(self.pieces) or value["type"] == "response.completed"
+            self._fail(response["error"])
+        if kind in ("response.completed", "response.incomplete", "response.failed"):
+            self._read_output(response.get("output"))
+            # A failure may come without the text before it.
+            self.whole = bool(self._pieces) or kind == "response.completed"
 
-    def _response_event(self, kind: str, value: dict[str, Any]) -> None:
-        delta = value.get("delta")
-        place = ("item", str(value.get("item_id", value.get("output_index"))))
-        if kind == "response.output_text.delta":
-            self.say("text", delta)
-        elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
-            self.say("reasoning", delta)
-        elif kind == "response.refusal.delta":
-            self.say("refusal", delta)
-        elif kind.endswith((".function_call_arguments.delta", ".custom_tool_call_input.delta", ".arguments.delta")):
-            self.call(place, "", delta, "")
-        elif kind == "response.output_item.added":
+    def _read_response_event(self, value: dict[str, Any]) -> None:
+        kind, delta = value["type"].removeprefix("response."), value.get("delta")
+        if kind in _RESPONSE_TEXTS:
+            self._say(_RESPONSE_TEXTS[kind], delta)
+        elif kind.endswith(("function_call_arguments.delta", "custom_tool_call_input.delta", ".arguments.delta")):
+            self._call(("item", str(value.get("item_id", value.get("output_index")))), "", delta, "")
+        elif kind == "output_item.added":
             item = value.get("item")
-            if isinstance(item, dict) and item.get("type") in _CALLS:
-                own = item.get("call_id", item.get("id"))
-                self.call(("item", str(item.get("id", value.get("output_index")))), item.get("name"), "", own)
+            if isinstance(item, dict) and item.get("type") in _ITEM_CALLS:
+                key = ("item", str(item.get("id", value.get("output_index"))))
+                self._call(key, item.get("name"), "", item.get("call_id", item.get("id")))
 
-    def _output(self, items: Any) -> None:
+    def _read_output(self, items: Any) -> None:
         for number, item in enumerate(dicts(items)):
             kind = item.get("type")
             if kind == "message":
-                self.parts(item.get("content"))
-            elif kind in _CALLS:
-                given = item.get("arguments", item.get("input"))
-                self.call(
-                    ("item", str(item.get("id", number))), item.get("name"), given, item.get("call_id", item.get("id"))
-                )
+                self._read_parts(item.get("content"))
+            elif kind in _ITEM_CALLS:
+                key, arguments = ("item", str(item.get("id", number))), item.get("arguments", item.get("input"))
+                self._call(key, item.get("name"), arguments, item.get("call_id", item.get("id")))
             elif kind == "reasoning":
-                self.say("reasoning", text_of(item.get("summary")) or text_of(item.get("content")))
+                self._say("reasoning", text_of(item.get("summary")) or text_of(item.get("content")))
 
-    def _invoked(self, data: Any) -> None:
-        """An event of a model's own form, which Bedrock wraps."""
+    # Messages of Anthropic, Bedrock and Cohere, and Gemini's interactions.
+
+    def _read_content(self, value: dict[str, Any]) -> None:
+        self._read_parts(value["content"])
+
+    def _read_start(self, value: dict[str, Any]) -> None:
+        self._read_model(value["message"])
+
+    def _read_content_block(self, value: dict[str, Any]) -> None:
+        block = value["content_block"]
+        # The input of a call follows in deltas; here it is an empty object.
+        self._read_block(("block", str(value.get("index"))), {**block, "input": None} if "input" in block else block)
+
+    def _read_bedrock_start(self, value: dict[str, Any]) -> None:
+        self._read_block(("block", str(value.get("contentBlockIndex"))), value["start"])
+
+    def _read_delta(self, value: dict[str, Any]) -> None:
+        delta, index = value["delta"], value.get("index", value.get("contentBlockIndex"))
+        key = ("block", str(index))
+        if isinstance(delta.get("message"), dict):
+            self._read_cohere_delta(delta["message"], index)
+        elif "partial_json" in delta:
+            self._call(key, "", delta["partial_json"], "")
+        elif (
+            isinstance(delta.get("toolUse"), dict)
+            or delta.get("type") == "function_call"
+            or "reasoningContent" in delta
+        ):
+            self._read_block(key, delta)
+        else:
+            self._say("reasoning", delta.get("thinking"))
+            self._say("text", delta.get("text"))
+        self.finish = _first_text(delta, "stop_reason", "finish_reason") or self.finish
+        count(delta.get("usage"), self.tokens)
+
+    def _read_cohere_delta(self, message: dict[str, Any], index: Any) -> None:
+        message = dict(message)
+        if isinstance(message.get("tool_calls"), dict):
+            message["tool_calls"] = {"index": index, **message["tool_calls"]}
+        if isinstance(message.get("content"), dict):
+            message["content"] = [message["content"]]
+        self._read_message(message)
+
+    def _read_converse(self, value: dict[str, Any]) -> None:
+        self._read_message(value["output"].get("message"))
+
+    def _read_invocation(self, value: dict[str, Any]) -> None:
+        """Read an event of a model's own form, which Bedrock wraps."""
         try:
-            value = json.loads(base64.b64decode(data, validate=True))
+            inner = json.loads(base64.b64decode(value["bytes"], validate=True))
         except (ValueError, TypeError, RecursionError):
             return
-        if isinstance(value, dict) and "bytes" not in value:
-            self.read(value)
-            self.say("text", value.get("completion"))
+        if isinstance(inner, dict) and "bytes" not in inner:
+            self.read(inner)
+            self._say("text", inner.get("completion"))
+
+    def _read_outputs(self, value: dict[str, Any]) -> None:
+        self._read_parts(value["outputs"])
+        self.finish = text(value.get("status")) or self.finish
+
+    def _read_interaction(self, value: dict[str, Any]) -> None:
+        self._read_model(value["interaction"], "status")
+
+    # Gemini's candidates.
+
+    def _read_candidate(self, candidate: dict[str, Any], choice: Any) -> None:
+        choice = choice if type(choice) is int else 0
+        for part in dicts((_first_dict(candidate, "content") or {}).get("parts")):
+            self._say("reasoning" if part.get("thought") else "text", part.get("text"), choice)
+            call = part.get("functionCall")
+            if isinstance(call, dict):
+                self._call(self._next_key(), call.get("name"), call.get("args"), call.get("id"), choice)
+        if choice == 0:
+            self.finish = text(candidate.get("finishReason")) or self.finish
+
+
+_RESPONSE_TEXTS = {
+    "output_text.delta": "text",
+    "reasoning_summary_text.delta": "reasoning",
+    "reasoning_text.delta": "reasoning",
+    "refusal.delta": "refusal",
+}
+
+
+def _has(name: str, kind: type) -> Callable[[dict[str, Any]], bool]:
+    return lambda value: isinstance(value.get(name), kind)
+
+
+_SHAPES: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[Reader, dict[str, Any]], None]], ...] = (
+    (_has("response", str), Reader._read_ollama_response),
+    (_has("response", dict), Reader._read_response_state),
+    (lambda value: value.get("object") == "response", Reader._read_response),
+    (lambda value: text(value.get("type")).startswith("response."), Reader._read_response_event),
+    (lambda value: value.get("type") == "message" and "content" in value, Reader._read_content),
+    (lambda value: value.get("type") == "message_start" and isinstance(value.get("message"), dict), Reader._read_start),
+    (_has("content_block", dict), Reader._read_content_block),
+    (_has("delta", dict), Reader._read_delta),
+    (_has("start", dict), Reader._read_bedrock_start),
+    (_has("output", dict), Reader._read_converse),
+    (_has("outputs", list), Reader._read_outputs),
+    (_has("interaction", dict), Reader._read_interaction),
+    (lambda value: "bytes" in value and len(value) <= 2, Reader._read_invocation),
+)
+"""The shapes of answers, the first that fits counts: which objects have it, and how they are read."""
