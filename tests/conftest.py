@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import signal
@@ -56,12 +55,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in deferred]
     config.hook.pytest_deselected(items=list(deferred))
     config.stash[_deferred] = len(deferred)
-
-
-def pytest_collection_finish() -> None:
-    """Take what has been imported out of the garbage collector's sight: tests collect often, and look for objects."""
-    gc.collect()
-    gc.freeze()
 
 
 def _representatives(family: list[pytest.Item]) -> Iterator[pytest.Item]:

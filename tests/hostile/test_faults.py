@@ -66,6 +66,14 @@ def at_once() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True)
+def few_to_collect() -> Iterator[None]:
+    """The tests collect what is left of each attempt, and that only."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def disk(store: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(store, monkeypatch)
