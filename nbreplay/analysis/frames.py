@@ -8,13 +8,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
+from pandas.api.extensions import ExtensionArray  # type: ignore[import-untyped]
 
 from nbreplay.analysis import rows
 from nbreplay.analysis.columns import FRAMES, SERVED, Column
 from nbreplay.analysis.rows import Row
 from nbreplay.errors import StoreError
 
-__all__ = ["FrameSource", "RowFrames", "declared_columns", "frame_of", "index_of", "valid_text"]
+__all__ = ["FrameSource", "RowFrames", "array_of", "declared_columns", "frame_of", "index_of", "valid_text"]
 
 _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
     "interactions": lambda found: found,
@@ -76,12 +77,13 @@ def index_of(name: str) -> str | None:
 def frame_of(columns: Sequence[Column], items: Iterable[Any], index: str | None = None) -> pd.DataFrame:
     """Return a frame with the declared columns and types, whatever items there are."""
     items = list(items)
-    data = {column.name: _array(column, column.values(items)) for column in columns}
+    data = {column.name: array_of(column, column.values(items)) for column in columns}
     frame = pd.DataFrame(data, copy=False)
     return frame if index is None else frame.set_index(index)
 
 
-def _array(column: Column, values: list[Any]) -> Any:
+def array_of(column: Column, values: Sequence[Any]) -> ExtensionArray:
+    """Return values as an array of the declared type; None becomes NA, and datetimes are milliseconds."""
     if column.dtype == "string":
         return _strings(values)
     if column.dtype == "category":

@@ -9,10 +9,10 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
+from nbreplay.analysis.frames import array_of
 from nbreplay.core.store.folder import Folder
 from nbreplay.errors import OptionError
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["arrow", "from_table", "is_available", "read", "to_table", "write"]
 
 _MARK = b"nbreplay"
-_KINDS = {"string": pd.StringDtype, "Int64": pd.Int64Dtype, "Float64": pd.Float64Dtype, "boolean": pd.BooleanDtype}
 
 
 def is_available() -> bool:
@@ -53,63 +52,21 @@ def to_table(frame: pd.DataFrame, declared: Sequence[Column]) -> pyarrow.Table:
 
 
 def from_table(table: pyarrow.Table, declared: Sequence[Column], *, index: str | None = None) -> pd.DataFrame:
-    """Return a frame with the declared columns and types.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-    declared : sequence of Column
-    index : str, optional
-        The column that is the index.
-    """
-    # Interactions are in the order in which they come, other categories in that of the alphabet.
-    data = {
-        column.name: _array(table.column(column.name), column.dtype, is_sorted=column.name != "interaction")
-        for column in declared
-    }
-    frame = pd.DataFrame(data, copy=False)
+    """Return a frame with the declared columns and types; `index` is the column that is the index."""
+    frame = pd.DataFrame({column.name: _array(table.column(column.name), column) for column in declared}, copy=False)
     return frame if index is None else frame.set_index(index)
 
 
-def _array(values: Any, dtype: str, *, is_sorted: bool) -> Any:
+def _array(values: Any, column: Column) -> Any:
     pa = arrow()
-    if dtype == "category":
-        return _categorical(values, is_sorted=is_sorted)
-    if dtype == "datetime":
-        stamps = values.cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).combine_chunks()
-        plain = stamps.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
-        return pd.DatetimeIndex(plain.astype("datetime64[ms]")).tz_localize("UTC")
-    if dtype == "string":
-        values = values.cast(pa.large_string())
-        return pd.StringDtype("pyarrow").__from_arrow__(values)
-    wanted = {"Int64": pa.int64(), "Float64": pa.float64(), "boolean": pa.bool_()}[dtype]
-    return _KINDS[dtype]().__from_arrow__(values.cast(wanted))
-
-
-def _categorical(values: Any, *, is_sorted: bool) -> pd.Categorical:
-    pa = arrow()
-    import pyarrow.compute as pc
-
-    if not pa.types.is_dictionary(values.type):
-        values = values.dictionary_encode()
-    whole = values.unify_dictionaries().combine_chunks()
-    if isinstance(whole, pa.ChunkedArray):  # older pyarrow, of no chunks
-        whole = whole.chunk(0) if whole.num_chunks else pa.array([], pa.string()).dictionary_encode()
-    known = whole.dictionary.cast(pa.large_string())
-    codes = whole.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
-    there, first = np.unique(codes[codes >= 0], return_index=True)
-    names = known.take(pa.array(there))
-    order = np.argsort(first, kind="stable")
-    if is_sorted:
-        order = pc.array_sort_indices(names).to_numpy()
-    rank = np.full(len(known) + 1, -1, dtype=np.int64)
-    rank[there[order]] = np.arange(len(there))
-    return pd.Categorical.from_codes(rank[codes], categories=_strings(names.take(pa.array(order))))
-
-
-def _strings(values: Any) -> pd.Index:
-    pa = arrow()
-    return pd.Index(pd.StringDtype("pyarrow").__from_arrow__(pa.chunked_array([values.cast(pa.large_string())])))
+    if column.dtype == "category":
+        return array_of(column, values.cast(pa.large_string()).to_pylist())
+    if column.dtype == "datetime":
+        return array_of(column, values.cast(pa.timestamp("ms", "UTC")).cast(pa.int64()).to_pylist())
+    if column.dtype == "string":
+        return pd.StringDtype("pyarrow").__from_arrow__(values.cast(pa.large_string()))
+    kind = {"Int64": pa.int64(), "Float64": pa.float64(), "boolean": pa.bool_()}[column.dtype]
+    return pd.api.types.pandas_dtype(column.dtype).__from_arrow__(values.cast(kind))
 
 
 def write(table: pyarrow.Table, folder: Folder, name: str, *, mark: str = "") -> None:
