@@ -1,4 +1,4 @@
-"""What a request says: its messages, whichever provider's shape it has. Imports no pandas."""
+"""The messages of a request, whichever provider's shape it has."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Message(NamedTuple):
     content : str
         Its text.
     content_type : str
-        What it consists of, joined by ``+``.
+        The kinds of its parts, joined by ``+``.
     calls : tuple of MessageCall
     result_of : MessageCall or None
         The call that it is the result of; without name and arguments where the request does not tell.
     failed : bool
-        Whether it says that the tool failed.
+        Whether the tool failed.
     others : tuple
         Its parts that are neither text nor calls, as they are.
     """
@@ -53,7 +53,7 @@ class Message(NamedTuple):
 
 
 def canonical(arguments: Any) -> str:
-    """Return a tool call's arguments so that equal ones are equal texts; what is no JSON stays as it is."""
+    """Return a tool call's arguments as JSON in one form; a text that is not JSON stays as it is."""
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments)
@@ -66,14 +66,14 @@ def canonical(arguments: Any) -> str:
 
 
 def prompt_key(messages: Iterable[Message]) -> str | None:
-    """Return what identifies messages, whoever is asked; None where there are none."""
-    said = [(m.role, m.content, m.content_type, m.calls, m.result_of, m.others) for m in messages]
-    if not said:
+    """Return the key of messages, whichever model is asked; None where there are none."""
+    fields = [(m.role, m.content, m.content_type, m.calls, m.result_of, m.others) for m in messages]
+    if not fields:
         return None
     try:
-        data = to_json(said)
+        data = to_json(fields)
     except ValueError:
-        data = json.dumps(said).encode()  # half of a surrogate pair
+        data = json.dumps(fields).encode()  # half of a surrogate pair
     return "p1:" + hashlib.sha256(data).hexdigest()[:32]
 
 
@@ -87,26 +87,18 @@ def messages_of(body: Any) -> list[Message]:
         return []
     history = _History()
     for name in _SYSTEM:
-        if body.get(name):
-            history.add({"role": "system", **_contents(body[name])})
+        if value := body.get(name):
+            content = "parts" if isinstance(value, dict) and "parts" in value else "content"
+            history.add({"role": "system", content: value["parts"] if content == "parts" else value})
     for name in _PROMPTS:
-        given = body.get(name)
-        if isinstance(given, str):
-            history.add({"role": "user", "content": given})
-        elif isinstance(given, dict):
-            history.add({"role": "user", **given})
-        elif isinstance(given, list):
-            if any(isinstance(item, int | float) for item in given):
-                history.made.append(Message("user", "", "tokens", others=(given,)))
-                continue
-            for item in given:
-                if isinstance(item, dict):
-                    history.add(item.get("content") if name == "requests" else item)
-                elif isinstance(item, list):
-                    history.made.append(Message("user", "", "tokens", others=(item,)))
-                else:
-                    history.add({"role": "document" if name == "documents" else "user", "content": item})
-    return history.made
+        value = body.get(name)
+        if isinstance(value, list):
+            history.add_prompts(name, value)
+        elif isinstance(value, dict):
+            history.add({"role": "user", **value})
+        elif isinstance(value, str):
+            history.add({"role": "user", "content": value})
+    return history.messages
 
 
 def messages_in(body: Any, ids: Sequence[str]) -> list[Message]:
@@ -117,157 +109,165 @@ def messages_in(body: Any, ids: Sequence[str]) -> list[Message]:
         return messages_of(body)
 
 
-def _contents(given: Any) -> dict[str, Any]:
-    return {"parts": given["parts"]} if isinstance(given, dict) and "parts" in given else {"content": given}
+class _Draft:
+    """A message that is being read: its parts so far."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.kinds: list[str] = []
+        self.calls: list[MessageCall] = []
+        self.others: list[Any] = []
+
+    def say(self, kind: str, said: str) -> None:
+        self.kinds.append(kind)
+        self.texts.append(said)
+
+    def content_type(self) -> str:
+        kinds = self.kinds
+        if self.calls:
+            kinds = [kind for kind in kinds if kind != "text" or any(self.texts)] + ["tool_call"]
+        return "+".join(dict.fromkeys(kinds)) or "text"
 
 
 class _History:
     """The messages so far, and the calls in them."""
 
     def __init__(self) -> None:
-        self.made: list[Message] = []
-        self.known: dict[str, MessageCall] = {}
-        self.nameless: list[MessageCall] = []
+        self.messages: list[Message] = []
+        self._calls: dict[str, MessageCall] = {}
+        self._nameless: list[MessageCall] = []
+
+    def add_prompts(self, name: str, prompts: list[Any]) -> None:
+        """Add the items of a list: messages, contents to embed, texts, or tokens."""
+        if any(isinstance(item, int | float) for item in prompts):
+            self.messages.append(Message("user", "", "tokens", others=(prompts,)))
+            return
+        for item in prompts:
+            if isinstance(item, dict):
+                self.add(item.get("content") if name == "requests" else item)
+            elif isinstance(item, list):
+                self.messages.append(Message("user", "", "tokens", others=(item,)))
+            else:
+                self.add({"role": "document" if name == "documents" else "user", "content": item})
 
     def add(self, message: Any) -> None:
+        """Add a message, or an item of the responses API."""
         if not isinstance(message, dict):
             return
-        if len(message) == 2 and type(message.get("content")) is str and message.get("role") in _SPEAKERS:
-            # Most are no more than this.
-            self.made.append(Message(message["role"], message["content"], "text"))
-            return
-        kind = message.get("type")
+        kind, content = message.get("type"), message.get("content", message.get("parts"))
         if isinstance(kind, str) and "role" not in message and kind != "message":
-            self._item(kind, message)
-            return
-        role = _role(message.get("role"))
-        content = message.get("content", message.get("parts"))
-        own = message.get("tool_call_id")
-        if role in ("tool", "function") and not _has_results(content):
-            self._result(own, message.get("name", message.get("tool_name")), content)
-            return
-        calls, kinds, said, others = list[MessageCall](), list[str](), list[str](), list[Any]()
+            self._add_item(kind, message)
+        elif message.get("role") in ("tool", "function") and not _has_results(content):
+            self._add_result(message.get("tool_call_id"), message.get("name", message.get("tool_name")), content)
+        else:
+            self._add_message(message, content)
+
+    def _add_message(self, message: dict[str, Any], content: Any) -> None:
+        role = "assistant" if message.get("role") == "model" else text(message.get("role")) or "user"
         thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
         if thought and isinstance(thought, str):
-            self.made.append(Message("assistant", thought, "reasoning"))
+            self.messages.append(Message("assistant", thought, "reasoning"))
+        draft = _Draft()
         if isinstance(content, str):
-            said.append(content)
-            kinds.append("text")
+            draft.say("text", content)
         for part in [content] if isinstance(content, dict) else dicts(content):
-            self._part(part, role, calls, kinds, said, others)
+            self._read_part(draft, part, role)
         if message.get("refusal"):
-            said.append(text(message["refusal"]))
-            kinds.append("refusal")
-        if isinstance(message.get("images"), list):
-            kinds.append("image")
-            others += message["images"]
-        for call in dicts(message.get("tool_calls")):
+            draft.say("refusal", text(message["refusal"]))
+        if isinstance(message.get("images"), list):  # Ollama's
+            draft.kinds.append("image")
+            draft.others += message["images"]
+        for call in [*dicts(message.get("tool_calls")), {"function": message.get("function_call")}]:
             function = call.get("function")
             if isinstance(function, dict):
-                calls.append(self._called(call.get("id"), function.get("name"), function.get("arguments")))
-        legacy = message.get("function_call")
-        if isinstance(legacy, dict):
-            calls.append(self._called("", legacy.get("name"), legacy.get("arguments")))
-        whole = "".join(said)
-        if calls:
-            kinds = [kind for kind in kinds if kind != "text" or whole] + ["tool_call"]
-        if kinds or not _is_list(content):
-            kind = "+".join(dict.fromkeys(kinds)) or "text"
-            self.made.append(Message(role, whole, kind, tuple(calls), others=tuple(others)))
+                draft.calls.append(self._note_call(call.get("id"), function.get("name"), function.get("arguments")))
+        if draft.kinds or draft.calls or not (isinstance(content, list) and content):
+            said, kind = "".join(draft.texts), draft.content_type()
+            self.messages.append(Message(role, said, kind, tuple(draft.calls), others=tuple(draft.others)))
 
-    def _item(self, kind: str, item: dict[str, Any]) -> None:
-        """An item of the responses API that is no message."""
+    def _add_item(self, kind: str, item: dict[str, Any]) -> None:
+        """Add an item of the responses API that is not a message."""
         if kind.endswith(("_call_output", "function_result")):
-            self._result(item.get("call_id"), "", item.get("output", item.get("result")))
+            self._add_result(item.get("call_id"), "", item.get("output", item.get("result")))
         elif kind in ("function_call", "custom_tool_call", "mcp_call"):
-            given = item.get("arguments", item.get("input"))
-            call = self._called(item.get("call_id", item.get("id")), item.get("name"), given)
-            self.made.append(Message("assistant", "", "tool_call", (call,)))
+            arguments = item.get("arguments", item.get("input"))
+            call = self._note_call(item.get("call_id", item.get("id")), item.get("name"), arguments)
+            self.messages.append(Message("assistant", "", "tool_call", (call,)))
         elif kind == "reasoning":
-            said = text_of(item.get("summary")) or text_of(item.get("content"))
-            self.made.append(Message("assistant", said, "reasoning"))
+            thought = text_of(item.get("summary")) or text_of(item.get("content"))
+            self.messages.append(Message("assistant", thought, "reasoning"))
         elif kind in ("text", "input_text"):
-            self.made.append(Message("user", text(item.get("text")), "text"))
+            self.messages.append(Message("user", text(item.get("text")), "text"))
         else:
-            self.made.append(Message("assistant" if kind.endswith("_call") else "user", "", kind, others=(item,)))
+            role = "assistant" if kind.endswith("_call") else "user"
+            self.messages.append(Message(role, "", kind, others=(item,)))
 
-    def _part(
-        self,
-        part: dict[str, Any],
-        role: str,
-        calls: list[MessageCall],
-        kinds: list[str],
-        said: list[str],
-        others: list[Any],
-    ) -> None:
+    def _read_part(self, draft: _Draft, part: dict[str, Any], role: str) -> None:
         kind = _kind(part)
         if kind == "tool_result":
-            self._part_result(part)
+            inner = _inner(part, "toolResult", "functionResponse")
+            failed = inner.get("is_error") is True or inner.get("status") == "error"
+            own = _first(inner, "tool_use_id", "toolUseId", "call_id", "id")
+            content = _first(inner, "content", "response", "result", "output")
+            self._add_result(own, inner.get("name"), content, failed)
         elif kind == "reasoning":
-            told = part.get("thinking", part.get("summary", part.get("text", part.get("reasoningContent"))))
-            if isinstance(told, dict):
-                told = told.get("reasoningText", told)
-                told = told.get("text") if isinstance(told, dict) else told
-            self.made.append(Message(role, text_of(told), "reasoning"))
+            self.messages.append(Message(role, _thought(part), "reasoning"))
         elif kind == "tool_call":
-            inner = next((part[name] for name in ("toolUse", "functionCall") if isinstance(part.get(name), dict)), part)
-            given = next((inner[name] for name in ("input", "args", "arguments") if name in inner), None)
-            calls.append(self._called(inner.get("id", inner.get("toolUseId")), inner.get("name"), given))
+            inner = _inner(part, "toolUse", "functionCall")
+            arguments = _first(inner, "input", "args", "arguments")
+            draft.calls.append(self._note_call(_first(inner, "id", "toolUseId"), inner.get("name"), arguments))
+        elif kind in ("text", "refusal"):
+            draft.say(kind, text(part.get("text")) or text(part.get("refusal")))
         else:
-            kinds.append(kind)
-            if kind in ("text", "refusal"):
-                said.append(text(part.get("text")) or text(part.get("refusal")))
-            else:
-                others.append(part)
+            draft.kinds.append(kind)
+            draft.others.append(part)
 
-    def _part_result(self, part: dict[str, Any]) -> None:
-        inner = next((part[n] for n in ("toolResult", "functionResponse") if isinstance(part.get(n), dict)), part)
-        own = next((inner[n] for n in ("tool_use_id", "toolUseId", "call_id", "id") if n in inner), None)
-        told = next((inner[n] for n in ("content", "response", "result", "output") if n in inner), None)
-        failed = inner.get("is_error") is True or inner.get("status") == "error"
-        self._result(own, inner.get("name"), told, failed)
-
-    def _called(self, own: Any, name: Any, arguments: Any) -> MessageCall:
+    def _note_call(self, own: Any, name: Any, arguments: Any) -> MessageCall:
         call = MessageCall(text(own), text(name), canonical(arguments_text(arguments)))
         if call.id:
-            self.known[call.id] = call
+            self._calls[call.id] = call
         else:
-            self.nameless.append(call)
+            self._nameless.append(call)
         return call
 
-    def _result(self, own: Any, name: Any, content: Any, failed: bool = False) -> None:
-        call = self.known.get(text(own))
+    def _add_result(self, own: Any, name: Any, content: Any, failed: bool = False) -> None:
+        call = self._calls.get(text(own))
         if call is None and not own:
             # Calls without ids are answered in their order.
-            call = next((known for known in self.nameless if known.name == text(name)), None)
+            call = next((other for other in self._nameless if other.name == text(name)), None)
             if call is not None:
-                self.nameless.remove(call)
-        said = content if isinstance(content, str) else text_of(content)
-        if not said and content is not None:
+                self._nameless.remove(call)
+        said = text_of(content)
+        if not said and content is not None and not isinstance(content, str):
             blocks = dicts(content)
-            only = blocks[0]["json"] if len(blocks) == 1 and "json" in blocks[0] else content
-            said = "" if only == [] else json.dumps(only, ensure_ascii=False)
-        self.made.append(
-            Message("tool", said, "tool_result", (), call or MessageCall(text(own), text(name), ""), failed)
-        )
+            data = blocks[0]["json"] if len(blocks) == 1 and "json" in blocks[0] else content
+            said = "" if data == [] else json.dumps(data, ensure_ascii=False)
+        result_of = call or MessageCall(text(own), text(name), "")
+        self.messages.append(Message("tool", said, "tool_result", (), result_of, failed))
 
 
-_SPEAKERS = ("user", "assistant", "system", "developer")
+def _first(value: dict[str, Any], *names: str) -> Any:
+    return next((value[name] for name in names if name in value), None)
 
 
-def _role(given: Any) -> str:
-    return "assistant" if given == "model" else given if isinstance(given, str) and given else "user"
+def _inner(part: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the object that a part of Bedrock or Gemini wraps; else the part itself."""
+    return next((part[name] for name in names if isinstance(part.get(name), dict)), part)
 
 
-def _is_list(content: Any) -> bool:
-    return isinstance(content, list) and bool(content)
+def _thought(part: dict[str, Any]) -> str:
+    thought = _first(part, "thinking", "summary", "text", "reasoningContent")
+    if isinstance(thought, dict):
+        thought = thought.get("reasoningText", thought)
+        thought = thought.get("text") if isinstance(thought, dict) else thought
+    return text_of(thought)
 
 
 def _has_results(content: Any) -> bool:
     return any(_kind(part) == "tool_result" for part in dicts(content))
 
 
-# From the part's type, or the name of its only field where it has none, to a word of ours.
+# From the type of a part, or the name of its field where it has none, to a kind.
 _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("text", "input_text", "output_text"), "text"),
     **dict.fromkeys(("image", "image_url", "input_image"), "image"),
