@@ -33,24 +33,28 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:24]
 
 
-def stores(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+def stores(root: Path, folder: Path, only: str = "") -> Iterator[tuple[str, Path]]:
     """Yield each store with its name; those of other recorders are imported into `folder` first."""
     for name in OWN:
-        yield name, root / name
+        if name == (only or name):
+            yield name, root / name
     for name in FOREIGN:
-        if (SHARED / name).exists():
+        if name == (only or name) and (SHARED / name).exists():
             command = [sys.executable, "-m", "nbreplay", "import", str(SHARED / name), "--store", str(folder / name)]
             # Not everything in them can be imported, which the exit status tells.
             subprocess.run([*command, "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
             yield name, folder / name
 
 
-def recordings(root: Path) -> Iterator[str]:
-    """Yield a line per recording: its name, key, and the digests of its file, of it encoded again, of its answers
-    and of what a recorder makes of them."""
+def recordings(root: Path, only: str = "") -> Iterator[str]:
+    """Yield a line per recording, of all stores or of one.
+
+    A line has the recording's name and key, and the digests of its file, of it encoded again, of its answers and of
+    what a recorder makes of these.
+    """
     nr: Any = importlib.import_module("nbreplay")
     with tempfile.TemporaryDirectory() as folder:
-        for shown, path in stores(root, Path(folder)):
+        for shown, path in stores(root, Path(folder), only):
             for name, recording in nr.Store(path).recordings():
                 if isinstance(recording, Exception):
                     yield f"{shown}/{name} {recording}"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
+from tests import reencode
 from tests.clients import http
 
 _project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -424,6 +425,31 @@ def test_recordings_that_lie_in_a_store_are_read_and_replayed(store: Path) -> No
     transport = nr.transport(store, "replay")
     assert exchange(transport) == [(200, b"".join(STREAM)), (429, b'{"error":"x"}'), (200, PICTURE)]
     assert [interaction.outcome for interaction in transport.session.interactions] == ["replayed"] * 3
+
+
+# How many recordings there are, and the digest of the lines that `python -m tests.reencode` prints of them.
+ENCODED = {
+    "tests/sdks/crossed/by-openai-2": (15, "a34ec2e1d324d2e306d8ebbe"),
+    "tests/sdks/crossed/by-openai-3": (15, "655e123446609ad2ce55f3bc"),
+    "recordings-llama-stack": (225, "0952d281ee268363881c72a5"),
+    "cassettes-pydantic-ai": (319, "41f359d7b86425623d3b820c"),
+    "seed-recording.json": (1, "1e7770b63f691c32cec1faaa"),
+}
+
+
+@pytest.mark.full(quick=2)
+@pytest.mark.parametrize("name", ENCODED)
+def test_recordings_are_imported_encoded_replayed_and_recorded_as_they_were(name: str) -> None:
+    lines = sorted(reencode.recordings(reencode.ROOT, name))
+    if not lines:
+        pytest.skip("the recordings of other tools are not here")
+    assert (len(lines), reencode.digest("\n".join(lines).encode())) == ENCODED[name]
+
+
+def test_every_recording_of_the_project_is_encoded_as_it_stands_in_its_file() -> None:
+    lines = [line.split(" ") for line in reencode.recordings(reencode.ROOT, "recordings")]
+    assert lines
+    assert [name for name, _, file, again, _, _ in lines if again != file] == []
 
 
 @pytest.mark.parametrize(
