@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
+from urllib.parse import unquote_plus
 
 from nbreplay.core.audit.cleaning import clean_fields, clean_request, named_blobs
 from nbreplay.core.audit.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
@@ -32,7 +33,6 @@ _IRREGULAR = "not a regular file. Put the file itself there, or remove it"
 
 _Found = tuple[int, Secret, str]
 """The line of a secret, the secret, and words for where it is."""
-_Path = tuple[str | int, ...]
 
 
 class Audited(NamedTuple):
@@ -147,7 +147,7 @@ class _Recording:
         remedy = "nbreplay import reads the recordings of other tools" if foreign else _RESTORE
         return self._finding("format", f"{reason}. {remedy}", line)
 
-    def _line(self, path: _Path) -> int:
+    def _line(self, path: tuple[str | int, ...]) -> int:
         """Return the line of the first string at or below a path."""
         for leaf in leaves(self.text):
             if leaf.path[: len(path)] == path:
@@ -187,73 +187,37 @@ class _Recording:
 
     def _in_fields(self, recording: Recording) -> Iterator[_Found]:
         """Yield what cleaning would remove from the fields around a body: there a name may show that a value is one."""
-        before: dict[str, Any] = {"request": recording.request, "takes": []}
-        after: dict[str, Any] = {"request": clean_request(recording.request), "takes": []}
+        redactor = Redactor()
+        clean_request(recording.request, redactor)
         for take in recording.takes:
-            clean = clean_fields(take, Redactor())
-            old = {name: getattr(take, name) for name in clean}
-            # Fields of later versions stand beside the others.
-            before["takes"].append({**old.pop("extra"), **old})
-            after["takes"].append({**clean.pop("extra"), **clean})
-        for path, old_text, new_text in _changes(before, after, ()):
-            start = _common(old_text, new_text)
-            end = len(old_text) - _common(old_text[start:][::-1], new_text[start:][::-1])
-            value = old_text[start:end]
-            rule = next((secret.rule for secret in find_secrets(value)), "named-value")
-            yield self._line(path), Secret(start, end, rule, value), ""
+            clean_fields(take, redactor, lambda: redactor)
+        for value in redactor.secrets:
+            holds = (leaf for leaf in leaves(self.text) if value in leaf.text or value in unquote_plus(leaf.text))
+            leaf = next(holds, None)
+            yield line_of(self.text, leaf.start) if leaf else 1, _secret(value), ""
 
     def _across_chunks(self, recording: Recording) -> Iterator[_Found]:
         """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
-        place = "spread over several chunks"
+        where = "spread over several chunks"
         for index, take in enumerate(recording.takes):
             if not isinstance(take.body, Events):
                 continue
-            redactor = _NotingRedactor()
+            redactor, before = Redactor(), take.body.parts()
             try:
-                clean = remove_spread_secrets(take.body, redactor)
+                after = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
-                yield self._line(("takes", index)), Secret(0, 0, "secret", ""), place
+                yield self._line(("takes", index)), Secret(0, 0, "secret", ""), where
                 continue
-            for secret, replacement in redactor.noted if clean is not None else ():
-                chunk = _chunk_with(replacement.encode(), take.body.parts(), clean or [])
-                yield self._line(("takes", index, "chunks", chunk)), secret, place
+            for value in redactor.secrets if after is not None else ():
+                replacement = redactor.placeholder(value).encode()
+                pairs = enumerate(zip(before, after or [], strict=False))
+                chunk = next((n for n, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
+                yield self._line(("takes", index, "chunks", chunk)), _secret(value), where
 
 
-class _NotingRedactor(Redactor):
-    """Keeps the secrets that it has removed, each with its replacement."""
-
-    __slots__ = ("noted",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted: list[tuple[Secret, str]] = []
-
-    def spans(self, text: str) -> list[tuple[int, int, str]]:
-        spans = super().spans(text)
-        self.noted += zip(find_secrets(text), (replacement for _, _, replacement in spans), strict=False)
-        return spans
-
-
-def _chunk_with(replacement: bytes, before: list[bytes], after: list[bytes]) -> int:
-    pairs = enumerate(zip(before, after, strict=False))
-    return next((place for place, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
-
-
-def _changes(before: Any, after: Any, path: _Path) -> Iterator[tuple[_Path, str, str]]:
-    """Yield the strings that differ in two JSON values of one structure, and where they are."""
-    if isinstance(before, Mapping):
-        for (old, inner), (new, clean) in zip(before.items(), after.items(), strict=True):
-            yield from _changes(old, new, (*path, old))
-            yield from _changes(inner, clean, (*path, old))
-    elif isinstance(before, list | tuple):
-        for place, (inner, clean) in enumerate(zip(before, after, strict=True)):
-            yield from _changes(inner, clean, (*path, place))
-    elif isinstance(before, str) and before != after:
-        yield path, before, after
-
-
-def _common(one: str, other: str) -> int:
-    return len(os.path.commonprefix([one, other]))  # noqa: RUF071 (by character is meant)
+def _secret(value: str) -> Secret:
+    rule = next((secret.rule for secret in find_secrets(value)), "named-value")
+    return Secret(0, len(value), rule, value)
 
 
 def _blob_findings(path: str, shown: str) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import heapq
 import operator
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -139,7 +139,7 @@ class _Cleaning:
         text = read_file(self.root + name)[0].decode("utf-8")
         apart, highest = set_apart(text)
         plain, old = parse(text), parse(apart)
-        fields, key = clean_request(old.request), old.key
+        fields, key = clean_request(old.request, Redactor()), old.key
         if fields != old.request:
             fields = _renumber(fields)
             # A request that was edited keeps its key: the finding stays.
@@ -199,7 +199,7 @@ class _Cleaning:
             body, count = self.blobs.get(body.name, (body, 0))
         else:
             body = _clean_body(body, redactor)
-        fields = clean_fields(take, redactor)
+        fields = clean_fields(take, redactor, Redactor)
         return replace(take, body=body, redacted=take.redacted + redactor.count + count, **fields)
 
 
@@ -214,9 +214,9 @@ def _clean_body(body: Body, redactor: Redactor) -> Body:
     return body if value == body.value else Json(value, body.style, body.end)
 
 
-def clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
+def clean_request(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     """Return a canonical request without secrets."""
-    redactor, clean = Redactor(), dict(fields)
+    clean = dict(fields)
     for name in filter(fields.__contains__, _ORDER):
         value = fields[name]
         if name in ("endpoint", "path") and isinstance(value, str):
@@ -230,15 +230,24 @@ def clean_request(fields: Mapping[str, Any]) -> dict[str, Any]:
     return clean
 
 
-def clean_fields(take: Take, redactor: Redactor) -> dict[str, Any]:
-    """Return the fields of a take that may contain secrets, but its body, without them; those of an answer counted."""
+def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) -> dict[str, Any]:
+    """Return the fields of a take that may contain secrets, but its body, without them.
+
+    Parameters
+    ----------
+    take : Take
+    answer : Redactor
+        Of the answer's fields, whose secrets a take counts.
+    other : callable
+        Returns the redactor of another field; each numbers its own secrets.
+    """
     return {
-        "headers": {name: _clean_url(value, redactor) for name, value in take.headers.items()},
-        "error": take.error and {name: _clean_url(text, redactor) for name, text in take.error.items()},
-        "url": _clean_url(take.url, Redactor()),
-        "sdk": Redactor().text(take.sdk),
-        "ids": tuple(map(Redactor().text, take.ids)),
-        "extra": Redactor().value(take.extra),
+        "headers": {name: _clean_url(value, answer) for name, value in take.headers.items()},
+        "error": take.error and {name: _clean_url(text, answer) for name, text in take.error.items()},
+        "url": _clean_url(take.url, other()),
+        "sdk": other().text(take.sdk),
+        "ids": tuple([other().text(each) for each in take.ids]),
+        "extra": other().value(take.extra),
     }
 
 

@@ -1,4 +1,4 @@
-"""What is inside of compressed content: the files of a zip (docx, xlsx, a wheel), gzip and its like, a PDF's streams.
+"""Content inside compressed content: the files of a zip (docx, xlsx, a wheel), gzip and its like, the streams of a PDF.
 
 A secret in there is on the disk as much as any other, though no search through the bytes finds it.
 """
@@ -6,29 +6,35 @@ A secret in there is on the disk as much as any other, though no search through 
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import lzma
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import IO
 
 from nbreplay.core.secrets.redact import Redactor
 
 __all__ = ["UnreadableContainer", "hides_secret", "is_container", "parts_inside"]
 
-_LARGEST = 256 << 20  # bytes; what unpacks to more is not looked through
+_LARGEST = 256 << 20  # bytes; content that unpacks to more is not searched
 _DEEPEST = 3  # containers in containers
 _PIECE, _STEP = 1 << 20, 1 << 14
-_BEGINNINGS = (
-    *(b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"%PDF-"),
-    *(b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"),
-)
+_File = IO[bytes] | gzip.GzipFile
+_OPENERS: dict[bytes, Callable[[io.BytesIO], _File]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+_UNREAD = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"
+_BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", *_OPENERS, *_UNREAD)
 _PDF_STREAM = re.compile(rb"stream\r?\n")
 
 
 class UnreadableContainer(Exception):
-    """Why a container cannot be looked into."""
+    """Why a container cannot be unpacked."""
 
 
 def is_container(data: bytes | memoryview) -> bool:
@@ -48,14 +54,14 @@ def hides_secret(data: bytes, redactor: Redactor) -> bool:
 
 
 def parts_inside(data: bytes) -> Iterator[bytes]:
-    """Yield what a container holds, whatever is inside of that included.
+    """Yield the parts of a container, and those of containers inside it.
 
     Raises
     ------
     UnreadableContainer
-        Where it is encrypted, damaged, too large, or of a kind that nothing here reads.
+        Where it is encrypted, damaged, too large, or of an unknown kind.
     """
-    yield from _unpacked(data, _Budget(), _DEEPEST)
+    yield from _unpack(data, _Budget(), _DEEPEST)
 
 
 class _Budget:
@@ -65,84 +71,55 @@ class _Budget:
     def spend(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
-            raise UnreadableContainer(f"it unpacks to more than {_LARGEST >> 20} MB")
+            raise UnreadableContainer(f"unpacks to more than {_LARGEST >> 20} MB")
 
 
-def _unpacked(data: bytes, budget: _Budget, levels: int) -> Iterator[bytes]:
+def _unpack(data: bytes, budget: _Budget, levels: int) -> Iterator[bytes]:
     if levels == 0:
-        raise UnreadableContainer("it holds containers in containers")
+        raise UnreadableContainer("has containers in containers")
     for part in _parts(data, budget):
         yield part
         if is_container(part):
-            yield from _unpacked(part, budget, levels - 1)
+            yield from _unpack(part, budget, levels - 1)
 
 
 def _parts(data: bytes, budget: _Budget) -> Iterator[bytes]:
     try:
         if data.startswith(b"PK"):
-            yield from _zip_members(data, budget)
+            yield from _zip_parts(data, budget)
         elif data.startswith(b"%PDF-"):
             yield from _pdf_streams(data, budget)
-        elif data.startswith(b"\x1f\x8b"):
-            yield _inflated(data, budget)
-        elif data.startswith(b"BZh"):
-            yield _decompressed(bz2.BZ2Decompressor(), data, budget)
-        elif data.startswith(b"\xfd7zXZ\0"):
-            yield _decompressed(lzma.LZMADecompressor(), data, budget)
         else:
-            raise UnreadableContainer("nothing here can unpack it")
+            opener = next((_OPENERS[start] for start in _OPENERS if data.startswith(start)), None)
+            if opener is None:
+                raise UnreadableContainer("unknown kind of compression")
+            yield _read(opener(io.BytesIO(data)), budget)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise UnreadableContainer(f"it cannot be unpacked ({type(error).__name__})") from None
+        raise UnreadableContainer(f"cannot be unpacked ({type(error).__name__})") from None
 
 
-def _zip_members(data: bytes, budget: _Budget) -> Iterator[bytes]:
+def _read(file: _File, budget: _Budget) -> bytes:
+    pieces = []
+    with file:
+        while piece := file.read(_PIECE):
+            budget.spend(len(piece))
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _zip_parts(data: bytes, budget: _Budget) -> Iterator[bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         yield archive.comment
         for member in archive.infolist():
             yield member.filename.encode("utf-8", "surrogateescape") + b"\n" + member.comment
-            with archive.open(member) as file:
-                pieces = []
-                while piece := file.read(_PIECE):
-                    budget.spend(len(piece))
-                    pieces.append(piece)
-                yield b"".join(pieces)
-
-
-def _inflated(data: bytes, budget: _Budget) -> bytes:
-    """Return the members of a gzip file, which may follow one another."""
-    whole, decompressor = list[bytes](), zlib.decompressobj(31)
-    pending = b""
-    for at in range(0, len(data), _STEP):
-        pending += data[at : at + _STEP]
-        while pending:
-            whole.append(decompressor.decompress(pending, _PIECE))
-            budget.spend(len(whole[-1]))
-            pending = decompressor.unconsumed_tail
-            if decompressor.eof:
-                pending = decompressor.unused_data
-                if not pending.startswith(b"\x1f\x8b"[: len(pending)]):
-                    return b"".join(whole)
-                decompressor = zlib.decompressobj(31)
-    return b"".join(whole)
-
-
-def _decompressed(decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor, data: bytes, budget: _Budget) -> bytes:
-    whole = []
-    while not decompressor.eof:
-        piece = decompressor.decompress(data, _PIECE)
-        if not piece and decompressor.needs_input:
-            raise EOFError
-        data = b""
-        budget.spend(len(piece))
-        whole.append(piece)
-    return b"".join(whole)
+            yield _read(archive.open(member), budget)
 
 
 def _pdf_streams(data: bytes, budget: _Budget) -> Iterator[bytes]:
     """Yield the streams of a PDF that deflate reads: its text. Pictures are left alone."""
     at, view = 0, memoryview(data)
-    while found := _PDF_STREAM.search(data, at):
-        at = found.end()
+    while match := _PDF_STREAM.search(data, at):
+        at = match.end()
         decompressor = zlib.decompressobj()
         whole = list[bytes]()
         try:
@@ -155,6 +132,6 @@ def _pdf_streams(data: bytes, budget: _Budget) -> Iterator[bytes]:
                     pending = decompressor.unconsumed_tail
             at -= len(decompressor.unused_data)
         except zlib.error:
-            at = found.end()
+            at = match.end()
         if whole:
             yield b"".join(whole)
