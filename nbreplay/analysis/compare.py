@@ -24,21 +24,21 @@ from nbreplay.providers.messages import canonical
 __all__ = ["COMPARED", "Comparison", "compare"]
 
 _STATUSES = ("same", "changed", "only in a", "only in b")
-_NOTHING: Mapping[str, Any] = {}
 
 
 class _Pair(NamedTuple):
-    """Two answers: what the frames say of each, None where a side has none."""
+    """Two answers, as the frames have them; None where a side has none."""
 
     pair: str
     a: Mapping[str, Any] | None
     b: Mapping[str, Any] | None
 
-    def of_a(self, name: str) -> Any:
-        return (self.a or _NOTHING).get(name)
+    def both(self, name: str) -> tuple[Any, Any]:
+        return (self.a or {}).get(name), (self.b or {}).get(name)
 
-    def of_b(self, name: str) -> Any:
-        return (self.b or _NOTHING).get(name)
+    def either(self, name: str) -> Any:
+        before, after = self.both(name)
+        return after or before
 
     @property
     def status(self) -> str:
@@ -47,31 +47,23 @@ class _Pair(NamedTuple):
         return "same" if self.a["answer_key"] == self.b["answer_key"] else "changed"
 
     @property
-    def kind(self) -> Any:
-        return self.of_a("kind") or self.of_b("kind")
-
-    @property
-    def prompt(self) -> Any:
-        return self.of_b("prompt") or self.of_a("prompt")
-
-    @property
     def text_diff(self) -> str | None:
         if self.a is None or self.b is None:
             return None
-        before, after = ((side["text"] or "").splitlines() for side in (self.a, self.b))
+        before, after = ((text or "").splitlines() for text in self.both("text"))
         lines = list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:]
         return "\n".join(line for line in lines if not line.startswith("@@"))
 
     @property
     def similarity(self) -> float | None:
-        texts = [side["text"] for side in (self.a, self.b) if side is not None]
-        if len(texts) < 2 or texts == [None, None]:
+        texts = self.both("text")
+        if self.a is None or self.b is None or texts == (None, None):
             return None
         before, after = ((text or "").split() for text in texts)
         return difflib.SequenceMatcher(None, before, after).ratio()
 
     def delta(self, name: str) -> Any:
-        before, after = self.of_a(name), self.of_b(name)
+        before, after = self.both(name)
         return None if before is None or after is None else after - before
 
 
@@ -79,10 +71,10 @@ def _delta(name: str, dtype: str, meaning: str) -> Column:
     return Column(f"{name}_delta", dtype, f"{meaning} of b less those of a", lambda pair: pair.delta(name))
 
 
-def _sides(column: str, dtype: str, meaning: str, name: str) -> tuple[Column, Column]:
+def _sides(name: str, dtype: str, meaning: str) -> tuple[Column, Column]:
     return (
-        Column(f"{column}_a", dtype, f"{meaning} of a", lambda pair: pair.of_a(name)),
-        Column(f"{column}_b", dtype, f"{meaning} of b", lambda pair: pair.of_b(name)),
+        Column(f"{name}_a", dtype, f"{meaning} of a", lambda pair: pair.both(name)[0]),
+        Column(f"{name}_b", dtype, f"{meaning} of b", lambda pair: pair.both(name)[1]),
     )
 
 
@@ -96,17 +88,17 @@ _DELTAS = (
 COMPARED = (
     Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
     Column("status", "category", "same, changed, only in a, or only in b"),
-    Column("kind", "category", "as in `interactions`"),
-    *_sides("interaction", "string", "the interaction", "interaction"),
-    *_sides("model", "category", "the model in the request", "model"),
-    Column("prompt", "string", "the last message of a user"),
-    *_sides("text", "string", "the text", "text"),
+    Column("kind", "category", "as in `interactions`", lambda pair: pair.either("kind")),
+    *_sides("interaction", "string", "the interaction"),
+    *_sides("model", "category", "the model in the request"),
+    Column("prompt", "string", "the last message of a user", lambda pair: pair.either("prompt")),
+    *_sides("text", "string", "the text"),
     Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
     Column("similarity", "Float64", "the share of words that are the same, 0 to 1"),
-    *_sides("tool_calls", "string", "the tool calls, one a line: name and arguments", "calls"),
+    *_sides("tool_calls", "string", "the tool calls, one a line: name and arguments"),
     *_DELTAS,
-    *_sides("finish_reason", "category", "the finish reason", "finish_reason"),
-    *_sides("error_type", "category", "the error", "error_type"),
+    *_sides("finish_reason", "category", "the finish reason"),
+    *_sides("error_type", "category", "the error"),
 )
 """The columns of `Comparison.frame`."""
 
@@ -247,7 +239,12 @@ def _answers(source: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
         pair = (row["prompt_key"] if on == "prompt" else None) or row["key"]
         numbers[pair] += 1
         text = "\n".join(texts[own]) if own in texts else None
-        row |= {"interaction": own, "text": text, "prompt": prompts.get(own), "calls": "\n".join(calls.get(own, ()))}
+        row |= {
+            "interaction": own,
+            "text": text,
+            "prompt": prompts.get(own),
+            "tool_calls": "\n".join(calls.get(own, ())),
+        }
         answers[f"{pair}#{numbers[pair]}"] = row
     return library, answers
 

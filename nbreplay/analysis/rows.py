@@ -21,7 +21,6 @@ from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Folded
 from nbreplay.providers.deltas import Reader, dicts, values
 from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
-from nbreplay.providers.names import provider_of
 from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
 
 __all__ = ["ChunkItem", "MessageItem", "Row", "ToolCallItem", "chunks", "messages", "tool_calls"]
@@ -71,11 +70,6 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     def kind(self) -> str | None:
         """The kind of the request."""
         return None if self.request is None else self.request.kind
-
-    @property
-    def provider(self) -> str | None:
-        """The provider that the host belongs to."""
-        return provider_of(self.host) if self.host else None
 
     @property
     def body(self) -> dict[str, Any]:
@@ -132,11 +126,6 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     def events(self) -> Events | None:
         """The stream of the answer."""
         return self.take.body if self.take and isinstance(self.take.body, Events) else None
-
-    @property
-    def n_chunks(self) -> int | None:
-        """The number of chunks, 0 where the answer is not a stream."""
-        return None if self.take is None else 0 if self.events is None else len(self.events.chunks)
 
     @property
     def output_chars(self) -> int:
@@ -220,12 +209,6 @@ class MessageItem(NamedTuple):
         """The text, None for a message of other parts alone."""
         has_text = bool(self.message.content) or self.message.content_type in ("text", "tool_result")
         return self.message.content if has_text else None
-
-    @property
-    def tool_call_id(self) -> str | None:
-        """The id of the call that it is the result of."""
-        call = self.message.result_of
-        return None if call is None else call.id or None
 
 
 def messages(row: Row) -> Iterator[MessageItem]:
