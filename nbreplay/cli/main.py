@@ -10,9 +10,10 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from nbreplay.cli import check, verify
 from nbreplay.cli import notebooks as testing
@@ -269,5 +270,5 @@ def _export_frames(store: Store, folder: str) -> Counts:
 def _told(counts: Counts | ImportCounts, done: str, as_json: bool) -> int:
     for why in () if as_json else counts.left_out:
         _complain(why)
-    print(json.dumps(asdict(counts), ensure_ascii=False, indent=2) if as_json else counts.text(done))
+    print(json.dumps(msgspec.to_builtins(counts), ensure_ascii=False, indent=2) if as_json else counts.text(done))
     return 1 if counts.left_out else 0

@@ -13,7 +13,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.selection import choose_take, remove_take
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Run", "current_run", "enter_run", "leave_run", "task_rank", "utc"]
 
 
-@frozen
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """A notebook's cell.
 
     Attributes

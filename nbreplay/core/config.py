@@ -6,11 +6,11 @@ import enum
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import field, replace
 from pathlib import Path
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.errors import OptionError
 
 __all__ = [
@@ -99,8 +99,7 @@ def mode_of_run(name: str | None, option: str) -> Mode | None:
     return forced or mode
 
 
-@frozen
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How a session treats requests.
 
     Attributes
@@ -149,7 +148,7 @@ class Options:
                 raise OptionError(f"unknown option {name!r}. The options are {', '.join(sorted(_PARSERS))}")
             if value is not None:
                 changes[name] = _PARSERS[name](name, value)
-        return replace(self, **changes)
+        return msgspec.structs.replace(self, **changes)
 
 
 def _parse_mode(_: str, value: Any) -> Mode:
@@ -203,8 +202,7 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
-@frozen
-class Project:
+class Project(msgspec.Struct, frozen=True):
     """The defaults of ``[tool.nbreplay]``.
 
     Attributes
@@ -225,8 +223,8 @@ class Project:
     store: Path | str | None = None
     durable: bool = False
     view: str | None = None
-    outputs: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    file: Path | None = field(default=None, compare=False)
+    outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    file: Path | None = None
 
 
 def project(folder: str | os.PathLike[str] = ".") -> Project:

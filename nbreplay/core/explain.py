@@ -9,9 +9,10 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from nbreplay.core.cell import Cell
 from nbreplay.core.config import Mode
-from nbreplay.core.frozen import frozen
 from nbreplay.core.recording.recording import file_name
 from nbreplay.core.request.request import Call, Request, last_user_text
 from nbreplay.core.request.rules import MASKED
@@ -39,8 +40,7 @@ _CHANGING = (
 )
 
 
-@frozen
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A field that differs. A side without the field has None."""
 
     path: str
@@ -48,8 +48,7 @@ class Difference:
     asked: str | None
 
 
-@frozen
-class Miss:
+class Miss(msgspec.Struct, frozen=True):
     """Why a request has no answer.
 
     Attributes

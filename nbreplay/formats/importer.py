@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
@@ -24,8 +25,7 @@ __all__ = ["Contents", "Counts", "Gathered", "ImportCounts", "gather", "put", "r
 _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
 
-@frozen
-class Contents:
+class Contents(msgspec.Struct, frozen=True):
     """The interactions of one foreign file. Each of them is a take, of an unsupported kind, or covered by `error`.
 
     Attributes
@@ -42,7 +42,7 @@ class Contents:
 
     interactions: int = 0
     takes: Sequence[tuple[Request, Take]] = ()
-    unsupported: Mapping[str, int] = field(default_factory=dict)
+    unsupported: Mapping[str, int] = msgspec.field(default_factory=dict)
     error: RecordingFormatError | None = None
 
     def problem(self, path: Path) -> RecordingFormatError | None:
@@ -55,8 +55,7 @@ class Contents:
         )
 
 
-@frozen
-class Counts:
+class Counts(msgspec.Struct, frozen=True):
     """The result of an export.
 
     Attributes
@@ -84,8 +83,7 @@ class Counts:
         return made + (f", {len(self.left_out)} left out" if self.left_out else "")
 
 
-@frozen
-class ImportCounts:
+class ImportCounts(msgspec.Struct, frozen=True):
     """The result of an import: `interactions` equals `written` + `known` + all of `not_imported`.
 
     Attributes

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+import msgspec
 from msgspec.structs import replace
 
 from nbreplay.core.cell import Run
 from nbreplay.core.config import Mode
-from nbreplay.core.frozen import frozen
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.recording import check_texts
 from nbreplay.core.recording.stream import Events
@@ -25,8 +25,7 @@ from nbreplay.core.secrets.redact import Redactor
 __all__ = ["Answer", "header_pairs", "taken"]
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a server would have sent.
 
     Attributes

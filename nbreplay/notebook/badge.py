@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.log import Interaction, summary
 from nbreplay.notebook.card import WORDS
 from nbreplay.notebook.escape import escape, plain, seconds
@@ -17,8 +18,7 @@ _FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _TROUBLE = "#b42318"
 
 
-@frozen
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """Sums over interactions.
 
     Attributes

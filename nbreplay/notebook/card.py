@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.log import Interaction
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
@@ -37,8 +38,7 @@ RESULT = 10_000
 _ASKED, _NOTE, _RAW = 2_000, 5_000, 3_000
 
 
-@frozen
-class Film:
+class Film(msgspec.Struct, frozen=True):
     """What a card shows.
 
     Attributes

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import field, replace
 from typing import Any, NoReturn
 
+import msgspec
 from IPython.core.inputtransformer2 import TransformerManager
 
 from nbreplay.core.config import Mode, Options
-from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
 __all__ = [
@@ -80,8 +79,7 @@ HELP = _help()
 """One line an option, for the magics' docstrings."""
 
 
-@frozen
-class Directive:
+class Directive(msgspec.Struct, frozen=True):
     """What a line asks for.
 
     Attributes
@@ -99,7 +97,7 @@ class Directive:
     word: str | None = None
     store: str | None = None
     view: str | None = None
-    given: dict[str, Any] = field(default_factory=dict)
+    given: dict[str, Any] = msgspec.field(default_factory=dict)
     source: str = ""
 
     @property
@@ -163,7 +161,7 @@ def _parse(lines: list[str]) -> Directive | None:
     source = "".join(lines[1:]).strip()
     if not source:
         raise OptionError("there is nothing below %%replay; for all cells from here on, say %replay")
-    return replace(directive, source=source)
+    return msgspec.structs.replace(directive, source=source)
 
 
 def parse_cell(raw: str) -> Directive | None:

@@ -7,7 +7,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.notebook.escape import indented, plain
 from nbreplay.providers.answer import Folded
 from nbreplay.providers.deltas import Piece
@@ -25,8 +26,7 @@ class Beat(NamedTuple):
     text: str
 
 
-@frozen
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What became of a tool call: its result as text, the error, how long it took."""
 
     text: str = ""

@@ -6,15 +6,15 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.recording.take import Take
 from nbreplay.providers.deltas import Piece, Reader, text_of, values
 
 __all__ = ["Answer", "Called", "Folded", "ToolCall", "fold", "text_of"]
 
 
-@frozen
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """A tool call that a model asked for; `arguments` is the text that it wrote."""
 
     name: str
@@ -22,8 +22,7 @@ class ToolCall:
     id: str = ""
 
 
-@frozen
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What an answer says.
 
     Attributes

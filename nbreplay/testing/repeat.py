@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import nbformat
 
 from nbreplay.testing.outputs.compare import compare
@@ -42,7 +42,7 @@ def repeated(results: Sequence[Result]) -> tuple[Result, str]:
         for number, other in enumerate(others, 2)
         for difference in compare(first.notebook, other.notebook, rules)
     ]
-    return replace(
+    return msgspec.structs.replace(
         first, failures=failures
     ), "" if failures else f"{len(results)} runs, the same but for what is masked"
 

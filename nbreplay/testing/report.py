@@ -7,8 +7,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
+
+import msgspec
 
 from nbreplay.core.log import describe_uncovered, format_counts
 from nbreplay.notebook.escape import plain
@@ -90,8 +91,8 @@ def _row(result: Result, updated: bool) -> dict[str, object]:
         "seconds": round(result.seconds, 3),
         "counts": _counts(result.calls),
         "uncovered": [{"kind": kind, "name": name} for kind, name in result.uncovered],
-        "calls": [asdict(call) for call in result.calls],
-        "cells": [asdict(cell) | {"counts": _counts(result.calls_of(cell))} for cell in result.cells],
+        "calls": [msgspec.to_builtins(call) for call in result.calls],
+        "cells": [msgspec.to_builtins(cell) | {"counts": _counts(result.calls_of(cell))} for cell in result.cells],
     }
 
 

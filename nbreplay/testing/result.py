@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from nbreplay.core.config import Mode
-from nbreplay.core.frozen import frozen
 from nbreplay.testing.outputs.diff import Difference
 
 __all__ = ["CallReport", "CellRun", "Failure", "Result", "Wanted"]
 
 
-@frozen
-class Wanted:
+class Wanted(msgspec.Struct, frozen=True):
     """How notebooks are run.
 
     Attributes
@@ -39,12 +38,11 @@ class Wanted:
     timeout: float | None = 600
     keep_going: bool = False
     compare: bool | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     allow_children: bool = False
 
 
-@frozen
-class CallReport:
+class CallReport(msgspec.Struct, frozen=True):
     """One call that a notebook made, as its kernel reports it."""
 
     outcome: str
@@ -57,8 +55,7 @@ class CallReport:
     host: str
 
 
-@frozen
-class CellRun:
+class CellRun(msgspec.Struct, frozen=True):
     """What became of a code cell.
 
     Attributes
@@ -86,8 +83,7 @@ class CellRun:
         return call.cell == self.id if call.cell and self.id else call.number is not None and call.number == self.number
 
 
-@frozen
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """Why a notebook failed.
 
     Attributes
@@ -105,8 +101,7 @@ class Failure:
     difference: Difference | None = None
 
 
-@frozen
-class Result:
+class Result(msgspec.Struct, frozen=True):
     """What became of a notebook.
 
     Attributes
@@ -129,12 +124,12 @@ class Result:
 
     path: Path
     notebook: Any
-    calls: list[CallReport] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    used: dict[str, list[str]] = field(default_factory=dict)
-    cells: list[CellRun] = field(default_factory=list)
+    calls: list[CallReport] = msgspec.field(default_factory=list)
+    failures: list[Failure] = msgspec.field(default_factory=list)
+    used: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    cells: list[CellRun] = msgspec.field(default_factory=list)
     seconds: float = 0.0
-    uncovered: list[tuple[str, str]] = field(default_factory=list)
+    uncovered: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
     @property
     def passed(self) -> bool:

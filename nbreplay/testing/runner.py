@@ -9,10 +9,10 @@ import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import nbformat
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -82,7 +82,7 @@ def run(path: str | os.PathLike[str], wanted: Wanted | None = None, **given: Any
         Where the file is no notebook.
     """
     on_cell = given.pop("on_cell", None)
-    return asyncio.run(_run(Path(path), replace(wanted or Wanted(), **given), on_cell))
+    return asyncio.run(_run(Path(path), msgspec.structs.replace(wanted or Wanted(), **given), on_cell))
 
 
 def run_all(

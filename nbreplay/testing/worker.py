@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
+
+import msgspec
 
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.result import Result, Wanted
@@ -101,7 +102,7 @@ def main() -> None:
 
             def told(result: Result, updating: bool = updating) -> None:
                 stored = updating and update(result)
-                pickle.dump((replace(result, notebook=None), stored), answers)
+                pickle.dump((msgspec.structs.replace(result, notebook=None), stored), answers)
                 answers.flush()
 
             run_all(paths, wanted, number=number or at_once(wanted.mode), on_result=told)

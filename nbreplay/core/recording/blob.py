@@ -11,10 +11,10 @@ import os
 import re
 import weakref
 from collections.abc import Generator
-from dataclasses import field
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.folder import create, open_regular
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
@@ -26,8 +26,7 @@ _OVERLAP = 1 << 13  # bytes; a secret that is longer may be cut apart where two 
 _NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
 
 
-@frozen
-class Blob:
+class Blob(msgspec.Struct, frozen=True, eq=False):
     """A binary or large body, in a file beside the recording that is named by its digest.
 
     Attributes
@@ -46,9 +45,18 @@ class Blob:
 
     name: str
     size: int
-    content: bytes | None = field(default=None, repr=False, compare=False)
-    path: str | None = field(default=None, repr=False, compare=False)
-    spool: Spool | None = field(default=None, repr=False, compare=False)
+    content: bytes | None = None
+    path: str | None = None
+    spool: Spool | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Blob and (self.name, self.size) == (other.name, other.size)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __repr__(self) -> str:
+        return f"Blob({self.name!r}, {self.size})"
 
     @classmethod
     def of(cls, content: bytes) -> Blob:

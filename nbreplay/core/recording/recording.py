@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from nbreplay.core.frozen import identity
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, parse_stored
@@ -137,8 +136,8 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
-        known = dict(zip(map(identity, self.takes), self.texts, strict=False))
-        texts = tuple([known.get(identity(take)) or take.text().encode("utf-8") for take in takes])
+        known = dict(zip(map(id, self.takes), self.texts, strict=False))
+        texts = tuple([known.get(id(take)) or take.text().encode("utf-8") for take in takes])
         head = self.head or self._head()
         return msgspec.structs.replace(self, takes=tuple(takes), texts=texts, head=head)
 

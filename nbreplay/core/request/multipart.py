@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
 
 __all__ = ["Part", "digest", "parts", "uploads"]
 
@@ -17,8 +17,7 @@ _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 
 
-@frozen
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One part of a form.
 
     Attributes

@@ -6,10 +6,10 @@ import difflib
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field
 from typing import Any
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.testing.outputs import diff, images, json_lines
 from nbreplay.testing.outputs.diff import Difference
 from nbreplay.testing.outputs.sanitise import Rules, masked, masked_markup, printed
@@ -57,11 +57,10 @@ def _shown(cell: Any) -> list[Mapping[str, Any]]:
     return [output for output in outputs if (output.get("metadata") or {}).get("nbreplay") != "status"]
 
 
-@frozen
-class _Both:
+class _Both(msgspec.Struct, frozen=True):
     """Two notebooks' outputs, under the rules."""
 
-    states: tuple[Mapping[str, Any], Mapping[str, Any]] = field(hash=False)
+    states: tuple[Mapping[str, Any], Mapping[str, Any]]
     rules: Rules
 
     def unlike(self, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 
-from nbreplay.core.frozen import frozen
+import msgspec
+
 from nbreplay.notebook.escape import plain
 
 __all__ = ["Difference", "difference", "gone", "shown", "unlike"]
@@ -16,8 +17,7 @@ _AROUND = 2
 _ALIGNED = 1000  # lines; to align more takes too long
 
 
-@frozen
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """How the outputs of one cell differ.
 
     Attributes

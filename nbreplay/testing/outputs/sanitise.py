@@ -7,11 +7,11 @@ import functools
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
+import msgspec
+
 from nbreplay.core.config import parse_flag, parse_strings, project
-from nbreplay.core.frozen import frozen
 from nbreplay.errors import OptionError
 
 __all__ = ["Rules", "masked", "masked_markup", "printed", "rules_for"]
@@ -19,8 +19,7 @@ __all__ = ["Rules", "masked", "masked_markup", "printed", "rules_for"]
 _STREAMS = ("stdout", "stderr", "error")
 
 
-@frozen
-class Rules:
+class Rules(msgspec.Struct, frozen=True):
     """What counts as the same output; the table ``[tool.nbreplay.outputs]``.
 
     Attributes
@@ -71,7 +70,7 @@ class Rules:
         return any(fnmatch.fnmatchcase(kind.lower(), pattern.lower()) for pattern in self.ignore)
 
 
-_NAMES = frozenset(item.name for item in fields(Rules))
+_NAMES = frozenset(Rules.__struct_fields__)
 
 
 def rules_for(folder: str | os.PathLike[str]) -> Rules:
