@@ -18,7 +18,7 @@ from nbreplay.core.recording.body import Text
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
-from nbreplay.providers.answer import Folded
+from nbreplay.providers.answer import AnswerBuilder
 from nbreplay.providers.deltas import Reader, dicts, values
 from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
 from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
@@ -78,9 +78,9 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         return request.body if request and request.kind != "tool" and isinstance(request.body, dict) else {}
 
     @cached_property
-    def answer(self) -> Folded:
+    def answer(self) -> AnswerBuilder:
         """The folded answer; empty where there is none, and of a tool."""
-        return Folded(None if self.take is None or self.kind == "tool" else self.take.body)
+        return AnswerBuilder(None if self.take is None or self.kind == "tool" else self.take.body)
 
     @cached_property
     def stored_messages(self) -> list[Message]:
@@ -130,7 +130,7 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     @property
     def output_chars(self) -> int:
         """Characters of the answer's text, without reasoning."""
-        said = self.answer.said.items()
+        said = self.answer.texts.items()
         return sum(len(text) for (kind, _), texts in said if kind != "reasoning" for text in texts)
 
     @property
@@ -170,7 +170,7 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         """The key of the answer: of its text, tool calls and error, else of its data."""
         if self.take is None:
             return None
-        said: Any = [[*at, "".join(texts)] for at, texts in self.answer.said.items() if at[0] != "reasoning"]
+        said: Any = [[*at, "".join(texts)] for at, texts in self.answer.texts.items() if at[0] != "reasoning"]
         calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in self.answer.calls.values()]
         if not said and not calls and self.error_type is None:
             said = _data(self.take)
@@ -220,7 +220,7 @@ def messages(row: Row) -> Iterator[MessageItem]:
         yield MessageItem(row.interaction, number, "output", message)
 
 
-def _answered(answer: Folded) -> Iterator[Message]:
+def _answered(answer: AnswerBuilder) -> Iterator[Message]:
     for choice in answer.choices():
         thought = answer.text("reasoning", choice)
         if thought:

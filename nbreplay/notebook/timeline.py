@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from nbreplay.notebook.escape import indented, plain
-from nbreplay.providers.answer import Folded
+from nbreplay.providers.answer import AnswerBuilder
 from nbreplay.providers.deltas import Piece
 
 __all__ = ["Beat", "Reel", "Result", "Track"]
@@ -77,14 +77,14 @@ class Reel:
 
     Attributes
     ----------
-    folded : Folded
+    folded : AnswerBuilder
         All that the answer says so far.
     tracks : list of Track
         In the order in which they began.
     """
 
     def __init__(self) -> None:
-        self.folded = Folded()
+        self.folded = AnswerBuilder()
         self.tracks: list[Track] = []
         self._places: dict[Hashable, int] = {}
 

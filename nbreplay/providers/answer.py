@@ -1,7 +1,8 @@
-"""An answer folded to what every provider's has: text, tool calls, tokens. To be shown and counted, never replayed."""
+"""An answer in one form for every provider: text, tool calls, tokens. It is displayed and counted, never replayed."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 from nbreplay.core.recording.take import Take
 from nbreplay.providers.deltas import Piece, Reader, text_of, values
 
-__all__ = ["Answer", "Called", "Folded", "ToolCall", "fold", "text_of"]
+__all__ = ["Answer", "AnswerBuilder", "StreamedCall", "ToolCall", "fold", "text_of"]
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -23,7 +24,7 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What an answer says.
+    """The content of an answer.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class Called:
+class StreamedCall:
     """A tool call as it comes together.
 
     Attributes
@@ -69,96 +70,83 @@ class Called:
     last_ms: int = 0
 
 
-class Folded:
-    """All that an answer says.
+class AnswerBuilder:
+    """Builds an answer from a whole body, or from None and the objects that are fed as they come.
 
     Attributes
     ----------
     reader : Reader
         With model, finish reason, tokens and error.
-    said : dict
+    texts : dict
         From kind (``text``, ``reasoning``, ``refusal``) and choice to the pieces.
-    calls : dict of hashable to Called
+    calls : dict of hashable to StreamedCall
         In the order in which they began.
     first_ms : int or None
         When the first piece came.
-
-    Made of a whole body; of None, to be fed as the answer comes.
     """
 
-    __slots__ = ("calls", "first_ms", "reader", "said")
+    __slots__ = ("calls", "first_ms", "reader", "texts")
 
     def __init__(self, body: object = None) -> None:
         self.reader = Reader()
-        self.said: dict[tuple[str, int], list[str]] = {}
-        self.calls: dict[Hashable, Called] = {}
+        self.texts: dict[tuple[str, int], list[str]] = defaultdict(list)
+        self.calls: dict[Hashable, StreamedCall] = {}
         self.first_ms: int | None = None
         for at, value, event in values(body):
             if value is not None:
                 self.feed(at, value, event)
 
     def feed(self, at: int, value: dict[str, Any], event: str | None = None) -> list[Piece]:
-        """Take in the next object of the answer, which came at a time in milliseconds; return what it brought.
+        """Add the next object of the answer, which came at `at` milliseconds, and return its pieces.
 
-        Nothing, where it says again as a whole what came in pieces.
+        An object that repeats as a whole what came in pieces has none.
         """
         pieces = self.reader.read(value, event)
+        begun, before = self.first_ms is not None, self.calls
         if self.reader.whole:
-            begun = self.first_ms is not None
-            self._replace(at, pieces)
-            return [] if begun else pieces
+            self.calls = {}
+            self.texts.clear()
         for piece in pieces:
             self._add(at, piece)
-        return pieces
+        if not self.reader.whole:
+            return pieces
+        for key in self.calls.keys() & before.keys():  # the pieces came earlier
+            self.calls[key].first_ms, self.calls[key].last_ms = before[key].first_ms, before[key].last_ms
+        return [] if begun else pieces
 
     def text(self, kind: str = "text", choice: int = 0) -> str:
-        """Return all that was said of a kind."""
-        return "".join(self.said.get((kind, choice), ()))
+        """Return the whole text of a kind."""
+        return "".join(self.texts.get((kind, choice), ()))
 
     def choices(self) -> list[int]:
-        """Return the numbers of the answers that there are."""
-        return sorted({choice for _, choice in self.said} | {call.choice for call in self.calls.values()})
+        """Return the numbers of the choices."""
+        return sorted({choice for _, choice in self.texts} | {call.choice for call in self.calls.values()})
 
     def _add(self, at: int, piece: Piece) -> None:
         if self.first_ms is None:
             self.first_ms = at
         if piece.kind != "tool_call":
-            place = piece.kind, piece.choice
-            if place in self.said:
-                self.said[place].append(piece.text)
-            else:
-                self.said[place] = [piece.text]
+            self.texts[piece.kind, piece.choice].append(piece.text)
             return
         call = self.calls.get(piece.call)
         if call is None:
-            call = self.calls[piece.call] = Called(choice=piece.choice, first_ms=at)
+            call = self.calls[piece.call] = StreamedCall(choice=piece.choice, first_ms=at)
         call.last_ms = max(at, call.last_ms)
         call.id = call.id or piece.id
-        if piece.name != call.name:  # some servers say it with every piece
+        if piece.name != call.name:  # some servers repeat the name with every piece
             call.name += piece.name
         call.arguments.append(piece.text)
 
-    def _replace(self, at: int, pieces: list[Piece]) -> None:
-        """Put a whole answer in place of what was said; not in place of when it was said."""
-        before, self.calls, self.said = self.calls, {}, {}
-        for piece in pieces:
-            self._add(at, piece)
-        for key, call in self.calls.items():
-            if key in before:
-                call.first_ms, call.last_ms = before[key].first_ms, before[key].last_ms
-
 
 def fold(take: Take) -> Answer:
-    """Return what a take says."""
-    folded = Folded(take.body)
-    reader = folded.reader
-    calls = tuple(
-        ToolCall(call.name, "".join(call.arguments), call.id) for call in folded.calls.values() if call.choice == 0
-    )
+    """Return the answer of a take."""
+    builder = AnswerBuilder(take.body)
+    reader = builder.reader
+    calls = [call for call in builder.calls.values() if call.choice == 0]
     return Answer(
-        folded.text() or folded.text("refusal"),
-        folded.text("reasoning"),
-        calls,
+        builder.text() or builder.text("refusal"),
+        builder.text("reasoning"),
+        tuple(ToolCall(call.name, "".join(call.arguments), call.id) for call in calls),
         reader.model,
         reader.finish,
         reader.tokens.get("input"),

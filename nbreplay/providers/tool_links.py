@@ -1,6 +1,6 @@
-"""Tool calls and what became of them: the recording of the tool that ran, the requests that carried the result.
+"""The links of tool calls: the recording of the tool that ran, and the requests that carried its result.
 
-Asked by frames and by cards; both tell the same.
+Frames and cards both ask here, so that they agree.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
-from nbreplay.providers.answer import Folded
+from nbreplay.providers.answer import AnswerBuilder
 from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import Message, MessageCall, canonical
 
@@ -21,7 +21,7 @@ __all__ = ["Fact", "Link", "fact_of", "links", "tool_error", "tool_value"]
 
 
 class Fact(NamedTuple):
-    """What linking needs of an interaction; plain data, so that it can be kept.
+    """The data of an interaction that linking needs; plain data, so that it can be cached.
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Fact(NamedTuple):
     calls : sequence
         The calls that its answer asks for: id, name, arguments, when the first and the last piece came (ms).
     results : sequence
-        Those that its request carries: id, name, arguments, content, and whether it failed.
+        The results that its request carries: id, name, arguments, content, and whether the tool failed.
     tool : sequence or None
-        Of the recording of a tool: name, arguments, result, what it raised, and how long it ran (s).
+        Of the recording of a tool: name, arguments, result, exception, and how long it ran (s).
     """
 
     interaction: str
@@ -47,14 +47,14 @@ class Fact(NamedTuple):
 
 
 class Link(NamedTuple):
-    """What became of a call.
+    """The result of a call, and where it came from.
 
     Attributes
     ----------
     valid : bool
-        Whether its arguments are a JSON object.
+        Whether the arguments are a JSON object.
     carriers : tuple of str
-        The interactions that carried its result, the first one first.
+        The interactions that carried the result, the first one first.
     ran : str or None
         The recording of the tool that ran.
     result, error : str or None
@@ -75,10 +75,10 @@ def fact_of(
     at: int | None,
     request: Request | None,
     take: Take | None,
-    answer: Folded,
-    asked: Iterable[Message],
+    answer: AnswerBuilder,
+    messages: Iterable[Message],
 ) -> Fact | None:
-    """Return what linking needs of an interaction; None where that is nothing."""
+    """Return the data that linking needs of an interaction; None where it has neither calls nor results."""
     if request is not None and request.kind == "tool":
         if take is None:
             return None
@@ -91,20 +91,19 @@ def fact_of(
         (call.id, call.name, "".join(call.arguments), call.first_ms, call.last_ms) for call in answer.calls.values()
     ]
     results = [
-        (*message.result_of, message.content, message.failed) for message in asked if message.result_of is not None
+        (*message.result_of, message.content, message.failed) for message in messages if message.result_of is not None
     ]
     return Fact(interaction, at, timed, calls, results) if calls or results else None
 
 
 def links(facts: Sequence[Fact | None]) -> list[list[Link]]:
-    """Return, for each interaction, what became of the calls that its answer asks for."""
-    asking = any(item is not None and item.calls for item in facts)
-    index = _Index([item for item in facts if item is not None] if asking else ())
+    """Return, for each interaction, the links of the calls that its answer asks for."""
+    index = _Index(item for item in facts if item is not None)
     return [[] if item is None else index.links(item) for item in facts]
 
 
 class _Index:
-    """Results by the call that they are of, and recordings of tools by what they were called with."""
+    """Results by the call that they are of, and recordings of tools by their arguments."""
 
     def __init__(self, facts: Iterable[Fact]) -> None:
         self.by_id: dict[str, list[tuple[Fact, Any]]] = defaultdict(list)
@@ -113,87 +112,77 @@ class _Index:
         self.by_argument: dict[tuple[str, str, str], list[Fact]] = defaultdict(list)
         for item in facts:
             if item.tool is not None:
-                self._tool(item, *item.tool[:2])
+                self._add_tool(item, *item.tool[:2])
             for result in item.results:
                 own, name, arguments = result[:3]
-                if own:
-                    self.by_id[own].append((item, result))
-                else:
-                    self.by_call[name, arguments].append((item, result))
+                (self.by_id[own] if own else self.by_call[name, arguments]).append((item, result))
 
-    def _tool(self, item: Fact, tool: str, given: Any) -> None:
-        self.tools[tool, canonical(given)].append(item)
-        if isinstance(given, dict):
-            for name, value in given.items():
-                self.by_argument[tool, name, canonical_value(value)].append(item)
+    def _add_tool(self, item: Fact, tool: str, arguments: Any) -> None:
+        self.tools[tool, canonical(arguments)].append(item)
+        for name, value in arguments.items() if isinstance(arguments, dict) else ():
+            self.by_argument[tool, name, _sorted_json(value)].append(item)
 
     def links(self, item: Fact) -> list[Link]:
-        """Return what became of the calls of an interaction."""
+        """Return the links of the calls of an interaction."""
         used: set[str] = set()
-        made = []
-        for own, name, text, *_ in item.calls:
-            # A tool without parameters is called with nothing at all by some models.
-            written = _loaded(text) if text else {}
-            call = MessageCall(own, name, canonical(written if isinstance(written, dict) else text))
-            carried = self._carried(item, call)
-            # Of calls that are alike each has a recording of its own, as long as there are any.
-            found = self._ran(call, written)
-            ran = _after(item, [other for other in found if other.interaction not in used] or found)[:1]
-            used.update(other.interaction for other in ran)
-            result = error = duration = None
-            if carried:
-                result, failed = carried[0][1][3:5]
-                error = "error" if failed else None
-            for other in ran:
-                if other.tool is not None:
-                    result = result if carried else other.tool[2]
-                    error, duration = other.tool[3] or error, other.tool[4]
-            carriers = tuple(other.interaction for other, _ in carried)
-            made.append(
-                Link(isinstance(written, dict), carriers, ran[0].interaction if ran else None, result, error, duration)
-            )
-        return made
+        return [self._link(item, *call[:3], used) for call in item.calls]
 
-    def _carried(self, item: Fact, call: MessageCall) -> list[tuple[Fact, Any]]:
+    def _link(self, item: Fact, own: str, name: str, text: str, used: set[str]) -> Link:
+        # A tool without parameters is called with nothing at all by some models.
+        written = _load(text) if text else {}
+        valid = isinstance(written, dict)
+        call = MessageCall(own, name, canonical(written if valid else text))
+        carriers = self._carriers(item, call)
+        result = error = duration_s = ran = None
+        if carriers:
+            result, failed = carriers[0][1][3:5]
+            error = "error" if failed else None
+        tools = self._tools(call, written)
+        # Of calls that are alike each has a recording of its own, as long as there are any.
+        tools = _after(item, [tool for tool in tools if tool.interaction not in used] or tools)
+        if tools and tools[0].tool is not None:
+            ran = tools[0].interaction
+            used.add(ran)
+            _, _, returned, exception, duration_s = tools[0].tool
+            result, error = result if carriers else returned, exception or error
+        return Link(valid, tuple(carrier.interaction for carrier, _ in carriers), ran, result, error, duration_s)
+
+    def _carriers(self, item: Fact, call: MessageCall) -> list[tuple[Fact, Any]]:
+        """Return the interactions whose requests carry the result of a call, each with the result."""
         if call.id:
-            found = [
-                (other, result)
-                for other, result in self.by_id.get(call.id, ())
-                # An id may be used again, for another call: where the request repeats the call, it must be this one.
-                if not result[2] or tuple(result[1:3]) == call[1:]
-            ]
+            # An id may be used again, for another call. A request that repeats the call tells which one it is.
+            results = self.by_id.get(call.id, ())
+            pairs = [pair for pair in results if not pair[1][2] or tuple(pair[1][1:3]) == call[1:]]
         else:
-            found = self.by_call.get((call.name, call.arguments), [])
-        by_own = {id(other): (other, result) for other, result in reversed(found)}
-        return [by_own[id(other)] for other in _after(item, [other for other, _ in found])]
+            pairs = self.by_call.get((call.name, call.arguments), [])
+        first = {id(carrier): (carrier, result) for carrier, result in reversed(pairs)}
+        return [first[id(carrier)] for carrier in _after(item, [carrier for carrier, _ in pairs])]
 
-    def _ran(self, call: MessageCall, written: Any) -> list[Fact]:
-        found = self.tools.get((call.name, call.arguments), [])
-        if not found and isinstance(written, dict) and written:
+    def _tools(self, call: MessageCall, written: Any) -> list[Fact]:
+        """Return the recordings of the tool that a call names, with its arguments."""
+        tools = self.tools.get((call.name, call.arguments), [])
+        if not tools and isinstance(written, dict) and written:
             # A tool's recording has the defaults too, which a model leaves out.
-            given = [(call.name, name, canonical_value(value)) for name, value in written.items()]
-            few = min((self.by_argument.get(key, []) for key in given), key=len)
-            found = [other for other in few if all(other in self.by_argument[key] for key in given[:8])]
-        return found
+            keys = [(call.name, name, _sorted_json(value)) for name, value in written.items()]
+            fewest = min((self.by_argument.get(key, []) for key in keys), key=len)
+            tools = [tool for tool in fewest if all(tool in self.by_argument[key] for key in keys[:8])]
+        return tools
 
 
 def _after(item: Fact, others: Iterable[Fact]) -> list[Fact]:
-    """Return those that came after `item`, in time; where the times do not tell, all but itself."""
+    """Return the interactions after `item` in the order of time; all but itself where the times are not known."""
     found = [other for other in others if other is not item]
-    asked = item.at
-    if asked is not None:
-        later = [(other.at, place) for place, other in enumerate(found) if other.at is not None and other.at >= asked]
-        if later:
-            return [found[place] for _, place in sorted(later)]
-    return found
+    if item.at is None:
+        return found
+    later = [(other.at, place) for place, other in enumerate(found) if other.at is not None and other.at >= item.at]
+    return [found[place] for _, place in sorted(later)] or found
 
 
-def canonical_value(value: Any) -> str:
-    """Return one argument so that equal ones are equal texts."""
+def _sorted_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _loaded(text: str) -> Any:
+def _load(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -203,14 +192,14 @@ def _loaded(text: str) -> Any:
 def tool_error(take: Take) -> str | None:
     """Return the class of the exception that a recorded tool raised, or None."""
     for _, value, _ in values(take.body):
-        raised = None if value is None else value.get("exception")
-        if isinstance(raised, dict):
-            return str(raised.get("type", "Exception"))
+        exception = None if value is None else value.get("exception")
+        if isinstance(exception, dict):
+            return str(exception.get("type", "Exception"))
     return None
 
 
 def tool_value(take: Take) -> Any:
-    """Return what a recorded tool returned as JSON data; of a generator, a list of what it yielded."""
-    found = [value for _, value, _ in values(take.body) if value is not None]
-    made = [next(iter(value.values())) if len(value) == 1 else value for value in found]
-    return made[0] if isinstance(take.body, Json) and made else made
+    """Return the value of a recorded tool as JSON data; of a generator, a list of the values that it yielded."""
+    objects = [value for _, value, _ in values(take.body) if value is not None]
+    results = [next(iter(value.values())) if len(value) == 1 else value for value in objects]
+    return results[0] if isinstance(take.body, Json) and results else results
