@@ -1,13 +1,14 @@
-"""``nbreplay check``: whether stores and notebooks can be read, are what their keys say, and are free of secrets."""
+"""``nbreplay check``: checks that stores and notebooks are readable and unchanged, and that none contains a secret."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import asdict, replace
@@ -17,7 +18,7 @@ from nbreplay.core.audit.cleaning import clean_store
 from nbreplay.core.audit.findings import Finding
 from nbreplay.core.config import default_store
 from nbreplay.core.store.archive import is_archive
-from nbreplay.core.store.files import BLOB, PRIVATE, RECORDING
+from nbreplay.core.store.files import BLOB, PRIVATE, is_member
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError
 
@@ -59,77 +60,75 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     check.set_defaults(do=_check)
 
 
-def _check(given: argparse.Namespace) -> int:
-    targets = _Targets(given.paths)
-    progress = _Progress(given.json)
-    found, counts = targets.audit(progress)
-    if given.fix and any(finding.kind == "secret" for finding in found):
-        reasons = targets.fix(found)
-        left, counts = targets.audit(progress)
-        found = _compared(found, left, reasons)
-    progress.end()
-    left = [finding for finding in found if not finding.fixed and not finding.is_note]
-    if given.json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2))
+def _check(arguments: argparse.Namespace) -> int:
+    targets = _Targets(arguments.paths)
+    with _progress(arguments.json) as progress:
+        findings, counts = targets.audit(progress)
+        if arguments.fix and any(finding.kind == "secret" for finding in findings):
+            reasons = targets.fix(findings)
+            remaining, counts = targets.audit(progress)
+            findings = _after_fix(findings, remaining, reasons)
+    if arguments.json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        _print(found, counts)
-    return 1 if left else 0
+        _print(findings, counts)
+    return 1 if any(_fails(finding) for finding in findings) else 0
 
 
-def _print(found: Sequence[Finding], counts: Counter[str]) -> None:
+def _fails(finding: Finding) -> bool:
+    return not finding.fixed and not finding.is_note
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[], object]]:
+    """Count the checked files on a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress("checked {task.completed:,}", console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+        yield lambda: bar.advance(task)
+
+
+def _print(findings: Sequence[Finding], counts: Counter[str]) -> None:
     from nbreplay.notebook.escape import plain
 
-    for finding in found:
+    for finding in findings:
         kind = "note" if finding.is_note else f"fixed {finding.kind}" if finding.fixed else finding.kind
         print(plain(f"{finding.file}:{finding.line}: {kind}: {finding.message}"))
-    looked = [_counted(count, what) for what, count in counts.items() if count] or ["0 files"]
-    fixed = sum(finding.fixed for finding in found)
-    left = [finding for finding in found if not finding.fixed and not finding.is_note]
-    files = len({finding.file for finding in left})
-    result = f"{_counted(len(left), 'finding')} in {_counted(files, 'file')}" if left else "nothing found"
+    checked = " and ".join(", ".join(_count(count, noun) for noun, count in counts.items() if count).rsplit(", ", 1))
+    fixed = sum(finding.fixed for finding in findings)
+    failing = [finding.file for finding in findings if _fails(finding)]
+    result = f"{_count(len(failing), 'finding')} in {_count(len(set(failing)), 'file')}" if failing else "nothing found"
     if fixed:
-        result = f"{_counted(fixed, 'secret')} removed, {result if left else 'nothing left'}"
-    print(f"checked {', '.join(looked[:-1])}{' and ' if len(looked) > 1 else ''}{looked[-1]}: {result}")
+        result = f"{_count(fixed, 'secret')} removed, {result if failing else 'nothing left'}"
+    print(f"checked {checked or '0 files'}: {result}")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def _compared(before: Sequence[Finding], after: Sequence[Finding], reasons: dict[str, str]) -> list[Finding]:
-    """Return what was found before a fix and what is left after it, the former marked where it is gone."""
-    left = Counter(_identity(finding) for finding in after)
-    made = []
+def _after_fix(before: Sequence[Finding], after: Sequence[Finding], reasons: dict[str, str]) -> list[Finding]:
+    """Return the findings before a fix that are gone, marked as fixed, and those that are left, with the reason."""
+    left = Counter(map(_identity, after))
+    findings = []
     for finding in before:
         if left[_identity(finding)]:
             left[_identity(finding)] -= 1
         elif finding.kind == "secret":
-            made.append(replace(finding, fixed=True))
+            findings.append(replace(finding, fixed=True))
     for finding in after:
         reason = reasons.get(finding.file) if finding.kind == "secret" else None
-        made.append(replace(finding, message=f"{finding.message}. Not fixed: {reason}") if reason else finding)
-    return made
+        findings.append(replace(finding, message=f"{finding.message}. Not fixed: {reason}") if reason else finding)
+    return findings
 
 
 def _identity(finding: Finding) -> tuple[str, ...]:
     return finding.file, finding.rule, finding.message
-
-
-class _Progress:
-    """Says how many files have been checked, where somebody watches."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
-        self._number = 0
-
-    def __call__(self) -> None:
-        self._number += 1
-        if self._shown and self._number % 100 == 0:
-            print(f"\r\x1b[Kchecked {self._number:,}", end="", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 class _Targets:
@@ -142,122 +141,113 @@ class _Targets:
     notebooks : dict of Path to None
     """
 
-    def __init__(self, given: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str]) -> None:
         self.stores: dict[str, tuple[Store, set[str] | None]] = {}
         self.notebooks: dict[Path, None] = {}
-        for path in given:
+        for path in paths:
             self._add(path)
-        if not given:
+        if not paths:
             self._add_defaults()
 
     def _add_defaults(self) -> None:
         store = default_store()
         if is_archive(store) or Path(store).exists():
-            here = Path.cwd()
-            inside = not is_archive(store) and Path(store).is_relative_to(here)
-            self._add_store(os.fspath(Path(store).relative_to(here) if inside else store), None)
+            inside = not is_archive(store) and Path(store).is_relative_to(Path.cwd())
+            self._add_store(os.path.relpath(store) if inside else os.fspath(store))
         for folder, files in _walk("."):
             self._add_notebooks(Path(folder), files)
         if not self.stores and not self.notebooks:
             raise OptionError(f"there is no store {store} and no notebook below the working directory. Name one")
 
-    def _add_store(self, path: str, name: str | None) -> None:
-        store = Store(path)
-        known = self.stores.get(store.identity)
-        only = (
-            None
-            if name is None or (known is not None and known[1] is None)
-            else {name, *(known[1] or () if known else ())}
-        )
-        self.stores[store.identity] = (known[0] if known else store), only
-
-    def _add_notebooks(self, folder: Path, files: Sequence[str]) -> None:
-        self.notebooks.update(dict.fromkeys(folder / name for name in files if name.endswith(".ipynb")))
-
-    def _add(self, given: str) -> None:
-        path = Path(given)
-        if is_archive(given):
-            self._add_store(given, None)
+    def _add(self, text: str) -> None:
+        path = Path(text)
+        if is_archive(text):
+            self._add_store(text)
         elif path.is_dir():
             self._add_folder(path)
         elif not path.exists():
-            raise OptionError(f"there is no store and no notebook {given}. Name a folder, a .zip or a file")
+            raise OptionError(f"there is no store or notebook {text}. Name a folder, a .zip or a file")
         elif path.suffix == ".ipynb":
             self.notebooks[path] = None
         elif path.suffix == ".json" or BLOB.fullmatch(path.name):
             self._add_store(str(path.parent), path.name)
         else:
-            raise OptionError(f"{given} is not a recording and not a notebook. Name a store, a .json or an .ipynb file")
+            raise OptionError(f"{text} is not a recording and not a notebook. Name a store, a .json or an .ipynb file")
+
+    def _add_store(self, path: str, name: str | None = None) -> None:
+        store = Store(path)
+        known, names = self.stores.get(store.identity, (store, set[str]()))
+        self.stores[store.identity] = known, None if name is None or names is None else {name, *names}
+
+    def _add_notebooks(self, folder: Path, files: Sequence[str]) -> None:
+        self.notebooks.update(dict.fromkeys(folder / name for name in files if name.endswith(".ipynb")))
 
     def _add_folder(self, path: Path) -> None:
         before = len(self.stores), len(self.notebooks)
         for folder, files in _walk(path):
-            if any(RECORDING.fullmatch(name) or BLOB.fullmatch(name) for name in files):
-                self._add_store(folder, None)
+            if any(is_member(name) for name in files):
+                self._add_store(folder)
             self._add_notebooks(Path(folder), files)
         if before == (len(self.stores), len(self.notebooks)):
             if any(name != PRIVATE for name in os.listdir(path)):
                 remedy = "If they are recordings of another tool, read them with nbreplay import"
-                raise OptionError(
-                    f"{path} is not a store: it has neither recordings of nbreplay nor notebooks. {remedy}"
-                )
-            self._add_store(str(path), None)
+                raise OptionError(f"{path} is not a store: no recordings of nbreplay and no notebooks. {remedy}")
+            self._add_store(str(path))
 
-    def audit(self, progress: _Progress) -> tuple[list[Finding], Counter[str]]:
-        """Return all that is found, and how many files of each kind were looked at."""
-        found: list[Finding] = []
+    def audit(self, progress: Callable[[], object]) -> tuple[list[Finding], Counter[str]]:
+        """Return all findings, and the number of files of each kind that were checked."""
+        findings: list[Finding] = []
         counts = Counter(dict.fromkeys(("recording", "blob", "notebook"), 0))
         for store, only in self.stores.values():
-            made = audit(store, only, progress)
-            found += made.findings
-            counts.update(recording=made.recordings, blob=made.blobs)
+            audited = audit(store, only, progress)
+            findings += audited.findings
+            counts.update(recording=audited.recordings, blob=audited.blobs)
         if self.notebooks:
             from nbreplay.testing.notebook_secrets import audit_notebook
 
             for path in self.notebooks:
-                found += audit_notebook(path, str(path))
+                findings += audit_notebook(path, str(path))
                 counts.update(notebook=1)
                 progress()
-        return found, counts
+        return findings, counts
 
-    def fix(self, found: Sequence[Finding]) -> dict[str, str]:
-        """Remove the secrets that were found; return for each file that was left the reason."""
-        secret = {finding.file for finding in found if finding.kind == "secret"}
+    def fix(self, findings: Sequence[Finding]) -> dict[str, str]:
+        """Remove the secrets; return for each file that was left the reason."""
+        files = {finding.file for finding in findings if finding.kind == "secret"}
         reasons: dict[str, str] = {}
         for root, (store, only) in list(self.stores.items()):
-            names = {os.path.basename(file) for file in secret if os.path.dirname(file) == store.shown.rstrip(os.sep)}
+            names = {os.path.basename(file) for file in files if os.path.dirname(file) == store.shown.rstrip(os.sep)}
             if store.archive:
-                reasons |= {
-                    os.path.join(store.shown, name): f"unzip {store.shown} and check the folder" for name in names
-                }
+                failures = dict.fromkeys(names, f"unzip {store.shown} and check the folder")
+            elif names:
+                cleaned = clean_store(store, names)
+                failures = cleaned.failures
+                if only is not None:
+                    self.stores[root] = store, {cleaned.files.get(name, name) for name in only} - {""}
+            else:
                 continue
-            if not names:
-                continue
-            done = clean_store(store, names)
-            reasons |= {os.path.join(store.shown, name): reason for name, reason in done.failures.items()}
-            if only is not None:
-                self.stores[root] = store, {done.files.get(name, name) for name in only} - {""}
+            reasons |= {os.path.join(store.shown, name): reason for name, reason in failures.items()}
         for path in self.notebooks:
-            if str(path) in secret:
-                reasons |= _fix_notebook(path)
+            if str(path) in files:
+                reasons[str(path)] = _fix_notebook(path)
         return reasons
 
 
-def _fix_notebook(path: Path) -> dict[str, str]:
+def _fix_notebook(path: Path) -> str:
     from nbreplay.testing.notebook_secrets import clean_notebook
 
     try:
         clean_notebook(path)
     except NbreplayError as error:
-        return {str(path): str(error)}
-    return {str(path): "only outputs, widgets and metadata are changed. Edit the cell by hand"}
+        return str(error)
+    return "only outputs, widgets and metadata are changed. Edit the cell by hand"
 
 
 def _walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
     """Yield the folders below one with their files, without those of tools and environments."""
-    for place, folders, files in os.walk(folder):
+    for path, folders, files in os.walk(folder):
         if "pyvenv.cfg" in files:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
-        yield (os.path.normpath(place), sorted(files))
+        yield (os.path.normpath(path), sorted(files))

@@ -1,4 +1,4 @@
-"""Findings of `nbreplay check`: what is wrong in a file, on which line, and a secret masked."""
+"""Findings of ``nbreplay check``: what is wrong in a file, on which line, and a secret masked."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import msgspec
 
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["Finding", "Leaf", "Secret", "find_secrets", "leaves", "line_of", "mask", "secret_finding", "unescape"]
+__all__ = ["Finding", "Leaf", "Secret", "find_secrets", "leaves", "line_of", "secret_finding", "unescape"]
 
 _LONG = 20  # characters; of a shorter secret nothing is shown
 _SHOWN = 4
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -28,7 +29,7 @@ class Finding(msgspec.Struct, frozen=True):
     kind : str
         ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused`` and ``unread``, which are only notes.
     rule : str
-        Which rule found a secret; ``""`` for other kinds.
+        The rule that found a secret; ``""`` for other kinds.
     shown : str
         The beginning of a secret and its length; ``""`` where even that would tell too much.
     message : str
@@ -46,20 +47,12 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def is_note(self) -> bool:
-        """Whether it is worth saying, but does not fail the check."""
+        """Whether it does not fail the check."""
         return self.kind in ("unused", "unread")
 
 
 class Secret(NamedTuple):
-    """A secret in a text.
-
-    Attributes
-    ----------
-    start, end : int
-    rule : str
-    value : str
-        Never to be printed.
-    """
+    """A secret in a text, from `start` to `end`; its value is never to be printed."""
 
     start: int
     end: int
@@ -76,14 +69,10 @@ def find_secrets(text: str) -> list[Secret]:
     ]
 
 
-def mask(value: str) -> str:
-    """Return what may be shown of a secret: its first characters and its length, or nothing of a short one."""
-    return f"{value[:_SHOWN]}… ({len(value)} characters)" if len(value) >= _LONG else ""
-
-
 def secret_finding(file: str, line: int, secret: Secret, place: str = "") -> Finding:
     """Return the finding for a secret; `place` says where in the file it is, such as ``in the source of cell 3``."""
-    shown = mask(secret.value)
+    value = secret.value
+    shown = f"{value[:_SHOWN]}… ({len(value)} characters)" if len(value) >= _LONG else ""
     message = " ".join(filter(None, (secret.rule, place))) + (f": {shown}" if shown else "")
     return Finding(file, line, "secret", secret.rule, shown, message)
 
@@ -101,7 +90,7 @@ class Leaf(NamedTuple):
     path : tuple of (str or int)
         The names and indexes that lead to it.
     start, end : int
-        Where it stands in the JSON text, with its quotes.
+        Its place in the JSON text, with its quotes.
     text : str
     is_name : bool
         Whether it is the name of a member and not a value.
@@ -114,26 +103,23 @@ class Leaf(NamedTuple):
     is_name: bool
 
 
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)
-
-
 def leaves(text: str) -> Iterator[Leaf]:
     """Yield the strings of a JSON text with their places. The text must be valid JSON."""
     path: list[str | int] = []
-    open_: list[str] = []
+    brackets: list[str] = []
     name_next = False
     for match in _TOKEN.finditer(text):
         token = match.group()
         if token in "{[":
-            open_.append(token)
+            brackets.append(token)
             path.append("" if token == "{" else 0)
             name_next = token == "{"
         elif token in "}]":
-            open_.pop()
+            brackets.pop()
             path.pop()
             name_next = False
         elif token == ",":
-            name_next = open_[-1] == "{"
+            name_next = brackets[-1] == "{"
             last = path[-1]
             if isinstance(last, int):
                 path[-1] = last + 1
@@ -147,7 +133,7 @@ def leaves(text: str) -> Iterator[Leaf]:
 
 
 def unescape(value: str) -> str:
-    """Return a piece of a JSON string as the text that it stands for; itself where it is not one."""
+    """Return the text that a piece of a JSON string stands for; itself where it is not one."""
     try:
         return str(json.loads(f'"{value}"', strict=False)) if "\\" in value else value
     except ValueError:
