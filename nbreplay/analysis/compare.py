@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -78,13 +78,6 @@ def _sides(name: str, dtype: str, meaning: str) -> tuple[Column, Column]:
     )
 
 
-_DELTAS = (
-    _delta("n_tool_calls", "Int64", "tool calls"),
-    _delta("input_tokens", "Int64", "input tokens"),
-    _delta("output_tokens", "Int64", "output tokens"),
-    _delta("duration_s", "Float64", "seconds"),
-    _delta("ttft_s", "Float64", "seconds to the first token"),
-)
 COMPARED = (
     Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
     Column("status", "category", "same, changed, only in a, or only in b"),
@@ -96,7 +89,11 @@ COMPARED = (
     Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
     Column("similarity", "Float64", "the share of words that are the same, 0 to 1"),
     *_sides("tool_calls", "string", "the tool calls, one a line: name and arguments"),
-    *_DELTAS,
+    _delta("n_tool_calls", "Int64", "tool calls"),
+    _delta("input_tokens", "Int64", "input tokens"),
+    _delta("output_tokens", "Int64", "output tokens"),
+    _delta("duration_s", "Float64", "seconds"),
+    _delta("ttft_s", "Float64", "seconds to the first token"),
     *_sides("finish_reason", "category", "the finish reason"),
     *_sides("error_type", "category", "the error"),
 )
@@ -229,22 +226,12 @@ def _answers(source: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
         library = source if isinstance(source, Library) else _library_of_interactions(source) or load(source)
         rows = library.interactions
     rows = rows[rows.answer_key.notna()]
-    deltas = [column.name.removesuffix("_delta") for column in _DELTAS]
-    plain = rows[["kind", "model", "finish_reason", "error_type", "answer_key", "key", "prompt_key", *deltas]]
-    plain = plain.astype(object).where(plain.notna(), None)
-    texts, prompts, calls = _texts(library, rows.index)
+    rows = rows.assign(interaction=rows.index, **_texts(library, rows.index)).astype(object)
     answers: dict[str, dict[str, Any]] = {}
     numbers = Counter[str]()
-    for own, row in zip(plain.index, plain.to_dict("records"), strict=True):
+    for row in rows.where(rows.notna(), None).to_dict("records"):
         pair = (row["prompt_key"] if on == "prompt" else None) or row["key"]
         numbers[pair] += 1
-        text = "\n".join(texts[own]) if own in texts else None
-        row |= {
-            "interaction": own,
-            "text": text,
-            "prompt": prompts.get(own),
-            "tool_calls": "\n".join(calls.get(own, ())),
-        }
         answers[f"{pair}#{numbers[pair]}"] = row
     return library, answers
 
@@ -261,24 +248,16 @@ def _library_of_interactions(source: Any) -> Library | None:
     return Library(RowFrames(rows))
 
 
-def _texts(library: Library, wanted: pd.Index) -> tuple[dict[str, list[str]], dict[str, str], dict[str, list[str]]]:
-    """Return the texts of answers, the last user messages, and the tool calls, by interaction."""
-    texts, prompts, calls = defaultdict[str, list[str]](list), dict[str, str](), defaultdict[str, list[str]](list)
-    messages = library.messages
-    messages = messages[
-        messages.interaction.isin(wanted) & messages.content.notna() & (messages.content_type != "reasoning")
-    ]
-    for own, direction, role, content in _columns(messages, "interaction", "direction", "role", "content"):
-        if direction == "output":
-            texts[own].append(content)
-        elif role == "user":
-            prompts[own] = content
-    tool_calls = library.tool_calls
-    tool_calls = tool_calls[tool_calls.interaction.isin(wanted)]
-    for own, name, arguments in _columns(tool_calls, "interaction", "name", "arguments"):
-        calls[own].append(f"{'' if pd.isna(name) else name}({canonical(arguments)})")
-    return texts, prompts, calls
-
-
-def _columns(frame: pd.DataFrame, *names: str) -> Iterator[tuple[Any, ...]]:
-    return zip(*(frame[name].astype(object) for name in names), strict=True)
+def _texts(library: Library, interactions: pd.Index) -> dict[str, Any]:
+    """Return the text and the tool calls of each answer, and the last message of a user."""
+    messages, calls = library.messages, library.tool_calls
+    messages = messages[messages.content.notna() & (messages.content_type != "reasoning")].astype(object)
+    output = messages.direction == "output"
+    lines = calls.name.astype(object).fillna("") + "(" + calls.arguments.astype(object).map(canonical) + ")"
+    columns = {
+        "text": messages[output].groupby("interaction").content.agg("\n".join),
+        "prompt": messages[~output & (messages.role == "user")].groupby("interaction").content.last(),
+        "tool_calls": lines.groupby(calls.interaction.astype(object)).agg("\n".join),
+    }
+    columns = {name: values.reindex(interactions) for name, values in columns.items()}
+    return columns | {"tool_calls": columns["tool_calls"].fillna("")}

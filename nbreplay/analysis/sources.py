@@ -33,8 +33,6 @@ __all__ = ["Source", "Trouble", "own_store", "pause_gc", "read", "read_store", "
 Source = str | os.PathLike[str] | Store | Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 PROGRESS_AFTER_S = 2.0
 
 
@@ -164,42 +162,24 @@ class _Reading:
             for request, take in contents.takes:
                 self.add_take(request, take, str(file))
 
-    def add_take(self, request: Request, take: Take, path: str) -> None:
-        self.rows.append(
-            Row(
-                self.numbered(request.key),
-                path,
-                request,
-                take,
-                self.recorded_ms(take, path),
-                _cell(take.cell),
-                _origin(take),
-                take.host,
-            )
-        )
-
     def add_session(self, session: Session) -> None:
         for item in session.interactions:
-            take, request = item.take and item.take.readable(), item.request
+            take, request, path, ms, origin = item.take and item.take.readable(), item.request, None, None, None
             # Only an answer that went to the store or came out of it has a file there.
-            stored = request is not None and item.outcome in ("recorded", "replayed")
-            path = os.path.join(item.store, file_name(request.kind, request.key)) if stored and request else None
-            self.rows.append(
-                Row(
-                    self.numbered(request.key if request is not None else item.outcome),
-                    path,
-                    request,
-                    take,
-                    None if take is None else self.recorded_ms(take, path or session.store.name),
-                    _cell(item.cell.ref if item.cell is not None else take.cell if take is not None else None),
-                    None if take is None else _origin(take),
-                    item.host or ("" if take is None else take.host),
-                    item.outcome,
-                    item.served_s,
-                )
-            )
+            if request is not None and item.outcome in ("recorded", "replayed"):
+                path = os.path.join(item.store, file_name(request.kind, request.key))
+            if take is not None:
+                ms, origin = self.recorded_ms(take, path or session.store.name), _origin(take)
+            name = self.next_name(item.outcome if request is None else request.key)
+            cell = _cell(item.cell.ref if item.cell is not None else take.cell if take is not None else None)
+            host = item.host or (take.host if take is not None else "")
+            self.rows.append(Row(name, path, request, take, ms, cell, origin, host, item.outcome, item.served_s))
 
-    def numbered(self, key: str) -> str:
+    def add_take(self, request: Request, take: Take, path: str) -> None:
+        ms, cell, origin = self.recorded_ms(take, path), _cell(take.cell), _origin(take)
+        self.rows.append(Row(self.next_name(request.key), path, request, take, ms, cell, origin, take.host))
+
+    def next_name(self, key: str) -> str:
         self.numbers[key] += 1
         return f"{key}#{self.numbers[key]}"
 
@@ -230,8 +210,7 @@ def _with_progress(names: Sequence[str]) -> Iterator[str]:
 
     # Not as the output of a cell: that would differ from run to run.
     console = Console(stderr=True, force_jupyter=False)
-    rest = names[number:]
-    yield from track(rest, "Reading recordings", len(names), completed=number, console=console)
+    yield from track(names[number:], "Reading recordings", len(names), completed=number, console=console)
 
 
 def _json_files(store: Store) -> list[str]:
