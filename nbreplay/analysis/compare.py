@@ -36,8 +36,9 @@ class _Pair(NamedTuple):
     def both(self, name: str) -> tuple[Any, Any]:
         return (self.a or {}).get(name), (self.b or {}).get(name)
 
-    def either(self, name: str) -> Any:
-        before, after = self.both(name)
+    @property
+    def prompt(self) -> Any:
+        before, after = self.both("prompt")
         return after or before
 
     @property
@@ -81,10 +82,10 @@ def _sides(name: str, dtype: str, meaning: str) -> tuple[Column, Column]:
 COMPARED = (
     Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
     Column("status", "category", "same, changed, only in a, or only in b"),
-    Column("kind", "category", "as in `interactions`", lambda pair: pair.either("kind")),
+    Column("kind", "category", "as in `interactions`", lambda pair: (pair.a or pair.b)["kind"]),
     *_sides("interaction", "string", "the interaction"),
     *_sides("model", "category", "the model in the request"),
-    Column("prompt", "string", "the last message of a user", lambda pair: pair.either("prompt")),
+    Column("prompt", "string", "the last message of a user"),
     *_sides("text", "string", "the text"),
     Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
     Column("similarity", "Float64", "the share of words that are the same, 0 to 1"),

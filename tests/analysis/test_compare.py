@@ -98,6 +98,13 @@ def test_answers_of_two_models_to_the_same_messages(tmp_path: Path) -> None:
     assert nbreplay.compare(small, large).counts["changed"] == 0
 
 
+def test_the_kind_is_that_of_a(tmp_path: Path) -> None:
+    a = lib(tmp_path / "a", (asked("x"), said("1")))
+    b = lib(tmp_path / "b", (asked("x"), said("1"), {"kind": "message", "endpoint": "messages"}))
+    assert rows(nbreplay.compare(a, b, on="prompt").frame, "status", "kind") == [("same", "chat")]
+    assert rows(nbreplay.compare(b, a, on="prompt").frame, "status", "kind") == [("same", "message")]
+
+
 def test_of_several_answers_the_first_is_paired_with_the_first(tmp_path: Path) -> None:
     a = lib(tmp_path / "a", (asked("x"), said("1")), (asked("x"), said("2")))
     b = lib(tmp_path / "b", (asked("x"), said("1")), (asked("x"), said("3")), (asked("x"), said("4")))
