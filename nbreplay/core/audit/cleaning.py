@@ -139,14 +139,11 @@ class _Cleaning:
         text = read_file(self.root + name)[0].decode("utf-8")
         apart, highest = set_apart(text)
         plain, old = parse(text), parse(apart)
-        fields, key = clean_request(old.request, Redactor()), old.key
-        if fields != old.request:
-            fields = _renumber(fields)
-            # A request that was edited keeps its key: the finding stays.
-            if plain.computed_key() == key:
-                key = key_of(old.kind, fields)
-        else:
-            fields = dict(plain.request)
+        # Numbered anew, as a call is that sends the secret and repeats earlier placeholders.
+        fields, key = clean_request(plain.request, Redactor(again=True)), old.key
+        # A request that was edited keeps its key: the finding stays.
+        if fields != plain.request and plain.computed_key() == key:
+            key = key_of(old.kind, fields)
         texts = [set_back(self._clean_take(take).text(), highest).encode("utf-8") for take in old.takes]
         extra = Redactor().value(plain.extra)
         data = Recording(key, old.kind, fields, old.takes, tuple(texts), extra).data()
@@ -220,14 +217,20 @@ def clean_request(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, An
     for name in filter(fields.__contains__, _ORDER):
         value = fields[name]
         if name in ("endpoint", "path") and isinstance(value, str):
-            clean[name] = _clean_url(value, redactor)
-        elif name in ("form", "query"):
-            clean[name] = _clean_pairs(value, redactor)
+            clean[name] = redactor.url(value)
+        elif name in ("form", "query") and _is_pairs(value):
+            clean[name] = redactor.pairs(value)
         elif name == "parts" and isinstance(value, list):
             clean[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in value]
         else:
             clean[name] = redactor.value(value)
     return clean
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
+    )
 
 
 def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) -> dict[str, Any]:
@@ -251,25 +254,11 @@ def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) ->
     }
 
 
-# The placeholders of secrets that were removed before, ``[secret:N]``.
-
-
 def _clean_url(url: str, redactor: Redactor) -> str:
     """Return a URL without secrets; earlier placeholders stay as they are."""
     return "".join(
         part if _PLACEHOLDER.fullmatch(part) else redactor.url(part) if part else "" for part in _URL_PARTS.split(url)
     )
-
-
-def _clean_pairs(pairs: Any, redactor: Redactor) -> Any:
-    """Return the fields of a query or a form without secrets; earlier placeholders stay as they are."""
-    try:
-        texts = [(str(name), str(value)) for name, value in pairs]
-    except (TypeError, ValueError):
-        return redactor.value(pairs)
-    return [
-        [name, value] if _PLACEHOLDER.fullmatch(value) else redactor.pairs([(name, value)])[0] for name, value in texts
-    ]
 
 
 def set_apart(text: str) -> tuple[str, int]:
@@ -289,24 +278,3 @@ def set_back(text: str, highest: int) -> str:
         return f"[secret:{number - _APART if number >= _APART else number + highest}]"
 
     return _PLACEHOLDER.sub(renumber, text)
-
-
-def _renumber(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Number all placeholders of a request in order of appearance, as those of a call are."""
-    numbers: dict[str, str] = {}
-
-    def renumber(match: re.Match[str]) -> str:
-        return f"[secret:{numbers.setdefault(match[1], str(len(numbers) + 1))}]"
-
-    def walk(node: Any) -> Any:
-        if isinstance(node, str):
-            return _PLACEHOLDER.sub(renumber, node)
-        if isinstance(node, list):
-            return [walk(item) for item in node]
-        if isinstance(node, dict):
-            walked = {name: (walk(name), walk(node[name])) for name in sorted(node)}
-            return dict(walked[name] for name in node)
-        return node
-
-    walked = {name: walk(fields[name]) for name in _ORDER if name in fields}
-    return {name: walked[name] if name in walked else walk(value) for name, value in fields.items()}

@@ -30,14 +30,9 @@ _RELATIVE = (
     sys.platform != "emscripten"
     and bool(_NO_FOLLOW)
     and os.scandir in os.supports_fd
-    and {os.open, os.mkdir, os.rename, os.rmdir, os.stat, os.unlink} <= os.supports_dir_fd
+    and {os.open, os.mkdir, os.rename, os.stat, os.unlink} <= os.supports_dir_fd
 )
-_KINDS = (
-    (stat.S_ISLNK, "a symbolic link"),
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-)
+_KINDS = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _numbers = itertools.count()
 _token = os.urandom(4).hex()
 
@@ -104,8 +99,8 @@ def temporary_name(name: str) -> str:
     return f".{name}.{os.getpid()}.{_token}.{next(_numbers)}.tmp"
 
 
-def require_folder(path: str) -> None:
-    """Raise unless a path is a folder itself, and not a link to one.
+def require_folder(path: str, mode: int | None = None) -> None:
+    """Raise unless a path is a folder itself, and not a link to one; `mode` is that of its entry, where it is known.
 
     Raises
     ------
@@ -114,10 +109,7 @@ def require_folder(path: str) -> None:
     UnsafeRecordingError
         For a link.
     """
-    _require_folder(os.lstat(path).st_mode, path)
-
-
-def _require_folder(mode: int, path: str) -> None:
+    mode = os.lstat(path).st_mode if mode is None else mode
     if stat.S_ISLNK(mode):
         raise UnsafeRecordingError(
             f"{path} is a symbolic link, and nothing is written or removed through it. Remove the link"
@@ -129,7 +121,7 @@ def _require_folder(mode: int, path: str) -> None:
 def _require_regular(mode: int, path: str) -> None:
     if stat.S_ISREG(mode):
         return
-    kind = next((kind for test, kind in _KINDS if test(mode)), "a device")
+    kind = _KINDS.get(stat.S_IFMT(mode), "a device")
     copy = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
     remedy = copy if stat.S_ISLNK(mode) else "Move it away"
     raise UnsafeRecordingError(f"{path} is {kind}, and only regular files are read. {remedy}")
@@ -189,14 +181,6 @@ class Folder:
         """Remove a file; of a link, not what it leads to."""
         os.unlink(self._at(name), dir_fd=self._descriptor)
 
-    def remove_folder(self, name: str) -> None:
-        """Remove an empty folder."""
-        os.rmdir(self._at(name), dir_fd=self._descriptor)
-
-    def touch(self) -> None:
-        """Set the time of its last use to now."""
-        os.utime(self.path if self._descriptor is None else self._descriptor)
-
     @contextlib.contextmanager
     def folder(self, name: str, *, make: bool = False) -> Iterator[Folder]:
         """Open a folder in it, made where it is missing and `make` is true.
@@ -210,8 +194,7 @@ class Folder:
         if make:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._at(name), dir_fd=self._descriptor)
-        mode = os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode
-        _require_folder(mode, path)
+        require_folder(path, os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode)
         descriptor = os.open(name, _FOLDER | _NO_FOLLOW, dir_fd=self._descriptor) if _RELATIVE else None
         try:
             yield Folder(path, descriptor)

@@ -90,17 +90,13 @@ class Store:
         RecordingFormatError
             Where its file cannot be read, or does not match its name and its key; the message names it.
         """
-        path = self._root + file_name(kind, key)
-        recording = self._read(path)
-        if recording is None:
-            return None
-        if not recording.verified:
-            self._check(path, recording, Recording.verify)
-        if recording.key != key:
-            name = file_name(recording.kind, recording.key)
-            remedy = f"Rename it to {name}" if not path.endswith(name) else "Move it away"
+        name = file_name(kind, key)
+        recording = self.read(name, Recording.verify)
+        if recording is not None and recording.key != key:
+            own = file_name(recording.kind, recording.key)
+            remedy = "Move it away" if own == name else f"Rename it to {own}"
             why = f"it holds another request, with the key {recording.key}"
-            raise RecordingFormatError(f"{self._shown_path(path)} cannot be read: {why}. {remedy}")
+            raise RecordingFormatError(f"{os.path.join(self.name, name)} cannot be read: {why}. {remedy}")
         return recording
 
     def read(self, name: str, check: Callable[[Recording], None] | None = None) -> Recording | None:
@@ -120,7 +116,10 @@ class Store:
         path = self._root + name
         recording = self._read(path)
         if check is not None and recording is not None:
-            self._check(path, recording, check)
+            try:
+                check(recording)
+            except RecordingFormatError as error:
+                raise self._invalid(path, error) from None
         return recording
 
     def names(self, kind: str | None = None) -> list[str]:
@@ -154,13 +153,13 @@ class Store:
     def recordings(self) -> Iterator[tuple[str, Recording | RecordingFormatError]]:
         """Yield name and content of every recording, by name; an error in place of one that cannot be read."""
         for name in sorted(self.names()):
+            content: Recording | RecordingFormatError | None
             try:
-                recording = self.read(name, Recording.decode)
+                content = self.read(name, Recording.decode)
             except RecordingFormatError as error:
-                yield name, error
-            else:
-                if recording is not None:
-                    yield name, recording
+                content = error
+            if content is not None:
+                yield name, content
 
     def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
         """Return name and request of the newest recordings of a kind, newest first; unreadable ones are left out.
@@ -356,8 +355,7 @@ class Store:
         except RecordingFormatError as error:
             raise self._invalid(path, error) from None
         except UnicodeDecodeError as error:
-            why = f"{self._shown_path(path)} cannot be read: not UTF-8 ({error})"
-            raise RecordingFormatError(f"{why}. Restore it, or remove it") from None
+            raise self._invalid(path, RecordingFormatError(f"not UTF-8 ({error})")) from None
         except OSError as error:
             raise self._unreadable(path, error) from error
         self._remember(path, version, recording, len(data))
@@ -371,12 +369,6 @@ class Store:
             self._cached += size - (old[2] if old else 0)
             while self._cached > _CACHE_BYTES and len(cache) > 1:
                 self._cached -= cache.pop(next(iter(cache)))[2]
-
-    def _check(self, path: str, recording: Recording, check: Callable[[Recording], None]) -> None:
-        try:
-            check(recording)
-        except RecordingFormatError as error:
-            raise self._invalid(path, error) from None
 
     def _shown_path(self, path: str) -> str:
         return os.path.join(self.name, path[len(self._root) :])
