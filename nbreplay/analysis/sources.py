@@ -24,9 +24,8 @@ from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import registry
-from nbreplay.formats.cassettes import ENDINGS
-from nbreplay.formats.foreign_files import files
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats.importer import find_files
+from nbreplay.formats.llama_stack import writer
 
 __all__ = ["Source", "Trouble", "own_store", "pause_gc", "read", "read_store", "unreadable"]
 
@@ -120,11 +119,11 @@ class _Reading:
     def add_path(self, path: Path) -> None:
         if path.is_dir():
             store = Store(path)
-            if store.names() or not files(path, ENDINGS):
+            if store.names() or not find_files(path, registry.ENDINGS):
                 self.add(store)
             else:
                 self.add_foreign(path)
-        elif path.suffix in ENDINGS and path.is_file():
+        elif path.suffix in registry.ENDINGS and path.is_file():
             self.add_foreign(path)
         elif path.exists():
             raise StoreError(f"{path} is not a recording. Name the folder that holds the recordings")
@@ -155,7 +154,7 @@ class _Reading:
             self.troubles.append(Trouble(path, why))
 
     def add_foreign(self, path: Path) -> None:
-        for file, contents in registry.read(path):
+        for file, contents in registry.read_files(path):
             problem = contents.problem(file)
             if problem is not None:
                 self.troubles.append(Trouble(str(file), str(problem)))
@@ -226,4 +225,4 @@ def _cell(ref: CellRef | None) -> str | None:
 
 def _origin(take: Take) -> str:
     # Foreign recordings other than llama-stack's only say that they have no times.
-    return "llama-stack" if reader.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"
+    return "llama-stack" if writer.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"

@@ -241,19 +241,19 @@ def _diff_stores(one: Store, other: Store, as_json: bool) -> int:
 
 
 def _import(given: argparse.Namespace) -> int:
-    from nbreplay.formats.registry import import_
+    from nbreplay.formats.registry import import_files
 
     store = Store(given.store or default_store())
-    return _told(import_(given.source, store, given.format), f"added to {store.shown}", given.json)
+    return _told(import_files(given.source, store, given.format), f"added to {store.shown}", given.json)
 
 
 def _export(given: argparse.Namespace) -> int:
     if given.format == "parquet":
         counts = _export_frames(_store(given.store), given.folder)
     else:
-        from nbreplay.formats.registry import export
+        from nbreplay.formats.registry import export_store
 
-        counts = export(_store(given.store), given.folder, given.format)
+        counts = export_store(_store(given.store), given.folder, given.format)
     return _told(counts, f"written to {given.folder}", given.json)
 
 

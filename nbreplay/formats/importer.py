@@ -1,4 +1,4 @@
-"""Imports: what each foreign file holds, writing it into a store, and the counts.
+"""Imports: finding and reading files of other recorders within bounds, writing their contents into a store, counts.
 
 Knows no foreign format. Every interaction of a file is counted: it is imported, or a message that names its file says
 why it is not. Nothing is overwritten.
@@ -6,22 +6,37 @@ why it is not. Nothing is overwritten.
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from nbreplay.core.recording.json_text import is_deep
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
+from nbreplay.core.store.folder import open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
-from nbreplay.formats.foreign_files import refused
 
-__all__ = ["Contents", "Counts", "Gathered", "ImportCounts", "gather", "put", "read_files"]
+__all__ = [
+    "Contents",
+    "Counts",
+    "ImportCounts",
+    "find_files",
+    "import_error",
+    "load_json",
+    "merge_contents",
+    "read_contents",
+    "read_text",
+    "write_contents",
+]
 
+LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
 _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
 
@@ -31,18 +46,18 @@ class Contents(msgspec.Struct, frozen=True):
     Attributes
     ----------
     interactions : int
-        How many interactions the file has; 0 where it cannot be read at all.
+        The number of interactions in the file; 0 where it cannot be read at all.
     takes : sequence of (Request, Take)
         Those that can be imported, in the order of the file.
     unsupported : mapping of str to int
-        How many there are of each kind that nbreplay cannot record, such as ``"websocket message"``.
+        The number of each kind that nbreplay cannot record, such as ``"websocket message"``.
     error : RecordingFormatError or None
-        Why nothing of the file is imported.
+        The reason why nothing of the file is imported.
     """
 
     interactions: int = 0
     takes: Sequence[tuple[Request, Take]] = ()
-    unsupported: Mapping[str, int] = msgspec.field(default_factory=dict)
+    unsupported: Mapping[str, int] = {}
     error: RecordingFormatError | None = None
 
     def problem(self, path: Path) -> RecordingFormatError | None:
@@ -51,7 +66,7 @@ class Contents(msgspec.Struct, frozen=True):
             return self.error
         return RecordingFormatError(
             f"{path} is not imported in full: {sum(self.unsupported.values())} of {self.interactions} interactions are "
-            f"not HTTP ({_listed(self.unsupported)}). Keep the file, as only HTTP can be imported"
+            f"not HTTP ({_list(self.unsupported)}). Only HTTP can be imported. Keep the file"
         )
 
 
@@ -75,12 +90,12 @@ class Counts(msgspec.Struct, frozen=True):
     recordings: int
     left_out: tuple[str, ...] = ()
 
-    def text(self, done: str) -> str:
-        """Return the counts in words; `done` says what happened to the takes, such as ``"written to out"``."""
-        made = f"{_counted(self.written, 'answer')} of {_counted(self.recordings, 'request')} {done}"
+    def text(self, action: str) -> str:
+        """Return the counts in words; `action` says what happened to the takes, such as ``"written to out"``."""
+        text = f"{_count(self.written, 'answer')} of {_count(self.recordings, 'request')} {action}"
         if self.known:
-            made += f", {self.known} there already"
-        return made + (f", {len(self.left_out)} left out" if self.left_out else "")
+            text += f", {self.known} there already"
+        return text + (f", {len(self.left_out)} left out" if self.left_out else "")
 
 
 class ImportCounts(msgspec.Struct, frozen=True):
@@ -101,7 +116,7 @@ class ImportCounts(msgspec.Struct, frozen=True):
     recordings : int
         Recordings that these takes belong to.
     not_imported : mapping of str to int
-        How many interactions are not in the store, by reason or kind.
+        The number of interactions that are not in the store, by reason or kind.
     left_out : tuple of str
         One message for each file with such interactions, with the reason and the remedy.
     """
@@ -115,48 +130,102 @@ class ImportCounts(msgspec.Struct, frozen=True):
     not_imported: Mapping[str, int]
     left_out: tuple[str, ...] = ()
 
-    def text(self, done: str) -> str:
-        """Return the counts in words; `done` says what happened to the takes, such as ``"added to recordings"``."""
-        parts = [f"{self.written} {done}"]
+    def text(self, action: str) -> str:
+        """Return the counts in words; `action` says what happened to the takes, such as ``"added to recordings"``."""
+        parts = [f"{self.written} {action}"]
         if self.known:
             parts.append(f"{self.known} already there")
         if self.not_imported:
-            parts.append(f"{sum(self.not_imported.values())} not imported ({_listed(self.not_imported)})")
-        text = f"{_counted(self.interactions, 'interaction')} in {_counted(self.files, 'file')}: {', '.join(parts)}"
-        return text + (f"; {_counted(self.unreadable, 'file')} cannot be read" if self.unreadable else "")
+            parts.append(f"{sum(self.not_imported.values())} not imported ({_list(self.not_imported)})")
+        text = f"{_count(self.interactions, 'interaction')} in {_count(self.files, 'file')}: {', '.join(parts)}"
+        return text + (f"; {_count(self.unreadable, 'file')} cannot be read" if self.unreadable else "")
 
 
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{what}: {number}" for what, number in counts.items())
+def _list(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {number}" for name, number in counts.items())
 
 
-@dataclass(slots=True)
-class Gathered:
-    """Recordings as they are put together, by key."""
-
-    takes: dict[str, list[Take]] = field(default_factory=dict)
-    requests: dict[str, Request] = field(default_factory=dict)
-
-    def add(self, request: Request, take: Take) -> None:
-        """Put a take to its request's others."""
-        self.requests.setdefault(request.key, request)
-        self.takes.setdefault(request.key, []).append(take)
-
-    def recordings(self) -> Iterator[Recording]:
-        """Yield what was put together, in the order in which the requests came first."""
-        for key, request in self.requests.items():
-            yield Recording(key, request.kind, request.fields).with_takes(self.takes[key])
+# Files
 
 
-def read_files(paths: Iterable[Path], parse: Callable[[Path], Contents]) -> Iterator[tuple[Path, Contents]]:
+def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
+    """Return the file that is named; of a folder, the files in it and in its folders, by name.
+
+    Raises
+    ------
+    StoreError
+        Where nothing has that name.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        # Links and pipes too: the import names a file that it does not read.
+        return sorted(file for file in path.rglob("*") if file.suffix in endings and not file.is_dir())
+    if path.is_file():
+        return [path]
+    raise StoreError(f"{path} is neither a file nor a folder. Name the one that holds the recordings to import")
+
+
+def import_error(path: Path, why: str, kind: type[RecordingFormatError] = RecordingFormatError) -> RecordingFormatError:
+    """Return the error for a file that cannot be imported."""
+    return kind(f"{path} cannot be imported: {why}. Correct the file, or move it out of the folder")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where it is too large, or not UTF-8.
+    UnsafeRecordingError
+        Where it is not a regular file.
+    """
+    try:
+        with os.fdopen(open_regular(str(path)), encoding="utf-8-sig") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > LARGEST:
+                raise import_error(path, f"{size >> 20} MB is more than the limit of {LARGEST >> 20} MB")
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise import_error(path, f"not UTF-8 ({error})") from None
+
+
+def load_json(path: Path, text: str) -> Any:
+    """Return JSON data.
+
+    Raises
+    ------
+    RecordingFormatError
+        Where it is not JSON, nested too deeply, or has a name twice in one object.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_build_object)
+    except RecursionError:
+        raise import_error(path, "nested too deeply") from None
+    except ValueError as error:
+        raise import_error(path, f"not JSON ({error})") from None
+    if is_deep(value, text.encode("utf-8", "surrogatepass")):
+        raise import_error(path, "nested too deeply")
+    return value
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"{name!r} is there twice in one object")
+    return fields
+
+
+def read_contents(paths: Iterable[Path], read: Callable[[Path], Contents]) -> Iterator[tuple[Path, Contents]]:
     """Yield every file with its contents, which hold an error where the file cannot be read."""
     for path in paths:
         try:
-            contents = parse(path)
+            contents = read(path)
         except RecordingFormatError as error:
             contents = Contents(error=error)
         except OSError as error:
@@ -164,27 +233,41 @@ def read_files(paths: Iterable[Path], parse: Callable[[Path], Contents]) -> Iter
         except (RecursionError, TypeError, ValueError, KeyError, AttributeError, IndexError, NbreplayError) as error:
             # A stranger's file may be wrong in any way; its siblings are read all the same.
             why = f"unexpected structure ({type(error).__name__}: {str(error)[:200]})"
-            contents = Contents(error=refused(path, why))
-        found = len(contents.takes) + sum(contents.unsupported.values())
-        if contents.error is None and found != contents.interactions:
-            why = f"it has {contents.interactions} interactions, but {found} were read, which is a bug in nbreplay"
-            contents = Contents(contents.interactions, error=refused(path, why))
+            contents = Contents(error=import_error(path, why))
+        number = len(contents.takes) + sum(contents.unsupported.values())
+        if contents.error is None and number != contents.interactions:
+            why = f"{number} of {contents.interactions} interactions were read, which is a bug in nbreplay"
+            contents = Contents(contents.interactions, error=import_error(path, why))
         yield path, contents
 
 
-def gather(read: Iterable[tuple[Path, Contents]]) -> Iterator[Recording | RecordingFormatError]:
+# Recordings
+
+_ByKey = dict[str, tuple[Request, list[Take]]]
+
+
+def _add(by_key: _ByKey, contents: Contents) -> None:
+    for request, take in contents.takes:
+        by_key.setdefault(request.key, (request, []))[1].append(take)
+
+
+def _recordings(by_key: _ByKey) -> Iterator[Recording]:
+    for request, takes in by_key.values():
+        yield Recording(request.key, request.kind, request.fields).with_takes(takes)
+
+
+def merge_contents(files: Iterable[tuple[Path, Contents]]) -> Iterator[Recording | RecordingFormatError]:
     """Yield an error for each file that is not imported in full, then the recordings that all files make up."""
-    gathered = Gathered()
-    for path, contents in read:
+    by_key: _ByKey = {}
+    for path, contents in files:
         problem = contents.problem(path)
         if problem is not None:
             yield problem
-        for request, take in contents.takes:
-            gathered.add(request, take)
-    yield from gathered.recordings()
+        _add(by_key, contents)
+    yield from _recordings(by_key)
 
 
-def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
+def write_contents(files: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
     """Write the interactions of foreign files into a store, beside its takes; a take that it has is not added again.
 
     Raises
@@ -195,8 +278,8 @@ def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
     number = unreadable = interactions = written = known = recordings = 0
     not_imported: Counter[str] = Counter()
     left_out: list[str] = []
-    gathered = Gathered()
-    for path, contents in read:
+    by_key: _ByKey = {}
+    for path, contents in files:
         number += 1
         interactions += contents.interactions
         problem = contents.problem(path)
@@ -208,35 +291,15 @@ def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
             not_imported[_IN_FAULTY] += contents.interactions
         else:
             unreadable += 1
-        for request, take in contents.takes:
-            gathered.add(request, take)
-    for recording in gathered.recordings():
-        new, old = list[Take](), list[Take]()
-
-        def change(
-            takes: list[Take], recording: Recording = recording, new: list[Take] = new, old: list[Take] = old
-        ) -> list[Take]:
-            # An answer that was recorded twice is there twice: it was asked for twice.
-            have = Counter(take.text().encode("utf-8") for take in takes)
-            new.clear()
-            old.clear()
-            for take, text in zip(recording.takes, recording.texts, strict=True):
-                if have[text]:
-                    have[text] -= 1
-                    old.append(take)
-                else:
-                    new.append(take)
-            return [*takes, *new] if new else takes
-
+        _add(by_key, contents)
+    for recording in _recordings(by_key):
         try:
-            store.write(recording.kind, recording.key, recording.request, change)
+            new, old = _write(store, recording)
         except RecordingFormatError as error:
             left_out.append(str(error))
             not_imported[_UNWRITABLE] += len(recording.takes)
-            continue
-        recordings += 1
-        written += len(new)
-        known += len(old)
+        else:
+            recordings, written, known = recordings + 1, written + new, known + old
     if interactions != written + known + not_imported.total():
         raise StoreError(
             f"{store.shown} has {written + known} of {interactions} interactions, and {not_imported.total()} were "
@@ -245,3 +308,24 @@ def put(read: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
     return ImportCounts(
         number, unreadable, interactions, written, known, recordings, dict(not_imported), tuple(left_out)
     )
+
+
+def _write(store: Store, recording: Recording) -> tuple[int, int]:
+    """Add the takes that the store does not have; return the numbers of new and of old ones."""
+    new = old = 0
+
+    def change(takes: list[Take]) -> list[Take]:
+        nonlocal new, old
+        # An answer that was recorded twice is there twice: it was asked for twice.
+        stored = Counter(take.text().encode("utf-8") for take in takes)
+        added = []
+        for take, text in zip(recording.takes, recording.texts, strict=True):
+            if stored[text]:
+                stored[text] -= 1
+            else:
+                added.append(take)
+        new, old = len(added), len(recording.takes) - len(added)
+        return [*takes, *added] if added else takes
+
+    store.write(recording.kind, recording.key, recording.request, change)
+    return new, old

@@ -1,124 +1,146 @@
-"""Which foreign formats there are, and which one a file is of."""
+"""The table of foreign formats, and reading, importing and exporting by it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
-from nbreplay.formats import cassettes, vcr, zip_export
-from nbreplay.formats.foreign_files import files, load_json, read_text
-from nbreplay.formats.importer import Contents, Counts, ImportCounts, gather, put, read_files
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats import vcr, zip_export
+from nbreplay.formats.importer import (
+    Contents,
+    Counts,
+    ImportCounts,
+    find_files,
+    merge_contents,
+    read_contents,
+    write_contents,
+)
+from nbreplay.formats.llama_stack import reader, writer
 
-__all__ = ["EXPORTS", "IMPORTS", "export", "import_", "load", "read"]
+__all__ = ["ENDINGS", "FORMATS", "Format", "export_store", "import_files", "load", "read_files"]
 
-IMPORTS: Mapping[str, Callable[[Path, Path], Contents]] = {
-    "llama-stack": reader.parsed,
-    "vcr": vcr.parsed,
+
+class Format(NamedTuple):
+    """A foreign format.
+
+    Attributes
+    ----------
+    endings : tuple of str
+        The endings of its files; none where it is not read.
+    detect : callable
+        Returns whether a file is of this format; they are asked in the order of the table.
+    read : callable
+        Returns the contents of a file; gets the file, and the file or folder that was named.
+    write : callable or None
+        Writes a store to a path.
+    """
+
+    endings: tuple[str, ...] = ()
+    detect: Callable[[Path], bool] = lambda _: False
+    read: Callable[[Path, Path], Contents] = lambda *_: Contents()
+    write: Callable[[Store, Path], Counts] | None = None
+
+
+FORMATS = {
+    "llama-stack": Format((".json",), reader.is_recording, reader.read_recording, writer.export),
+    "vcr": Format((".yaml", ".yml", ".json", ".toml"), lambda _: True, vcr.read_cassette),
+    "zip": Format(write=zip_export.export),
 }
-"""How a file of each format is read; it is given the file, and the folder or file that was named."""
-EXPORTS: Mapping[str, Callable[[Store, Path], Counts]] = {"llama-stack": reader.export, "zip": zip_export.export}
-"""How a store is written in each format."""
+"""The formats by name. The first that detects a file reads it."""
+
+ENDINGS = tuple(dict.fromkeys(ending for format_ in FORMATS.values() for ending in format_.endings))
+"""The endings of all files that can be imported."""
 
 
-def load(source: str | os.PathLike[str], form: str | None = None) -> Iterator[Recording | RecordingFormatError]:
-    """Read foreign recordings; what they make up together.
+def load(source: str | os.PathLike[str], name: str | None = None) -> Iterator[Recording | RecordingFormatError]:
+    """Read foreign recordings, put together by request.
 
     Parameters
     ----------
     source : path
         A file, or a folder with files in it or in its folders.
-    form : str, optional
-        One of `IMPORTS`; each file tells itself, if not given.
+    name : str, optional
+        A format that can be imported; detected for each file, if not given.
 
     Yields
     ------
     RecordingFormatError
         For each file that is not imported in full; it names the file and the remedy.
     Recording
-        One a request, with a take for each answer; ``take.extra["scope"]`` is the test or the cassette it is from.
+        One per request, with a take for each answer; ``take.extra["scope"]`` is the test or the cassette it is from.
 
     Raises
     ------
     OptionError
-        Where there is no such format.
+        For an unknown format.
     StoreError
-        Where there is no such file or folder, or the folder has no such files.
+        Where the source does not exist, or is a folder without such files.
     """
-    yield from gather(read(source, form))
+    yield from merge_contents(read_files(source, name))
 
 
-def read(source: str | os.PathLike[str], form: str | None = None) -> Iterator[tuple[Path, Contents]]:
+def read_files(source: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[Path, Contents]]:
     """Yield each foreign file with its contents; see `load`."""
-    if form is not None and form not in IMPORTS:
-        raise OptionError(f"there is no format {form!r}; those that can be imported are {', '.join(IMPORTS)}")
+    if name is not None and not (name in FORMATS and FORMATS[name].endings):
+        known = ", ".join(name for name, format_ in FORMATS.items() if format_.endings)
+        raise OptionError(f"unknown format {name!r}. Formats that can be imported: {known}")
     root = Path(source).expanduser()
     if root.is_symlink():
         root = root.resolve()  # somebody has named it; no link below it is followed
-    endings = (".json",) if form == "llama-stack" else cassettes.ENDINGS
-    found = files(root, endings)
-    if not found:
+    endings = ENDINGS if name is None else FORMATS[name].endings
+    files = find_files(root, endings)
+    if not files:
         raise StoreError(f"{root} has no file that ends in {', '.join(endings)}. Name another folder, or one file")
-    yield from read_files(found, lambda path: IMPORTS[form or _form_of(path)](path, root))
+    yield from read_contents(files, lambda path: FORMATS[name or _detect(path)].read(path, root))
 
 
-def import_(source: str | os.PathLike[str], store: Store, form: str | None = None) -> ImportCounts:
+def _detect(path: Path) -> str:
+    return next(name for name, format_ in FORMATS.items() if format_.detect(path))
+
+
+def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None) -> ImportCounts:
     """Write foreign recordings into a store, beside what is there; what is there already is not added.
 
     Parameters
     ----------
-    source, form
+    source, name
         As for `load`.
     store : Store
-
-    Returns
-    -------
-    ImportCounts
 
     Raises
     ------
     OptionError, StoreError
         As for `load`; and where the store cannot be written.
     """
-    return put(read(source, form), store)
+    return write_contents(read_files(source, name), store)
 
 
-def export(store: Store, folder: str | os.PathLike[str], form: str) -> Counts:
-    """Write the recordings of a store as another recorder's, or as a ``.zip``.
+def export_store(store: Store, path: str | os.PathLike[str], name: str) -> Counts:
+    """Write the recordings of a store as another recorder's, or as a ``.zip``. What cannot be written is left out.
 
     Parameters
     ----------
     store : Store
-    folder : path
-        For llama-stack, the one that has the folders of the tests in it: ``tests/integration`` in its repository.
+    path : path
+        For llama-stack, the folder that has the folders of the tests in it: ``tests/integration`` in its repository.
         For zip, the file.
-    form : str
-        One of `EXPORTS`.
-
-    Returns
-    -------
-    Counts
-        What cannot be written so is left out, and said.
+    name : str
+        A format that can be exported.
 
     Raises
     ------
     OptionError
-        Where there is no such format.
+        For an unknown format.
     StoreError
-        Where the folder cannot be written.
+        Where the path cannot be written.
     """
-    if form not in EXPORTS:
-        raise OptionError(f"there is no format {form!r} to write; there is {', '.join(EXPORTS)}")
-    return EXPORTS[form](store, Path(folder).expanduser())
-
-
-def _form_of(path: Path) -> str:
-    if path.suffix != ".json":
-        return "vcr"
-    text = read_text(path)
-    data = load_json(path, text) if text.lstrip()[:1] in ("{", "[") else None  # cassettes named so may be YAML
-    return "llama-stack" if isinstance(data, dict) and "interactions" not in data else "vcr"
+    write = FORMATS[name].write if name in FORMATS else None
+    if write is None:
+        known = ", ".join(name for name, format_ in FORMATS.items() if format_.write)
+        raise OptionError(f"unknown format {name!r}. Formats that can be exported: {known}")
+    return write(store, Path(path).expanduser())

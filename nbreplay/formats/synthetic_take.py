@@ -1,11 +1,12 @@
-"""An answer out of a foreign recording, taken down as a live one is: secrets out, headers chosen, streams cut.
+"""Takes out of foreign recordings, recorded like live answers: secrets out, headers chosen, streams cut.
 
-Knows no foreign format. Foreign recordings tell no times, so none are made up: every gap is 0, and the take says
+Knows no foreign format. Foreign recordings have no times, so none are made up: every gap is 0, and the take says
 ``"timed": false``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -17,16 +18,16 @@ from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.recording import check_texts
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.take import Body, Take
+from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request, request_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["Answer", "header_pairs", "taken"]
+__all__ = ["Answer", "compact_json", "header_pairs", "record_answer"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a server would have sent.
+    """An answer as a server would have sent it.
 
     Attributes
     ----------
@@ -36,7 +37,7 @@ class Answer(msgspec.Struct, frozen=True):
     data : bytes
         The body, without any content encoding.
     error : mapping or None
-        ``type`` and ``message`` of what ended the call, where something did.
+        ``type`` and ``message`` of the error that ended the call.
     """
 
     status: int | None
@@ -45,16 +46,16 @@ class Answer(msgspec.Struct, frozen=True):
     error: Mapping[str, str] | None = None
 
 
-class _Tray:
-    """Where a recorder puts its take, in place of a store."""
+class _TakeHolder:
+    """Gets the take of a recorder, in place of a keeper with a store."""
 
     take: Take
 
-    def keep(self, _: Recorder, made: Callable[[], Take]) -> None:
-        self.take = made()
+    def keep(self, _: Recorder, build: Callable[[], Take]) -> None:
+        self.take = build()
 
 
-def taken(
+def record_answer(
     call: Call,
     answer: Answer,
     *,
@@ -69,7 +70,7 @@ def taken(
     call : Call
     answer : Answer
     recorded_at : str
-        ``""`` where nobody knows.
+        ``""`` where it is not known.
     extra : mapping, optional
         Fields that the take is to keep.
     issued : mapping of str to str, optional
@@ -81,35 +82,43 @@ def taken(
         Where it has texts that no file can hold.
     """
     request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
-    tray = _Tray()
-    recorder = Recorder(cast(Keeper, tray), request, call, Run(None), 0, Mode.RECORD, 0)
-    recorder.decode = _as_they_are  # where it decodes, a recorder has no need of a store for a large body
+    holder = _TakeHolder()
+    recorder = Recorder(cast(Keeper, holder), request, call, Run(None), 0, Mode.RECORD, 0)
+    recorder.decode = lambda pieces: pieces  # a recorder that decodes needs no store for a large body
     if answer.status is not None:
         # A length that is claimed may be that of a compressed body.
-        said = [pair for pair in answer.headers if not answer.data or pair[0].lower() != "content-length"]
-        recorder.begin(answer.status, said)
+        recorder.begin(
+            answer.status, [p for p in answer.headers if not answer.data or p[0].lower() != "content-length"]
+        )
     if answer.data:
         recorder.feed(answer.data)
     if answer.error is None:
         recorder.end()
     else:
         recorder.fail(answer.error["type"], answer.error["message"])
-    check_texts(tray.take)
-    body = _untimed(tray.take.body)
-    more = {"timed": False, **(extra or {})}
-    return request, replace(tray.take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=more)
-
-
-def _as_they_are(pieces: list[tuple[float, bytes]]) -> list[tuple[float, bytes]]:
-    return pieces
-
-
-def _untimed(body: Body) -> Body:
-    if not isinstance(body, Events):
-        return body
-    return replace(body, chunks=tuple(chunk._replace(gap_ms=0) for chunk in body.chunks), lines=None)
+    take = holder.take
+    check_texts(take)
+    body = take.body
+    if isinstance(body, Events):
+        body = replace(body, chunks=tuple(chunk._replace(gap_ms=0) for chunk in body.chunks), lines=None)
+    extra = {"timed": False, **(extra or {})}
+    return request, replace(take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=extra)
 
 
 def header_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Return headers as a `Call` wants them."""
+    """Return headers as a `Call` has them."""
     return [(name.encode("utf-8", "replace"), value.encode("utf-8", "replace")) for name, value in headers]
+
+
+def compact_json(value: Any) -> bytes:
+    """Return JSON written compactly, in ASCII where it has half of a surrogate pair.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where JSON cannot hold the value.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode("ascii")

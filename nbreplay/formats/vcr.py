@@ -9,18 +9,20 @@ these forms, and any other is an error that names the interaction and the field:
 - ``content``: text or bytes, as vcrpy 4 wrote an answer of httpx;
 - ``parsed_body``: JSON data, as pydantic-ai's serializer and cassetter read it. Its original bytes are not in the
   file: it is stored as JSON written compactly;
-- a mapping or a list as a request's ``body``: JSON, as vcrpy writes what aiohttp was given.
+- a mapping or a list as a request's ``body``: JSON, as vcrpy writes the body of an aiohttp call.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import importlib
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,29 +31,34 @@ from nbreplay.core.cell import utc
 from nbreplay.core.log import Log
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request
-from nbreplay.errors import NbreplayError, RecordingFormatError
-from nbreplay.formats.cassettes import cassette_of
-from nbreplay.formats.content_encoding import decoded
-from nbreplay.formats.foreign_files import refused
-from nbreplay.formats.importer import Contents
-from nbreplay.formats.synthetic_take import Answer, header_pairs, taken
+from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
+from nbreplay.formats.content_encoding import decode_body
+from nbreplay.formats.importer import Contents, import_error, load_json, read_text
+from nbreplay.formats.synthetic_take import Answer, compact_json, header_pairs, record_answer
 
-__all__ = ["parsed"]
+__all__ = ["read_cassette"]
 
 _PORTS = {"http": ":80", "https": ":443"}
-# Lists of cassetter's that stand beside the one of HTTP interactions.
 _OTHER_LISTS = {"ws_interactions": "websocket session", "grpc_interactions": "gRPC call"}
-# Fields of interactions of pydantic-ai's that are calls of xAI's SDK.
+"""Lists of cassetter's beside the one of HTTP interactions."""
 _GRPC = ("request_sample", "request_stream", "collections_method")
-# Fields of a request or an answer; any other may be a body of an unknown form.
-_KNOWN = {"adapter_metadata", "body", "body_type", "content", "cookies", "headers", "http_version", "method"}
-_KNOWN |= {"parsed_body", "protocol", "reason", "reason_phrase", "recorded_at", "status", "status_code"}
-_KNOWN |= {"uri", "url", "version"}
-_TEXT_ENCODINGS = {"": "utf-8", "utf-8": "utf-8", "us-ascii": "ascii", "ascii": "ascii", "iso-8859-1": "latin-1"}
-_TEXT_ENCODINGS |= {"utf8": "utf-8", "latin-1": "latin-1", "ascii-8bit": "utf-8"}  # the last is Ruby's
+"""Fields of pydantic-ai's interactions that are calls of xAI's SDK."""
+_NOT_BODIES = frozenset(
+    [
+        *("adapter_metadata", "body", "body_type", "content", "cookies", "headers", "http_version", "method"),
+        *("parsed_body", "protocol", "reason", "reason_phrase", "recorded_at", "status", "status_code"),
+        *("uri", "url", "version"),
+    ]
+)
+"""Known fields of a request or a response; any other may be a body has an unknown form."""
+_CHARSETS = {"": "utf-8", "utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "ascii", "ascii": "ascii"}
+_CHARSETS |= {"iso-8859-1": "latin-1", "latin-1": "latin-1", "ascii-8bit": "utf-8"}  # the last is Ruby's
+_MOST = 5_000_000  # values; YAML lets a short file stand for any number of them
+_CHARACTERS = 64  # as many in a text count as one value more
+_DEEPEST = 200
 
 
-def parsed(path: Path, root: Path) -> Contents:
+def read_cassette(path: Path, root: Path) -> Contents:
     """Return the interactions of a file below `root`, or of `root` itself.
 
     A file with a faulty interaction is not imported at all: ids of its answers are part of later requests' keys.
@@ -61,37 +68,133 @@ def parsed(path: Path, root: Path) -> Contents:
     RecordingFormatError, UnsafeRecordingError
         Where it cannot be read; the message names it.
     """
-    data = cassette_of(path)
+    data = _load(path)
     scope = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()
     unsupported: Counter[str] = Counter()
     for name, value in data.items():
         if value and name != "interactions" and str(name).endswith("interactions"):
             if name not in _OTHER_LISTS or not isinstance(value, list):
-                raise refused(path, f"the field {name!r} is unknown, or not a list")
+                raise import_error(path, f"the field {name!r} is unknown, or not a list")
             unsupported[_OTHER_LISTS[name]] += len(value)
     interactions = len(data["interactions"]) + unsupported.total()
     log = Log()
     takes: list[tuple[Request, Take]] = []
     for number, item in enumerate(data["interactions"], 1):
-        other = _unsupported(item)
-        if other:
-            unsupported[other] += 1
+        kind = _unsupported_kind(item)
+        if kind:
+            unsupported[kind] += 1
             continue
         try:
-            request, take = _interaction(item, scope, log.issued)
+            request, take = _read_interaction(item, scope, log.issued)
         except RecursionError:
-            return Contents(interactions, error=refused(path, f"interaction {number} is nested too deeply"))
+            return Contents(interactions, error=import_error(path, f"interaction {number}: nested too deeply"))
         except (NbreplayError, ValueError, TypeError) as error:
-            kind = type(error) if isinstance(error, RecordingFormatError) else RecordingFormatError
-            return Contents(interactions, error=refused(path, f"interaction {number}: {error}", kind))
+            error_type = type(error) if isinstance(error, RecordingFormatError) else RecordingFormatError
+            return Contents(interactions, error=import_error(path, f"interaction {number}: {error}", error_type))
         # In a later request of the cassette, such as one with previous_response_id, an id stands for its issuer.
         log.note(request, take)
         takes.append((request, take))
     return Contents(interactions, takes, unsupported)
 
 
-def _unsupported(item: Mapping[str, Any]) -> str:
-    """Return the kind of an interaction that is known not to be HTTP; ``""`` for any other."""
+# Files
+
+
+def _load(path: Path) -> dict[str, Any]:
+    text = read_text(path)
+    # cassetter writes YAML into any file that is not TOML; JSON is nearly always YAML, too, and read faster as JSON.
+    if path.suffix == ".toml":
+        data = _load_toml(path, text)
+    elif text.lstrip()[:1] in ("{", "["):
+        data = load_json(path, text)
+    else:
+        data = _load_yaml(path, text)
+    if isinstance(data, list) and data and isinstance(data[0], dict) and "request" in data[0]:
+        raise import_error(path, "vcrpy before 1.0 wrote it. Run vcrpy's own migration first (python -m vcr.migration)")
+    if not isinstance(data, dict) or not isinstance(data.get("interactions"), list):
+        raise import_error(path, "not a VCR cassette, since it has no list of 'interactions'")
+    version = data.get("version", 1)
+    if version != 1 or isinstance(version, bool):
+        raise import_error(path, f"unknown cassette version {version!r}; only version 1 can be read")
+    if not all(isinstance(item, dict) for item in data["interactions"]):
+        raise import_error(path, "an interaction is not a mapping")
+    return data
+
+
+def _load_toml(path: Path, text: str) -> Any:
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise import_error(path, "nested too deeply") from None
+    except ValueError as error:
+        raise import_error(path, f"not TOML ({error})") from None
+    _check_size(path, data, {}, 0)
+    return data
+
+
+def _load_yaml(path: Path, text: str) -> Any:
+    try:
+        yaml: Any = importlib.import_module("yaml")
+    except ImportError:
+        raise RecordingFormatError(
+            f"{path} cannot be imported: reading YAML requires PyYAML. Run: pip install 'nbreplay[vcr]'"
+        ) from None
+    try:
+        if "<<" in text and any(getattr(event, "value", "") == "<<" and not event.style for event in yaml.parse(text)):
+            raise import_error(path, "merged mappings ('<<') are not supported", UnsafeRecordingError)
+        data = yaml.load(text, _yaml_loader())
+    except RecursionError:
+        raise import_error(path, "nested too deeply") from None
+    except yaml.constructor.ConstructorError as error:
+        raise import_error(path, f"not plain data ({error.problem or error})", UnsafeRecordingError) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise import_error(path, f"not YAML ({' '.join(str(error).split())[:200]})") from None
+    _check_size(path, data, {}, 0)
+    return data
+
+
+@cache
+def _yaml_loader() -> Any:
+    """Return PyYAML's safe loader, made to refuse a mapping that has a key twice: the first value would be lost.
+
+    The one in Python: the faster one in C dies of deep nesting.
+    """
+    yaml: Any = importlib.import_module("yaml")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            mapping = super().construct_mapping(node, deep)
+            if len(mapping) < len(node.value):
+                raise yaml.YAMLError(f"the mapping in line {node.start_mark.line + 1} has a key twice")
+            return mapping
+
+    return Loader
+
+
+def _check_size(path: Path, node: Any, sizes: dict[int, int], depth: int) -> int:
+    """Return the number of values, those that an alias repeats counted each time."""
+    if isinstance(node, str | bytes):
+        return 1 + len(node) // _CHARACTERS
+    if not isinstance(node, dict | list | tuple | set):
+        return 1
+    if id(node) in sizes:
+        size = sizes[id(node)]
+    else:
+        if depth > _DEEPEST:
+            # A mapping that contains itself by an alias is deep without end.
+            raise import_error(path, "nested too deeply", UnsafeRecordingError)
+        inner = (*node, *node.values()) if isinstance(node, dict) else node
+        size = 1 + sum(_check_size(path, item, sizes, depth + 1) for item in inner)
+        sizes[id(node)] = size
+    if size > _MOST:
+        raise import_error(path, f"aliases expand to more than {_MOST} values", UnsafeRecordingError)
+    return size
+
+
+# Interactions
+
+
+def _unsupported_kind(item: Mapping[str, Any]) -> str:
     if "request" in item or "response" in item:
         return ""
     if item.get("direction") in ("sent", "received") or item.get("kind") == "close":
@@ -99,195 +202,181 @@ def _unsupported(item: Mapping[str, Any]) -> str:
     return "gRPC call" if any(name in item for name in _GRPC) else ""
 
 
-def _interaction(item: Mapping[str, Any], scope: str, issued: Mapping[str, str]) -> tuple[Request, Take]:
-    asked, answered = item.get("request"), item.get("response")
-    if not isinstance(asked, dict) or not isinstance(answered, dict):
-        raise RecordingFormatError("it has no 'request' and 'response'")
-    uri = asked.get("uri")
-    if not isinstance(uri, str):
-        raise RecordingFormatError("its request has no 'uri'")
-    parts = urlsplit(uri)
+def _read_interaction(item: Mapping[str, Any], scope: str, issued: Mapping[str, str]) -> tuple[Request, Take]:
+    request, response = item.get("request"), item.get("response")
+    if not isinstance(request, dict) or not isinstance(response, dict):
+        raise RecordingFormatError("'request' or 'response' is missing")
+    uri, method = request.get("uri"), request.get("method", "GET")
+    if not isinstance(uri, str) or not isinstance(method, str):
+        raise RecordingFormatError("request: 'uri' or 'method' is not text")
+    parts, method = urlsplit(uri), method.upper()
     host = parts.netloc.rpartition("@")[2].removesuffix(_PORTS.get(parts.scheme, "\0"))
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    method = asked.get("method", "GET")
-    if not isinstance(method, str):
-        raise RecordingFormatError("its request has a 'method' that is not text")
-    method = method.upper()
-    sent = _headers(asked.get("headers"))
-    call = Call(method, host, target, "", _body(asked, "request", ()), header_pairs(sent))
-    received = _headers(answered.get("headers"))
-    code = answered.get("status_code", answered.get("status"))
-    if isinstance(code, dict):
-        code = code.get("code")
-    if type(code) is not int or not 100 <= code <= 999:
-        raise RecordingFormatError(f"its response has the status {code!r}")
-    data = _body(answered, "response", received)
-    # They are about the bytes that went over the wire. Only the length of what HEAD leaves out says more.
+    headers = header_pairs(_headers(request.get("headers")))
+    call = Call(method, host, target, "", _body(request, "request", ()), headers)
+    received = _headers(response.get("headers"))
+    status = response.get("status_code", response.get("status"))
+    if isinstance(status, dict):
+        status = status.get("code")
+    if type(status) is not int or not 100 <= status <= 999:
+        raise RecordingFormatError(f"response: {status!r} is not a status")
+    data = _body(response, "response", received)
+    # They are about the bytes that went over the wire. Only the length that HEAD reports says more.
     untrue = {"content-encoding", "transfer-encoding"} | (set() if method == "HEAD" else {"content-length"})
-    headers = tuple((name, value) for name, value in received if name.lower() not in untrue)
-    answer = Answer(code, headers, data)
-    return taken(call, answer, recorded_at=_when(item, received), extra={"scope": scope}, issued=issued)
+    kept_headers = tuple((name, value) for name, value in received if name.lower() not in untrue)
+    answer = Answer(status, kept_headers, data)
+    return record_answer(call, answer, recorded_at=_time(item, received), extra={"scope": scope}, issued=issued)
 
 
-def _headers(given: Any) -> list[tuple[str, str]]:
+def _headers(value: Any) -> list[tuple[str, str]]:
     """Return headers as pairs, from any of the ways in which cassettes write them."""
-    if given is None:
+    if value is None:
         return []
-    if not isinstance(given, dict | list | tuple):
-        raise RecordingFormatError(f"its headers are of an unknown form ({_shape(given)})")
-    pairs = given.items() if isinstance(given, dict) else given
-    made = []
-    for name, value in pairs:
-        values = value if isinstance(value, list | tuple) else [value]
-        made += [(_text(name), _text(one)) for one in values]
-    return made
+    if not isinstance(value, dict | list | tuple):
+        raise RecordingFormatError(f"headers have an unknown form ({_describe(value)})")
+    pairs = []
+    for name, values in value.items() if isinstance(value, dict) else value:
+        pairs += [(_text(name), _text(one)) for one in (values if isinstance(values, list | tuple) else [values])]
+    return pairs
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str | bytes | int | float):
-        raise RecordingFormatError(f"it has a header of an unknown form ({_shape(value)})")
+        raise RecordingFormatError(f"a header has an unknown form ({_describe(value)})")
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _body(side: Mapping[str, Any], name: str, headers: list[tuple[str, str]] | tuple[()]) -> bytes:
-    """Return the body of a request or an answer, without the encodings that `headers` name."""
+def _time(item: Mapping[str, Any], headers: list[tuple[str, str]]) -> str:
+    """Return when an interaction was recorded, as the cassette or the server says; ``""`` where neither does."""
+    recorded_at = item.get("recorded_at")
+    if isinstance(recorded_at, str):
+        return recorded_at
+    if recorded_at is not None and hasattr(recorded_at, "isoformat"):  # YAML has times of its own
+        return str(recorded_at.isoformat()).replace("+00:00", "Z")
+    date = next((value for name, value in headers if name.lower() == "date"), "")
     try:
-        bodies = [decoded(_data(side.get(field), name), headers) for field in ("body", "content")]
-        if "body_type" in side:  # cassetter's TOML
-            kind, content = side["body_type"], side.get("body_content")
-            bodies.append(_typed(kind, json.loads(content) if kind == "json" and isinstance(content, str) else content))
+        return utc(parsedate_to_datetime(date).timestamp())
+    except (ValueError, TypeError, OverflowError):
+        return ""
+
+
+# Bodies
+
+
+def _body(message: Mapping[str, Any], side: str, headers: list[tuple[str, str]] | tuple[()]) -> bytes:
+    """Return the body of a request or a response, without the encodings that `headers` name."""
+    try:
+        bodies = [decode_body(_data(message.get(field), side), headers) for field in ("body", "content")]
+        if "body_type" in message:  # cassetter's TOML
+            kind, content = message["body_type"], message.get("body_content")
+            content = json.loads(content) if kind == "json" and isinstance(content, str) else content
+            bodies.append(_typed_data(kind, content))
         bodies = [body for body in bodies if body]
         if len(bodies) > 1:
             raise RecordingFormatError("more than one body")
         data = bodies[0] if bodies else b""
-        if side.get("parsed_body") is not None:
-            return _parsed(side["parsed_body"], data)
+        if message.get("parsed_body") is not None:
+            return _parsed_data(message["parsed_body"], data)
     except RecordingFormatError as error:
-        raise type(error)(f"its {name} has {error}") from None
+        raise type(error)(f"{side}: {error}") from None
     if not data:
-        for field, value in side.items():
-            if field not in _KNOWN and isinstance(value, str | bytes | dict | list) and value:
-                raise RecordingFormatError(f"its {name} has no known body, but a field {field!r} that may be one")
+        for field, value in message.items():
+            if field not in _NOT_BODIES and isinstance(value, str | bytes | dict | list) and value:
+                raise RecordingFormatError(f"{side}: unknown field {field!r}, which may be its body")
     return data
 
 
-def _data(body: Any, name: str) -> bytes:
+def _data(body: Any, side: str) -> bytes:
     """Return the bytes of a body, from any of the ways in which cassettes write one."""
     if isinstance(body, dict):
         fields = body.keys() - {"encoding"}
         if not fields:
             return b""
         if fields <= {"type", "content"} and "type" in fields:  # cassetter's
-            return _typed(body["type"], body.get("content"))
+            return _typed_data(body["type"], body.get("content"))
         if fields == {"base64_string"}:
-            return _unpacked(partial(base64.b64decode, validate=True), body["base64_string"])
+            return _decode(partial(base64.b64decode, validate=True), body["base64_string"])
         if fields == {"string"}:
             encoding = str(body.get("encoding") or "").lower()
-            if encoding not in _TEXT_ENCODINGS:
-                raise RecordingFormatError(f"a body in an unknown encoding {encoding!r}")
-            return _piece(body["string"], _TEXT_ENCODINGS[encoding])
+            if encoding not in _CHARSETS:
+                raise RecordingFormatError(f"body has an unknown encoding {encoding!r}")
+            return _encode(body["string"], _CHARSETS[encoding])
     elif isinstance(body, list | tuple):
         if all(isinstance(piece, str | bytes) for piece in body):  # sent piece by piece
-            return b"".join(map(_piece, body))
+            return b"".join(map(_encode, body))
     else:
-        return _piece(body)
-    if name == "request":
-        return _json(body, "body")
-    raise RecordingFormatError(f"a body of an unknown form ({_shape(body)})")
+        return _encode(body)
+    if side == "request":
+        return _json_data(body, "body")
+    raise RecordingFormatError(f"body has an unknown form ({_describe(body)})")
 
 
-def _piece(value: Any, encoding: str = "utf-8") -> bytes:
+def _encode(value: Any, charset: str = "utf-8") -> bytes:
     if value is None:
         return b""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         try:
-            return value.encode(encoding, "surrogatepass" if encoding == "utf-8" else "strict")
+            return value.encode(charset, "surrogatepass" if charset == "utf-8" else "strict")
         except UnicodeEncodeError as error:
-            raise RecordingFormatError(f"a body that its encoding cannot write ({error})") from None
-    raise RecordingFormatError(f"a body of an unknown form ({_shape(value)})")
+            raise RecordingFormatError(f"body does not fit its encoding ({error})") from None
+    raise RecordingFormatError(f"body has an unknown form ({_describe(value)})")
 
 
-def _shape(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"a mapping with {', '.join(repr(key)[:40] for key in list(value)[:5])}"
-    return "a list" if isinstance(value, list | tuple) else f"{type(value).__name__} {str(value)[:40]!r}"
-
-
-def _parsed(given: Any, data: bytes) -> bytes:
-    """Return the bytes of a ``parsed_body``: those of the body beside it, where there is one of the same content."""
-    made = _json(given, "parsed_body")
-    if not data:
-        return made
-    try:
-        if json.dumps(json.loads(data), sort_keys=True) == json.dumps(given, sort_keys=True):
-            return data
-    except ValueError:
-        pass
-    raise RecordingFormatError("both a body and a parsed_body, and they differ")
-
-
-def _json(value: Any, field: str) -> bytes:
-    """Return data as JSON written compactly.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it holds what JSON cannot: YAML's dates, bytes and sets, names that are not text.
-    """
-    _check_json(value, field)
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-        try:
-            return text.encode()
-        except UnicodeEncodeError:  # half of a surrogate pair
-            return json.dumps(value, separators=(",", ":")).encode("ascii")
-    except ValueError as error:
-        raise RecordingFormatError(f"a {field} that cannot be written as JSON ({error})") from None
-
-
-def _check_json(value: Any, field: str) -> None:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if not isinstance(name, str):
-                raise RecordingFormatError(f"a {field} that is not JSON: it has the name {name!r}, which is not text")
-            _check_json(item, field)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_json(item, field)
-    elif value is not None and not isinstance(value, str | int | float):
-        raise RecordingFormatError(f"a {field} that is not JSON: it has a value of type {type(value).__name__}")
-
-
-def _typed(kind: Any, content: Any) -> bytes:
-    if kind == "json":
-        return _json(content, "body")
-    if kind == "none" and content is None:
-        return b""
-    if kind == "text" and isinstance(content, str):
-        return _piece(content)
-    if kind == "binary":
-        return content if isinstance(content, bytes) else _unpacked(bytes.fromhex, content)
-    raise RecordingFormatError(f"a body of an unknown type {str(kind)[:40]!r}, or of another type than its content")
-
-
-def _unpacked(decode: Callable[[Any], bytes], content: Any) -> bytes:
+def _decode(decode: Callable[[Any], bytes], content: Any) -> bytes:
     try:
         return decode(content)
     except (TypeError, ValueError, binascii.Error) as error:
-        raise RecordingFormatError(f"a binary body that cannot be decoded ({error})") from None
+        raise RecordingFormatError(f"binary body cannot be decoded ({error})") from None
 
 
-def _when(item: Mapping[str, Any], headers: list[tuple[str, str]]) -> str:
-    """Return when an interaction was recorded, where the cassette or the server says so; else ``""``."""
-    told = item.get("recorded_at")
-    if isinstance(told, str):
-        return told
-    if told is not None and hasattr(told, "isoformat"):  # YAML has times of its own
-        return str(told.isoformat()).replace("+00:00", "Z")
-    date = next((value for name, value in headers if name.lower() == "date"), "")
+def _typed_data(kind: Any, content: Any) -> bytes:
+    if kind == "json":
+        return _json_data(content, "body")
+    if kind == "none" and content is None:
+        return b""
+    if kind == "text" and isinstance(content, str):
+        return _encode(content)
+    if kind == "binary":
+        return content if isinstance(content, bytes) else _decode(bytes.fromhex, content)
+    raise RecordingFormatError(f"unknown body type {str(kind)[:40]!r}, or content of another type")
+
+
+def _parsed_data(value: Any, data: bytes) -> bytes:
+    """Return the bytes of a ``parsed_body``: those of the body beside it, where there is one of the same content."""
+    parsed = _json_data(value, "parsed_body")
+    if not data:
+        return parsed
     try:
-        return utc(parsedate_to_datetime(date).timestamp())
-    except (ValueError, TypeError, OverflowError):
-        return ""
+        if json.dumps(json.loads(data), sort_keys=True) == json.dumps(value, sort_keys=True):
+            return data
+    except ValueError:
+        pass
+    raise RecordingFormatError("body and parsed_body differ")
+
+
+def _json_data(value: Any, field: str) -> bytes:
+    """Return data as JSON; YAML's dates, bytes and sets are errors, and so are names that are not text."""
+    try:
+        _check_names(value)
+        return compact_json(value)
+    except (TypeError, ValueError) as error:
+        raise RecordingFormatError(f"{field} is not JSON ({error})") from None
+
+
+def _check_names(value: Any) -> None:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the name {name!r} is not text")
+            _check_names(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_names(item)
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a mapping with {', '.join(repr(key)[:40] for key in list(value)[:5])}"
+    return "a list" if isinstance(value, list | tuple) else f"{type(value).__name__} {str(value)[:40]!r}"

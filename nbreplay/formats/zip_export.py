@@ -24,7 +24,7 @@ _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
 def export(store: Store, path: str | os.PathLike[str]) -> Counts:
-    """Write the recordings of a store and the files beside them into a ``.zip``, all at its root.
+    """Write the readable recordings of a store and the files beside them into a ``.zip``, all at its root.
 
     Parameters
     ----------
@@ -32,19 +32,14 @@ def export(store: Store, path: str | os.PathLike[str]) -> Counts:
     path : path
         Ends in ``.zip``; nothing is written over another file.
 
-    Returns
-    -------
-    Counts
-        What cannot be read is left out, and said.
-
     Raises
     ------
     StoreError
-        Where there is nothing to write, or it cannot be written, or would not be read.
+        Where there is nothing to write, or the zip cannot be written, or could not be read again.
     """
     target = Path(path).expanduser()
     if target.suffix.lower() != ".zip":
-        raise StoreError(f"{target} is no name for a zip, by which a store is known as one: name a file.zip")
+        raise StoreError(f"{target} does not end in .zip. Name a file that does")
     names: list[str] = []
     left_out: list[str] = []
     takes = 0
@@ -64,15 +59,17 @@ def export(store: Store, path: str | os.PathLike[str]) -> Counts:
             left_out += _write(whole, store, names)
             Path(private, "again").mkdir()
             unpack(str(whole), os.path.join(private, "again"), str(target))  # what is not read again is not given out
-            known = os.path.lexists(target)
-            if known and (target.is_symlink() or not target.is_file() or _digest(target) != _digest(whole)):
-                raise StoreError(f"{target} is there already, and is another: move it away, or name another file")
-            if not known:
-                with open(whole, "rb") as made, folder.write(target.name) as file:
-                    shutil.copyfileobj(made, file)
+            exists = os.path.lexists(target)
+            if exists and (
+                target.is_symlink() or not target.is_file() or _hash(target).digest() != _hash(whole).digest()
+            ):
+                raise StoreError(f"{target} exists already with other content. Move it away, or name another file")
+            if not exists:
+                with open(whole, "rb") as source, folder.write(target.name) as file:
+                    shutil.copyfileobj(source, file)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror or error}. Name another file") from error
-    return Counts(0 if known else takes, takes if known else 0, len(names), tuple(left_out))
+    return Counts(0 if exists else takes, takes if exists else 0, len(names), tuple(left_out))
 
 
 def _write(path: Path, store: Store, names: list[str]) -> list[str]:
@@ -84,8 +81,8 @@ def _write(path: Path, store: Store, names: list[str]) -> list[str]:
             source = store.path / name
             try:
                 if name in beside and blob_name(_hash(source)) != name:
-                    told = os.path.join(store.name, name)
-                    left_out.append(f"{told} is corrupt: its content does not match the hash in its name. Restore it")
+                    shown = os.path.join(store.name, name)
+                    left_out.append(f"{shown} is corrupt: its content does not match the hash in its name. Restore it")
                     continue
             except UnsafeRecordingError as error:
                 left_out.append(str(error))
@@ -102,7 +99,3 @@ def _write(path: Path, store: Store, names: list[str]) -> list[str]:
 def _hash(path: Path) -> hashlib._Hash:
     with os.fdopen(open_regular(str(path)), "rb") as file:
         return hashlib.file_digest(file, "sha256")
-
-
-def _digest(path: Path) -> str:
-    return _hash(path).hexdigest()

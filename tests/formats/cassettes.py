@@ -62,7 +62,7 @@ def measure(folder: Path = FOLDER) -> Figures:
     """Import the cassettes of a folder, replay every HTTP call of them in order, and compare."""
     with tempfile.TemporaryDirectory() as temporary:
         started = time.perf_counter()
-        counts = registry.import_(folder, Store(f"{temporary}/store"))
+        counts = registry.import_files(folder, Store(f"{temporary}/store"))
         figures = Figures(counts, seconds=time.perf_counter() - started)
         stored = {
             recording.key: recording

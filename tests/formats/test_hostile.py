@@ -14,8 +14,8 @@ import pytest
 
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats import content_encoding, foreign_files, registry
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats import content_encoding, importer, registry
+from nbreplay.formats.llama_stack import writer
 from tests.formats.making import chat, method, written
 
 
@@ -23,7 +23,7 @@ def refused(source: Path, folder: Path) -> RecordingFormatError:
     """The one error that a bad file gives; what is beside it is read, and nothing of it is written."""
     errors = [item for item in registry.load(source) if isinstance(item, RecordingFormatError)]
     assert len(errors) == 1
-    counts = registry.import_(source, Store(folder))
+    counts = registry.import_files(source, Store(folder))
     assert counts.left_out == (str(errors[0]),)
     return errors[0]
 
@@ -61,8 +61,8 @@ def test_a_type_that_nobody_knows_is_data(tmp_path: Path, monkeypatch: pytest.Mo
     real, names = builtins.__import__, list[str]()
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (names.append(name), real(name, *rest))[1])
     store = Store(tmp_path / "store")
-    assert registry.import_(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
-    assert reader.export(store, tmp_path / "out").written == 1
+    assert registry.import_files(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
+    assert writer.export(store, tmp_path / "out").written == 1
     assert "wicked" not in sys.modules
     assert not [name for name in names if "wicked" in name]
 
@@ -112,7 +112,7 @@ def test_what_is_no_recording_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign_files, "LARGEST", 1000)
+    monkeypatch.setattr(importer, "LARGEST", 1000)
     error = refused(written(tmp_path / "in", chat("a" * 2000)), tmp_path / "store")
     assert "more than" in str(error)
 
@@ -128,9 +128,9 @@ def test_what_is_no_text_is_named(tmp_path: Path) -> None:
 )
 def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
     store = Store(tmp_path / "store")
-    registry.import_(written(tmp_path / "in", chat(test=test)), store)
+    registry.import_files(written(tmp_path / "in", chat(test=test)), store)
     before = set(tmp_path.rglob("*"))
-    assert reader.export(store, tmp_path / "out" / "deep").written == 1
+    assert writer.export(store, tmp_path / "out" / "deep").written == 1
     (made,) = (path for path in set(tmp_path.rglob("*")) - before if path.is_file())
     assert made.parent in (tmp_path / "out" / "deep" / name for name in ("recordings", "common/recordings"))
 
@@ -150,13 +150,13 @@ def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
 )
 def test_what_a_store_says_of_an_export_is_not_believed(tmp_path: Path, own: dict[str, Any]) -> None:
     store = Store(tmp_path / "store")
-    registry.import_(written(tmp_path / "in", chat()), store)
+    registry.import_files(written(tmp_path / "in", chat()), store)
     (name,) = store.names()
     path = tmp_path / "store" / name
     data = json.loads(path.read_text())
     data["takes"][0]["llama_stack"] |= own
     path.write_text(json.dumps(data))
-    made = reader.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
+    made = writer.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
     assert made.written + len(made.left_out) == 1
     assert all(tmp_path / "out" / "deep" in path.parents for path in tmp_path.rglob("up*"))
     assert not list(tmp_path.rglob("up*"))

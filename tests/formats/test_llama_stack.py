@@ -18,7 +18,7 @@ from nbreplay.core.secrets.redact import UNREDACTED
 from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError
 from nbreplay.formats import registry
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats.llama_stack import writer
 from tests.formats.making import CHUNK, REAL, TEST, chat, loaded, method, real, real_files, takes, written
 
 
@@ -30,9 +30,9 @@ def same(one: Any, other: Any) -> bool:
 def there_and_back(source: Path, tmp_path: Path) -> dict[str, Any]:
     """What an export gives for a file or folder that was imported, by the place of each file."""
     store = Store(tmp_path / "store")
-    counts = registry.import_(source, store)
+    counts = registry.import_files(source, store)
     assert not counts.left_out
-    made = reader.export(Store(tmp_path / "store"), tmp_path / "out")
+    made = writer.export(Store(tmp_path / "store"), tmp_path / "out")
     assert (made.written, made.known, made.left_out) == (counts.written, 0, ())
     out = tmp_path / "out"
     return {path.relative_to(out).as_posix(): json.loads(path.read_text()) for path in sorted(out.rglob("*.json"))}
@@ -68,9 +68,9 @@ def test_no_copy_of_a_real_source_is_kept() -> None:
 @pytest.mark.full
 def test_importing_twice_adds_nothing_and_what_is_stored_is_exact(tmp_path: Path) -> None:
     real_files()
-    first = registry.import_(REAL, Store(tmp_path))
+    first = registry.import_files(REAL, Store(tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.json")}
-    again = registry.import_(REAL, Store(tmp_path))
+    again = registry.import_files(REAL, Store(tmp_path))
     assert (again.written, again.known, again.recordings) == (0, first.written, first.recordings)
     for path in tmp_path.glob("*.json"):
         assert path.read_bytes() == before[path.name]
@@ -108,8 +108,8 @@ def test_an_answer_a_test_are_takes_of_one_request(tmp_path: Path) -> None:
     (recording,) = loaded(folder)
     assert [take.extra["scope"] for take in recording.takes] == [TEST, TEST + "2"]
     store = Store(tmp_path / "store")
-    assert registry.import_(folder, store).written == 2
-    assert registry.import_(folder / "000000000001.json", store).written == 0
+    assert registry.import_files(folder, store).written == 2
+    assert registry.import_files(folder / "000000000001.json", store).written == 0
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
     store = Store(tmp_path / "store")
     own = type(take)("2026-01-01T00:00:00.000Z", take.host, "/v1/chat/completions", "openai 3.54.0", body=take.body)
     store.write(recording.kind, recording.key, recording.request, lambda _: [own])
-    assert reader.export(store, tmp_path / "out").written == 1
+    assert writer.export(store, tmp_path / "out").written == 1
     (path,) = (tmp_path / "out").rglob("*.json")
     made = json.loads(path.read_text())
     assert path.parent == tmp_path / "out" / "common" / "recordings"
@@ -304,14 +304,14 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
 
 def test_nothing_is_written_over_in_an_export(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    registry.import_(written(tmp_path / "in", chat()), store)
-    reader.export(store, tmp_path / "out")
+    registry.import_files(written(tmp_path / "in", chat()), store)
+    writer.export(store, tmp_path / "out")
     (path,) = (tmp_path / "out").rglob("*.json")
     path.write_text("{}")
-    made = reader.export(store, tmp_path / "out")
+    made = writer.export(store, tmp_path / "out")
     assert (made.written, path.read_text()) == (0, "{}")
     assert str(path) in made.left_out[0]
-    assert "move it away" in made.left_out[0]
+    assert "Move it away" in made.left_out[0]
 
 
 def test_secrets_do_not_come_in(tmp_path: Path) -> None:
@@ -319,10 +319,10 @@ def test_secrets_do_not_come_in(tmp_path: Path) -> None:
     data = chat(f"my key is {secret}", answer=secret, headers={"Authorization": f"Bearer {secret}"}, later=secret)
     data["request"]["url"] += f"?api_key={secret}"
     store = Store(tmp_path / "store")
-    assert registry.import_(written(tmp_path / "in", data), store).written == 1
+    assert registry.import_files(written(tmp_path / "in", data), store).written == 1
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or secret not in path.read_text()
-    assert reader.export(store, tmp_path / "out").written == 1
+    assert writer.export(store, tmp_path / "out").written == 1
 
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:

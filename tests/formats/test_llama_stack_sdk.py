@@ -56,7 +56,7 @@ def test_every_real_answer_to_openai_is_given_again(tmp_path: Path) -> None:
         if not any(name.startswith("openai.") for name in classes(data)):
             continue
         number += 1
-        registry.import_(path, Store(tmp_path / str(number)))
+        registry.import_files(path, Store(tmp_path / str(number)))
         with nr.session(tmp_path / str(number), mode="replay"):
             if asked(data) != recorded(data):
                 wrong.append(path.name)
@@ -66,7 +66,7 @@ def test_every_real_answer_to_openai_is_given_again(tmp_path: Path) -> None:
 
 def test_answers_of_many_tests_to_one_request_are_given_in_turn(tmp_path: Path) -> None:
     data = [chat(test=name, answer=name) for name in ("one", "two", "three")]
-    registry.import_(written(tmp_path / "in", *data), Store(tmp_path / "store"))
+    registry.import_files(written(tmp_path / "in", *data), Store(tmp_path / "store"))
     with nr.session(tmp_path / "store", mode="replay"):
         assert [asked(item) for item in data] == [recorded(item) for item in data]
 
@@ -79,7 +79,7 @@ def test_every_real_exception_is_raised_again(tmp_path: Path) -> None:
             continue
         number += 1
         told = data["response"]["exception_data"]
-        registry.import_(path, Store(tmp_path / str(number)))
+        registry.import_files(path, Store(tmp_path / str(number)))
         with nr.session(tmp_path / str(number), mode="replay"), pytest.raises(openai.APIStatusError) as caught:
             asked(data)
         error = caught.value
@@ -96,7 +96,7 @@ def test_every_real_exception_is_raised_again(tmp_path: Path) -> None:
 def test_an_exception_without_a_status_is_a_failed_connection(tmp_path: Path) -> None:
     response = {"body": None, "is_streaming": False, "is_exception": True, "exception_message": "no"}
     data = method({"model": "m", "messages": []}, response)
-    registry.import_(written(tmp_path / "in", data), Store(tmp_path / "store"))
+    registry.import_files(written(tmp_path / "in", data), Store(tmp_path / "store"))
     with nr.session(tmp_path / "store", mode="replay"), pytest.raises(openai.APIConnectionError):
         asked(data)
 
@@ -105,7 +105,7 @@ def test_an_exception_in_the_middle_of_a_stream_is_raised_there(tmp_path: Path) 
     chunk = {"__type__": CHUNK, "__data__": {"id": "1", "choices": []}}
     response = {"body": [chunk], "is_streaming": True, "is_exception": True, "exception_message": "no"}
     data = method({"model": "m", "messages": [], "stream": True}, response)
-    registry.import_(written(tmp_path / "in", data), Store(tmp_path / "store"))
+    registry.import_files(written(tmp_path / "in", data), Store(tmp_path / "store"))
     with nr.session(tmp_path / "store", mode="replay"), sdk("sync", "https://api.openai.com/v1") as client:
         stream = client.chat.completions.create(**data["request"]["body"])
         assert dumped([next(stream)]) == recorded(data)
@@ -124,7 +124,7 @@ def test_an_embedding_is_found_where_the_sdk_asks_for_base64_itself(tmp_path: Pa
     data = method(
         body, {"body": {"__type__": kind, "__data__": answer}, "is_streaming": False}, endpoint="/v1/embeddings"
     )
-    registry.import_(written(tmp_path / "in", data), Store(tmp_path / "store"))
+    registry.import_files(written(tmp_path / "in", data), Store(tmp_path / "store"))
     with nr.session(tmp_path / "store", mode="replay"):
         assert asked(data) == [answer]
 
@@ -137,7 +137,7 @@ def test_anthropic_and_plain_lines_come_back_as_they_were(tmp_path: Path) -> Non
         if "payload" not in request:
             continue
         number += 1
-        registry.import_(path, Store(tmp_path / str(number)))
+        registry.import_files(path, Store(tmp_path / str(number)))
         with nr.session(tmp_path / str(number), mode="replay"), sdk("sync", "http://unused") as client:
             made = client._client.post(request["url"], json=request["payload"])
             assert made.status_code == response.get("status", 200)

@@ -74,13 +74,13 @@ def test_what_vcrpy_has_recorded_replays_the_same(tmp_path: Path, serializer: st
             assert len(cassette)
         url = provider.url
     store = Store(tmp_path / "store")
-    counts = registry.import_(path.parent, store)
+    counts = registry.import_files(path.parent, store)
     assert counts.written == len(cassette)
     assert not counts.left_out
     with nr.session(tmp_path / "store", mode="replay") as session:
         assert ask(url) == before
         assert {item.outcome for item in session.interactions} == {"replayed"}
-    again = registry.import_(path, Store(tmp_path / "store"))
+    again = registry.import_files(path, Store(tmp_path / "store"))
     assert (again.written, again.known) == (0, counts.written)
 
 
@@ -111,7 +111,7 @@ def test_what_cassetter_has_recorded_replays_the_same(tmp_path: Path) -> None:
     chat, audio = found[0]
     assert audio.takes[0].body.data() == b"\x00\xff"
     assert chat.takes[0].recorded_at == "2026-01-01T00:00:00Z"
-    registry.import_(tmp_path / "yaml", Store(tmp_path / "store"))
+    registry.import_files(tmp_path / "yaml", Store(tmp_path / "store"))
     with nr.session(tmp_path / "store", mode="replay"), sdk("sync", "https://api.openai.com/v1") as client:
         given = client.chat.completions.create(model="m", messages=MESSAGES)
     assert given.model_dump(exclude_unset=True) == answer
@@ -124,7 +124,7 @@ def test_a_key_never_comes_into_the_store(tmp_path: Path) -> None:
         stream = client.chat.completions.create(model="test/echo-key+words=5", messages=MESSAGES, stream=True)
         assert list(stream)
     assert KEY in path.read_text()
-    assert registry.import_(path, Store(tmp_path / "store")).written == 2
+    assert registry.import_files(path, Store(tmp_path / "store")).written == 2
     for file in (tmp_path / "store").glob("*.json"):
         assert KEY not in file.read_text()
         assert "[secret:1]" in file.read_text()
@@ -189,8 +189,8 @@ def test_equal_answers_to_equal_calls_are_all_kept(tmp_path: Path) -> None:
     same = {"status": {"code": 200}, "headers": {}, "body": {"string": "a"}}
     folder = cassette(tmp_path / "in", same, same, same)
     store = Store(tmp_path / "store")
-    assert registry.import_(folder, store).written == 3
-    assert registry.import_(folder, store).known == 3
+    assert registry.import_files(folder, store).written == 3
+    assert registry.import_files(folder, store).known == 3
 
 
 def test_yaml_without_pyyaml_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

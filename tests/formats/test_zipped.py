@@ -50,7 +50,7 @@ def test_nothing_is_written_over_another_file(kept: Path, tmp_path: Path, capsys
     assert json.loads(capsys.readouterr().out.partition("\n")[2])["known"] == 3
     (tmp_path / "x.zip").write_text("mine")
     assert main(arguments) == 1
-    assert f"{tmp_path / 'x.zip'} is there already, and is another" in capsys.readouterr().err
+    assert f"{tmp_path / 'x.zip'} exists already with other content" in capsys.readouterr().err
     assert (tmp_path / "x.zip").read_text() == "mine"
     assert not list(tmp_path.glob(".x.zip*"))
 
@@ -69,7 +69,7 @@ def test_what_is_corrupt_is_left_out_and_said(kept: Path, tmp_path: Path, capsys
     assert Store(tmp_path / "x.zip").names() == [other.name]
 
 
-@pytest.mark.parametrize(("name", "why"), [("x", "name a file.zip"), ("x.zip", "has no recordings")])
+@pytest.mark.parametrize(("name", "why"), [("x", "does not end in .zip"), ("x.zip", "has no recordings")])
 def test_what_cannot_be_written(name: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert main(["export", "--format", "zip", "--store", str(tmp_path / "empty"), str(tmp_path / name)]) == 1

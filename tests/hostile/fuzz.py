@@ -44,7 +44,7 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing
 from nbreplay.formats import registry
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats.llama_stack import writer
 from nbreplay.intercept.http.http11 import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
@@ -384,8 +384,8 @@ def _importers(random: Random, note: Note) -> None:
                 str(recording).encode("utf-8", "surrogateescape")
         if random.random() < 0.1:
             store = Store(Path(folder) / "store")
-            registry.import_(path, store)
-            reader.export(store, Path(folder) / "out")
+            registry.import_files(path, store)
+            writer.export(store, Path(folder) / "out")
 
 
 _SECRETS = [

@@ -19,7 +19,7 @@ import nbreplay as nr
 from nbreplay.cli.main import main
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
-from nbreplay.formats import cassettes, registry
+from nbreplay.formats import registry, vcr
 from nbreplay.formats.importer import Contents, ImportCounts
 from tests.clients import http
 from tests.formats.cassettes import FOLDER, measure
@@ -56,7 +56,7 @@ def cassette(folder: Path, *items: Any, name: str = "one.yaml", **more: Any) -> 
 
 def imported(source: Path, folder: Path) -> ImportCounts:
     """Import, and check that every interaction is accounted for."""
-    counts = registry.import_(source, Store(folder))
+    counts = registry.import_files(source, Store(folder))
     stored = sum(len(one.takes) for _, one in Store(folder).recordings() if not isinstance(one, RecordingFormatError))
     assert counts.interactions == counts.written + counts.known + sum(counts.not_imported.values())
     assert stored == counts.written + counts.known
@@ -192,7 +192,7 @@ def test_headers_about_the_wire_do_not_spoil_a_body(
 # --- bodies of an unknown form ----------------------------------------------------------------------------------------
 
 UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
-    "a file": ({"body": {"file": "one.bin"}}, "body of an unknown form (a mapping with 'file')"),
+    "a file": ({"body": {"file": "one.bin"}}, "body has an unknown form (a mapping with 'file')"),
     "a file beside": ({"body_file": "one.bin"}, "field 'body_file'"),
     "JSON under another name": ({"body": {"string": ""}, "json_body": {"a": 1}}, "field 'json_body'"),
     "a content of TOML without its type": ({"body_content": "a"}, "field 'body_content'"),
@@ -207,8 +207,8 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
     "an encoding of its own": ({"body": {"string": "a", "encoding": "idna"}}, "encoding 'idna'"),
     "base64 that is none": ({"body": {"base64_string": "?"}}, "cannot be decoded"),
     "two bodies": ({"body": {"string": "a"}, "content": "b"}, "more than one body"),
-    "two that differ": ({"body": {"string": '{"a":1}'}, "parsed_body": {"a": 2}}, "they differ"),
-    "text beside parsed": ({"body": {"string": "a"}, "parsed_body": {"a": 2}}, "they differ"),
+    "two that differ": ({"body": {"string": '{"a":1}'}, "parsed_body": {"a": 2}}, "body and parsed_body differ"),
+    "text beside parsed": ({"body": {"string": "a"}, "parsed_body": {"a": 2}}, "body and parsed_body differ"),
     "a type beside a body": ({"body": "a", "body_type": "text", "body_content": "b"}, "more than one body"),
 }
 
@@ -237,13 +237,13 @@ def test_a_body_of_an_unknown_form_is_an_error_that_names_it(
 @pytest.mark.parametrize(
     ("request_", "why"),
     [
-        ({"body": 7}, "request has a body of an unknown form"),
-        ({"body_file": "one.bin"}, "request has no known body, but a field 'body_file'"),
-        ({"body": {b"a": 1}}, "request has a body that is not JSON"),
-        ({"body": "a", "parsed_body": {"a": 1}}, "request has both a body and a parsed_body"),
+        ({"body": 7}, "request: body has an unknown form"),
+        ({"body_file": "one.bin"}, "request: unknown field 'body_file'"),
+        ({"body": {b"a": 1}}, "request: body is not JSON"),
+        ({"body": "a", "parsed_body": {"a": 1}}, "request: body and parsed_body differ"),
         ({"method": 7}, "'method'"),
-        ({"headers": {"a": [{"b": 1}]}}, "header of an unknown form"),
-        ({"headers": "a: b"}, "headers are of an unknown form"),
+        ({"headers": {"a": [{"b": 1}]}}, "header has an unknown form"),
+        ({"headers": "a: b"}, "headers have an unknown form"),
         ({"uri": "http://["}, "interaction 1: Invalid"),
     ],
 )
@@ -263,7 +263,7 @@ def test_what_json_cannot_hold_is_not_taken_for_it(tmp_path: Path, text: str) ->
     path.write_text(path.read_text().replace("'@'", text))
     counts = imported(source, tmp_path / "store")
     assert counts.written == 0
-    assert "interaction 1: its response has a parsed_body that is not JSON" in counts.left_out[0]
+    assert "interaction 1: response: parsed_body is not JSON" in counts.left_out[0]
 
 
 def test_half_of_a_surrogate_pair_comes_back_as_json(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_loading_names_what_is_not_http(mixed: Path) -> None:
 def test_an_interaction_of_no_known_kind_is_an_error(tmp_path: Path, item_: dict[str, Any]) -> None:
     counts = imported(cassette(tmp_path / "in", item({}), item_), tmp_path / "store")
     assert (counts.written, counts.not_imported) == (0, {"in a file with an error": 2})
-    assert "interaction 2: it has no 'request' and 'response'" in counts.left_out[0]
+    assert "interaction 2: 'request' or 'response' is missing" in counts.left_out[0]
 
 
 @pytest.mark.parametrize(("name", "value"), [("http_interactions", [{}]), ("ws_interactions", {"a": 1})])
@@ -340,14 +340,14 @@ def test_a_folder_without_recordings_is_an_error(tmp_path: Path, capsys: pytest.
     (folder := tmp_path / "in").mkdir()
     (folder / "test_one").write_text("version: 1\ninteractions: []\n")
     assert main(["import", str(folder), "--store", str(tmp_path / "store")]) == 1
-    assert "has no file that ends in .yaml, .yml, .json, .toml" in capsys.readouterr().err
+    assert "has no file that ends in .json, .yaml, .yml, .toml" in capsys.readouterr().err
     assert main(["import", str(folder / "test_one"), "--store", str(tmp_path / "store")]) == 0
 
 
 # --- the count --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", registry.IMPORTS)
+@pytest.mark.parametrize("form", [name for name, one in registry.FORMATS.items() if one.endings])
 def test_an_importer_that_drops_an_interaction_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
@@ -355,14 +355,14 @@ def test_an_importer_that_drops_an_interaction_is_found_out(
         source = cassette(tmp_path / "in", item({"body": "a"}), item({"body": "b"}))
     else:
         source = written(tmp_path / "in", chat())
-    parse = registry.IMPORTS[form]
+    known = registry.FORMATS[form]
     assert imported(source, tmp_path / "whole").written > 0
 
     def careless(path: Path, root: Path) -> Contents:
-        contents = parse(path, root)
+        contents = known.read(path, root)
         return Contents(contents.interactions, contents.takes[1:])
 
-    monkeypatch.setitem(registry.IMPORTS, form, careless)  # type: ignore[arg-type]
+    monkeypatch.setitem(registry.FORMATS, form, known._replace(read=careless))
     counts = imported(source, tmp_path / "store")
     assert counts.written == 0
     assert "bug in nbreplay" in counts.left_out[0]
@@ -372,7 +372,7 @@ def test_a_store_that_drops_a_take_is_found_out(tmp_path: Path, monkeypatch: pyt
     source = cassette(tmp_path / "in", item({"body": "a"}))
     monkeypatch.setattr(Store, "write", lambda *_: None)
     with pytest.raises(StoreError, match=r"0 of 1 interactions.*bug in nbreplay"):
-        registry.import_(source, Store(tmp_path / "store"))
+        registry.import_files(source, Store(tmp_path / "store"))
 
 
 def test_a_recording_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_a_recording_that_cannot_be_written_is_counted(tmp_path: Path) -> None:
     imported(source, tmp_path / "store")
     (path,) = (tmp_path / "store").glob("*.json")
     path.write_text("{")
-    counts = registry.import_(source, Store(tmp_path / "store"))
+    counts = registry.import_files(source, Store(tmp_path / "store"))
     assert (counts.written, counts.not_imported) == (0, {"for a recording that cannot be written": 2})
     assert path.name in counts.left_out[0]
 
@@ -465,7 +465,7 @@ BOMBS = {
 def test_a_parsed_body_that_is_more_than_data_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cassettes, "_MOST", 50_000)
+    monkeypatch.setattr(vcr, "_MOST", 50_000)
     (folder := tmp_path / "in").mkdir()
     (folder / "one.yaml").write_text(BOMBS[name])
     (error,) = registry.load(folder)

@@ -164,9 +164,9 @@ def test_what_is_imported(kind: str, ending: str, store: Path, tmp_path: Path) -
     path.write_text("interactions: []\nversion: 1\n")
     message = replaced(path, kind)
     path.with_name("kept").rename(path.with_name("kept.yaml"))
-    from nbreplay.formats.registry import import_
+    from nbreplay.formats.registry import import_files
 
-    counts = import_(tmp_path / "foreign", Store(store))
+    counts = import_files(tmp_path / "foreign", Store(store))
     assert any(message in why for why in counts.left_out)
     assert path.with_name("kept.yaml").name not in str(counts.left_out)
     with pytest.raises(nr.RecordingFormatError, match=rf"a\.{ending} is a"):

@@ -22,7 +22,7 @@ import pytest
 import nbreplay as nr
 from nbreplay.core.store.store import Store
 from nbreplay.formats import registry, zip_export
-from nbreplay.formats.llama_stack import reader
+from nbreplay.formats.llama_stack import writer
 from nbreplay.notebook.render import cards
 from tests.clients import outcomes
 from tests.hostile.haystack import contents, forms
@@ -72,7 +72,7 @@ def export_zip(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
 
 
 def export_llama_stack(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    reader.export(Store(scene.store), scene.out / "llama")
+    writer.export(Store(scene.store), scene.out / "llama")
     yield ""
 
 
@@ -170,7 +170,7 @@ def test_no_secret_of_a_cassette_is_written(scene: Scene) -> None:
     source = scene.out.parent / "cassettes"
     source.mkdir()
     (source / "keys.yaml").write_text(json.dumps({"version": 1, "interactions": interactions}), encoding="utf-8")
-    counts = registry.import_(source, Store(scene.store))
+    counts = registry.import_files(source, Store(scene.store))
     assert counts.written == len(interactions)
     note("cassette of VCR", carried, left_in(contents(scene.store), carried))
 

@@ -24,7 +24,7 @@ def test_a_replay_gives_the_objects_that_llama_stack_has_recorded(tmp_path: Path
         if not str(data["request"].get("url")).startswith("vertexai") or "response_schema" in body["config"]:
             continue  # the SDK rewrites a schema before it sends it
         number += 1
-        registry.import_(path, Store(tmp_path / str(number)))
+        registry.import_files(path, Store(tmp_path / str(number)))
         client = genai.Client(
             vertexai=True, project="p", location="us-central1", credentials=Credentials(token="a-token-of-the-tests")
         )

@@ -1,7 +1,7 @@
-"""Answers in llama-stack's recordings: as what a server sent, and back.
+"""Answers in llama-stack's recordings: to what a server sent, and back.
 
-A class that a file names is a word to be kept. None is ever looked up, let alone imported: the table here says how
-those that are known went over the wire, and any other is data.
+The name of a class is kept as a word. No class is ever looked up, let alone imported: the table here says how the
+known ones went over the wire, and any other is data.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from nbreplay.formats.llama_stack import google_genai
-from nbreplay.formats.synthetic_take import Answer
+from nbreplay.formats.synthetic_take import Answer, compact_json
 
 __all__ = ["answer_of", "response_of"]
 
 Origin = dict[str, Any]
 
 _JSON, _SSE, _NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-# How the streams of known classes are framed; those of any other come as events.
 _FRAMINGS: Mapping[str, str] = {
     "ollama._types.ChatResponse": _NDJSON,
     "ollama._types.GenerateResponse": _NDJSON,
     "ollama._types.ProgressResponse": _NDJSON,
 }
+"""The framing of the streams of known classes; those of any other come as events."""
+
 _MODEL = "openai.types.model.Model"
 _NAME = re.compile(r"(?:(?:[A-Za-z_]\w*|<locals>)\.)*_*[A-Z]\w*(?:\[[\w., \[\]]*\])?")
 _FAILED_BEFORE = "ConnectError"
@@ -36,7 +37,7 @@ _SDK_FIELDS = ("sdk_http_response", "automatic_function_calling_history", "parse
 
 
 def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
-    """Return what a server sent for a response of llama-stack's, and what it tells beside.
+    """Return the answer that a server sent, and the fields of llama-stack's that an answer does not have.
 
     Raises
     ------
@@ -45,62 +46,62 @@ def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
     if response.get("is_exception"):
         return _failure(response)
     if "body" not in response:
-        raise RecordingFormatError("its response has no body")
+        raise RecordingFormatError("response: no body")
     return _success(response, shape)
 
 
 def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
     body, streaming = response["body"], bool(response.get("is_streaming"))
     items = body if isinstance(body, list) else [body]
-    opened = [_opened(item) for item in items]
-    names, values = [name for name, _ in opened], [value for _, value in opened]
+    unwrapped = [_unwrap(item) for item in items]
+    names, values = [name for name, _ in unwrapped], [value for _, value in unwrapped]
     origin: Origin = {}
     if any(names):
         uniform = len(set(names)) == 1
         origin["type"] = names[0] if uniform else names
     status = response.get("status", 200)
     if type(status) is not int or not 100 <= status <= 999:
-        raise RecordingFormatError(f"its response has the status {status!r}")
+        raise RecordingFormatError(f"response: {status!r} is not a status")
     if shape in ("tool", "file"):
-        return Answer(200, _typed(_JSON), _encoded({"value": values if isinstance(body, list) else values[0]})), origin
+        value = values if isinstance(body, list) else values[0]
+        return Answer(200, _content_type(_JSON), compact_json({"value": value})), origin
     if isinstance(body, list) and streaming and body and all(isinstance(item, str) for item in body):
         origin["form"] = "lines"
-        return Answer(status, _typed(_SSE), "".join(line + "\n" for line in body).encode("utf-8", "replace")), origin
-    headers = _typed(_JSON)
+        text = "".join(line + "\n" for line in body)
+        return Answer(status, _content_type(_SSE), text.encode("utf-8", "replace")), origin
+    headers = _content_type(_JSON)
     if shape == "google":
-        values, headers = _google(values, origin)
+        values, headers = _to_google(values, origin)
     if isinstance(body, list) and streaming:
         kind = _FRAMINGS.get(names[0] or "", _SSE) if names else _SSE
-        return Answer(status, _typed(kind), _stream(values, kind, done=shape != "google")), origin
+        return Answer(status, _content_type(kind), _stream(values, kind, done=shape != "google")), origin
     if not isinstance(body, list):
-        return Answer(status, headers, _encoded(values[0])), origin
+        return Answer(status, headers, compact_json(values[0])), origin
     if all(name == _MODEL for name in names):
         origin["form"] = "models"
-        return Answer(status, headers, _encoded({"object": "list", "data": values})), origin
-    return Answer(status, headers, _encoded(values)), origin
+        return Answer(status, headers, compact_json({"object": "list", "data": values})), origin
+    return Answer(status, headers, compact_json(values)), origin
 
 
 def _failure(response: Mapping[str, Any]) -> tuple[Answer, Origin]:
     data = response.get("exception_data")
-    told = dict(data) if isinstance(data, dict) else {}
-    message = str(told.get("message", response.get("exception_message", "")))
-    name = str(told.get("type", "Exception"))
-    status, body = told.pop("status_code", None), told.pop("body", None)
-    # Only the fields that come back from the take itself are taken out.
-    exception: Origin = {field: told[field] for field in told if field != "message"}
+    fields = dict(data) if isinstance(data, dict) else {}
+    message = str(fields.get("message", response.get("exception_message", "")))
+    name = str(fields.get("type", "Exception"))
+    status, body = fields.pop("status_code", None), fields.pop("body", None)
+    # Without the fields that come back from the take itself.
+    exception: Origin = {field: value for field, value in fields.items() if field != "message"}
     origin: Origin = {"exception": exception}
-    if not isinstance(data, dict):
-        origin["exception"] = {}
     if type(status) is int and 400 <= status <= 599 and not response.get("body"):
         if isinstance(body, str):
             exception["wrapped"], sent, kind = "text", body.encode("utf-8", "replace"), "text/plain"
         elif body is None:
-            exception["wrapped"], sent, kind = "message", _encoded({"error": {"message": message}}), _JSON
+            exception["wrapped"], sent, kind = "message", compact_json({"error": {"message": message}}), _JSON
         else:
             bare = message == f"Error code: {status} - {body!r}"
             exception["wrapped"] = "bare" if bare else "error"
-            sent, kind = _encoded(body if bare else {"error": body}), _JSON
-        return Answer(status, _typed(kind), sent), origin
+            sent, kind = compact_json(body if bare else {"error": body}), _JSON
+        return Answer(status, _content_type(kind), sent), origin
     error = {"type": "ReadTimeout" if "Timeout" in name else _FAILED_BEFORE, "message": message}
     if type(status) is int:
         exception["status_code"] = status
@@ -108,34 +109,30 @@ def _failure(response: Mapping[str, Any]) -> tuple[Answer, Origin]:
         exception["body"] = body
     if not response.get("body"):
         return Answer(None, error=error), origin
-    # It failed in the middle of a stream: what had come is there.
+    # It failed in the middle of a stream, of which the first part is there.
     error["type"] = "ReadError" if error["type"] == _FAILED_BEFORE else error["type"]
-    begun, more = _success({**response, "is_streaming": True}, "method")
-    data_so_far = begun.data.removesuffix(b"data: [DONE]\n\n")
-    return Answer(200, begun.headers, data_so_far, error), {**more, **origin}
+    start, more = _success({**response, "is_streaming": True}, "method")
+    return Answer(200, start.headers, start.data.removesuffix(b"data: [DONE]\n\n"), error), {**more, **origin}
 
 
-def _opened(item: Any) -> tuple[str | None, Any]:
+def _unwrap(item: Any) -> tuple[str | None, Any]:
     """Return the name of an item's class, where it has one, and its data."""
     if not isinstance(item, dict) or "__type__" not in item:
         return None, item
     name = item["__type__"]
-    if not isinstance(name, str) or len(name) > 300 or not _NAME.fullmatch(name) or _is_pythons_own(name):
-        raise UnsafeRecordingError(f"it says that an answer is a {str(name)[:80]!r}, which no answer is")
+    own = isinstance(name, str) and name.partition(".")[0] in (*sys.stdlib_module_names, "builtins", "__main__")
+    if not isinstance(name, str) or len(name) > 300 or not _NAME.fullmatch(name) or own:
+        raise UnsafeRecordingError(f"response: the class {str(name)[:80]!r} is not that of an answer")
     if item.keys() != {"__type__", "__data__"}:
         return None, item
     return name, item["__data__"]
 
 
-def _is_pythons_own(name: str) -> bool:
-    return name.partition(".")[0] in (*sys.stdlib_module_names, "builtins", "__main__")
-
-
-def _google(values: list[Any], origin: Origin) -> tuple[list[Any], tuple[tuple[str, str], ...]]:
-    """Return answers of google-genai as they were sent, and their headers; what only the SDK knows is noted."""
+def _to_google(values: list[Any], origin: Origin) -> tuple[list[Any], tuple[tuple[str, str], ...]]:
+    """Return answers of google-genai as they were sent, and their headers; the SDK's own fields go to `origin`."""
     own = [{name: value[name] for name in _SDK_FIELDS if name in value} for value in values if isinstance(value, dict)]
     if not values or len(own) != len(values):
-        return values, _typed(_JSON)
+        return values, _content_type(_JSON)
     sent = [{name: item for name, item in value.items() if name not in _SDK_FIELDS} for value in values]
     wire = google_genai.to_wire(sent)
     if google_genai.from_wire(wire) != sent:
@@ -143,24 +140,17 @@ def _google(values: list[Any], origin: Origin) -> tuple[list[Any], tuple[tuple[s
     if any(own):
         origin["sdk"] = own[0] if all(item == own[0] for item in own) else own
     headers = own[0].get("sdk_http_response")
-    told = headers.get("headers") if isinstance(headers, dict) else None
-    pairs = tuple((str(name), str(item)) for name, item in told.items()) if isinstance(told, dict) else ()
-    return wire, pairs or _typed(_JSON)
+    headers = headers.get("headers") if isinstance(headers, dict) else None
+    pairs = tuple((str(name), str(item)) for name, item in headers.items()) if isinstance(headers, dict) else ()
+    return wire, pairs or _content_type(_JSON)
 
 
-def _typed(kind: str) -> tuple[tuple[str, str], ...]:
+def _content_type(kind: str) -> tuple[tuple[str, str], ...]:
     return (("content-type", kind),)
 
 
-def _encoded(value: Any) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return json.dumps(value, separators=(",", ":")).encode("ascii")
-
-
 def _stream(values: list[Any], kind: str, *, done: bool) -> bytes:
-    texts = [_encoded(value) for value in values]
+    texts = [compact_json(value) for value in values]
     if kind == _NDJSON:
         return b"".join(text + b"\n" for text in texts)
     return b"".join(b"data: " + text + b"\n\n" for text in (*texts, *([b"[DONE]"] if done else ())))
@@ -172,13 +162,13 @@ def response_of(shape: str, take: Take, origin: Mapping[str, Any]) -> dict[str, 
     Raises
     ------
     RecordingFormatError
-        Where it cannot be told any more.
+        Where it cannot be restored.
     """
     if "exception" in origin:
         return _exception(shape, take, origin)
     streaming = isinstance(take.body, Events)
-    made: dict[str, Any] = {"body": _body(shape, take, origin), "is_streaming": streaming}
-    return {"status": take.status, **made} if shape == "http" and not streaming else made
+    response: dict[str, Any] = {"body": _body(shape, take, origin), "is_streaming": streaming}
+    return {"status": take.status, **response} if shape == "http" and not streaming else response
 
 
 def _body(shape: str, take: Take, origin: Mapping[str, Any]) -> Any:
@@ -186,18 +176,18 @@ def _body(shape: str, take: Take, origin: Mapping[str, Any]) -> Any:
     if origin.get("form") == "lines":
         return data.decode("utf-8").split("\n")[:-1]
     if isinstance(take.body, Events):
-        return _closed(_google_back(_streamed(data, take.body.framing), origin, shape), origin)
+        return _wrap(_from_google(_parse_stream(data, take.body.framing), origin, shape), origin)
     value = json.loads(data)
     if shape in ("tool", "file"):
         value = value["value"]
     if origin.get("form") == "models":
         value = value["data"]
     if isinstance(value, list):
-        return _closed(value, origin)
-    return _closed(_google_back([value], origin, shape), origin)[0]
+        return _wrap(value, origin)
+    return _wrap(_from_google([value], origin, shape), origin)[0]
 
 
-def _streamed(data: bytes, framing: str) -> list[Any]:
+def _parse_stream(data: bytes, framing: str) -> list[Any]:
     text = data.decode("utf-8")
     if framing == "ndjson":
         return [json.loads(line) for line in text.split("\n") if line]
@@ -205,22 +195,22 @@ def _streamed(data: bytes, framing: str) -> list[Any]:
     return [json.loads(part) for part in parts if part != "[DONE]"]
 
 
-def _google_back(values: list[Any], origin: Mapping[str, Any], shape: str) -> list[Any]:
+def _from_google(values: list[Any], origin: Mapping[str, Any], shape: str) -> list[Any]:
     if shape != "google":
         return values
     own = origin.get("sdk", {})
     each = own if isinstance(own, list) else [own] * len(values)
     if len(each) != len(values):
-        raise RecordingFormatError("what it keeps of its answer is of another number of chunks")
+        raise RecordingFormatError("its SDK fields do not match the number of chunks")
     plain = values if origin.get("answer_as_it_was") else google_genai.from_wire(values)
     return [{**more, **value} for more, value in zip(each, plain, strict=True)]
 
 
-def _closed(values: list[Any], origin: Mapping[str, Any]) -> list[Any]:
+def _wrap(values: list[Any], origin: Mapping[str, Any]) -> list[Any]:
     names = origin.get("type")
     each = names if isinstance(names, list) else [names] * len(values)
     if len(each) != len(values):
-        raise RecordingFormatError("it names classes of another number of chunks than there are")
+        raise RecordingFormatError("its classes do not match the number of chunks")
     return [
         value if name is None else {"__type__": name, "__data__": value}
         for name, value in zip(each, values, strict=True)
@@ -230,8 +220,8 @@ def _closed(values: list[Any], origin: Mapping[str, Any]) -> list[Any]:
 def _exception(shape: str, take: Take, origin: Mapping[str, Any]) -> dict[str, Any]:
     exception = dict(origin["exception"])
     wrapped = exception.pop("wrapped", None)
-    begun = take.status is not None and take.error is not None
-    made: dict[str, Any] = {"body": _body(shape, take, origin) if begun else None, "is_streaming": begun}
+    has_start = take.status is not None and take.error is not None
+    response: dict[str, Any] = {"body": _body(shape, take, origin) if has_start else None, "is_streaming": has_start}
     data = {name: exception[name] for name in exception if name not in ("status_code", "body")}
     if wrapped is None:
         message = (take.error or {}).get("message", "")
@@ -249,4 +239,4 @@ def _exception(shape: str, take: Take, origin: Mapping[str, Any]) -> dict[str, A
         data |= {"message": message, "status_code": take.status}
         if wrapped != "message":
             data["body"] = body["error"] if wrapped == "error" else body
-    return {**made, "is_exception": True, "exception_data": data, "exception_message": message}
+    return {**response, "is_exception": True, "exception_data": data, "exception_message": message}

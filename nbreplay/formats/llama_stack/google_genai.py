@@ -1,6 +1,6 @@
-"""What google-genai's objects are on the wire and back: names in snake case there, in camel case here.
+"""google-genai's objects as they go over the wire and back: names in snake case there, in camel case here.
 
-A fixed table says which fields move where. What is the user's own (arguments, results, schemas) is left alone.
+A fixed table says which fields move where. The user's own data (arguments, results, schemas) is left alone.
 """
 
 from __future__ import annotations
@@ -29,53 +29,51 @@ _SCHEMAS = ("_schema", "Schema")  # names are kept as well as what is below them
 
 def to_wire(node: Any) -> Any:
     """Return data with its names in camel case."""
-    return _renamed(node, lambda name: re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match.group(1).upper(), name))
+    return _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match.group(1).upper(), name))
 
 
 def from_wire(node: Any) -> Any:
     """Return data with its names in snake case."""
-    return _renamed(
-        node, lambda name: re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name)
-    )
+    return _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name))
 
 
-def _renamed(node: Any, rename: Callable[[str], str]) -> Any:
+def _rename(node: Any, rename: Callable[[str], str]) -> Any:
     if isinstance(node, list):
-        return [_renamed(item, rename) for item in node]
+        return [_rename(item, rename) for item in node]
     if not isinstance(node, dict):
         return node
-    made = {}
+    renamed = {}
     for name, item in node.items():
         if name.endswith("_json_schema"):  # which the SDK sends as it is
-            made[name] = item
+            renamed[name] = item
         else:
             own = name in _OWN or name.endswith(_SCHEMAS)
-            made[rename(name)] = item if own else _renamed(item, rename)
-    return made
+            renamed[rename(name)] = item if own else _rename(item, rename)
+    return renamed
 
 
 def request_to_wire(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body that is sent for the arguments of a call, its model left out: that stands in the path."""
-    made = {name: to_wire(item) for name, item in body.items() if name not in ("model", "config")}
+    sent = {name: to_wire(item) for name, item in body.items() if name not in ("model", "config")}
     config = body.get("config")
     if not isinstance(config, dict):
-        return made
+        return sent
     beside = {name: item for name, item in config.items() if name in _BESIDE}
     instruction = beside.get("system_instruction")
     if isinstance(instruction, str):
         beside["system_instruction"] = {"parts": [{"text": instruction}], "role": "user"}
     inside = {name: item for name, item in config.items() if name not in _BESIDE}
-    return {**made, **to_wire(beside), "generationConfig": to_wire(inside)}
+    return {**sent, **to_wire(beside), "generationConfig": to_wire(inside)}
 
 
 def request_from_wire(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """Return the arguments of a call for which `body` was sent."""
-    made: dict[str, Any] = from_wire(dict(body))
-    config = made.pop("generation_config", None)
+    arguments: dict[str, Any] = from_wire(dict(body))
+    config = arguments.pop("generation_config", None)
     if isinstance(config, dict):
-        beside = {name: made.pop(name) for name in _BESIDE if name in made}
+        beside = {name: arguments.pop(name) for name in _BESIDE if name in arguments}
         match beside.get("system_instruction"):
             case {"parts": [{"text": str(text), **more}], "role": "user", **rest} if not more and not rest:
                 beside["system_instruction"] = text
-        made["config"] = {**config, **beside}
-    return {"model": model, **made}
+        arguments["config"] = {**config, **beside}
+    return {"model": model, **arguments}

@@ -1,6 +1,6 @@
 """Where llama-stack's recorder keeps a recording: the folder of its test, and the hash of its request.
 
-What a recording says about that is a stranger's word: only plain names come out of here.
+A recording is not trusted: only plain names come out of here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _BASE, _LEAF, _COMMON = "tests/integration/", "recordings", "common/recordings"
 
 
 def is_file(name: object) -> bool:
-    """Tell whether `name` is one that the recorder gives: both of its schemes, and that of lists of models."""
+    """Return whether the recorder gives such names, in either of its schemes or in that of lists of models."""
     return isinstance(name, str) and _FILE.fullmatch(name) is not None
 
 
 def is_folder(name: object) -> bool:
-    """Tell whether `name` is a folder within another, of plain names."""
+    """Return whether `name` is a folder within another, of plain names."""
     return isinstance(name, str) and len(name) < 500 and all(_PART.fullmatch(part) for part in name.split("/"))
 
 
@@ -35,9 +35,9 @@ def folder_of(test_id: object) -> str:
     """Return the folder of a test's recordings, below the one that has all of the tests."""
     if isinstance(test_id, str) and test_id:
         folder = test_id.partition("::")[0].rpartition("/")[0].removeprefix(_BASE)
-        made = f"{folder}/{_LEAF}" if folder else _LEAF
-        if is_folder(made):
-            return made
+        name = f"{folder}/{_LEAF}" if folder else _LEAF
+        if is_folder(name):
+            return name
     return _COMMON
 
 
@@ -47,19 +47,19 @@ def file_of(data: Mapping[str, Any]) -> str:
     if "tool_name" in request:
         return f"{_sha({name: request.get(name) for name in ('provider', 'tool_name', 'kwargs')})}.json"
     if "payload" in request:
-        method, payload = str(request.get("method", "")).upper(), _rounded(request["payload"])
+        method, payload = str(request.get("method", "")).upper(), _round(request["payload"])
         return f"{_sha({'test_id': test_id, 'url': request.get('url'), 'method': method, 'payload': payload})}.json"
     if "body" not in request:
         return f"{_sha(request)}.json"
     url = urlsplit(str(request.get("url", "")))
-    body = _rounded(request["body"])
+    body = _round(request["body"])
     if "bedrock" in url.netloc and isinstance(body, dict):
         body.pop("stream_options", None)
     method = str(request.get("method", "")).upper()
-    told: dict[str, Any] = {"method": method, "endpoint": url.path, "body": body}
+    hashed: dict[str, Any] = {"method": method, "endpoint": url.path, "body": body}
     if url.path not in _MODELS:
-        told["test_id"] = test_id
-    name = _sha(told)
+        hashed["test_id"] = test_id
+    name = _sha(hashed)
     models = _model_names(data) if request.get("endpoint") in _MODELS else None
     if models is None:
         return f"{name}.json"
@@ -76,11 +76,11 @@ def _model_names(data: Mapping[str, Any]) -> list[str] | None:
         return None  # an exception, say
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _rounded(item) for name, item in value.items()}
+        return {name: _round(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [_round(item) for item in value]
     if isinstance(value, float):
         return round(value, 5)
     if isinstance(value, str):

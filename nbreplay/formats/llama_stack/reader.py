@@ -1,6 +1,6 @@
-"""llama-stack's recordings: reading those of every kind, importing them into a store, and exporting one.
+"""llama-stack's recordings: reading those of every kind.
 
-A recording of theirs becomes a take. What the take's own fields cannot tell (the test, the class, the url as it was
+A recording of theirs becomes a take. The fields that a take does not have (the test, the class, the url as it was
 written) it keeps by name under ``llama_stack``; no copy of the source is kept.
 """
 
@@ -14,18 +14,32 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.foreign_files import load_json, read_text, refused
-from nbreplay.formats.importer import Contents
+from nbreplay.formats.importer import Contents, import_error, load_json, read_text
 from nbreplay.formats.llama_stack.answers import answer_of
 from nbreplay.formats.llama_stack.names import file_of, folder_of, is_file, is_folder
 from nbreplay.formats.llama_stack.requests import call_of, shape_of
-from nbreplay.formats.llama_stack.writer import OWN, differences, export, recorded
-from nbreplay.formats.synthetic_take import taken
+from nbreplay.formats.llama_stack.writer import OWN, differences, recording_of
+from nbreplay.formats.synthetic_take import record_answer
 
-__all__ = ["OWN", "export", "parsed"]
+__all__ = ["is_recording", "read_recording"]
 
 
-def parsed(path: Path, root: Path) -> Contents:
+def is_recording(path: Path) -> bool:
+    """Return whether a file may be one of llama-stack's; a VCR cassette may end in ``.json``, too.
+
+    Raises
+    ------
+    RecordingFormatError, UnsafeRecordingError
+        Where it cannot be read.
+    """
+    if path.suffix != ".json":
+        return False
+    text = read_text(path)
+    data = load_json(path, text) if text.lstrip()[:1] in ("{", "[") else None  # cassettes named so may be YAML
+    return isinstance(data, dict) and "interactions" not in data
+
+
+def read_recording(path: Path, root: Path) -> Contents:
     """Return the one interaction of a file below `root`, or of `root` itself.
 
     Raises
@@ -35,46 +49,40 @@ def parsed(path: Path, root: Path) -> Contents:
     """
     text = read_text(path)
     data = load_json(path, text)
-    try:
-        return Contents(1, [_converted(data, text, *_place(path, root))])
-    except RecordingFormatError as error:
-        raise refused(path, str(error), type(error)) from None
-
-
-def _place(path: Path, root: Path) -> tuple[str, str]:
-    """Return the name of a file and of its folder below the one that was named."""
     folder = path.parent.relative_to(root).as_posix() if path != root else "."
-    return path.name, folder
+    try:
+        return Contents(1, [_convert(data, text, path.name, folder)])
+    except RecordingFormatError as error:
+        raise import_error(path, str(error), type(error)) from None
 
 
-def _converted(data: Any, text: str, name: str, folder: str) -> tuple[Request, Take]:
+def _convert(data: Any, text: str, file: str, folder: str) -> tuple[Request, Take]:
     if isinstance(data, dict) and "nbreplay" in data:
-        raise RecordingFormatError("it is a recording of nbreplay's own, which a store reads as it is")
+        raise RecordingFormatError("a recording of nbreplay itself needs no import")
     if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in ("request", "response")):
-        raise RecordingFormatError("it has no 'request' and 'response', as llama-stack's recordings have")
-    asked, answered = data["request"], data["response"]
-    call, origin = call_of(asked)
-    shape = "google" if "model" in origin else shape_of(asked)
-    answer, more = answer_of(answered, shape)
+        raise RecordingFormatError("'request' or 'response' is missing, so it is not a recording of llama-stack")
+    call, origin = call_of(data["request"])
+    shape = "google" if "model" in origin else shape_of(data["request"])
+    answer, answer_origin = answer_of(data["response"], shape)
     redactor = Redactor(call.tokens)
-    origin = _without_secrets({"shape": shape, **origin, **more}, redactor)
-    scope = data.get("test_id")
-    told: dict[str, Any] = {"scope": redactor.text(scope)} if isinstance(scope, str) else {}
-    request, take = taken(call, answer, extra={**told, OWN: origin})
-    # What an export would write otherwise than it was is kept, field by field.
-    derived = recorded(request.kind, request.fields, take)
-    hidden = take.redacted > 0 or redactor.finds(text)
-    origin |= differences(_without_secrets(data, redactor) if hidden else data, derived, bodies=not hidden)
-    derived = recorded(request.kind, request.fields, take)
-    if is_file(name) and name != file_of(derived):
-        origin["file"] = name
-    if is_folder(folder) and folder != folder_of(scope):
+    origin = _redact({"shape": shape, **origin, **answer_origin}, redactor)
+    test_id = data.get("test_id")
+    scope = {"scope": redactor.text(test_id)} if isinstance(test_id, str) else {}
+    request, take = record_answer(call, answer, extra={**scope, OWN: origin})
+    # The fields that an export would write otherwise are kept one by one.
+    derived = recording_of(request.kind, request.fields, take)
+    hides_secret = take.redacted > 0 or redactor.finds(text)
+    origin |= differences(_redact(data, redactor) if hides_secret else data, derived, bodies=not hides_secret)
+    derived = recording_of(request.kind, request.fields, take)
+    if is_file(file) and file != file_of(derived):
+        origin["file"] = file
+    if is_folder(folder) and folder != folder_of(test_id):
         origin["folder"] = folder
     return request, take
 
 
-def _without_secrets(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
-    made: dict[str, Any] = redactor.value(dict(fields))
-    if isinstance(made.get("url"), str):
-        made["url"] = redactor.url(made["url"])
-    return made
+def _redact(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
+    clean: dict[str, Any] = redactor.value(dict(fields))
+    if isinstance(clean.get("url"), str):
+        clean["url"] = redactor.url(clean["url"])
+    return clean

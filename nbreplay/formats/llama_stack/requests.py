@@ -1,7 +1,7 @@
 """Requests of llama-stack's recordings: as the calls that went over the wire, and back.
 
 There are four shapes: a method of an SDK with its arguments, a plain HTTP request, a tool, a file that was processed.
-What cannot be told from the call is kept by name in `origin`.
+Fields that a call does not have are kept by name in `origin`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ __all__ = ["call_of", "request_of", "shape_of"]
 Origin = dict[str, Any]
 
 _NOT_SENT = ("extra_body", "extra_query", "extra_headers", "timeout")  # arguments of an SDK that are not in the body
-_ASKED = re.compile(r"/(?:models(?:/[^/]+)?|api/(?:ps|tags|version))$")  # by GET; llama-stack says POST of everything
-# What SDKs add to the arguments that they are given.
+_BY_GET = re.compile(r"/(?:models(?:/[^/]+)?|api/(?:ps|tags|version))$")  # by GET; llama-stack says POST of everything
 _ADDED: Mapping[str, Mapping[str, Any]] = {
     "/v1/embeddings": {"encoding_format": "base64"},
     "/api/chat": {"tools": [], "stream": False},
     "/api/generate": {"stream": False},
 }
+"""Arguments that SDKs add by themselves."""
+
 _VERSION = "_sdk_version"
 
 
@@ -51,12 +52,12 @@ def shape_of(request: Mapping[str, Any]) -> str:
         if all(name in request for name in names):
             return shape
     raise RecordingFormatError(
-        f"its request is none of llama-stack's (it has {', '.join(map(repr, request)) or 'no fields'})"
+        f"request: none of llama-stack's, with the fields {', '.join(map(repr, request)) or 'none'}"
     )
 
 
 def call_of(request: Mapping[str, Any]) -> tuple[Call, Origin]:
-    """Return the call that a request of llama-stack's stands for, and what it tells beside.
+    """Return the call that a request of llama-stack's stands for, and its fields that a call does not have.
 
     Raises
     ------
@@ -69,15 +70,15 @@ def call_of(request: Mapping[str, Any]) -> tuple[Call, Origin]:
         return _tool(request["api"], _without(request, ("test_id", "provider", "api")), request)
     url, body = request["url"], request["payload" if shape == "http" else "body"]
     if not isinstance(url, str) or not isinstance(body, dict):
-        raise RecordingFormatError("its request has a url that is no text, or a body that is no object")
+        raise RecordingFormatError("request: a url that is not text, or a body that is not an object")
     if shape == "http":
-        return _sent(str(request.get("method", "POST")).upper(), url, _path(url), body), {"url": url}
+        return _call(str(request.get("method", "POST")).upper(), url, _path(url), body), {"url": url}
     return _method(url, body, request)
 
 
 def _tool(name: Any, arguments: Any, request: Mapping[str, Any]) -> tuple[Call, Origin]:
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise RecordingFormatError("its tool has a name that is no text, or arguments that are no object")
+        raise RecordingFormatError("request: a tool whose name is not text, or whose arguments are not an object")
     origin = {"provider": request["provider"]} if "provider" in request else {}
     # As `nbreplay.tool` calls them.
     return Call("CALL", "", name, "", b"", (), "tool", (name, arguments)), origin
@@ -86,8 +87,8 @@ def _tool(name: Any, arguments: Any, request: Mapping[str, Any]) -> tuple[Call, 
 def _method(url: str, body: dict[str, Any], request: Mapping[str, Any]) -> tuple[Call, Origin]:
     endpoint = str(request.get("endpoint") or "")
     origin: Origin = {"url": url, "endpoint": endpoint}
-    told = request.get("provider_metadata")
-    metadata = dict(told) if isinstance(told, dict) else {}
+    metadata = request.get("provider_metadata")
+    metadata = dict(metadata) if isinstance(metadata, dict) else {}
     sdk = ""
     for name, value in metadata.items():
         if name.endswith(_VERSION) and isinstance(value, str) and " " not in value:
@@ -107,38 +108,38 @@ def _method(url: str, body: dict[str, Any], request: Mapping[str, Any]) -> tuple
         path = re.sub(r"(?<!/chat)/completions$", "/chat/completions", path)
     if query and isinstance(query, dict):
         path += ("&" if "?" in path else "?") + urlencode(query, doseq=True)
-    if _ASKED.search(path.partition("?")[0]):
+    if _BY_GET.search(path.partition("?")[0]):
         if body:
             origin["arguments"] = body
-        return _sent("GET", url, path, None, pairs, sdk), origin
-    return _sent("POST", url, path, _body(endpoint, body, origin), pairs, sdk), origin
+        return _call("GET", url, path, None, pairs, sdk), origin
+    return _call("POST", url, path, _body(endpoint, body, origin), pairs, sdk), origin
 
 
 def _body(endpoint: str, body: dict[str, Any], origin: Origin) -> dict[str, Any]:
-    """Return what an SDK sends for its arguments; what is otherwise there is noted in `origin`."""
+    """Return the body that an SDK sends for its arguments; the others go to `origin`."""
     ollama = endpoint.startswith("/api/")
     more = body.get("extra_body")
     more = more if isinstance(more, dict) else {}
-    kept = {
+    unsent = {
         name: value
         for name, value in body.items()
         if (name in _NOT_SENT and (name != "extra_body" or value != more)) or name in more or (ollama and value is None)
     }
-    if "extra_body" in body and "extra_body" not in kept:
+    if "extra_body" in body and "extra_body" not in unsent:
         origin["extra_body"] = list(more)
-    if kept:
-        origin["arguments"] = kept
-    given = {name: value for name, value in body.items() if name not in _NOT_SENT and name not in kept}
-    added = {name: value for name, value in _ADDED.get(endpoint, {}).items() if name not in given and name not in more}
+    if unsent:
+        origin["arguments"] = unsent
+    sent = {name: value for name, value in body.items() if name not in _NOT_SENT and name not in unsent}
+    added = {name: value for name, value in _ADDED.get(endpoint, {}).items() if name not in sent and name not in more}
     if added:
         origin["added"] = list(added)
-    return {**given, **more, **added}
+    return {**sent, **more, **added}
 
 
 def _google(url: str, endpoint: str, body: dict[str, Any], origin: Origin) -> tuple[Call, Origin]:
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise RecordingFormatError("its request names no model")
+        raise RecordingFormatError("request: no model")
     origin["model"] = model
     sent = google_genai.request_to_wire(body)
     if google_genai.request_from_wire(sent, model) != body:
@@ -146,10 +147,10 @@ def _google(url: str, endpoint: str, body: dict[str, Any], origin: Origin) -> tu
         sent = _without(body, ("model",))
     name = model if "/" in model else f"models/{model}"
     path = f"/v1beta1/{name}:{google_genai.METHODS[endpoint]}"
-    return _sent("POST", url, path + ("?alt=sse" if endpoint.endswith("_stream") else ""), sent), origin
+    return _call("POST", url, path + ("?alt=sse" if endpoint.endswith("_stream") else ""), sent), origin
 
 
-def _sent(
+def _call(
     method: str,
     url: str,
     target: str,
@@ -180,7 +181,7 @@ def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mappin
     Raises
     ------
     RecordingFormatError
-        Where it cannot be told any more.
+        Where it cannot be restored.
     """
     test_id = take.extra.get("scope")
     provider = {"provider": origin["provider"]} if "provider" in origin else {}
@@ -199,18 +200,18 @@ def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mappin
         body = {"model": model, **body} if plain else google_genai.request_from_wire(body, model)
     else:
         body = _arguments(body, origin)
-    made = {"method": "POST", "url": url, "headers": {}, "body": body, "endpoint": endpoint}
-    made["model"] = body.get("model", "")
+    request = {"method": "POST", "url": url, "headers": {}, "body": body, "endpoint": endpoint}
+    request["model"] = body.get("model", "")
     name, _, version = take.sdk.partition(" ")
     metadata = {name + _VERSION: version} if version and name in ("openai", "ollama") else {}
     metadata |= origin.get("metadata", {})
-    return {**made, "provider_metadata": metadata} if metadata else made
+    return {**request, "provider_metadata": metadata} if metadata else request
 
 
 def _arguments(body: dict[str, Any], origin: Mapping[str, Any]) -> dict[str, Any]:
     extra = origin.get("extra_body")
     left_out = {*origin.get("added", ()), *(extra or ())}
-    made = {name: value for name, value in body.items() if name not in left_out}
+    arguments = {name: value for name, value in body.items() if name not in left_out}
     if extra is not None:
-        made["extra_body"] = {name: body[name] for name in extra if name in body}
-    return {**made, **origin.get("arguments", {})}
+        arguments["extra_body"] = {name: body[name] for name in extra if name in body}
+    return {**arguments, **origin.get("arguments", {})}

@@ -1,7 +1,7 @@
-"""Writing a store's recordings as llama-stack's recorder would have, into the folders where it looks for them.
+"""Writes a store's recordings as llama-stack's recorder would have, into the folders where it looks for them.
 
-Works from the fields of takes alone. What a store says is a stranger's word, too: nothing is written outside of the
-folder that is named, and nothing over what is there.
+Works from the fields of takes alone. A store is not trusted, either: nothing is written outside of the folder that is
+named, and nothing over a file that exists.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from nbreplay.formats.llama_stack.answers import response_of
 from nbreplay.formats.llama_stack.names import file_of, folder_of, is_file, is_folder
 from nbreplay.formats.llama_stack.requests import request_of
 
-__all__ = ["OWN", "differences", "export", "recorded"]
+__all__ = ["OWN", "differences", "export", "recording_of"]
 
 OWN = "llama_stack"
-"""The field of a take that keeps what only llama-stack knows of it."""
+"""The field of a take that keeps the fields of llama-stack which a take does not have."""
 
 _PARTS = ("file", "request", "response")
 _BODIES = ("body", "payload", "kwargs")
 _CHAT, _LEGACY = "openai.types.chat.", "openai.types.completion.Completion"
-# The class of what nbreplay has recorded itself, by endpoint, plain and streamed.
 _CLASSES: Mapping[str, tuple[str, str]] = {
     "chat/completions": (f"{_CHAT}chat_completion.ChatCompletion", f"{_CHAT}chat_completion_chunk.ChatCompletionChunk"),
     "completions": (_LEGACY, _LEGACY),
     "embeddings": ("openai.types.create_embedding_response.CreateEmbeddingResponse", ""),
     "models": ("openai.types.model.Model", ""),
 }
+"""The class of an answer that nbreplay has recorded itself, by endpoint: plain and streamed."""
+
 _ERRORS: Mapping[int, str] = {
     400: "BadRequestError",
     401: "AuthenticationError",
@@ -52,18 +53,13 @@ _ERRORS: Mapping[int, str] = {
 
 
 def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
-    """Write the recordings of a store as llama-stack's, a file a take.
+    """Write the recordings of a store as llama-stack's, one file per take; a take that cannot be written is left out.
 
     Parameters
     ----------
     store : Store
     folder : path
         The one that has the folders of the tests in it: ``tests/integration`` in llama-stack's repository.
-
-    Returns
-    -------
-    Counts
-        What cannot be written as one of llama-stack's is left out, and said.
 
     Raises
     ------
@@ -86,8 +82,8 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
                     raise
                 left_out.append(f"{name}, take {number}: {error}")
             except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as error:
-                why = f"what it keeps of llama-stack's is not as it should be ({type(error).__name__}: {error})"
-                left_out.append(f"{name}, take {number}: {why}. Import it anew")
+                why = f"its field {OWN!r} has an unexpected structure ({type(error).__name__}: {error})"
+                left_out.append(f"{name}, take {number}: {why}. Import it again")
             else:
                 written += new
                 known += not new
@@ -95,8 +91,7 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
 
 
 def _write(root: Path, recording: Recording, take: Take) -> bool:
-    """Write one take, and return whether it was not there yet."""
-    data = recorded(recording.kind, recording.request, take)
+    data = recording_of(recording.kind, recording.request, take)
     text = json.dumps(data, indent=2) + "\n"
     own = take.extra.get(OWN, {})
     file, folder = own.get("file"), own.get("folder")
@@ -108,56 +103,55 @@ def _write(root: Path, recording: Recording, take: Take) -> bool:
             raise StoreError(f"{root} is a symbolic link. Name the folder that it leads to: {root.resolve()}")
         root.mkdir(parents=True, exist_ok=True)
         with open_folder(root, *Path(below).parts, make=True) as place:
-            with contextlib.suppress(FileNotFoundError), place.read(name) as known:
-                if json.loads(known.read()) == data:
+            with contextlib.suppress(FileNotFoundError), place.read(name) as existing:
+                if json.loads(existing.read()) == data:
                     return False
                 raise RecordingFormatError(
-                    f"{path} holds another answer, and llama-stack keeps one a request and test: move it away"
+                    f"{path} holds another answer, and llama-stack keeps one per request and test. Move it away"
                 )
-            with place.write(name) as made:
-                made.write(text.encode("utf-8"))
+            with place.write(name) as output:
+                output.write(text.encode("utf-8"))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}. Name another folder") from error
     return True
 
 
-def recorded(kind: str, fields: Mapping[str, Any], take: Take) -> dict[str, Any]:
+def recording_of(kind: str, fields: Mapping[str, Any], take: Take) -> dict[str, Any]:
     """Return a take as llama-stack writes it.
 
     Raises
     ------
     RecordingFormatError
-        Where it cannot be written as one of llama-stack's.
+        Where llama-stack has no such recordings.
     """
     own = take.extra.get(OWN)
     origin: Mapping[str, Any] = own if isinstance(own, dict) else _native(kind, fields, take)
     shape = str(origin["shape"])
     request = request_of("method" if shape == "google" else shape, fields, take, origin)
-    made = {
+    parts: dict[str, Any] = {
         "file": {"test_id": take.extra.get("scope"), "id_normalization_mapping": {}},
         "request": request,
         "response": response_of(shape, take, origin),
     }
     for part in _PARTS:
-        made[part].update(origin.get("set", {}).get(part, {}))
+        parts[part].update(origin.get("set", {}).get(part, {}))
         for name in origin.get("unset", {}).get(part, ()):
-            made[part].pop(name, None)
-    top = made.pop("file")
+            parts[part].pop(name, None)
+    top = parts.pop("file")
     mapping = {name: top.pop(name) for name in ("id_normalization_mapping",) if name in top}
-    return {**top, **made, **mapping}
+    return {**top, **parts, **mapping}
 
 
 def differences(source: Mapping[str, Any], derived: Mapping[str, Any], *, bodies: bool) -> dict[str, Any]:
-    """Return what has to be set and unset in `derived`, so that it is `source`.
+    """Return the fields to set and unset in `derived`, so that it equals `source`.
 
     Parameters
     ----------
     source, derived : mapping
     bodies : bool
-        Whether a body may be kept, too; not where secrets were taken out of it.
+        Whether a body may be set, too; not where secrets were taken out of it.
     """
-    put: dict[str, Any] = {}
-    gone: dict[str, Any] = {}
+    changes: dict[str, Any] = {"set": {}, "unset": {}}
     for part in _PARTS:
         one, other = (
             {name: item for name, item in whole.items() if name not in _PARTS} if part == "file" else whole[part]
@@ -170,10 +164,10 @@ def differences(source: Mapping[str, Any], derived: Mapping[str, Any], *, bodies
         }
         missing = [name for name in other if name not in one]
         if changed:
-            put[part] = changed
+            changes["set"][part] = changed
         if missing:
-            gone[part] = missing
-    return {name: value for name, value in (("set", put), ("unset", gone)) if value}
+            changes["unset"][part] = missing
+    return {name: value for name, value in changes.items() if value}
 
 
 def _text(value: Any) -> str:
@@ -181,9 +175,9 @@ def _text(value: Any) -> str:
 
 
 def _native(kind: str, fields: Mapping[str, Any], take: Take) -> dict[str, Any]:
-    """Return what llama-stack would tell of a take that nbreplay has recorded itself."""
+    """Return the fields of llama-stack for a take that nbreplay has recorded itself."""
     if not take.complete or take.status is None:
-        raise RecordingFormatError("it was cut short, or failed before there was an answer: llama-stack keeps no such")
+        raise RecordingFormatError("cut short, or failed before there was an answer, which llama-stack does not keep")
     if kind == "tool":
         return {"shape": "tool"}
     scheme = "http" if is_private(take.host) else "https"
