@@ -204,8 +204,8 @@ def compare(
     Examples
     --------
     >>> nbreplay.compare("recordings-october", "recordings").changed[["prompt", "text_diff"]]
-    >>> found = lib.interactions
-    >>> nbreplay.compare(found.query("model == 'gpt-4o'"), found.query("model == 'o3'"), on="prompt")
+    >>> calls = lib.interactions
+    >>> nbreplay.compare(calls.query("model == 'gpt-4o'"), calls.query("model == 'o3'"), on="prompt")
     """
     if on not in ("key", "prompt"):
         raise OptionError(f'on must be "key" or "prompt", not {on!r}')

@@ -80,8 +80,8 @@ def _write_frames(library: FrameSource, folder: Path) -> None:
         for month in sorted(set(own)) or ["none"]:
             part = folder / name / f"month={month}"
             part.mkdir(parents=True)
-            with open_folder(part) as opened:
-                parquet.write(table.filter(pa.array(own == month, pa.bool_())), opened, _PART)
+            with open_folder(part) as target:
+                parquet.write(table.filter(pa.array(own == month, pa.bool_())), target, _PART)
     mark = {"nbreplay-frames": _VERSION, "served": served, "interactions": len(months)}
     (folder / MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
 
@@ -137,10 +137,10 @@ def _remove(path: Path) -> None:
 
 def part_files(folder: Path, name: str) -> list[Path]:
     """Return the files of a frame, one per month."""
-    found = sorted((folder / name).glob(f"month=*/{_PART}"))
-    if not found:
+    files = sorted((folder / name).glob(f"month=*/{_PART}"))
+    if not files:
         raise RecordingFormatError(f"{folder / name} has no month=*/{_PART}. Export the recordings again")
-    return found
+    return files
 
 
 class Dataset:

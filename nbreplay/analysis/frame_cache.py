@@ -58,8 +58,8 @@ def _scan(store: Store) -> _State:
 
 
 def _state(path: str) -> tuple[int, int, int, int]:
-    found = os.lstat(path)
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    state = os.lstat(path)
+    return state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 
 class CachedFrames:
@@ -143,8 +143,8 @@ class CachedFrames:
             with self._open(make=True) as folder:
                 table = parquet.to_table(frame, declared_columns(name))
                 parquet.write(table, folder, f"{name}.parquet", mark=self._state.digest)
-                for other, found in folder.entries().items():
+                for other, state in folder.entries().items():
                     # A process that was killed left it half-written.
-                    old = stat.S_ISREG(found.st_mode) and found.st_mtime < time.time() - 3600
+                    old = stat.S_ISREG(state.st_mode) and state.st_mtime < time.time() - 3600
                     if old and _TEMPORARY.fullmatch(other):
                         folder.remove(other)

@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd  # type: ignore[import-untyped]
 from pandas.api.extensions import ExtensionArray  # type: ignore[import-untyped]
 
-from nbreplay.analysis import rows
 from nbreplay.analysis.columns import FRAMES, SERVED, Column
-from nbreplay.analysis.rows import Row
+from nbreplay.analysis.rows import Row, chunks, messages, tool_calls
 from nbreplay.errors import StoreError
 
 __all__ = ["FrameSource", "RowFrames", "array_of", "declared_columns", "frame_of", "index_of", "valid_text"]
 
 _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
-    "interactions": lambda found: found,
-    "messages": lambda found: (item for row in found for item in rows.messages(row)),
-    "chunks": lambda found: (item for row in found for item in rows.chunks(row)),
-    "tool_calls": lambda found: rows.tool_calls([row.fact for row in found]),
+    "interactions": lambda rows: rows,
+    "messages": lambda rows: (item for row in rows for item in messages(row)),
+    "chunks": lambda rows: (item for row in rows for item in chunks(row)),
+    "tool_calls": lambda rows: tool_calls([row.fact for row in rows]),
 }
 
 
@@ -40,15 +39,15 @@ class FrameSource(Protocol):
 class RowFrames:
     """Frames that are built from rows."""
 
-    def __init__(self, found: Sequence[Row], *, served: bool = False) -> None:
-        self._rows, self.served = found, served
+    def __init__(self, rows: Sequence[Row], *, served: bool = False) -> None:
+        self._rows, self._served = rows, served
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a frame."""
-        return frame_of(declared_columns(name, self.served), _ITEMS[name](self._rows), index_of(name))
+        return frame_of(declared_columns(name, self._served), _ITEMS[name](self._rows), index_of(name))
 
     def row(self, interaction: str) -> Row:
         """Return the row of an interaction.

@@ -142,10 +142,10 @@ def group_column(frame: pd.DataFrame, name: str) -> str:
     OptionError
         Where the frame does not have it.
     """
-    found = next((column for column in (GROUP + name, name) if column in frame.columns), None)
-    if found is None:
-        raise OptionError(f"the frame has no column {name!r} to group by")
-    return found
+    for column in (GROUP + name, name):
+        if column in frame.columns:
+            return column
+    raise OptionError(f"the frame has no column {name!r} to group by")
 
 
 def _grouped(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:

@@ -110,8 +110,8 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     def setting(self, *names: str) -> float | None:
         """Return the first of these settings that the body, or the object in it that holds settings, has."""
         holders = [self.body, *(self.body[name] for name in _SETTINGS if isinstance(self.body.get(name), dict))]
-        found = (holder[name] for holder in holders for name in names if type(holder.get(name)) in (int, float))
-        return next(found, None)
+        numbers = (holder[name] for holder in holders for name in names if type(holder.get(name)) in (int, float))
+        return next(numbers, None)
 
     @property
     def n_tools(self) -> int:
@@ -130,8 +130,8 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     @property
     def output_chars(self) -> int:
         """Characters of the answer's text, without reasoning."""
-        said = self.answer.texts.items()
-        return sum(len(text) for (kind, _), texts in said if kind != "reasoning" for text in texts)
+        parts = self.answer.texts.items()
+        return sum(len(piece) for (kind, _), pieces in parts if kind != "reasoning" for piece in pieces)
 
     @property
     def ttfc_s(self) -> float | None:
@@ -170,15 +170,15 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         """The key of the answer: of its text, tool calls and error, else of its data."""
         if self.take is None:
             return None
-        said: Any = [[*at, "".join(texts)] for at, texts in self.answer.texts.items() if at[0] != "reasoning"]
+        texts: Any = [[*at, "".join(pieces)] for at, pieces in self.answer.texts.items() if at[0] != "reasoning"]
         calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in self.answer.calls.values()]
-        if not said and not calls and self.error_type is None:
-            said = _data(self.take)
+        if not texts and not calls and self.error_type is None:
+            texts = _data(self.take)
         try:
-            text = to_json([said, calls, self.error_type])
+            data = to_json([texts, calls, self.error_type])
         except ValueError:
-            text = repr((said, calls, self.error_type)).encode()  # half of a surrogate pair, or not JSON
-        return "a1:" + hashlib.sha256(text).hexdigest()[:32]
+            data = repr((texts, calls, self.error_type)).encode()  # half of a surrogate pair, or not JSON
+        return "a1:" + hashlib.sha256(data).hexdigest()[:32]
 
     @property
     def fact(self) -> Fact | None:
@@ -216,11 +216,11 @@ def messages(row: Row) -> Iterator[MessageItem]:
     sent = row.sent_messages
     for number, message in enumerate(sent):
         yield MessageItem(row.interaction, number, "input", message)
-    for number, message in enumerate(_answered(row.answer), len(sent)):
+    for number, message in enumerate(_output_messages(row.answer), len(sent)):
         yield MessageItem(row.interaction, number, "output", message)
 
 
-def _answered(answer: AnswerBuilder) -> Iterator[Message]:
+def _output_messages(answer: AnswerBuilder) -> Iterator[Message]:
     for choice in answer.choices():
         thought = answer.text("reasoning", choice)
         if thought:
@@ -229,8 +229,8 @@ def _answered(answer: AnswerBuilder) -> Iterator[Message]:
         calls = [call for call in answer.calls.values() if call.choice == choice]
         kinds = [name for name, part in (("text", text), ("refusal", refusal), ("tool_call", calls)) if part]
         if kinds:
-            made = tuple(MessageCall(call.id, call.name, "".join(call.arguments)) for call in calls)
-            yield Message("assistant", text + refusal, "+".join(kinds), made)
+            message_calls = tuple(MessageCall(call.id, call.name, "".join(call.arguments)) for call in calls)
+            yield Message("assistant", text + refusal, "+".join(kinds), message_calls)
 
 
 class ChunkItem(NamedTuple):
@@ -297,8 +297,8 @@ class ToolCallItem(NamedTuple):
 def tool_calls(facts: Sequence[Fact | None]) -> Iterator[ToolCallItem]:
     """Yield the tool calls of all interactions, each linked to its result in any of them."""
     present = [fact for fact in facts if fact is not None]
-    for fact, found in zip(present, links(present), strict=True):
-        for number, (call, link) in enumerate(zip(fact.calls, found, strict=True)):
+    for fact, fact_links in zip(present, links(present), strict=True):
+        for number, (call, link) in enumerate(zip(fact.calls, fact_links, strict=True)):
             own, name, arguments, first_ms, last_ms = call
             streamed = fact.timed and (last_ms > 0 or first_ms > 0)
             first_s, last_s = (first_ms / 1000, last_ms / 1000) if streamed else (None, None)

@@ -73,13 +73,11 @@ def test_every_column_says_what_it_means() -> None:
 
 
 def test_frames_are_built_when_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nbreplay.analysis import rows as module
-
     def never(*_: object) -> None:
         raise AssertionError("chunks were built")
 
     made = lib(tmp_path, (ASKED | {"stream": True}, streamed(SAID)))
-    monkeypatch.setattr(module, "chunks", never)
+    monkeypatch.setattr(frames, "chunks", never)
     assert (len(made.interactions), len(made.messages), len(made.tool_calls)) == (1, 2, 0)
     assert made.interactions is made.interactions
     with pytest.raises(AssertionError, match="chunks were built"):
