@@ -183,7 +183,7 @@ def _show(given: argparse.Namespace) -> int:
     from nbreplay.core.log import Interaction
     from nbreplay.core.request.request import Request
     from nbreplay.notebook.escape import plain
-    from nbreplay.notebook.render import cards
+    from nbreplay.notebook.render import render_calls
 
     name, recording = _found(given.key, given.store)
     if given.json:
@@ -193,7 +193,7 @@ def _show(given: argparse.Namespace) -> int:
     request = Request(recording.kind, recording.request, recording.key)
     for number, take in enumerate(recording.takes, 1):
         print(f"\ntake {number} of {len(recording.takes)}")
-        print("  " + cards([Interaction(request, take, "replayed", host=take.host)])["text/plain"])
+        print("  " + render_calls([Interaction(request, take, "replayed", host=take.host)])["text/plain"])
     return 0
 
 

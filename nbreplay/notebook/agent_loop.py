@@ -1,76 +1,78 @@
-"""The loop of an agent: which request carries the results of which calls, and what the tools gave. Pure."""
+"""The cards of several calls: a request of an agent's loop stands below the one that led to it. Pure."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.card import RESULT, Film, Reeled, film, reeled
+from nbreplay.notebook.card import MAX_RESULT, Card, make_card
 from nbreplay.notebook.escape import clip, plain
-from nbreplay.notebook.timeline import Result
+from nbreplay.notebook.timeline import Timeline, ToolResult
 from nbreplay.providers.messages import messages_in
 from nbreplay.providers.tool_links import Link, fact_of, links
 
-__all__ = ["films", "films_of"]
+__all__ = ["make_cards"]
 
 
-def films(items: Sequence[Interaction]) -> list[Film]:
-    """Return a film for each call, in their order: those of a loop below the one that led to them.
+def make_cards(calls: Sequence[Interaction], timelines: Sequence[Timeline | None] = ()) -> list[Card]:
+    """Return the cards of calls, in their order.
 
-    A tool that a model asked for is told in the row of its call, and has no film of its own.
+    A tool that a model asked for is shown on the card of that answer, and has no card of its own.
+
+    Parameters
+    ----------
+    calls : sequence of Interaction
+    timelines : sequence of (Timeline or None)
+        The timelines of the calls, where they are known.
     """
-    return [made for _, made in films_of(items)]
-
-
-def films_of(items: Sequence[Interaction], known: Sequence[Reeled | None] = ()) -> list[tuple[int, Film]]:
-    """Return films as `films` does, each with the place of its call among `items`.
-
-    What the answers say need not be found out where it is `known`.
-    """
-    items = [item if item.take is None else replace(item, take=item.take.readable()) for item in items]
-    made = [reeled(item) if already is None else already for item, already in itertools.zip_longest(items, known)]
-    found = _linked(items, made)
-    told = {int(link.ran) for calls in found for link in calls if link.ran is not None}
-    above: dict[int, int] = {}
-    for place, calls in enumerate(found):
-        # The last of several is the one that led to it.
-        above.update({int(carrier): place for link in calls for carrier in link.carriers})
+    readable = [call if call.take is None else replace(call, take=call.take.readable()) for call in calls]
+    known = timelines or [None] * len(calls)
+    whole = [timeline or _timeline(call) for call, timeline in zip(readable, known, strict=True)]
+    tool_calls = _tool_calls(readable, whole)
+    ran = {int(link.ran) for group in tool_calls for link in group if link.ran is not None}
+    # Where several answers led to a request, it stands below the last.
+    above = {
+        int(carrier): place for place, group in enumerate(tool_calls) for link in group for carrier in link.carriers
+    }
     depths: list[int] = []
-    for place in range(len(items)):
+    for place in range(len(calls)):
         depths.append(depths[above[place]] + 1 if place in above else 0)
     return [
-        (place, film(item, reel=reel, beats=beats, results=_results(found[place]), depth=depths[place]))
-        for place, (item, (reel, beats)) in enumerate(zip(items, made, strict=True))
-        if place not in told
+        replace(make_card(readable[place], whole[place], _results(tool_calls[place]), depths[place]), call=call)
+        for place, call in enumerate(calls)
+        if place not in ran
     ]
 
 
-def _linked(items: Sequence[Interaction], made: Sequence[Reeled]) -> list[list[Link]]:
-    """Return what became of the calls of each, as far as it came after them; by their places."""
+def _timeline(call: Interaction) -> Timeline:
+    is_tool = call.request is not None and call.request.kind == "tool"
+    return Timeline() if call.take is None or is_tool else Timeline.of(call.take)
+
+
+def _tool_calls(calls: Sequence[Interaction], timelines: Sequence[Timeline]) -> list[list[Link]]:
+    """Return the tool calls of each answer, linked to what came after it, by places."""
     facts = []
-    for place, (item, (reel, _)) in enumerate(zip(items, made, strict=True)):
-        body = None if item.request is None or item.request.kind == "tool" else item.request.body
-        asked = messages_in(body, item.take.ids if item.take is not None else ())
-        facts.append(fact_of(str(place), place, item.request, item.take, reel.folded, asked))
+    for place, (call, timeline) in enumerate(zip(calls, timelines, strict=True)):
+        body = None if call.request is None or call.request.kind == "tool" else call.request.body
+        messages = messages_in(body, call.take.ids if call.take is not None else ())
+        facts.append(fact_of(str(place), place, call.request, call.take, timeline.answer, messages))
     return [
         [
             link._replace(
                 carriers=tuple(carrier for carrier in link.carriers if int(carrier) > place),
                 ran=link.ran if link.ran is not None and int(link.ran) > place else None,
             )
-            for link in calls
+            for link in group
         ]
-        for place, calls in enumerate(links(facts))
+        for place, group in enumerate(links(facts))
     ]
 
 
-def _results(calls: Sequence[Link]) -> dict[int, Result]:
-    """Return the results of the calls of an answer that have one."""
+def _results(tool_calls: Sequence[Link]) -> dict[int, ToolResult]:
     return {
-        number: Result(clip(plain(link.result or ""), RESULT), plain(link.error or ""), link.duration_s)
-        for number, link in enumerate(calls)
+        number: ToolResult(clip(plain(link.result or ""), MAX_RESULT), plain(link.error or ""), link.duration_s)
+        for number, link in enumerate(tool_calls)
         if link.carriers or link.ran is not None
     }

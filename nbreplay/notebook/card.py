@@ -1,6 +1,7 @@
-"""Film: what a card shows of one call, and when each piece of it came. Pure: from an interaction to values.
+"""Card: everything that is shown of one call. Pure: from an interaction to values.
 
-The take alone speaks: of a call that is replayed it tells the same as of the one that was recorded.
+A card is built from the take alone, so recorded and replayed calls look the same. The outcome and the cost are shown
+beside it, and never stored.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request, last_user_text
-from nbreplay.notebook.escape import clip, plain, seconds
-from nbreplay.notebook.timeline import Beat, Reel, Result, Track
-from nbreplay.providers.deltas import values
+from nbreplay.notebook.escape import clip, format_seconds, plain
+from nbreplay.notebook.timeline import Entry, Timeline, ToolResult, Track
+from nbreplay.prices import packaged_prices
+from nbreplay.providers.names import provider_of
 from nbreplay.providers.tool_links import tool_error, tool_value
 
-__all__ = ["RESULT", "WORDS", "Film", "Reeled", "asked_of", "film", "reeled"]
+__all__ = ["MAX_RESULT", "OUTCOMES", "Card", "make_card", "prompt_of"]
 
-WORDS = {
+OUTCOMES = {
     "replayed": "REPLAY",
     "recorded": "REC",
     "live": "LIVE",
@@ -30,51 +32,53 @@ WORDS = {
     "unsaved": "UNSAVED",
     "blocked": "BLOCKED",
 }
-"""How a card names an outcome."""
+"""The outcomes of calls, as a card shows them."""
 
-RESULT = 10_000
-"""How many characters of a tool's result are shown at most."""
+MAX_RESULT = 10_000
+"""The most characters of a tool's result that are shown."""
 
-_ASKED, _NOTE, _RAW = 2_000, 5_000, 3_000
+_MAX_PROMPT, _MAX_NOTE, _MAX_RAW = 2_000, 5_000, 3_000
+_SUCCESS = ("", "stop", "end_turn", "completed", "STOP")
 
 
-class Film(msgspec.Struct, frozen=True):
-    """What a card shows.
+class Card(msgspec.Struct, frozen=True):
+    """Everything that is shown of one call.
 
     Attributes
     ----------
     title : str
         The model, the tool or the host.
     word : str
-        The outcome, where there is no take to tell of; else ``""``.
+        The outcome, where there is no take; else ``""``.
     facts, foot : tuple of str
-        What is said beside the title, and under the answer.
-    asked : str
-        The last thing that the user says.
+        Shown beside the title, and below the answer.
+    prompt : str
+        The user's last message.
     tracks : tuple of Track
-    beats : tuple of Beat
+    entries : tuple of Entry
         Empty where there is nothing to play: no stream, or one without times.
     timed : bool or None
-        Whether the times of a stream were recorded; None where it is no stream.
+        Whether the times of a stream were recorded; None where it is not a stream.
     error, note : str
     raw : tuple of str
-        The first chunks as they are stored.
+        The first chunks, as they are stored.
     chunks : int
-        How many there are.
+        The number of chunks.
     tokens : tuple of (int or None)
         Input and output.
     duration_s : float or None
     depth : int
-        How many requests of an agent's loop lead here.
+        The number of requests of an agent's loop that led here.
+    call : Interaction or None
     """
 
     title: str
     word: str = ""
     facts: tuple[str, ...] = ()
     foot: tuple[str, ...] = ()
-    asked: str = ""
+    prompt: str = ""
     tracks: tuple[Track, ...] = ()
-    beats: tuple[Beat, ...] = ()
+    entries: tuple[Entry, ...] = ()
     timed: bool | None = None
     error: str = ""
     note: str = ""
@@ -83,201 +87,203 @@ class Film(msgspec.Struct, frozen=True):
     tokens: tuple[int | None, int | None] = (None, None)
     duration_s: float | None = None
     depth: int = 0
+    call: Interaction | None = None
 
     @property
     def until_ms(self) -> int:
-        """When the last piece came."""
-        return self.beats[-1].at_ms if self.beats else 0
+        """The arrival of the last piece."""
+        return self.entries[-1].at_ms if self.entries else 0
 
-    def upto(self, at_ms: int) -> list[Track]:
+    @property
+    def outcome(self) -> str:
+        """The outcome, such as ``REPLAY``."""
+        return OUTCOMES[self.call.outcome] if self.call else ""
+
+    @property
+    def cost(self) -> str:
+        """An estimate such as ``≈ $0.0004``; ``""`` where tokens or prices are not known, or none are installed."""
+        (sent, received), call = self.tokens, self.call
+        if call is None or call.take is None or sent is None or received is None:
+            return ""
+        provider = provider_of(call.take.host)
+        price = packaged_prices() if provider else None
+        if provider is None or price is None:
+            return ""
+        parts = price(call.request.model if call.request else None, self.title, provider, sent, received, 0)
+        return "" if None in parts else f"≈ ${sum(part or 0.0 for part in parts):.2g}"
+
+    def tracks_at(self, at_ms: int) -> list[Track]:
         """Return the tracks as they were at a moment, in milliseconds from the request."""
         parts: list[list[str]] = [[] for _ in self.tracks]
-        for beat in self.beats:
-            if beat.track >= 0 and beat.at_ms <= at_ms:
-                parts[beat.track].append(beat.text)
-        over = at_ms >= self.until_ms
+        for entry in self.entries:
+            if entry.track >= 0 and entry.at_ms <= at_ms:
+                parts[entry.track].append(entry.text)
+        has_ended = at_ms >= self.until_ms
         return [
-            Track(track.kind, track.choice, track.name, said, track.result if over else None)
-            for track, said in zip(self.tracks, parts, strict=True)
-            if said
+            Track(track.kind, track.choice, track.name, texts, track.result if has_ended else None)
+            for track, texts in zip(self.tracks, parts, strict=True)
+            if texts
         ]
 
     def state(self) -> dict[str, Any]:
-        """Return the film as JSON data for the widget; what is empty is left out."""
-        state: dict[str, Any] = {
-            "title": self.title,
-            "word": self.word,
-            "facts": list(self.facts),
-            "foot": list(self.foot),
-            "asked": self.asked,
-            "tracks": [_track_state(track) for track in self.tracks],
-            "beats": _written(self.beats),
-            "untimed": self.timed is False,
-            "error": self.error,
-            "note": self.note,
-            "raw": list(self.raw),
-            "chunks": self.chunks,
-            "depth": self.depth,
-        }
-        return {name: value for name, value in state.items() if value}
+        """Return the card as JSON data for the widget, without empty values."""
+        return _without_empty(
+            title=self.title,
+            word=self.word,
+            facts=list(self.facts),
+            foot=list(self.foot),
+            asked=self.prompt,
+            tracks=[_track_state(track) for track in self.tracks],
+            beats=_entries_text(self.entries),
+            untimed=self.timed is False,
+            error=self.error,
+            note=self.note,
+            raw=list(self.raw),
+            chunks=self.chunks,
+            depth=self.depth,
+        )
+
+
+def _without_empty(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value}
 
 
 def _track_state(track: Track) -> dict[str, Any]:
     state: dict[str, Any] = {"kind": track.kind, "choice": track.choice, "text": track.text}
     if track.kind == "tool_call":
-        formatted = track.formatted()
-        state |= {"name": track.name, "invalid": formatted is None, "json": formatted}
-        if track.result is not None:
-            took = track.result.took_s
-            state |= {"result": track.result.text, "error": track.result.error, "answered": True}
-            state["took"] = "" if took is None else seconds(took)
-    return {name: value for name, value in state.items() if value}
+        arguments, result = track.formatted(), track.result
+        state |= {"name": track.name, "invalid": arguments is None, "json": arguments}
+        if result is not None:
+            state |= {"result": result.text, "error": result.error, "answered": True}
+            state["took"] = "" if result.took_s is None else format_seconds(result.took_s)
+    return _without_empty(**state)
 
 
-def _written(beats: Sequence[Beat]) -> str:
-    """Return beats as one text: ``@`` and a track where it changes, the gap in ms, ``+`` and the length of a text.
+def _entries_text(entries: Sequence[Entry]) -> str:
+    """Return entries as one text: ``@`` and a track where it changes, the gap in ms, ``+`` and the length of a text.
 
     Lengths are UTF-16 units, as a browser counts them. A list of numbers would take a line each in a notebook's file.
     """
     words: list[str] = []
     at = track = 0
-    for beat in beats:
-        gap, at = beat.at_ms - at, beat.at_ms
-        if beat.track < 0:
+    for entry in entries:
+        gap, at = entry.at_ms - at, entry.at_ms
+        if entry.track < 0:
             words.append(str(gap))
             continue
-        if beat.track != track:
-            track = beat.track
+        if entry.track != track:
+            track = entry.track
             words.append(f"@{track}")
-        size = len(beat.text) if beat.text.isascii() else len(beat.text.encode("utf-16-le")) // 2
-        words.append(f"{gap}+{size}")
+        words.append(f"{gap}+{len(entry.text.encode('utf-16-le')) // 2}")
     return " ".join(words)
 
 
-Reeled = tuple[Reel, list[Beat]]
-"""What an answer says, and its beats."""
-
-
-def reeled(item: Interaction) -> Reeled:
-    """Return what an answer says, and its beats; nothing of a tool's."""
-    reel = Reel()
-    beats: list[Beat] = []
-    if item.take is not None and (item.request is None or item.request.kind != "tool"):
-        for at, value, event in values(item.take.body):
-            beats += reel.feed(at, value, event)
-    return reel, beats
-
-
-def film(
-    item: Interaction, *, reel: Reel, beats: Sequence[Beat], results: Mapping[int, Result] | None = None, depth: int = 0
-) -> Film:
-    """Return the film of a call.
+def make_card(
+    call: Interaction, timeline: Timeline, results: Mapping[int, ToolResult] | None = None, depth: int = 0
+) -> Card:
+    """Return the card of a call.
 
     Parameters
     ----------
-    item : Interaction
-    reel, beats
-        As `reeled` returns them.
-    results : mapping of int to Result, optional
-        From the number of a tool call in the answer to what became of it.
+    call : Interaction
+    timeline : Timeline
+        Empty for a call of a tool.
+    results : mapping of int to ToolResult, optional
+        By the number of a tool call in the answer.
     depth : int
     """
-    request, take = item.request, item.take
-    own = "" if request is None else f"{request.kind}-{item.key.partition(':')[2][:16]}"
-    asked = asked_of(request)
-    note = clip(plain(item.note), _NOTE)
+    request, take = call.request, call.take
+    file = "" if request is None else f"{request.kind}-{call.key.partition(':')[2][:16]}"
+    prompt = prompt_of(request)
+    note = clip(plain(call.note), _MAX_NOTE)
+    model = request.model if request else ""
     if take is None:
-        title = plain((request.model if request else "") or item.host)
-        return Film(title, WORDS[item.outcome], foot=(plain(own),) if own else (), asked=asked, note=note, depth=depth)
+        foot = (plain(file),) if file else ()
+        title = plain(model or call.host)
+        return Card(title, OUTCOMES[call.outcome], foot=foot, prompt=prompt, note=note, depth=depth, call=call)
     is_tool = request is not None and request.kind == "tool"
-    if is_tool:
-        reel.tracks = [_tool_track(item, take)]
-    calls = [track for track in reel.tracks if track.kind == "tool_call"]
+    tracks = [_tool_track(call, take)] if is_tool else timeline.tracks
+    tool_calls = [track for track in tracks if track.kind == "tool_call"]
     for number, result in (results or {}).items():
-        calls[number].result = result
-    reader, stream = reel.folded.reader, isinstance(take.body, Events)
+        tool_calls[number].result = result
+    reader = timeline.answer.reader
+    stream = take.body if isinstance(take.body, Events) else None
     tokens = reader.tokens.get("input"), reader.tokens.get("output")
-    return Film(
-        title=plain(reader.model or (request.model if request else "") or take.host),
-        word="UNSAVED" if item.outcome == "unsaved" else "",
-        facts=_facts(take, reel, tokens),
-        foot=_foot(take, own, tokens),
-        asked=asked,
-        tracks=tuple(reel.tracks),
-        beats=tuple(beats) if stream and take.timed and not is_tool else (),
+    error = "" if take.error is None else f"{take.error.get('type', '')}: {take.error.get('message', '')}"
+    return Card(
+        title=plain(reader.model or model or take.host),
+        word="UNSAVED" if call.outcome == "unsaved" else "",
+        facts=_facts(take, timeline, tokens),
+        foot=_foot(take, file, tokens),
+        prompt=prompt,
+        tracks=tuple(tracks),
+        entries=tuple(timeline.entries) if stream and take.timed and not is_tool else (),
         timed=take.timed if stream else None,
-        error=plain(reader.error or _transport_error(take)),
-        note=note if item.outcome in ("missing", "unsaved", "blocked") else "",
-        raw=_raw(take.body),
-        chunks=len(take.body.chunks) if isinstance(take.body, Events) else 0,
+        error=plain(reader.error or error),
+        note=note if call.outcome in ("missing", "unsaved", "blocked") else "",
+        raw=_raw(stream) if stream else (),
+        chunks=len(stream.chunks) if stream else 0,
         tokens=tokens,
         duration_s=take.duration_s,
         depth=depth,
+        call=call,
     )
 
 
-def asked_of(request: Request | None) -> str:
-    """Return what a request asked last, as it is shown."""
-    # Clipped first: a text may be megabytes, and each character would be looked at.
-    return "" if request is None else plain(clip(last_user_text(request.fields), _ASKED))
+def prompt_of(request: Request | None) -> str:
+    """Return the user's last message in a request, as it is shown."""
+    # Clipped first, since a text may be megabytes.
+    return "" if request is None else plain(clip(last_user_text(request.fields), _MAX_PROMPT))
 
 
-def _tool_track(item: Interaction, take: Take) -> Track:
-    """A tool that ran without a model's call to it here."""
-    given = item.request.body if item.request else None
-    value = tool_value(take)
+def _tool_track(call: Interaction, take: Take) -> Track:
+    """Return the track of a tool that ran without a model's call to it."""
+    value, error = tool_value(take), tool_error(take) or ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    error = tool_error(take) or ""
-    result = Result(clip(plain("" if error else text), RESULT), plain(error), take.duration_s)
-    arguments = plain(json.dumps(given, ensure_ascii=False))
-    return Track("tool_call", name=plain(item.request.model if item.request else ""), parts=[arguments], result=result)
+    result = ToolResult(clip(plain("" if error else text), MAX_RESULT), plain(error), take.duration_s)
+    arguments = plain(json.dumps(call.request.body if call.request else None, ensure_ascii=False))
+    return Track("tool_call", name=plain(call.request.model if call.request else ""), parts=[arguments], result=result)
 
 
-def _transport_error(take: Take) -> str:
-    return "" if take.error is None else f"{take.error.get('type', '')}: {take.error.get('message', '')}"
-
-
-def _facts(take: Take, reel: Reel, tokens: tuple[int | None, int | None]) -> tuple[str, ...]:
-    reader = reel.folded.reader
+def _facts(take: Take, timeline: Timeline, tokens: tuple[int | None, int | None]) -> tuple[str, ...]:
+    finish = timeline.answer.reader.finish
     if take.status is None or take.status >= 400:
         state = "failed" if take.status is None else f"error {take.status}"
     elif not take.complete and not take.standing:
         state = take.reason or "incomplete"
     else:
-        state = "done" if reader.finish in ("", "stop", "end_turn", "completed", "STOP") else plain(reader.finish)
-    facts, took = [state], take.duration_s
+        state = "done" if finish in _SUCCESS else plain(finish)
+    took = take.duration_s
     if took is None:
-        return (*facts, "no timings recorded")
-    facts.append(seconds(took))
-    first = reel.folded.first_ms
+        return state, "no timings recorded"
+    facts = [state, format_seconds(took)]
+    first = timeline.answer.first_ms
     if isinstance(take.body, Events) and first is not None:
-        facts.append(f"first token {seconds(first / 1000)}")
+        facts.append(f"first token {format_seconds(first / 1000)}")
     if tokens[1] and took:
         facts.append(f"{tokens[1] / took:.0f} tok/s")
     return tuple(facts)
 
 
-def _foot(take: Take, own: str, tokens: tuple[int | None, int | None]) -> tuple[str, ...]:
+def _foot(take: Take, file: str, tokens: tuple[int | None, int | None]) -> tuple[str, ...]:
     foot = []
     if tokens != (None, None):
         foot.append(" → ".join(f"{count:,}" for count in tokens if count is not None) + " tokens")
-    foot.append(own)
-    if take.recorded_at:  # what an MCP client asked in vain was not
+    foot.append(file)
+    if take.recorded_at:  # the answer of an MCP server may have none
         foot.append(f"recorded {take.recorded_at[:10]}" + (f" at {take.host}" if take.host else ""))
     if take.redacted:
         foot.append("1 secret was removed" if take.redacted == 1 else f"{take.redacted} secrets were removed")
     return tuple(plain(part) for part in foot if part)
 
 
-def _raw(body: object) -> tuple[str, ...]:
-    """Return the first chunks of a stream as they are stored."""
-    if not isinstance(body, Events):
-        return ()
-    left, shown = _RAW, []
-    for chunk in body.chunks:
-        text = json.dumps(chunk.stored(), ensure_ascii=False)
-        left -= len(text)
-        if left < 0:
+def _raw(stream: Events) -> tuple[str, ...]:
+    """Return the first chunks of a stream, as they are stored."""
+    size, lines = 0, []
+    for chunk in stream.chunks:
+        line = json.dumps(chunk.stored(), ensure_ascii=False)
+        size += len(line)
+        if size > _MAX_RAW:
             break
-        shown.append(plain(text))
-    return tuple(shown)
+        lines.append(plain(line))
+    return tuple(lines)

@@ -1,4 +1,4 @@
-"""Where calls are shown: by a widget where there is a front end for one, in a terminal, or as text."""
+"""The displays of calls: a widget where there is a front end, text in a terminal."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ import contextlib
 import importlib
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from nbreplay.core.cell import current_run
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.agent_loop import films, films_of
-from nbreplay.notebook.card import WORDS, Film
-from nbreplay.notebook.costs import estimate
-from nbreplay.notebook.live import Screen, careful
-from nbreplay.notebook.render import MANY, bundle, cards
+from nbreplay.notebook.agent_loop import make_cards
+from nbreplay.notebook.card import Card
+from nbreplay.notebook.live import Screen, try_view
+from nbreplay.notebook.render import MANY, bundle, render_calls
 
-__all__ = ["prepared", "screen", "show", "show_pairs"]
+__all__ = ["make_screen", "preload", "show", "show_pairs"]
 
 Pair = tuple[Interaction | None, Interaction | None]
 
 
-def prepared(shell: Any) -> None:
-    """Import what a view needs, before a call waits for it."""
-    with contextlib.suppress(Exception):  # what cannot be imported is told when it is wanted
-        importlib.import_module(f"nbreplay.notebook.{'widget' if _has_front_end(shell) else 'terminal'}")
-
-
 def _shell() -> Any:
-    """Return the shell of this process, or None where there is none."""
     try:
         from IPython.core.getipython import get_ipython
     except ImportError:
@@ -40,8 +33,14 @@ def _has_front_end(shell: Any) -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-def screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
-    """Return what shows the calls of a cell in this shell.
+def preload(shell: Any) -> None:
+    """Import the modules of a view, so that no call waits for that."""
+    with contextlib.suppress(Exception):  # reported when the view is opened
+        importlib.import_module(f"nbreplay.notebook.{'widget' if _has_front_end(shell) else 'terminal'}")
+
+
+def make_screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
+    """Return the screen that shows the calls of a cell.
 
     Parameters
     ----------
@@ -49,7 +48,7 @@ def screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
     cell : str or None
         The cell's id.
     serial : int
-        Which view of the cell's run it is.
+        The number of the view in the cell's run.
     """
     if _has_front_end(shell):
         from nbreplay.notebook.widget import WidgetScreen
@@ -60,56 +59,41 @@ def screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
     return TerminalScreen()
 
 
-def show(interactions: Sequence[Interaction], *, widgets: bool = True) -> None:
+def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
     """Show calls that have ended: by a widget, or as text where there is no front end, or its widgets fail."""
     if not _has_front_end(_shell()):
-        print(cards(interactions, words=True)["text/plain"])
-        return
-
-    def by_widget() -> None:
-        from nbreplay.notebook.widget import WidgetScreen
-
-        made = films_of(interactions)
-        words = [WORDS[interactions[place].outcome] for place, _ in made]
-        costs = [estimate(interactions[place], film) for place, film in made[:MANY]]
-        WidgetScreen(*_place()).show([one for _, one in made], words, costs)
-
-    if not (widgets and careful(by_widget)):
-        from IPython.display import publish_display_data
-
-        publish_display_data(cards(interactions))
+        print(render_calls(calls, outcomes=True)["text/plain"])
+    elif not (widgets and try_view(lambda: _show_widget(make_cards(calls)))):
+        _publish(render_calls(calls))
 
 
 def show_pairs(pairs: Iterable[Pair], count: int, title: str) -> None:
-    """Show pairs of calls side by side, each on one timeline, or as text below a title; of many, the first."""
-    front_end = _has_front_end(_shell())
-    if not front_end:
+    """Show pairs of calls side by side, each on one timeline, or as text below a title; only the first if many."""
+    has_front_end = _has_front_end(_shell())
+    if not has_front_end:
         print(title, end="\n\n")
     for pair in itertools.islice(pairs, MANY):
-        made = [_side(item, "a" if place == 0 else "b") for place, item in enumerate(pair)]
-        text = bundle(made)
-        if not front_end:
-            print(text["text/plain"], end="\n\n")
-            continue
-
-        def by_widget(made: Sequence[Film] = made) -> None:
-            from nbreplay.notebook.widget import WidgetScreen
-
-            WidgetScreen(*_place(), together=True).show(made, (), ())
-
-        if not careful(by_widget):
-            from IPython.display import publish_display_data
-
-            publish_display_data(text)
+        cards = [
+            Card("nothing", note=f"{name} has no answer to this") if call is None else make_cards([call])[0]
+            for name, call in zip("ab", pair, strict=True)
+        ]
+        if not has_front_end:
+            print(bundle(cards)["text/plain"], end="\n\n")
+        elif not try_view(partial(_show_widget, cards, together=True)):
+            _publish(bundle(cards))
     if count > MANY:
         print(f"… and {count - MANY} more pairs")
 
 
-def _side(item: Interaction | None, name: str) -> Film:
-    return Film("nothing", note=f"{name} has no answer to this") if item is None else films([item])[0]
+def _show_widget(cards: Sequence[Card], *, together: bool = False) -> None:
+    from nbreplay.notebook.widget import WidgetScreen
 
-
-def _place() -> tuple[str | None, int]:
-    """The cell's id, and which view of its run comes next."""
     run = current_run()
-    return (None, 0) if run is None else (run.cell.id if run.cell is not None else None, run.view())
+    cell = run.cell.id if run is not None and run.cell is not None else None
+    WidgetScreen(cell, run.view() if run is not None else 0, together=together).show(cards)
+
+
+def _publish(data: dict[str, str]) -> None:
+    from IPython.display import publish_display_data
+
+    publish_display_data(data)

@@ -1,4 +1,4 @@
-"""Watching the calls of a cell while it runs. A view that fails is logged once, and never costs the cell anything."""
+"""Watching the calls of a cell while it runs. A view that fails is logged once, and never stops a call."""
 
 from __future__ import annotations
 
@@ -17,110 +17,108 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.session import active_sessions
-from nbreplay.notebook.agent_loop import films_of
-from nbreplay.notebook.card import WORDS, Film, Reeled, asked_of
-from nbreplay.notebook.costs import estimate
+from nbreplay.notebook.agent_loop import make_cards
+from nbreplay.notebook.card import OUTCOMES, Card, prompt_of
 from nbreplay.notebook.escape import plain
 from nbreplay.notebook.render import MANY
-from nbreplay.notebook.timeline import Beat, Reel
+from nbreplay.notebook.timeline import Entry, Timeline
 
-__all__ = ["PACE", "Live", "Screen", "careful"]
+__all__ = ["PACE", "Live", "Screen", "try_view"]
 
 PACE = 0.13
-"""Seconds between two updates: text is on its way within that, and a minute's stream takes 460 messages."""
+"""Seconds between two updates, so that a minute's stream takes 460 messages."""
 
-# For so long, and so many characters, updates repeat what a front end may not have heard while it loads the widget.
-_AGAIN_S, _AGAIN_SIZE = 2.0, 1_500
+# For so long, and so many characters, updates repeat what a front end may miss while it loads the widget.
+_REPEAT_S, _REPEAT_SIZE = 2.0, 1_500
 _logger = logging.getLogger("nbreplay")
 
 
 class Screen(Protocol):
-    """Where a cell's calls are shown."""
+    """The place where a cell's calls are shown."""
 
     def open(self) -> None:
         """Take a place among the outputs of the cell."""
 
-    def tell(self, what: dict[str, Any]) -> None:
+    def update(self, changes: dict[str, Any]) -> None:
         """Show what has changed.
 
-        ``order``: which calls there are; ``films``: the states of those that are new or have ended; ``come``: of those
-        that go on, ``tracks``, kind, choice and name of each so far; ``texts``, pairs of a track and what was added to
-        it, of all so far where ``again`` is true; ``chunks`` and ``at``: how many, and when the last one came, in ms.
+        ``order``: the names of all calls. ``cards``: the states of calls that have started or ended. ``growth``: of
+        each call under way, ``tracks``, kind, choice and name of each; ``texts``, pairs of a track's number and its new
+        text, or its whole text where ``again`` is true; ``chunks``, their number; ``at``, the last arrival in ms.
         """
 
-    def close(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
-        """Show how all of it ended, for good; words and costs, one a film, are for now only."""
+    def close(self, cards: Sequence[Card]) -> None:
+        """Show the final cards."""
 
 
-class _UnderWay:
-    """A call whose answer comes."""
+class _OpenCall:
+    """A call whose answer is under way."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.recorder = recorder
-        self.reel = Reel()
-        self._stream: StreamParser | None = None
-        self._fed = 0  # pieces
-        # Side by side, since a list for each of thousands of chunks has the collector walk through all of them.
-        self._beats: list[Beat] = []
-        self._sizes: list[int] = []  # of each chunk, how many beats it brought
-        self._size = 0  # characters so far
-        self._asked = asked_of(recorder.request)
-        self._heard = False  # whether all that came before has been heard, as far as one can tell
+        self._timeline = Timeline()
+        self._parser: StreamParser | None = None
+        self._read = 0  # pieces
+        self._counts: list[int] = []  # of the entries of each chunk
+        self._shown = 0  # characters
+        self._repeats = True
+        request = recorder.request
+        title = plain(request.model or recorder.call.host)
+        self.state = {"title": title, "asked": prompt_of(request), "busy": True}
 
-    def state(self) -> dict[str, Any]:
-        """Return what is known before the answer is there."""
-        request = self.recorder.request
-        return {"title": plain(request.model or self.recorder.call.host), "asked": self._asked, "busy": True}
-
-    def come(self, early: bool) -> dict[str, Any] | None:
-        """Return what has come since this was asked last, as a `Screen` is told it."""
-        at, fresh = self._read()
-        if not fresh and self._heard:
+    def growth(self, early: bool) -> dict[str, Any] | None:
+        """Return what has come since the last call of this, as `Screen.update` takes it."""
+        before = len(self._timeline.entries)
+        at = self._feed()
+        new = self._timeline.entries[before:]
+        if not new and not self._repeats:
             return None
-        again = early and self._size < _AGAIN_SIZE
-        texts = [(place, track.text) for place, track in enumerate(self.reel.tracks)] if again else _runs(fresh)
-        self._size += sum(len(beat.text) for beat in fresh)
-        self._heard = not again
-        tracks = [[track.kind, track.choice, track.name] for track in self.reel.tracks]
-        return {"again": again, "tracks": tracks, "texts": texts, "chunks": len(self._sizes), "at": at}
+        tracks = self._timeline.tracks
+        self._repeats = early and self._shown < _REPEAT_SIZE
+        texts = [(place, track.text) for place, track in enumerate(tracks)] if self._repeats else _texts_by_track(new)
+        self._shown += sum(len(entry.text) for entry in new)
+        return {
+            "again": self._repeats,
+            "tracks": [[track.kind, track.choice, track.name] for track in tracks],
+            "texts": texts,
+            "chunks": len(self._counts),
+            "at": at,
+        }
 
-    def _read(self) -> tuple[int, list[Beat]]:
-        """Return when the last bytes came, in milliseconds from the request, and what they brought."""
+    def _feed(self) -> int:
+        """Add what has arrived to the timeline. Return the last arrival, in milliseconds from the request."""
         framing = framing_of(self.recorder.content_type)
         if framing is None:
-            return 0, []
-        self._stream = self._stream or StreamParser(framing)
-        pieces = self.recorder.so_far()[self._fed :]
-        self._fed += len(pieces)
-        last, before = 0, len(self._beats)
+            return 0
+        self._parser = self._parser or StreamParser(framing)
+        pieces = self.recorder.so_far()[self._read :]
+        self._read += len(pieces)
+        last = 0
         for at, data in pieces:
             last = round((at - self.recorder.started) * 1000)
-            for event in self._stream.feed(data, at):
-                made = self.reel.feed(last, parse_object(event.data), event.event)
-                self._sizes.append(len(made))
-                self._beats += made
-        return last, self._beats[before:]
+            for event in self._parser.feed(data, at):
+                self._counts.append(self._timeline.feed(last, parse_object(event.data), event.event))
+        return last
 
-    def of(self, take: Take | None) -> Reeled | None:
-        """Return what was read here as what a take says, with its times; None where it may say another thing."""
-        if take is None or self.recorder.saved is not take or take.redacted or not isinstance(take.body, Events):
+    def timeline(self, take: Take) -> Timeline | None:
+        """Return the timeline with the times of a take, so that it need not be parsed again; None where it differs."""
+        if self.recorder.saved is not take or take.redacted or not isinstance(take.body, Events):
             return None
-        self._read()
-        chunks = take.body.chunks
-        if len(chunks) != len(self._sizes):
+        self._feed()
+        if len(take.body.chunks) != len(self._counts):
             return None
-        times = itertools.accumulate(chunk.gap_ms for chunk in chunks)
-        each = itertools.chain.from_iterable(map(itertools.repeat, times, self._sizes))
-        beats = [Beat(at, track, text) for at, (_, track, text) in zip(each, self._beats, strict=True)]
-        if self.reel.folded.first_ms is not None:
-            self.reel.folded.first_ms = next((beat.at_ms for beat in beats if beat.track >= 0), None)
-        return self.reel, beats
+        arrivals = itertools.accumulate(chunk.gap_ms for chunk in take.body.chunks)
+        times = itertools.chain.from_iterable(map(itertools.repeat, arrivals, self._counts))
+        entries = [entry._replace(at_ms=at) for at, entry in zip(times, self._timeline.entries, strict=True)]
+        self._timeline.entries = entries
+        if self._timeline.answer.first_ms is not None:
+            self._timeline.answer.first_ms = next((entry.at_ms for entry in entries if entry.track >= 0), None)
+        return self._timeline
 
 
-def _runs(beats: Sequence[Beat]) -> list[tuple[int, str]]:
-    """Return the texts of beats, those of a track that follow each other as one."""
-    by_track = itertools.groupby((beat for beat in beats if beat.track >= 0), key=lambda beat: beat.track)
-    return [(place, "".join(beat.text for beat in run)) for place, run in by_track]
+def _texts_by_track(entries: Sequence[Entry]) -> list[tuple[int, str]]:
+    runs = itertools.groupby((entry for entry in entries if entry.track >= 0), key=lambda entry: entry.track)
+    return [(place, "".join(entry.text for entry in run)) for place, run in runs]
 
 
 class Live:
@@ -128,130 +126,119 @@ class Live:
 
     Parameters
     ----------
-    screen : callable
-        Makes the screen when the first call starts.
+    make_screen : callable
+        Called when the first call starts.
     speed : float or None
-        At which pace calls are replayed.
+        The pace of a replay.
 
     Attributes
     ----------
     failed : bool
-        Whether showing them has failed; that has been logged then.
+        Whether showing them has failed, which has been logged.
     """
 
-    def __init__(self, screen: Callable[[], Screen], speed: float | None = None) -> None:
-        self._make, self._speed = screen, speed
+    def __init__(self, make_screen: Callable[[], Screen], speed: float | None = None) -> None:
+        self._make_screen, self._speed = make_screen, speed
         self._screen: Screen | None = None
         self._places: list[tuple[logs.Log, int]] = []
-        self._open: dict[str, _UnderWay] = {}
-        self._followed: list[_UnderWay] = []
-        self._sent: dict[str, dict[str, Any]] = {}
+        self._calls: dict[str, _OpenCall] = {}
         self._ended = 0
-        self._began = 0.0
+        self._sent: dict[str, dict[str, Any]] = {}
+        self._opened_at = 0.0
         self._lock = threading.RLock()
         self._over = threading.Event()
         self.failed = False
-        self._unwatch = logs.watch_calls(self._started)
+        self._unwatch = logs.watch_calls(self._on_start)
 
-    def _started(self, log: logs.Log, place: int) -> None:
-        """A call starts; in the thread that makes it."""
+    def _on_start(self, log: logs.Log, place: int) -> None:
+        """Note a call that starts, in the thread that makes it."""
         self._places.append((log, place))
-        if self._screen is None and not self.failed:
-            self._carefully(self._begin)
+        if self._screen is None:
+            self._try(self._open)
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         with self._lock:
             if self._screen is not None:
                 return
-            self._began = time.monotonic()
-            self._screen = self._make()
+            self._opened_at = time.monotonic()
+            self._screen = self._make_screen()
             self._screen.open()
-        with contextlib.suppress(RuntimeError):  # without threads all is shown at the end of the cell
+        with contextlib.suppress(RuntimeError):  # without threads, everything is shown at the end of the cell
             threading.Thread(target=self._run, name="nbreplay view", daemon=True).start()
 
     def _run(self) -> None:
         while not self._over.wait(PACE) and not self.failed:
-            self._carefully(self._tick)
+            self._try(self._update)
 
-    def _tick(self) -> None:
+    def _update(self) -> None:
         with self._lock:
             if self._over.is_set() or self._screen is None:
                 return
-            # At first all is said again and again: the front end may still be loading what is to hear it.
-            early = time.monotonic() - self._began < _AGAIN_S
-            order, states = self._cards(early)
-            come = {own: told for own, one in self._open.items() if (told := one.come(early)) is not None}
-            if states or come:
-                self._screen.tell({"order": order, "films": states, "come": come})
+            early = time.monotonic() - self._opened_at < _REPEAT_S
+            states = self._states()
+            changed = {name: state for name, state in states.items() if early or self._sent.get(name) != state}
+            self._sent.update(changed)
+            busy = [name for name, state in states.items() if state.get("busy")]
+            growth = {name: part for name in busy if (part := self._calls[name].growth(early)) is not None}
+            if changed or growth:
+                self._screen.update({"order": list(states), "cards": changed, "growth": growth})
 
-    def _cards(self, early: bool) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return what has started and what has ended: the order, and the states that are to be told."""
-        ended: list[tuple[str, logs.Interaction]] = []
+    def _states(self) -> dict[str, dict[str, Any]]:
+        """Return the states of all calls, in their order, without tools whose result another card shows."""
         states: dict[str, dict[str, Any]] = {}
+        ended: dict[str, logs.Interaction] = {}
         for log, place in self._places[: MANY + 1]:
-            own, recorder, item = f"{log.number}.{place}", _recorder(log, place), log.at(place)
+            name, recorder, call = f"{log.number}.{place}", _recorder(log, place), log.at(place)
             if recorder is not None:
-                if own not in self._open:
-                    self._open[own] = _UnderWay(recorder)
-                states[own] = self._open[own].state()
-            elif item is not None:
-                one = self._open.pop(own, None)
-                if one is not None:
-                    self._followed.append(one)
-                ended.append((own, item))
-                states[own] = self._sent.get(own, {})
+                if name not in self._calls:
+                    self._calls[name] = _OpenCall(recorder)
+                states[name] = self._calls[name].state
+            elif call is not None:
+                ended[name] = call
+                states[name] = self._sent.get(name, {})
         if len(ended) != self._ended:
             self._ended = len(ended)
-            told = {ended[place][0]: one.state() for place, one in films_of([item for _, item in ended])}
-            for own, item in ended:
-                if own not in told:
-                    del states[own]  # a tool whose call tells of it
+            cards = {id(card.call): card for card in make_cards(list(ended.values()))}
+            for name, call in ended.items():
+                if (card := cards.get(id(call))) is None:
+                    states[name] = {}
+                    self._sent.pop(name, None)
                     continue
-                states[own] = {**told[own], "now": WORDS[item.outcome]}
-                if self._speed and item.outcome == "replayed":
-                    states[own]["play"] = self._speed
-        changed = {own: state for own, state in states.items() if state and (early or self._sent.get(own) != state)}
-        self._sent.update(changed)
-        return [own for own in states if states[own]], changed
+                states[name] = {**card.state(), "now": OUTCOMES[call.outcome]}
+                if self._speed and call.outcome == "replayed":
+                    states[name]["play"] = self._speed
+        return {name: state for name, state in states.items() if state}
 
-    def end(self, items: Sequence[logs.Interaction]) -> bool:
-        """The cell has ended: show its calls as they will stay. Return whether there was something to show."""
+    def end(self, calls: Sequence[logs.Interaction]) -> bool:
+        """Show the final cards at the end of the cell. Return whether they are shown."""
         self._unwatch()
         self._over.set()
-        if self._screen is None:
-            return False
-        return self._carefully(lambda: self._close(items))
+        return self._screen is not None and self._try(lambda: self._close(calls))
 
-    def _close(self, items: Sequence[logs.Interaction]) -> None:
+    def _close(self, calls: Sequence[logs.Interaction]) -> None:
         with self._lock:
             assert self._screen is not None
-            # What was read while it came need not be read again.
-            followed = {id(one.recorder.saved): one for one in [*self._followed, *self._open.values()]}
-            known = [one.of(item.take) if (one := followed.get(id(item.take))) else None for item in items]
-            made = films_of(items, known)
-            words = [WORDS[items[place].outcome] for place, _ in made]
-            costs = [estimate(items[place], film) for place, film in made[:MANY]]
-            self._screen.close([one for _, one in made], words, costs)
+            watched = {id(call.recorder.saved): call for call in self._calls.values()}
+            timelines = [
+                watched[id(call.take)].timeline(call.take) if call.take and id(call.take) in watched else None
+                for call in calls
+            ]
+            self._screen.close(make_cards(calls, timelines))
 
-    def _carefully(self, do: Callable[[], None]) -> bool:
-        if self.failed:
-            return False
-        done = careful(do)
-        self.failed = not done
-        return done
+    def _try(self, do: Callable[[], None]) -> bool:
+        self.failed = self.failed or not try_view(do)
+        return not self.failed
 
 
 def _recorder(log: logs.Log, place: int) -> Recorder | None:
     for session in active_sessions():
-        if session.log is log:
-            found = session.keeper.recorder_at(place)
-            if found is not None:
-                return found
+        if session.log is log and (recorder := session.keeper.recorder_at(place)) is not None:
+            return recorder
     return None
 
 
-def careful(do: Callable[[], None]) -> bool:
-    """Do what shows something; where it fails, log that, and return False."""
+def try_view(do: Callable[[], None]) -> bool:
+    """Do what shows calls. Where it fails, log that, and return False."""
     try:
         do()
     except Exception:

@@ -22,7 +22,6 @@ from nbreplay.core.session import Session, current_session, enter_session, leave
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import registry
 from nbreplay.notebook import comm_guard, display, status
-from nbreplay.notebook.badge import badge
 from nbreplay.notebook.cells import Cells, Running
 from nbreplay.notebook.directive import (
     HELP,
@@ -109,7 +108,7 @@ class ReplayMagics(Magics):
                 self._say(status.overview(self.base, logs.all_logs()))
         else:
             self.switch(directive)
-            self._say({"text/plain": status.switched(self.base)})
+            self._say({"text/plain": status.mode_text(self.base)})
             if directive.view:
                 self.view = directive.view
 
@@ -159,12 +158,13 @@ class ReplayMagics(Magics):
     def _watch(self, running: Running) -> Live | None:
         if (running.view or self.view) != "stream":
             return None
-        display.prepared(self.shell)
+        display.preload(self.shell)
         run = running.run
         session = running.session or current_session()
         cell = None if run.cell is None else run.cell.id
         return Live(
-            lambda: display.screen(self.shell, cell, run.view()), None if session is None else session.options.speed
+            lambda: display.make_screen(self.shell, cell, run.view()),
+            None if session is None else session.options.speed,
         )
 
     def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
@@ -180,8 +180,8 @@ class ReplayMagics(Magics):
         if view == "stream" and made and not seen:
             display.show(made, widgets=running.live is None or not running.live.failed)
         shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
-        where = status.short(store) if store else ""
-        self._say(badge(made, mode=mode, store=where, shown=shown, uncovered=uncovered))
+        where = status.short_path(store) if store else ""
+        self._say(status.badge(made, mode=mode, store=where, error=shown, uncovered=uncovered))
 
     def _last(self) -> list[logs.Interaction]:
         every = [item for log in logs.all_logs() for item in log.interactions]

@@ -1,107 +1,179 @@
-"""What ``%replay`` says: what is on, what has happened."""
+"""What nbreplay says of itself: the badge below a cell, and the answers of ``%replay``. Pure."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from nbreplay.core.config import Mode, forced_mode, is_url
-from nbreplay.core.log import Log, all_logs, describe_uncovered, find_uncovered
+from nbreplay.core.log import FAILURES, Interaction, Log, all_logs, describe_uncovered, find_uncovered, summary
 from nbreplay.core.session import Session
 from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.notebook.badge import totals
-from nbreplay.notebook.escape import escape, plain
+from nbreplay.notebook.card import OUTCOMES
+from nbreplay.notebook.escape import escape, format_seconds, plain
+from nbreplay.providers.answer import fold
 
-__all__ = ["overview", "short", "switched"]
+__all__ = ["Totals", "badge", "mode_text", "overview", "short_path"]
+
+_MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
+_FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
+_RED = "#b42318"
+_MODES = {
+    Mode.AUTO: "replays what is recorded, records what is missing",
+    Mode.REPLAY: "replays; nothing goes out",
+    Mode.RECORD: "records",
+    Mode.OFF: "is off: calls go out, and nothing is recorded",
+}
 
 
-def short(path: str | os.PathLike[str]) -> str:
-    """Return a path as it is shortest to read: from the working directory, from home, or whole."""
+class Totals(msgspec.Struct, frozen=True):
+    """Sums over calls.
+
+    Attributes
+    ----------
+    counts : str
+        Such as ``3 replayed, 1 missing``.
+    tokens : int or None
+        Input and output tokens, None where no provider sent any.
+    saved_s : float or None
+        Seconds that replaying saved, None where no time was recorded.
+    foreign : tuple of str
+        The notes of calls that another host's answers replay.
+    """
+
+    counts: str
+    tokens: int | None
+    saved_s: float | None
+    foreign: tuple[str, ...]
+
+    @classmethod
+    def of(cls, calls: Sequence[Interaction]) -> Totals:
+        """Return the sums over `calls`."""
+        tokens: list[int] = []
+        saved: list[float] = []
+        for call in calls:
+            if call.take is None:
+                continue
+            answer = fold(call.take)
+            tokens += [count for count in (answer.input_tokens, answer.output_tokens) if count is not None]
+            took = call.take.duration_s
+            if call.outcome == "replayed" and took is not None:
+                saved.append(max(0.0, took - (call.served_s or 0.0)))
+        counts = ", ".join(part for part in summary(calls).split(", ") if not part.startswith("0 ")) or "no calls"
+        foreign = tuple(call.note for call in calls if call.outcome == "replayed" and call.note)
+        return cls(counts, sum(tokens) if tokens else None, sum(saved) if saved else None, foreign)
+
+
+def badge(
+    calls: Sequence[Interaction], *, mode: str, store: str, error: str = "", uncovered: Sequence[str] = ()
+) -> dict[str, str]:
+    """Return the line below a cell, and a line for each failure that the cell does not show.
+
+    Parameters
+    ----------
+    calls : sequence of Interaction
+        Those of the cell.
+    mode, store : str
+    error : str
+        The error that the cell itself shows; it is not repeated.
+    uncovered : sequence of str
+        Descriptions of what the guard could not see.
+
+    Returns
+    -------
+    dict of str to str
+        A mime bundle: text/plain, text/html.
+    """
+    totals = Totals.of(calls)
+    parts = [totals.counts]
+    if totals.tokens is not None:
+        parts.append(f"{totals.tokens:,} tokens")
+    if totals.saved_s is not None:
+        parts.append(f"{format_seconds(totals.saved_s)} saved")
+    text = " · ".join([*parts, *totals.foreign[:1], f"{mode}, {store}".rstrip(", ")])
+    failures = [call for call in calls if call.outcome in FAILURES]
+    notes = [
+        f"{OUTCOMES[call.outcome]}: {call.note}" for call in failures if _squeeze(call.note) not in _squeeze(error)
+    ]
+    notes = list(dict.fromkeys([*notes, *uncovered]))
+    colour, mark = (_RED, "⚠") if failures else ("inherit", "▶")
+    page = f'<div style="{_FONT};{_MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
+    bar = f"font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0"
+    page += "".join(f'<pre style="{bar}">{escape(note)}</pre>' for note in notes)
+    return {"text/plain": "\n".join(map(plain, [f"nbreplay: {text}", *notes])), "text/html": page}
+
+
+def _squeeze(text: str) -> str:
+    return text.replace(" ", "").replace("\n", "")
+
+
+def short_path(path: str | os.PathLike[str]) -> str:
+    """Return the shortest form of a path: relative to the working directory or to home, or absolute."""
     if is_url(path):
         return str(path)
-    given = Path(path)
     try:
-        relative = os.path.relpath(given)
+        relative = os.path.relpath(path)
     except ValueError:  # another drive
-        return str(given)
-    home = os.path.expanduser("~")
-    whole = os.path.abspath(given)
-    candidates = [relative, whole] + ([f"~{whole[len(home) :]}"] if whole.startswith(home + os.sep) else [])
-    return min(candidates, key=len)
+        return str(Path(path))
+    home, absolute = os.path.expanduser("~"), os.path.abspath(path)
+    from_home = [f"~{absolute[len(home) :]}"] if absolute.startswith(home + os.sep) else []
+    return min([relative, absolute, *from_home], key=len)
 
 
-def warnings_() -> list[str]:
-    """Return what limits what nbreplay can see."""
-    return [*patching.problems(), *describe_uncovered(find_uncovered(all_logs()))]
-
-
-def switched(session: Session | None) -> str:
-    """Return what to say after ``%replay MODE``."""
+def mode_text(session: Session | None) -> str:
+    """Return the answer to ``%replay MODE``."""
     if session is None:
-        return "nbreplay is off: calls go out, and nothing is recorded"
-    mode = session.mode
-    does = {
-        Mode.AUTO: "replays what is recorded, records what is missing",
-        Mode.REPLAY: "replays; nothing goes out",
-        Mode.RECORD: "records",
-        Mode.OFF: "is off: calls go out, and nothing is recorded",
-    }[mode]
-    lines = [f"nbreplay {does} · {_store(session)}"]
-    forced = forced_mode()
+        return f"nbreplay {_MODES[Mode.OFF]}"
+    mode, forced = session.mode, forced_mode()
+    lines = [f"nbreplay {_MODES[mode]} · {_store_text(session)}"]
     if forced is not None and forced is not session.options.mode:
-        lines.append(f"(NBREPLAY_MODE={forced.value} goes before the mode asked for, {session.options.mode.value})")
+        lines.append(f"(NBREPLAY_MODE={forced.value} overrides the mode {session.options.mode.value})")
     if mode is Mode.REPLAY and not session.store.path.exists():
         lines.append(f"⚠ {session.store.path} does not exist, so every call will be missing")
-    lines += [f"⚠ {text}" for text in warnings_()]
-    return plain("\n".join(lines))
-
-
-def _store(session: Session) -> str:
-    return short(session.store.shown) + (" (read-only)" if session.store.archive else "")
+    return plain("\n".join([*lines, *(f"⚠ {text}" for text in _warnings())]))
 
 
 def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
-    """Return the display of ``%replay``."""
-    interactions = [item for log in logs for item in log.interactions]
-    sums = totals(interactions)
+    """Return the answer to ``%replay``, as a mime bundle: text/plain, text/html."""
+    calls = [call for log in logs for call in log.interactions]
+    totals = Totals.of(calls)
     rows = []
     if session is None:
         rows.append(("mode", "off"))
     else:
-        mode = session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else "")
-        rows += [("mode", mode), ("store", f"{_store(session)}, {len(session.store.names())} recordings")]
         options = session.options
-        if options.speed:
-            rows.append(("speed", f"{options.speed:g} × recorded"))
-        rows += [
-            (name, ", ".join(getattr(options, name)))
-            for name in ("ignore", "mask", "only", "allow")
-            if getattr(options, name)
-        ]
-        if options.allow_children:
-            rows.append(("children", "allowed"))
-    rows.append(("calls", sums.counts))
-    if sums.tokens is not None:
-        rows.append(("tokens", f"{sums.tokens:,}"))
-    if sums.saved_s is not None:
-        rows.append(("saved", f"{sums.saved_s:,.1f} s of waiting"))
-    foreign = [item.note for item in interactions if item.outcome == "replayed" and item.note]
-    if foreign:
-        rows.append(("note", f"{len(foreign)} answers come from another host: {foreign[-1]}"))
-    blocked = [item.host for item in interactions if item.outcome == "blocked"]
-    if blocked:
-        rows.append(("blocked", ", ".join(dict.fromkeys(blocked))))
-    if placeholder_keys.placed_names():
-        rows.append(
-            (
-                "no key",
-                ", ".join(placeholder_keys.placed_names()) + " not set; a placeholder stands in, and is never sent",
-            )
-        )
-    rows += [("warning", text) for text in warnings_()]
+        mode = session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else "")
+        rows += [("mode", mode), ("store", f"{_store_text(session)}, {len(session.store.names())} recordings")]
+        rows += [("speed", f"{options.speed:g} × recorded")] if options.speed else []
+        for name in ("ignore", "mask", "only", "allow"):
+            if values := getattr(options, name):
+                rows.append((name, ", ".join(values)))
+        rows += [("children", "allowed")] if options.allow_children else []
+    rows.append(("calls", totals.counts))
+    if totals.tokens is not None:
+        rows.append(("tokens", f"{totals.tokens:,}"))
+    if totals.saved_s is not None:
+        rows.append(("saved", f"{totals.saved_s:,.1f} s of waiting"))
+    if totals.foreign:
+        rows.append(("note", f"{len(totals.foreign)} answers come from another host: {totals.foreign[-1]}"))
+    if blocked := dict.fromkeys(call.host for call in calls if call.outcome == "blocked"):
+        rows.append(("blocked", ", ".join(blocked)))
+    if keys := placeholder_keys.placed_names():
+        rows.append(("no key", ", ".join(keys) + " not set; a placeholder stands in, and is never sent"))
+    rows += [("warning", text) for text in _warnings()]
     width = max(len(name) for name, _ in rows)
     text = "nbreplay\n" + "\n".join(f"  {name:<{width}}  {plain(value)}" for name, value in rows)
     left = 'style="text-align:left"'
     cells = "".join(f"<tr><th {left}>{escape(name)}</th><td {left}>{escape(value)}</td></tr>" for name, value in rows)
     return {"text/plain": text, "text/html": f"<table>{cells}</table>"}
+
+
+def _store_text(session: Session) -> str:
+    return short_path(session.store.shown) + (" (read-only)" if session.store.archive else "")
+
+
+def _warnings() -> list[str]:
+    return [*patching.problems(), *describe_uncovered(find_uncovered(all_logs()))]

@@ -1,8 +1,7 @@
-"""Watching a cell's calls in a terminal: what streams stands below what the cell prints, and stays as text."""
+"""Watching a cell's calls in a terminal: answers grow below the cell's output, and stay as text."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from nbreplay.notebook.card import Film
+from nbreplay.notebook.card import Card
 from nbreplay.notebook.render import bundle
 
 __all__ = ["TerminalScreen"]
 
-_LINES = 12  # of an answer under way; all of it is there at the end
+_LINES = 12  # of an answer under way; all of them are shown at the end
 
 
 class TerminalScreen:
@@ -31,43 +30,41 @@ class TerminalScreen:
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._order: list[str] = []
         self._states: dict[str, dict[str, Any]] = {}
-        self._said: dict[str, list[str]] = {}  # by track
+        self._texts: dict[str, list[str]] = {}  # by track
 
     def open(self) -> None:
-        """Take a place below what is printed."""
+        """Take the place below the cell's output."""
         if self._console.is_terminal:
             self._live.start()
 
-    def tell(self, what: dict[str, Any]) -> None:
+    def update(self, changes: dict[str, Any]) -> None:
         """Show what has changed."""
-        self._order = what["order"]
-        self._states.update(what["films"])
-        for own, come in what["come"].items():
-            said = self._said.setdefault(own, [])
-            if come["again"]:
-                said.clear()
-            for kind, _, name in come["tracks"][len(said) :]:
-                said.append({"text": "", "tool_call": f"▸ {name} "}.get(kind, f"[{kind}] "))
-            for place, text in come["texts"]:
-                said[place] += text
-        self._draw()
+        self._order = changes["order"]
+        self._states.update(changes["cards"])
+        for name, growth in changes["growth"].items():
+            texts = self._texts.setdefault(name, [])
+            if growth["again"]:
+                texts.clear()
+            for kind, _, tool in growth["tracks"][len(texts) :]:
+                texts.append({"text": "", "tool_call": f"▸ {tool} "}.get(kind, f"[{kind}] "))
+            for place, text in growth["texts"]:
+                texts[place] += text
+        if self._live.is_started:
+            self._live.update(self._text(), refresh=True)
 
-    def _draw(self) -> None:
-        if not self._live.is_started:
-            return
-        shown = Text()
-        for own in self._order:
-            state = self._states.get(own)
-            if state is None:
+    def _text(self) -> Text:
+        page = Text()
+        for name in self._order:
+            if (state := self._states.get(name)) is None:
                 continue
-            shown.append(f"{state.get('now', '…')}  ", style="bold")
-            shown.append(" · ".join([state["title"], *state.get("facts", [])]) + "\n", style="dim")
-            lines = "\n".join(self._said.get(own, [])).splitlines()
-            shown.append("\n".join(lines[-_LINES:]) + "\n" if lines else "")
-        self._live.update(shown, refresh=True)
+            page.append(f"{state.get('now', '…')}  ", style="bold")
+            page.append(" · ".join([state["title"], *state.get("facts", [])]) + "\n", style="dim")
+            lines = "\n".join(self._texts.get(name, [])).splitlines()
+            page.append("\n".join(lines[-_LINES:]) + "\n" if lines else "")
+        return page
 
-    def close(self, made: Sequence[Film], words: Sequence[str], costs: Sequence[str]) -> None:
-        """Show how all of it ended, for good."""
+    def close(self, cards: Sequence[Card]) -> None:
+        """Show the final cards, as text that stays."""
         self._live.stop()
-        told = [" · ".join(filter(None, (word, cost))) for word, cost in itertools.zip_longest(words, costs)]
-        print(bundle(made, told)["text/plain"])
+        labels = [" · ".join(filter(None, (card.outcome, card.cost))) for card in cards]
+        print(bundle(cards, labels)["text/plain"])

@@ -1,4 +1,4 @@
-"""Reel: the parts of an answer that grow side by side, and the pieces that they grow by. Pure."""
+"""Timeline: the parts of an answer that grow side by side, and when each piece of them came. Pure."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from nbreplay.notebook.escape import indented, plain
+from nbreplay.core.recording.take import Take
+from nbreplay.notebook.escape import indent_json, plain
 from nbreplay.providers.answer import AnswerBuilder
-from nbreplay.providers.deltas import Piece
+from nbreplay.providers.deltas import values
 
-__all__ = ["Beat", "Reel", "Result", "Track"]
+__all__ = ["Entry", "Timeline", "ToolResult", "Track"]
 
-_INDENTED = 100_000  # characters; longer arguments stay as they came
+_MAX_INDENTED = 100_000  # characters; longer arguments are shown as they came
 
 
-class Beat(NamedTuple):
-    """A piece of an answer: when it came (ms from the request), the number of its track (-1: none), its text."""
+class Entry(NamedTuple):
+    """A piece of an answer: its arrival in ms from the request, the number of its track or -1, and its text."""
 
     at_ms: int
     track: int
     text: str
 
 
-class Result(msgspec.Struct, frozen=True):
-    """What became of a tool call: its result as text, the error, how long it took."""
+class ToolResult(msgspec.Struct, frozen=True):
+    """The result of a tool call as text, or its error, and its duration in seconds."""
 
     text: str = ""
     error: str = ""
@@ -40,71 +41,76 @@ class Track:
 
     Attributes
     ----------
-    kind : str
-        ``text``, ``reasoning``, ``refusal`` or ``tool_call``.
+    kind : {"text", "reasoning", "refusal", "tool_call"}
     choice : int
     name : str
-        The tool's, as far as it has come.
+        The tool's name, as far as it has come.
     parts : list of str
-        Of a tool call, of its arguments.
-    result : Result or None
-        Of a tool call, where it is known.
+        The text; of a tool call, its arguments.
+    result : ToolResult or None
     """
 
     kind: str
     choice: int = 0
     name: str = ""
     parts: list[str] = field(default_factory=list)
-    result: Result | None = None
+    result: ToolResult | None = None
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text."""
         return "".join(self.parts)
 
     def formatted(self) -> str | None:
-        """Return the arguments of a tool call, a line a value; None where they are no JSON."""
+        """Return the arguments of a tool call, with one line per value; None where they are not JSON."""
         text = self.text or "{}"
         try:
             json.loads(text)
         except (ValueError, RecursionError):
             return None
-        return indented(text) if len(text) <= _INDENTED else text
+        return indent_json(text) if len(text) <= _MAX_INDENTED else text
 
 
-class Reel:
-    """Tracks and beats of an answer, as they come.
+class Timeline:
+    """Tracks and entries of an answer, as they come.
 
     Attributes
     ----------
-    folded : AnswerBuilder
-        All that the answer says so far.
+    answer : AnswerBuilder
+        The whole answer so far.
     tracks : list of Track
         In the order in which they began.
+    entries : list of Entry
     """
 
     def __init__(self) -> None:
-        self.folded = AnswerBuilder()
+        self.answer = AnswerBuilder()
         self.tracks: list[Track] = []
+        self.entries: list[Entry] = []
         self._places: dict[Hashable, int] = {}
 
-    def feed(self, at_ms: int, value: dict[str, Any] | None, event: str | None = None) -> list[Beat]:
-        """Take in the next object; return its beats, one without text where it brings none."""
-        pieces = None if value is None else self.folded.feed(at_ms, value, event)
-        if not pieces:
-            return [Beat(at_ms, -1, "")]
-        return [self._laid(at_ms, piece) for piece in pieces]
+    @classmethod
+    def of(cls, take: Take) -> Timeline:
+        """Return the timeline of a recorded answer."""
+        timeline = cls()
+        for at_ms, value, event in values(take.body):
+            timeline.feed(at_ms, value, event)
+        return timeline
 
-    def _laid(self, at_ms: int, piece: Piece) -> Beat:
-        kind, text, choice, call, name, _ = piece
-        key = (kind, choice if call is None else call)
-        place = self._places.get(key)
-        if place is None:
-            place = self._places[key] = len(self.tracks)
-            self.tracks.append(Track(kind, choice))
-        track = self.tracks[place]
-        if name:
-            track.name = plain(self.folded.calls[call].name)
-        said = plain(text)
-        track.parts.append(said)
-        return Beat(at_ms, place, said)
+    def feed(self, at_ms: int, value: dict[str, Any] | None, event: str | None = None) -> int:
+        """Add the next object of the answer. Return the number of its entries: one without text, if it has none."""
+        pieces = None if value is None else self.answer.feed(at_ms, value, event)
+        if not pieces:
+            self.entries.append(Entry(at_ms, -1, ""))
+            return 1
+        for kind, text, choice, call, name, _ in pieces:
+            key = (kind, choice if call is None else call)
+            place = self._places.setdefault(key, len(self.tracks))
+            if place == len(self.tracks):
+                self.tracks.append(Track(kind, choice))
+            track, shown = self.tracks[place], plain(text)
+            if name:
+                track.name = plain(self.answer.calls[call].name)
+            track.parts.append(shown)
+            self.entries.append(Entry(at_ms, place, shown))
+        return len(pieces)

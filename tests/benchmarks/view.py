@@ -36,13 +36,13 @@ def counted(kind, name):
         finally:
             own[0] += time.thread_time() - began
     setattr(kind, name, outer)
-for name in ("_started", "_tick", "end"):
+for name in ("_on_start", "_update", "end"):
     counted(live.Live, name)
-tell = widget.WidgetScreen.tell
+update = widget.WidgetScreen.update
 def noted(self, what):
     sent.append(time.perf_counter())
-    return tell(self, what)
-widget.WidgetScreen.tell = noted
+    return update(self, what)
+widget.WidgetScreen.update = noted
 
 from openai import OpenAI
 from tests.benchmarks.setting import LIBRARY, SSE, events

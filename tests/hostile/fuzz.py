@@ -48,7 +48,7 @@ from nbreplay.formats.llama_stack import writer
 from nbreplay.intercept.http.http11 import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
-from nbreplay.notebook.agent_loop import films
+from nbreplay.notebook.agent_loop import make_cards
 from nbreplay.providers.answer import fold
 from tests.clients import http as http_library
 from tests.formats.making import SHARED, chat, method
@@ -476,7 +476,7 @@ def _renderer(random: Random, note: Note) -> None:
         return
     items = [Interaction(request, take, random.choice(("replayed", "recorded", "unsaved"))) for take in recording.takes]
     for shown in ([*items, Interaction(request, None, "missing", note=str(data))], items * 30):
-        for kind, text in render.cards(shown, words=True).items():
+        for kind, text in render.render_calls(shown, outcomes=True).items():
             text.encode("utf-8")
             if kind == "text/html":
                 page = _Page()
@@ -484,7 +484,7 @@ def _renderer(random: Random, note: Note) -> None:
                 page.close()
                 if page.open:
                     raise AssertionError(f"it leaves {page.open} open")
-    for one in films(items):
+    for one in make_cards(items):
         render.render(one, random.randrange(1 << 20))
         json.dumps(one.state(), ensure_ascii=False).encode("utf-8")
 

@@ -483,7 +483,7 @@ def shown(folder: Path) -> None:
                 request = Request(recording.kind, recording.request, recording.key)
             except RecordingFormatError:
                 continue
-            for text in render.cards([Interaction(request, take, "replayed")]).values():
+            for text in render.render_calls([Interaction(request, take, "replayed")]).values():
                 text.encode("utf-8")
                 assert "<script" not in text
 

@@ -23,7 +23,7 @@ import nbreplay as nr
 from nbreplay.core.store.store import Store
 from nbreplay.formats import registry, zip_export
 from nbreplay.formats.llama_stack import writer
-from nbreplay.notebook.render import cards
+from nbreplay.notebook.render import render_calls
 from tests.clients import outcomes
 from tests.hostile.haystack import contents, forms
 from tests.hostile.mirror import Mirror
@@ -125,7 +125,7 @@ def run(item: Place, scene: Scene, carried: Sequence[Carried]) -> bytes:
     with nr.session(scene.store, mode="replay") as session:
         replayed = list(item.call(scene, carried))
     assert set(outcomes(session)) == {"replayed"}
-    shown = [json.dumps(cards([interaction])) for interaction in session.interactions[:40]]
+    shown = [json.dumps(render_calls([interaction])) for interaction in session.interactions[:40]]
     after = list(item.after(scene, carried)) if item.after else []
     texts = [text if isinstance(text, bytes) else text.encode() for text in (*replayed, *shown, *after)]
     return b"\n".join([contents(scene.store), contents(scene.out), *texts])

@@ -449,7 +449,7 @@ def test_a_line_over_a_mode_of_the_environment(kernel: Kernel, model: Spawned, t
     for line in ("record kept", "auto kept", "off"):
         told = kernel.run(f"%replay {line}").status[0]  # then what was connected before, named once
         assert "replays; nothing goes out" in told
-        assert "NBREPLAY_MODE=replay goes before" in told
+        assert "NBREPLAY_MODE=replay overrides" in told
         assert kernel.run("ask()").ename == "RecordingMissing"
         assert kernel.run("%%replay off\nask()").ename == "RecordingMissing"
         assert kernel.run("%%replay record kept\nask()").ename == "RecordingMissing"

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.agent_loop import films
+from nbreplay.notebook.agent_loop import make_cards
+from nbreplay.notebook.card import Card
 from nbreplay.notebook.terminal import TerminalScreen
 from nbreplay.testing.result import Result
 from nbreplay.testing.runner import run
@@ -43,8 +44,8 @@ def test_what_streams_is_told_while_it_comes(kernel: Kernel) -> None:
     ran = kernel.run("print(text_of(stream(model='test/words=40+gap=20')))")
     (first, *_), last = ran.messages, ran.messages[-1]
     assert first["do"] == "more"
-    assert [film["busy"] for film in first["films"].values()] == [True]
-    come = [told for message in ran.messages if message["do"] == "more" for told in message["come"].values()]
+    assert [card["busy"] for card in first["cards"].values()] == [True]
+    come = [told for message in ran.messages if message["do"] == "more" for told in message["growth"].values()]
     text = ""
     for told in come:
         text = (
@@ -100,7 +101,7 @@ def test_replays_at_a_pace_are_played_by_the_view(kernel: Kernel) -> None:
     kernel.run("%replay record kept --view stream\ntext_of(stream(model='test/words=9+gap=50'))")
     kernel.run("text_of(stream(model='test/words=9+gap=50'))")
     ran = kernel.run("%%replay replay --speed 1\ntext_of(stream(model='test/words=9+gap=50'))")
-    played = [film for message in ran.messages for film in message.get("films", {}).values()]
+    played = [card for message in ran.messages for card in message.get("cards", {}).values()]
     assert [film["play"] for film in played[:1]] == [1.0]
     assert "play" not in json.dumps(final(ran)["cards"])
 
@@ -142,11 +143,11 @@ KEEP = """
 import sys
 import nbreplay.notebook.live as l, nbreplay.notebook.widget as w
 kept = {name: vars(w.StreamView).get(name) for name in ("send", "__init__", "put")}
-kept_films, kept_more = l.films_of, l._UnderWay._read
+kept_cards, kept_feed = l.make_cards, l._OpenCall._feed
 """
 MEND = """
 sys.modules["nbreplay.notebook.widget"] = w
-l.films_of, l._UnderWay._read = kept_films, kept_more
+l.make_cards, l._OpenCall._feed = kept_cards, kept_feed
 for name, value in kept.items():
     if value is not None:
         setattr(w.StreamView, name, value)
@@ -157,8 +158,8 @@ BREAK = {
     "a comm that is gone": "w.StreamView.send = lambda *a, **k: 1 / 0",
     "a widget that cannot be made": "w.StreamView.__init__ = lambda *a, **k: 1 / 0",
     "a view that was closed": "w.StreamView.put = lambda self, made: (self.close(), self.comm.send({}))",
-    "an exception while rendering": "import nbreplay.notebook.live as l\nl.films_of = lambda *a: 1 / 0",
-    "an exception while following": "import nbreplay.notebook.live as l\nl._UnderWay._read = lambda self: 1 / 0",
+    "an exception while rendering": "import nbreplay.notebook.live as l\nl.make_cards = lambda *a: 1 / 0",
+    "an exception while following": "import nbreplay.notebook.live as l\nl._OpenCall._feed = lambda self: 1 / 0",
     "no widgets at all": "import sys\nsys.modules['nbreplay.notebook.widget'] = None",
 }
 
@@ -217,18 +218,21 @@ def test_in_a_terminal_it_is_text(model: Spawned) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_in_a_terminal_text_grows_below_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_in_a_terminal_text_grows_below_what_is_printed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Card, "cost", "≈ $1")
     page = io.StringIO()
     screen = TerminalScreen(Console(file=page, force_terminal=True, width=80, color_system=None))
     screen.open()
     tracks = [["text", 0, ""], ["tool_call", 0, "look"]]
     busy = {"a": {"title": "m", "busy": True}}
     come = {"again": True, "tracks": tracks, "texts": [(0, "To")], "chunks": 1, "at": 5}
-    screen.tell({"order": ["a"], "films": busy, "come": {"a": come}})
-    screen.tell(
-        {"order": ["a"], "films": {}, "come": {"a": {**come, "again": False, "texts": [(0, "kyo"), (1, "{}")]}}}
+    screen.update({"order": ["a"], "cards": busy, "growth": {"a": come}})
+    screen.update(
+        {"order": ["a"], "cards": {}, "growth": {"a": {**come, "again": False, "texts": [(0, "kyo"), (1, "{}")]}}}
     )
-    screen.close(films([Interaction(None, None, "missing", host="h")]), ["MISSING"], ["≈ $1"])
+    screen.close(make_cards([Interaction(None, None, "missing", host="h")]))
     grown = page.getvalue()
     assert grown.index("To\n") < grown.index("Tokyo")
     assert "▸ look {}" in grown

@@ -22,8 +22,8 @@ function track(state) {
   return { ...state, text: state.text || "", at: [], ends: [] };
 }
 
-/** Read a film's state: tracks with the times of their pieces, when each chunk came. */
-function film(state) {
+/** Read a card's state: tracks with the times of their pieces, when each chunk came. */
+function timeline(state) {
   const tracks = (state.tracks || []).map(track);
   const times = [];
   let at = 0, now = 0;
@@ -114,7 +114,7 @@ function part(one) {
 
 /** A card; `show(at)` shows it as it was at a time in ms, `Infinity` as it is. */
 function card(state) {
-  const told = film(state);
+  const told = timeline(state);
   const word = make("span", "nbr-word"), facts = make("span", "nbr-facts", (state.facts || []).join(" · "));
   const body = make("div");
   const parts = told.tracks.map(part);
@@ -285,13 +285,13 @@ function render({ model, el }) {
     }
   }
   /** Draw what is under way. */
-  function under({ order, films, come }) {
-    arrange(order, films);
-    for (const [own, told] of Object.entries(come)) live.get(own)?.made.more(told);
+  function under({ order, cards, growth }) {
+    arrange(order, cards);
+    for (const [own, told] of Object.entries(growth)) live.get(own)?.made.more(told);
   }
-  function arrange(order, films) {
+  function arrange(order, cards) {
     let fresh = false;
-    for (const [own, state] of Object.entries(films)) {
+    for (const [own, state] of Object.entries(cards)) {
       const same = JSON.stringify(state);
       if (live.get(own)?.same === same) continue; // said again, for those who were not yet there
       const made = state.busy ? card(state) : whole(state, keep);

@@ -16,11 +16,10 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.request.request import Request
-from nbreplay.notebook.agent_loop import films
-from nbreplay.notebook.card import Film
-from nbreplay.notebook.costs import estimate
-from nbreplay.notebook.escape import clip, escape, fenced, indented, one_line, plain, seconds
-from nbreplay.notebook.render import MANY, bundle, cards, heading, render, spark
+from nbreplay.notebook.agent_loop import make_cards
+from nbreplay.notebook.card import Card
+from nbreplay.notebook.escape import clip, escape, fence, format_seconds, indent_json, one_line, plain
+from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
 from tests.core.making import call, chat, request, take
 from tests.core.test_fold import chunk
 
@@ -64,27 +63,27 @@ def function(arguments: str, index: int = 0, **more: str) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, **known, "function": {**named, "arguments": arguments}}]}
 
 
-def test_a_film_knows_what_was_there_at_a_time() -> None:
+def test_a_card_knows_what_was_there_at_a_time() -> None:
     item = streamed(
         {"reasoning_content": "Let me "}, {"reasoning_content": "see."}, {"content": "To"}, {"content": "kyo"}
     )
-    (film,) = films([item])
-    assert [(track.kind, track.text) for track in film.tracks] == [("reasoning", "Let me see."), ("text", "Tokyo")]
-    assert film.until_ms == 40
-    assert film.upto(5) == []
-    assert [track.text for track in film.upto(30)] == ["Let me see.", "To"]
-    assert film.upto(40) == list(film.tracks)
-    assert film.facts == ("done", "40 ms", "first token 10 ms")
+    (card,) = make_cards([item])
+    assert [(track.kind, track.text) for track in card.tracks] == [("reasoning", "Let me see."), ("text", "Tokyo")]
+    assert card.until_ms == 40
+    assert card.tracks_at(5) == []
+    assert [track.text for track in card.tracks_at(30)] == ["Let me see.", "To"]
+    assert card.tracks_at(40) == list(card.tracks)
+    assert card.facts == ("done", "40 ms", "first token 10 ms")
 
 
 def test_the_arguments_of_a_tool_stream_as_text_and_become_json() -> None:
     item = streamed(function("", id="c1", name="get_weather"), function('{"city":'), function(' "Tokyo"}'))
-    (film,) = films([item])
-    (track,) = film.upto(20)
+    (card,) = make_cards([item])
+    (track,) = card.tracks_at(20)
     assert (track.name, track.text, track.formatted()) == ("get_weather", '{"city":', None)
-    (track,) = film.tracks
+    (track,) = card.tracks
     assert track.formatted() == '{\n  "city": "Tokyo"\n}'
-    (broken,) = films([streamed(function('{"city": ', id="c1", name="get_weather"))])
+    (broken,) = make_cards([streamed(function('{"city": ', id="c1", name="get_weather"))])
     shown = render(broken)
     for text in shown.values():
         assert "invalid JSON" in text
@@ -94,7 +93,7 @@ def test_the_arguments_of_a_tool_stream_as_text_and_become_json() -> None:
 
 def test_numbers_and_names_stay_as_they_are_written() -> None:
     text = '{"a":1.10,"b":12345678901234567890,"a":1e5,"c":[],"d":{},"e":["x, {y}: \\"z\\""]}'
-    shown = indented(text)
+    shown = indent_json(text)
     assert re.sub(r"\n\s*", "", shown).replace(": ", ":", 6) == text.replace("x, {y}:", "x, {y}:")
     assert "1.10" in shown
     assert "12345678901234567890" in shown
@@ -103,44 +102,44 @@ def test_numbers_and_names_stay_as_they_are_written() -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner)))
 def test_indented_json_is_the_same_json(value: Any) -> None:
-    assert json.loads(indented(json.dumps(value))) == value
+    assert json.loads(indent_json(json.dumps(value))) == value
 
 
 def test_a_stream_without_times_says_so() -> None:
-    (film,) = films([streamed({"content": "x"}, extra={"timed": False})])
-    assert film.beats == ()
-    assert film.state()["untimed"] is True
-    assert "0" not in "".join(film.facts)
-    assert "no timings recorded" in render(film)["text/plain"]
-    assert spark(film) == ""
+    (card,) = make_cards([streamed({"content": "x"}, extra={"timed": False})])
+    assert card.entries == ()
+    assert card.state()["untimed"] is True
+    assert "0" not in "".join(card.facts)
+    assert "no timings recorded" in render(card)["text/plain"]
+    assert sparkline(card) == ""
 
 
 @pytest.mark.parametrize(("count", "told"), [(1, "1 secret was removed"), (2, "2 secrets were removed")])
 def test_every_rendering_of_a_redacted_answer_says_so(count: int, told: str) -> None:
     item = streamed({"content": "[secret:1]"}, redacted=count)
-    (film,) = films([item])
-    for shown in (render(film), render(film, 5), cards([item, item]), bundle([film])):
+    (card,) = make_cards([item])
+    for shown in (render(card), render(card, 5), render_calls([item, item]), bundle([card])):
         assert [kind for kind, text in shown.items() if told not in text] == []
-    assert told in film.state()["foot"], "what the widget and an exported page show"
+    assert told in card.state()["foot"], "what the widget and an exported page show"
 
 
 def test_an_answer_that_had_no_secret_says_nothing_of_secrets() -> None:
-    (film,) = films([streamed({"content": "x"})])
-    assert "secret" not in json.dumps([render(film), film.state()])
+    (card,) = make_cards([streamed({"content": "x"})])
+    assert "secret" not in json.dumps([render(card), card.state()])
 
 
-def test_the_beats_of_a_film_come_back_from_its_state() -> None:
+def test_the_entries_of_a_card_come_back_from_its_state() -> None:
     """As the player reads them: lengths are those of UTF-16."""
     item = streamed({"content": "a"}, {}, {"reasoning_content": "😀b"}, {"content": "é😀"}, gaps=(3, 4, 5, 6))
-    (film,) = films([item])
-    state = film.state()
+    (card,) = make_cards([item])
+    state = card.state()
     assert state["beats"] == "3+1 4 @1 5+3 @0 6+3"
     assert [track["text"] for track in state["tracks"]] == ["aé😀", "😀b"]
 
 
 def test_a_long_stream_takes_few_bytes_a_chunk() -> None:
-    (film,) = films([streamed(*({"content": f" {n}"} for n in range(20_000)))])
-    assert len(json.dumps(film.state(), ensure_ascii=False)) / 20_000 < 60
+    (card,) = make_cards([streamed(*({"content": f" {n}"} for n in range(20_000)))])
+    assert len(json.dumps(card.state(), ensure_ascii=False)) / 20_000 < 60
 
 
 def test_the_loop_of_an_agent_is_a_tree() -> None:
@@ -151,8 +150,8 @@ def test_the_loop_of_an_agent_is_a_tree() -> None:
         asked("It is 18 °C.", messages=answered("c1", "get_weather", given_, "18 °C")),
         asked("Something else."),
     ]
-    made = films(items)
-    assert [film.depth for film in made] == [0, 1, 0], "the tool is told in the row of its call"
+    made = make_cards(items)
+    assert [card.depth for card in made] == [0, 1, 0], "the tool is told in the row of its call"
     weather, clock = made[0].tracks
     assert weather.result is not None
     assert (weather.result.text, weather.result.error, weather.result.took_s) == ("18 °C", "", 0.12)
@@ -166,15 +165,15 @@ def test_the_loop_of_an_agent_is_a_tree() -> None:
 
 
 def test_a_tool_that_no_model_asked_for_has_a_card_of_its_own() -> None:
-    (film,) = films([tool("get_weather", {"city": "Tokyo"}, "18 °C")])
-    assert film.title == "get_weather"
-    assert film.tracks[0].result is not None
-    assert film.tracks[0].result.text == "18 °C"
+    (card,) = make_cards([tool("get_weather", {"city": "Tokyo"}, "18 °C")])
+    assert card.title == "get_weather"
+    assert card.tracks[0].result is not None
+    assert card.tracks[0].result.text == "18 °C"
 
 
 @pytest.mark.parametrize("count", [1, 2, MANY, MANY + 1])
 def test_several_calls_have_a_heading_and_many_a_summary(count: int) -> None:
-    shown = cards([asked(f"answer {n}") for n in range(count)])
+    shown = render_calls([asked(f"answer {n}") for n in range(count)])
     assert sorted(shown) == ["text/html", "text/markdown", "text/plain"]
     for text in shown.values():
         assert (f"{count} calls" in text) is (count > 1)
@@ -183,7 +182,7 @@ def test_several_calls_have_a_heading_and_many_a_summary(count: int) -> None:
 
 
 def test_no_calls() -> None:
-    assert cards([])["text/plain"] == "nbreplay: no calls yet"
+    assert render_calls([])["text/plain"] == "nbreplay: no calls yet"
     assert heading([]) == "0 calls"
 
 
@@ -191,14 +190,14 @@ def test_what_is_shown_tells_of_the_take_alone() -> None:
     """So that it is the same whether it has just been recorded or is replayed."""
     item = streamed({"content": "x"})
     recorded = Interaction(item.request, item.take, "recorded", served_s=3.0, host="localhost", store="elsewhere")
-    assert cards([item]) == cards([recorded])
-    assert films([item])[0].state() == films([recorded])[0].state()
-    assert cards([recorded], words=True)["text/plain"].startswith("REC  ")
+    assert render_calls([item]) == render_calls([recorded])
+    assert make_cards([item])[0].state() == make_cards([recorded])[0].state()
+    assert render_calls([recorded], outcomes=True)["text/plain"].startswith("REC  ")
 
 
 def test_a_call_without_a_take_says_what_became_of_it() -> None:
     item = Interaction(request(chat()), None, "missing", note="no recorded answer", host="h")
-    for text in cards([item]).values():
+    for text in render_calls([item]).values():
         assert "MISSING" in text
         assert "no recorded answer" in text
 
@@ -220,8 +219,8 @@ def test_hostile_text_stays_text(up_to: int | None) -> None:
         function(HOSTILE, id=HOSTILE, name=HOSTILE),
         error={"type": HOSTILE, "message": HOSTILE},
     )
-    (film,) = films([item])
-    shown = render(film, up_to, word="REPLAY")
+    (card,) = make_cards([item])
+    shown = render(card, up_to, label="REPLAY")
     tags = _Tags()
     tags.feed(shown["text/html"])
     assert tags.found <= {
@@ -236,7 +235,7 @@ def test_hostile_text_stays_text(up_to: int | None) -> None:
         "pre",
         "pre style",
     }
-    for text in (*shown.values(), json.dumps(film.state(), ensure_ascii=False)):
+    for text in (*shown.values(), json.dumps(card.state(), ensure_ascii=False)):
         assert "\x1b" not in text
         assert "\u202e" not in text
     fences = [line for line in shown["text/markdown"].split("\n") if line.startswith("```")]
@@ -251,7 +250,7 @@ def test_hostile_text_stays_text(up_to: int | None) -> None:
 
 
 def test_a_fence_is_longer_than_any_in_the_text() -> None:
-    assert fenced("```\nx\n````").startswith("`````text\n")
+    assert fence("```\nx\n````").startswith("`````text\n")
 
 
 @given(st.text())
@@ -264,7 +263,7 @@ def test_plain_text_can_be_sent_and_hides_nothing(text: str) -> None:
 
 
 def test_small_words() -> None:
-    assert [seconds(value) for value in (0.0012, 0.34, 9.99, 1234)] == ["1 ms", "0.34 s", "9.99 s", "1,234 s"]
+    assert [format_seconds(value) for value in (0.0012, 0.34, 9.99, 1234)] == ["1 ms", "0.34 s", "9.99 s", "1,234 s"]
     assert clip("abcdef", 3) == "abc … (6 characters)"
     assert clip("abc", 3) == "abc"
     assert one_line('{\n  "a": 1\n}') == '{ "a": 1 }'
@@ -275,31 +274,31 @@ def test_what_a_call_cost_is_estimated_and_kept_nowhere(monkeypatch: pytest.Monk
     usage = {"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}}
     item = Interaction(request(chat()), take(Json(usage)), "replayed", host="api.openai.com")
     wanted = prices.calc_price(prices.Usage(input_tokens=1000, output_tokens=200), "gpt-4o", provider_id="openai")
-    (film,) = films([item])
-    assert estimate(item, film) == f"≈ ${float(wanted.total_price):.2g}"
-    assert "$" not in json.dumps(films([item])[0].state()) + "".join(cards([item]).values())
+    (card,) = make_cards([item])
+    assert card.cost == f"≈ ${float(wanted.total_price):.2g}"
+    assert "$" not in json.dumps(make_cards([item])[0].state()) + "".join(render_calls([item]).values())
     local = Interaction(item.request, take(Json(usage), host="127.0.0.1"), "replayed")
-    assert estimate(local, film) == "", "a model of one's own is nobody's"
+    assert make_cards([local])[0].cost == "", "a model of one's own is nobody's"
     monkeypatch.setitem(sys.modules, "genai_prices", None)
-    assert estimate(item, film) == ""
+    assert card.cost == ""
 
 
 def test_the_bars_show_when_chunks_came() -> None:
-    (film,) = films([streamed(*({"content": "x"} for _ in range(8)), gaps=(0, 0, 0, 0, 0, 0, 0, 100))])
-    assert spark(film, 10) == "█        ▁".replace("▁", spark(film, 10)[-1])
-    assert len(spark(film, 10)) == 10
+    (card,) = make_cards([streamed(*({"content": "x"} for _ in range(8)), gaps=(0, 0, 0, 0, 0, 0, 0, 100))])
+    assert sparkline(card, 10) == "█        ▁".replace("▁", sparkline(card, 10)[-1])
+    assert len(sparkline(card, 10)) == 10
 
 
-def test_a_film_of_what_is_no_answer() -> None:
+def test_a_card_of_what_is_not_an_answer() -> None:
     item = Interaction(request(chat()), take(Text("<html>gateway")), "replayed", host="h")
-    (film,) = films([item])
-    assert film.tracks == ()
-    assert isinstance(film, Film)
+    (card,) = make_cards([item])
+    assert card.tracks == ()
+    assert isinstance(card, Card)
 
 
 def test_all_kinds_of_a_stream_that_was_cut() -> None:
     events = Events.parse([(0.0, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n: ping\n\n')], "sse", 0.0)
     item = Interaction(request(chat()), take(events, complete=False, reason="dropped"), "replayed", host="h")
-    (film,) = films([item])
-    assert film.facts[0] == "dropped"
-    assert film.chunks == 2
+    (card,) = make_cards([item])
+    assert card.facts[0] == "dropped"
+    assert card.chunks == 2
