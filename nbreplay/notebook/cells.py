@@ -1,12 +1,13 @@
-"""The cells that run: which one a call belongs to, what its ``%%replay`` line asks for, what is still to be told.
+"""The cells that run: which one a call belongs to, its ``%%replay`` line, and which calls are still to be reported.
 
-Knows IPython's events; what is displayed is up to `nbreplay.notebook.magics`.
+This module handles IPython's events. Displays are up to `nbreplay.notebook.magics`.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import re
 import weakref
 from collections.abc import Callable
@@ -18,34 +19,34 @@ from IPython.core.error import InputRejected
 from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell, Run, enter_run, leave_run
 from nbreplay.core.session import Session, active_sessions, current_session
-from nbreplay.errors import NbreplayError
-from nbreplay.notebook.directive import Directive, cleaned, parse_cell
+from nbreplay.errors import NbreplayError, RecordingMissing
+from nbreplay.notebook.directive import Directive, clean_cell, parse_cell
 from nbreplay.notebook.live import Live
 
-__all__ = ["Cells", "Running"]
+__all__ = ["Cells", "RunningCell", "guard_callbacks"]
 
-# VS Code tells an address of its own instead, with the path of the file, which no other run of the cell would have.
+# VS Code sends an address with the path of the file instead, which differs between runs.
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(eq=False, slots=True)
-class Running:
-    """A cell that runs, or a ``run_cell`` inside of one.
+class RunningCell:
+    """A cell that runs, or a ``run_cell`` inside one.
 
     Attributes
     ----------
     raw : str
     message : str or None
-        The request of the front end that it is part of.
+        The front end's request that runs it.
     run : Run
-        Of the notebook's cell; what runs inside of it shares it.
+        The run of the notebook's cell; a ``run_cell`` inside it shares it.
     nested : bool
     view : str or None
-        What its ``%%replay`` line says.
+        The view on its ``%%replay`` line.
     session : Session or None
-        What is on for its time.
+        The session that its ``%%replay`` line opened.
     live : Live or None
-        What shows its calls while it runs.
+        Shows its calls while it runs.
     """
 
     raw: str
@@ -58,8 +59,8 @@ class Running:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """How far a log has been told: all before `upto`, but for `pending`, which had not ended."""
+class _Progress:
+    """The reported part of a log: all calls before `upto`, except `pending`, which had not ended."""
 
     upto: int = 0
     pending: list[int] = field(default_factory=list)
@@ -71,37 +72,37 @@ class Cells:
     Parameters
     ----------
     shell : IPython.core.interactiveshell.InteractiveShell
-    opened : callable
-        Returns the session that a ``%%replay`` line asks for.
+    open_session : callable
+        Returns the session for a ``%%replay`` line.
     watch : callable
-        Returns what is to show a cell's calls while it runs, or None.
-    tell : callable
-        Called at the end of a cell with it, its calls, the session and the error.
+        Returns the live view of a cell's calls, or None.
+    report : callable
+        Called at the end of a cell with the cell, its calls, the session and the error.
     """
 
     def __init__(
         self,
         shell: Any,
-        opened: Callable[[Directive], Session],
-        watch: Callable[[Running], Live | None],
-        tell: Callable[[Running, list[logs.Interaction], Session | None, Any], None],
+        open_session: Callable[[Directive], Session],
+        watch: Callable[[RunningCell], Live | None],
+        report: Callable[[RunningCell, list[logs.Interaction], Session | None, Any], None],
     ) -> None:
-        self._shell, self._opened, self._watch, self._tell = shell, opened, watch, tell
-        self._running: list[Running] = []
-        self.refused: str | None = None
+        self._shell, self._open_session, self._watch, self._report = shell, open_session, watch, report
+        self._running: list[RunningCell] = []
+        self.refusal: str | None = None
         self.gate = _Gate(self)
-        self._seen: weakref.WeakKeyDictionary[logs.Log, _Seen] = weakref.WeakKeyDictionary()
-        self._later: list[logs.Interaction] = []
-        self._missed = ""
-        self._untold()
+        self._progress: weakref.WeakKeyDictionary[logs.Log, _Progress] = weakref.WeakKeyDictionary()
+        self._unreported: list[logs.Interaction] = []
+        self._reported_miss = ""
+        self._new_calls()
 
     def pre_run_cell(self, info: Any) -> None:
-        """A cell starts: note which, and switch on what its ``%%replay`` line asks for."""
+        """Note a cell that starts, and open the session of its ``%%replay`` line."""
         number = len(self._history()) if info.store_history else self._shell.execution_count
         self._begin(info.raw_cell, getattr(info, "cell_id", None), number)
 
     def begin_now(self) -> None:
-        """Note the cell that runs right now, the one with ``%load_ext`` in it; its start has gone by."""
+        """Note the cell with ``%load_ext``, which has started already."""
         history = self._history()
         parent = self._parent()
         content = parent.get("content", {})
@@ -117,53 +118,52 @@ class Cells:
         return (self._shell.get_parent() if hasattr(self._shell, "get_parent") else None) or {}
 
     def _begin(self, raw: str, cell_id: str | None, number: int) -> None:
-        self.refused = None
+        self.refusal = None
         try:
             directive = parse_cell(raw)
         except NbreplayError:
-            directive = None  # the real cell magic says so
+            directive = None  # reported by the cell magic
         message = self._parent().get("header", {}).get("msg_id")
-        above = self._running[-1] if self._running and self._running[-1].message == message else None
-        if above is None:
-            source = directive.source if directive else "".join(cleaned(raw)).strip()
-            own = cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None
-            run = Run(Cell(own, number, source))
+        outer = self._running[-1] if self._running and self._running[-1].message == message else None
+        if outer is None:
+            source = directive.source if directive else "".join(clean_cell(raw)).strip()
+            run = Run(Cell(cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None, number, source))
             enter_run(run)
         else:
-            run = above.run
-        running = Running(raw, message, run, above is not None, directive.view if directive else None)
-        self._running.append(running)
+            run = outer.run
+        cell = RunningCell(raw, message, run, outer is not None, directive.view if directive else None)
+        self._running.append(cell)
         if directive is not None:
             try:
-                session = self._opened(directive)
+                session = self._open_session(directive)
                 session.start()
-                running.session = session
+                cell.session = session
             except NbreplayError as error:
-                self.refused = f"%%replay: {error}"
-        if above is None:
-            running.live = self._watch(running)
+                self.refusal = f"%%replay: {error}"
+        if outer is None:
+            cell.live = self._watch(cell)
 
     def post_run_cell(self, result: Any) -> None:
-        """A cell has ended, well or not: restore the mode, write open streams, tell what happened."""
-        running = self._ended(result)
-        if running is None:
+        """At the end of a cell, restore the mode, write open streams, and report its calls."""
+        cell = self._pop(result)
+        if cell is None:
             return
-        self.refused = None
+        self.refusal = None
         error = None if result is None else result.error_in_exec or result.error_before_exec
         interrupted = result is None or isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
-        session = running.session or current_session()
-        if interrupted or not running.nested:
-            for one in active_sessions():
-                one.flush(running.run, interrupted=interrupted)
-        if running.session is not None:
-            running.session.stop()
-        if not running.nested:
-            leave_run(running.run)
-            self._missed = self.last_miss
-            made = [item for item in self._untold() if item.cell is running.run.cell or item.outcome in logs.FAILURES]
-            self._tell(running, made, session, error)
+        session = cell.session or current_session()
+        if interrupted or not cell.nested:
+            for active in active_sessions():
+                active.flush(cell.run, interrupted=interrupted)
+        if cell.session is not None:
+            cell.session.stop()
+        if not cell.nested:
+            leave_run(cell.run)
+            self._reported_miss = self.last_miss
+            calls = [call for call in self._new_calls() if call.cell is cell.run.cell or call.outcome in logs.FAILURES]
+            self._report(cell, calls, session, error)
 
-    def _ended(self, result: Any) -> Running | None:
+    def _pop(self, result: Any) -> RunningCell | None:
         raw = None if result is None else result.info.raw_cell
         for index in range(len(self._running) - 1, -1, -1):
             if raw is None or self._running[index].raw == raw:
@@ -172,44 +172,45 @@ class Cells:
 
     @property
     def last_miss(self) -> str:
-        """Why the last miss missed, or ``""``."""
-        self._later = self._untold()
-        return next((item.note for item in reversed(self._later) if item.outcome == "missing"), self._missed)
+        """The note of the last missing call, or ``""``."""
+        self._unreported = self._new_calls()
+        notes = (call.note for call in reversed(self._unreported) if call.outcome == "missing")
+        return next(notes, self._reported_miss)
 
-    def _untold(self) -> list[logs.Interaction]:
-        """Return what has ended since this was asked last: also calls of threads, callbacks and widgets."""
-        found, self._later = self._later, []
+    def _new_calls(self) -> list[logs.Interaction]:
+        """Return the calls that have ended since the last call of this, those of threads and widgets, too."""
+        calls, self._unreported = self._unreported, []
         for log in logs.all_logs():
-            seen, length = self._seen.setdefault(log, _Seen()), len(log)
-            ended = [(place, log.at(place)) for place in [*seen.pending, *range(seen.upto, length)]]
-            seen.upto, seen.pending = length, [place for place, item in ended if item is None]
-            found += [item for _, item in ended if item is not None]
-        return found
+            progress, length = self._progress.setdefault(log, _Progress()), len(log)
+            ended = [(place, log.at(place)) for place in [*progress.pending, *range(progress.upto, length)]]
+            progress.upto, progress.pending = length, [place for place, call in ended if call is None]
+            calls += [call for _, call in ended if call is not None]
+        return calls
 
     @property
     def sessions(self) -> list[Session]:
-        """What is on for the time of a cell, outermost first."""
-        return [running.session for running in self._running if running.session is not None]
+        """The sessions of ``%%replay`` lines, outermost first."""
+        return [cell.session for cell in self._running if cell.session is not None]
 
     def stop(self) -> None:
-        """Let go of every cell."""
-        for running in self._running:
-            if running.session is not None:
-                running.session.stop()
-            if running.live is not None:
-                running.live.end(())
-            leave_run(running.run)
+        """Stop the sessions and views of all cells."""
+        for cell in self._running:
+            if cell.session is not None:
+                cell.session.stop()
+            if cell.live is not None:
+                cell.live.end(())
+            leave_run(cell.run)
         self._running.clear()
 
 
 class _Rejected(InputRejected):
-    """Keeps a cell from running whose ``%%replay`` line cannot be done."""
+    """Keeps a cell from running whose ``%%replay`` line is wrong."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"UsageError: {self}"]
 
 
-_Rejected.__name__ = "UsageError"  # as a front end names it
+_Rejected.__name__ = "UsageError"  # shown by front ends
 
 
 class _Gate(ast.NodeTransformer):
@@ -217,7 +218,37 @@ class _Gate(ast.NodeTransformer):
         self._cells = cells
 
     def visit(self, node: ast.AST) -> ast.AST:
-        refused, self._cells.refused = self._cells.refused, None
-        if refused is not None:
-            raise _Rejected(refused)
+        refusal, self._cells.refusal = self._cells.refusal, None
+        if refusal is not None:
+            raise _Rejected(refusal)
         return node
+
+
+def guard_callbacks(shell: Any) -> Callable[[], None]:
+    """Show a `RecordingMissing` in a widget's callback as an error. Return a function that undoes this.
+
+    The kernel catches nothing but `Exception` there, so that a miss would end it.
+    """
+    handlers = getattr(getattr(shell, "kernel", None), "shell_handlers", {})
+    originals = {name: handler for name, handler in handlers.items() if name.startswith("comm_")}
+
+    def guard(handler: Callable[..., Any]) -> Any:
+        @functools.wraps(handler)
+        def guarded(*message: Any) -> Any:
+            try:
+                return handler(*message)
+            except RecordingMissing:
+                shell.showtraceback()
+                return None
+
+        return guarded
+
+    ours = {name: guard(handler) for name, handler in originals.items()}
+    handlers.update(ours)
+
+    def undo() -> None:
+        for name, handler in ours.items():
+            if handlers.get(name) is handler:
+                handlers[name] = originals[name]
+
+    return undo

@@ -1,4 +1,4 @@
-"""What a ``%replay`` or ``%%replay`` line says. Pure: text to a `Directive`, a cell's lines to lines."""
+"""Directive: the request of a ``%replay`` or ``%%replay`` line. Pure: text to values, a cell's lines to lines."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = [
     "VIEWS",
     "WORDS",
     "Directive",
-    "cleaned",
-    "misplaced",
+    "clean_cell",
+    "is_misplaced",
     "parse_cell",
     "parse_line",
     "transform",
@@ -28,7 +28,15 @@ __all__ = [
 VIEWS = ("badge", "stream", "off")
 MODES = ("on", "auto", "record", "replay", "off")
 WORDS = (*MODES, "last", "diff")
-"""What may follow ``%replay``."""
+"""The words that may follow ``%replay``."""
+
+# Cell magics whose body is not Python that runs here. Any other may run it, where a %%replay would do nothing.
+_TEXT_MAGICS = {
+    *("!", "bash", "cmd", "perl", "pypy", "python", "python2", "python3", "ruby", "script", "sh", "sx", "system"),
+    *("HTML", "SVG", "html", "javascript", "js", "latex", "markdown", "svg", "file", "writefile"),
+    *("R", "cython", "sql"),
+}
+_CLEANUP: list[Any] = TransformerManager().cleanup_transforms
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,51 +44,37 @@ class _Parser(argparse.ArgumentParser):
         raise OptionError(message)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="%replay", add_help=False, allow_abbrev=False, exit_on_error=True)
-    parser.add_argument(
-        "word", nargs="?", metavar="MODE", help="on (= auto), auto, record, replay or off; or last, diff"
-    )
-    parser.add_argument("store", nargs="?", metavar="STORE", help="the folder of recordings, a .zip of it, or its URL")
-    parser.add_argument("--speed", metavar="N", help="replay at the recorded pace times N; at once, if not given")
-    parser.add_argument(
-        "--view", choices=VIEWS, help="what to show below a cell: badge (one line), stream (a card a call), off"
-    )
-    parser.add_argument(
-        "--ignore", action="append", metavar="PATH", help="a field of the request that does not count: metadata.run_id"
-    )
-    parser.add_argument(
-        "--mask", action="append", metavar="REGEX", help="what it matches in the request does not count"
-    )
-    parser.add_argument("--only", action="append", metavar="HOST", help="record and replay this host only")
-    parser.add_argument("--allow", action="append", metavar="HOST[:PORT]", help="let this through under replay, live")
-    parser.add_argument(
-        "--allow-children", action="store_true", default=None, help="let curl, node, … start under replay, uncovered"
-    )
-    return parser
+_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "word": {"nargs": "?", "metavar": "MODE", "help": "on (= auto), auto, record, replay or off; or last, diff"},
+    "store": {"nargs": "?", "metavar": "STORE", "help": "the folder of recordings, a .zip of it, or its URL"},
+    "--speed": {"metavar": "N", "help": "replay at the recorded pace times N; at once, if not given"},
+    "--view": {"choices": VIEWS, "help": "below a cell, show badge (one line), stream (a card per call), or nothing"},
+    "--ignore": {"action": "append", "metavar": "PATH", "help": "a field to leave out of the key: metadata.run_id"},
+    "--mask": {"action": "append", "metavar": "REGEX", "help": "leave what it matches out of the key"},
+    "--only": {"action": "append", "metavar": "HOST", "help": "record and replay this host only"},
+    "--allow": {"action": "append", "metavar": "HOST[:PORT]", "help": "let this host through during replay, live"},
+    "--allow-children": {
+        "action": "store_true",
+        "default": None,
+        "help": "let curl, node, … start during replay, uncovered",
+    },
+}
+_PARSER = _Parser(prog="%replay", add_help=False, allow_abbrev=False)
+for _name, _settings in _ARGUMENTS.items():
+    _PARSER.add_argument(_name, **_settings)
 
 
-_PARSER = _parser()
+def _help_line(name: str, settings: dict[str, Any]) -> str:
+    value = "|".join(settings.get("choices", ())) or settings.get("metavar", "")
+    return f"    {f'{name} {value}'.rstrip() if name.startswith('-') else value:<24} {settings['help']}"
 
 
-def _help() -> str:
-    rows = []
-    for action in _PARSER._actions:
-        name = (
-            action.option_strings[0] + (f" {action.metavar or '|'.join(VIEWS)}" if action.nargs != 0 else "")
-            if action.option_strings
-            else str(action.metavar)
-        )
-        rows.append(f"    {name:<24} {action.help}")
-    return "\n".join(rows)
-
-
-HELP = _help()
-"""One line an option, for the magics' docstrings."""
+HELP = "\n".join(_help_line(name, settings) for name, settings in _ARGUMENTS.items())
+"""One line per option, for the magic's docstring."""
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """What a line asks for.
+    """The request of a line.
 
     Attributes
     ----------
@@ -88,8 +82,8 @@ class Directive(msgspec.Struct, frozen=True):
         One of `WORDS`.
     store : str or None
     view : str or None
-    given : dict
-        The options of a session that were given, as `nbreplay.core.config.Options.of` takes them.
+    options : dict
+        The session's options on the line, as `nbreplay.core.config.Options.of` takes them.
     source : str
         The cell without its ``%%replay`` line, stripped.
     """
@@ -97,17 +91,17 @@ class Directive(msgspec.Struct, frozen=True):
     word: str | None = None
     store: str | None = None
     view: str | None = None
-    given: dict[str, Any] = msgspec.field(default_factory=dict)
+    options: dict[str, Any] = {}
     source: str = ""
 
     @property
     def mode(self) -> Mode | None:
-        """The mode asked for, or None."""
+        """The mode of the line, or None."""
         return None if self.word is None else Mode.of(self.word)
 
 
 def parse_line(line: str, *, cell: bool = False) -> Directive:
-    """Read what follows ``%replay`` or, for a cell, ``%%replay``.
+    """Parse the rest of a ``%replay`` line or, for a cell, of a ``%%replay`` line.
 
     Raises
     ------
@@ -115,43 +109,37 @@ def parse_line(line: str, *, cell: bool = False) -> Directive:
     """
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
-    lexer.escape = ""  # a regular expression and a Windows path keep their backslashes
+    lexer.escape = ""  # regular expressions and Windows paths keep their backslashes
     try:
         words = list(lexer)
     except ValueError as error:
         raise OptionError(f"{error} in {line!r}") from None
-    found = vars(_PARSER.parse_args(words))
-    word, store, view = found.pop("word"), found.pop("store"), found.pop("view")
-    given = {name: value for name, value in found.items() if value is not None}
+    values = vars(_PARSER.parse_args(words))
+    word, store, view = values.pop("word"), values.pop("store"), values.pop("view")
+    options = {name: value for name, value in values.items() if value is not None}
     if word in ("last", "diff"):
-        if cell or store or view or given:
-            raise OptionError(f"%replay {word} stands alone")
+        if cell or store or view or options:
+            raise OptionError(f"%replay {word} takes no arguments")
     elif word is not None:
         try:
             Mode.of(word)
-        except OptionError as error:
-            raise OptionError(
-                str(error).replace(
-                    "; the modes are", f"; %{'%' if cell else ''}replay takes one of {', '.join(MODES)}. Also:"
-                )
-            ) from None
-    Options.of(**given)
-    return Directive(word, store, view, given)
+        except OptionError:
+            magic = "%%replay" if cell else "%replay"
+            raise OptionError(f"unknown mode {word!r}. {magic} takes one of {', '.join(MODES)}") from None
+    Options.of(**options)
+    return Directive(word, store, view, options)
 
 
 def _is_directive(line: str) -> bool:
     return line.startswith("%%replay") and (len(line) == 8 or line[8].isspace())
 
 
-def cleaned(raw: str) -> list[str]:
-    """Return a cell's lines as IPython reads them: pasted prompts, leading blank lines and indentation taken off."""
+def clean_cell(raw: str) -> list[str]:
+    """Return a cell's lines as IPython reads them, without pasted prompts, leading blank lines and indentation."""
     lines = raw.splitlines(keepends=True)
     for clean in _CLEANUP:
         lines = clean(lines)
     return lines
-
-
-_CLEANUP: list[Any] = TransformerManager().cleanup_transforms
 
 
 def _parse(lines: list[str]) -> Directive | None:
@@ -160,24 +148,24 @@ def _parse(lines: list[str]) -> Directive | None:
     directive = parse_line(lines[0].strip()[len("%%replay") :], cell=True)
     source = "".join(lines[1:]).strip()
     if not source:
-        raise OptionError("there is nothing below %%replay; for all cells from here on, say %replay")
+        raise OptionError("there is nothing below %%replay. To set the mode of all later cells, run %replay")
     return msgspec.structs.replace(directive, source=source)
 
 
 def parse_cell(raw: str) -> Directive | None:
-    """Read the ``%%replay`` line of a cell; None where it has none.
+    """Parse the ``%%replay`` line of a cell; None where it has none.
 
     Raises
     ------
     OptionError
     """
-    return _parse(cleaned(raw))
+    return _parse(clean_cell(raw))
 
 
-def misplaced(lines: list[str]) -> bool:
+def is_misplaced(lines: list[str]) -> bool:
     """Tell whether a ``%%replay`` stands below other text of the cell, where it would do nothing.
 
-    In the body of a magic that runs no Python here (``%%writefile``, ``%%bash``) or inside a string it is just text.
+    In a string, or in the body of a magic that runs no Python here (``%%writefile``, ``%%bash``), it is just text.
     """
     if not lines or _is_directive(lines[0]):
         return False
@@ -188,32 +176,20 @@ def misplaced(lines: list[str]) -> bool:
                 return not any(_TEXT_MAGICS.intersection(text[2:].split(maxsplit=1)[:1]) for text in above)
             if above[0].startswith("%%"):
                 return False
-            if not _inside_string("".join(above)):
+            if not any("".join(above).count(quotes) % 2 for quotes in ('"""', "'''")):
                 return True
     return False
 
 
-_TEXT_MAGICS = {
-    *("!", "bash", "cmd", "perl", "pypy", "python", "python2", "python3", "ruby", "script", "sh", "sx", "system"),
-    *("HTML", "SVG", "html", "javascript", "js", "latex", "markdown", "svg", "file", "writefile"),
-    *("R", "cython", "sql"),
-}
-"""Cell magics whose body is no Python that runs here. Any other may run it, and would pass a ``%%replay`` by."""
-
-
-def _inside_string(text: str) -> bool:
-    return any(text.count(mark) % 2 for mark in ('"""', "'''"))
-
-
 def transform(lines: list[str]) -> list[str]:
-    """Take the ``%%replay`` line out of a cell, and keep the numbers of the lines below it.
+    """Remove the ``%%replay`` line from a cell, and keep the numbers of the lines below it.
 
-    What the line asks for is done by a hook that reads the raw cell. A line that is wrong stays, so that the
-    real cell magic meets it, and says what is wrong with it.
+    A hook that reads the raw cell does what the line asks for. A line that is wrong stays, so that the cell magic
+    reports it.
     """
     if not any("%%replay" in line for line in lines):
         return lines
-    if misplaced(lines):
+    if is_misplaced(lines):
         return ["%%replay\n", *lines]
     try:
         if _parse(lines) is None:
@@ -222,10 +198,10 @@ def transform(lines: list[str]) -> list[str]:
         return lines
     below = lines[1:]
     first = next(index for index, line in enumerate(below) if line.strip())
-    # Another cell magic under it must come first to be one.
+    # Another cell magic below it must be the first line.
     return below[first:] if below[first].startswith("%%") else ["\n", *below]
 
 
-# Not a side effect of ours, but IPython's word for what a prompt leaves out when it asks whether a cell is complete.
-# Without it a terminal would run the cell as soon as its first line is typed.
+# IPython leaves such transforms out when a prompt asks whether a cell is complete. Otherwise a terminal would run the
+# cell as soon as its first line is typed.
 transform.has_side_effects = True  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""``%load_ext nbreplay``: the magics, and the hooks that tell which cell runs and under which mode.
+"""``%load_ext nbreplay``: the magics, and the hooks into the cells that run.
 
-``%%replay`` is no magic that runs the cell: its line is taken out (`nbreplay.notebook.directive.transform`), and a
+``%%replay`` is not a magic that runs the cell: its line is removed (`nbreplay.notebook.directive.transform`), and a
 session is on from ``pre_run_cell`` to ``post_run_cell``. Top-level await, displays and tracebacks stay IPython's own.
 """
 
@@ -21,15 +21,15 @@ from nbreplay.core.config import Mode, forced_mode, project
 from nbreplay.core.session import Session, current_session, enter_session, leave_session
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import registry
-from nbreplay.notebook import comm_guard, display, status
-from nbreplay.notebook.cells import Cells, Running
+from nbreplay.notebook import display, status
+from nbreplay.notebook.cells import Cells, RunningCell, guard_callbacks
 from nbreplay.notebook.directive import (
     HELP,
     MODES,
     VIEWS,
     WORDS,
     Directive,
-    misplaced,
+    is_misplaced,
     parse_cell,
     parse_line,
     transform,
@@ -39,21 +39,21 @@ from nbreplay.notebook.live import Live
 __all__ = ["ReplayMagics", "load", "unload"]
 
 STATUS = {"nbreplay": "status"}
-"""Metadata of the displays that are nbreplay's own: neither compared nor stored by the runner."""
+"""Metadata of nbreplay's own displays, which the runner neither compares nor stores."""
 
 
 @magics_class
 class ReplayMagics(Magics):
-    """The magics; ``%config ReplayMagics`` shows the defaults that can be set."""
+    """The magics. ``%config ReplayMagics`` lists their defaults."""
 
-    view = Enum(VIEWS, default_value="badge", help="What is shown below a cell that made calls.").tag(config=True)
-    store = Unicode("", help="The folder of recordings (or a .zip, or its URL) where none is named.").tag(config=True)
+    view = Enum(VIEWS, default_value="badge", help="The view below a cell that made calls.").tag(config=True)
+    store = Unicode("", help="The folder of recordings (or a .zip, or its URL), if no line names one.").tag(config=True)
     speed = Float(None, allow_none=True, help="Replay at the recorded pace times this.").tag(config=True)
-    ignore = List(Unicode(), help="Fields of requests that do not count.").tag(config=True)
-    mask = List(Unicode(), help="Regular expressions; what they match in requests does not count.").tag(config=True)
-    only = List(Unicode(), help="The hosts to record and replay; all, if empty.").tag(config=True)
+    ignore = List(Unicode(), help="Fields to leave out of the key.").tag(config=True)
+    mask = List(Unicode(), help="Regular expressions; what they match is left out of the key.").tag(config=True)
+    only = List(Unicode(), help="Hosts to record and replay; all, if empty.").tag(config=True)
     allow = List(Unicode(), help="Hosts that replay lets through.").tag(config=True)
-    allow_children = Bool(False, help="Whether replay lets child processes start that are network clients.").tag(
+    allow_children = Bool(False, help="Whether network clients may start as child processes during replay.").tag(
         config=True
     )
 
@@ -62,19 +62,17 @@ class ReplayMagics(Magics):
         self.log = logs.Log()
         self.base: Session | None = None
         self.unguard: Callable[[], None] = lambda: None
-        self._said = Directive()
-        self.cells = Cells(shell, self._opened, self._watch, self._tell)
+        self._directive = Directive()
+        self.cells = Cells(shell, self._open_session, self._watch, self._report)
 
-    # What IPython would put in for {4} or $name is part of a regular expression here, and is not looked at in %%replay.
+    # IPython would expand {4} and $name, which are parts of regular expressions here. In %%replay it does not.
     @no_var_expand
     @line_cell_magic
     def replay(self, line: str, cell: str | None = None) -> None:
-        if cell is not None:
-            # Only a line that could not be done comes here; any other has been taken out of its cell.
-            raise UsageError(_complaint(line, cell))
+        if cell is not None:  # only a line that is wrong: `transform` removes any other
+            raise UsageError(_cell_error(line, cell))
         try:
-            directive = parse_line(line)
-            self._do(directive)
+            self._run(parse_line(line))
         except NbreplayError as error:
             raise UsageError(f"%replay: {error}") from None
 
@@ -84,109 +82,99 @@ class ReplayMagics(Magics):
 
         %replay on                  replay what is recorded, record what is missing
         %replay record|replay|off   from here on
-        %replay                     what is on, and what has happened
+        %replay                     the status
         %replay last                the last cell's calls
-        %replay diff                why the last miss missed
+        %replay diff                why the last missing call is not recorded
         %%replay record             this cell only; must be its first line
 
 {HELP}
     """
 
-    def _do(self, directive: Directive) -> None:
+    def _run(self, directive: Directive) -> None:
         if directive.word == "last":
-            last = self._last()
-            if last:
-                display.show(last)
+            calls = [call for log in logs.all_logs() for call in log.interactions]
+            if calls:
+                cell = next(call.cell for call in reversed(calls))
+                display.show([call for call in calls if call.cell is cell])
             else:
-                self._say({"text/plain": "nbreplay: no calls yet"})
+                self._publish({"text/plain": "nbreplay: no calls yet"})
         elif directive.word == "diff":
-            self._say({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
-        elif directive.word is None and not directive.given and directive.store is None:
-            if directive.view:
-                self.view = directive.view
-            else:
-                self._say(status.overview(self.base, logs.all_logs()))
-        else:
+            self._publish({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
+        elif directive.word or directive.options or directive.store:
             self.switch(directive)
-            self._say({"text/plain": status.mode_text(self.base)})
-            if directive.view:
-                self.view = directive.view
+            self._publish({"text/plain": status.mode_text(self.base)})
+        elif not directive.view:
+            self._publish(status.overview(self.base, logs.all_logs()))
+        if directive.view:
+            self.view = directive.view
 
     @staticmethod
-    def _say(bundle: dict[str, str]) -> None:
+    def _publish(bundle: dict[str, str]) -> None:
         publish_display_data(bundle, metadata=STATUS)
 
     def switch(self, directive: Directive) -> None:
-        """Do what ``%replay`` asks for, from here on."""
+        """Switch to the mode, store and options of a ``%replay`` line."""
         off = directive.mode is Mode.OFF and forced_mode() is None
-        made = None if off else self._opened(directive)
-        above = self.cells.sessions
-        for session in above:
+        base = None if off else self._open_session(directive)
+        inner = self.cells.sessions
+        for session in inner:
             leave_session(session)
         try:
-            if made is not None:
-                made.start()
+            if base is not None:
+                base.start()
             if self.base is not None:
                 self.base.stop()
-            if made is None:
-                self.base, self._said = None, Directive()
+            if base is None:
+                self._directive = Directive()
             else:
-                said = {**self._said.given, **directive.given}
-                self.base, self._said = made, Directive(store=directive.store or self._said.store, given=said)
+                options = {**self._directive.options, **directive.options}
+                self._directive = Directive(store=directive.store or self._directive.store, options=options)
+            self.base = base
         finally:
-            for session in above:
+            for session in inner:
                 enter_session(session)
 
-    def _opened(self, directive: Directive) -> Session:
-        """Return the session that a line asks for: what it says, else what `%replay` has said, else the defaults."""
-        given: dict[str, Any] = {
-            name: getattr(self, name) or None for name in ("speed", "ignore", "mask", "only", "allow", "allow_children")
-        }
-        given.update({**self._said.given, **directive.given})
+    def _open_session(self, directive: Directive) -> Session:
+        """Return the session of a line, which overrides earlier ``%replay`` lines, which override the defaults."""
+        names = ("speed", "ignore", "mask", "only", "allow", "allow_children")
+        options: dict[str, Any] = {name: getattr(self, name) or None for name in names}
+        options.update({**self._directive.options, **directive.options})
         if self.base is None and directive.mode is None:
-            raise OptionError(f"nothing is on; say which mode is meant: {', '.join(MODES)}")
+            raise OptionError(f"nbreplay is off. Name a mode: {', '.join(MODES)}")
         mode = directive.mode or (self.base.options.mode if self.base else None)
-        here = None
+        current = None
         if self.base is not None:
-            kept = self.base.store
-            # A relative path means another folder once the working directory has changed.
-            same = os.path.join(os.path.abspath(kept.path), "") == kept.identity
-            here = kept.archive.source if kept.archive else str(kept.path) if same else kept.identity
-        store = directive.store or (here if self._said.store else None) or self.store or here
-        return registry.open_session(store, log=self.log, mode=mode, **given)
+            store = self.base.store
+            # After a change of the working directory a relative path is another folder.
+            unmoved = os.path.join(os.path.abspath(store.path), "") == store.identity
+            current = store.archive.source if store.archive else str(store.path) if unmoved else store.identity
+        path = directive.store or (current if self._directive.store else None) or self.store or current
+        return registry.open_session(path, log=self.log, mode=mode, **options)
 
-    def _watch(self, running: Running) -> Live | None:
-        if (running.view or self.view) != "stream":
+    def _watch(self, cell: RunningCell) -> Live | None:
+        if (cell.view or self.view) != "stream":
             return None
         display.preload(self.shell)
-        run = running.run
-        session = running.session or current_session()
-        cell = None if run.cell is None else run.cell.id
-        return Live(
-            lambda: display.make_screen(self.shell, cell, run.view()),
-            None if session is None else session.options.speed,
-        )
+        session, run = cell.session or current_session(), cell.run
+        cell_id = None if run.cell is None else run.cell.id
+        speed = None if session is None else session.options.speed
+        return Live(lambda: display.make_screen(self.shell, cell_id, run.view()), speed)
 
-    def _tell(self, running: Running, made: list[logs.Interaction], session: Session | None, error: Any) -> None:
-        view = running.view or self.view
-        seen = running.live is not None and running.live.end(made)
+    def _report(self, cell: RunningCell, calls: list[logs.Interaction], session: Session | None, error: Any) -> None:
+        view = cell.view or self.view
+        is_shown = cell.live is not None and cell.live.end(calls)
         uncovered = logs.describe_uncovered(logs.find_uncovered(logs.all_logs(), new=True))
-        if not (made or uncovered):
+        if not (calls or uncovered):
             return
-        if view == "off" and not (uncovered or any(item.outcome in logs.FAILURES for item in made)):
+        if view == "off" and not (uncovered or any(call.outcome in logs.FAILURES for call in calls)):
             return
+        if view == "stream" and calls and not is_shown:
+            display.show(calls, widgets=cell.live is None or not cell.live.failed)
         mode = session.mode.value if session else "off"
-        store = session.store.shown if session else made[-1].store if made else ""
-        if view == "stream" and made and not seen:
-            display.show(made, widgets=running.live is None or not running.live.failed)
-        shown = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
-        where = status.short_path(store) if store else ""
-        self._say(status.badge(made, mode=mode, store=where, error=shown, uncovered=uncovered))
-
-    def _last(self) -> list[logs.Interaction]:
-        every = [item for log in logs.all_logs() for item in log.interactions]
-        last = next((item.cell for item in reversed(every)), None)
-        return [item for item in every if item.cell is last] if every else []
+        store = session.store.shown if session else calls[-1].store if calls else ""
+        text = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
+        path = status.short_path(store) if store else ""
+        self._publish(status.badge(calls, mode=mode, store=path, error=text, uncovered=uncovered))
 
     def stop(self) -> None:
         """Switch everything off."""
@@ -196,8 +184,8 @@ class ReplayMagics(Magics):
             self.base = None
 
 
-def _complaint(line: str, cell: str) -> str:
-    if misplaced(cell.splitlines(keepends=True)):
+def _cell_error(line: str, cell: str) -> str:
+    if is_misplaced(cell.splitlines(keepends=True)):
         return "%%replay must be the first line of its cell; nothing was run"
     try:
         parse_cell(f"%%replay{line}\n{cell}" if line[:1].isspace() else f"%%replay {line}\n{cell}")
@@ -207,7 +195,7 @@ def _complaint(line: str, cell: str) -> str:
 
 
 def _complete(_: Any, event: Any) -> list[str]:
-    """Complete what follows ``%replay``."""
+    """Return the completions of a ``%replay`` line."""
     before = event.line[: len(event.line) - len(event.symbol)].split()
     cell = event.line.startswith("%%")
     if before and before[-1] == "--view":
@@ -220,13 +208,13 @@ _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionar
 
 
 def load(shell: Any, *, on: bool = False) -> ReplayMagics:
-    """Add the magics and hooks to a shell; done once, however often it is called.
+    """Add the magics and hooks to a shell, once.
 
     Parameters
     ----------
     shell : IPython.core.interactiveshell.InteractiveShell
     on : bool
-        Switch on at once, in the mode of the environment or the project: for kernels that nbreplay starts.
+        Switch on at once, in the mode of the environment or the project, as kernels that nbreplay starts do.
     """
     magics = _loaded.get(shell)
     if magics is None:
@@ -239,7 +227,7 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
         shell.ast_transformers.append(magics.cells.gate)
         shell.events.register("pre_run_cell", magics.cells.pre_run_cell)
         shell.events.register("post_run_cell", magics.cells.post_run_cell)
-        magics.unguard = comm_guard.guard(shell)
+        magics.unguard = guard_callbacks(shell)
         for key in ("%replay", "%%replay"):
             shell.set_hook("complete_command", _complete, str_key=key)
         logs.keep_all_logs()
@@ -251,7 +239,7 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
 
 
 def unload(shell: Any) -> None:
-    """Take back all that `load` did."""
+    """Undo `load`."""
     magics = _loaded.pop(shell, None)
     if magics is None:
         return

@@ -54,7 +54,7 @@ def test_a_notebook_that_is_opened_alone_replays_from_an_address(
     kernel.run("del os.environ['SSL_CERT_FILE']")
     assert told.startswith(f"nbreplay replays; nothing goes out · {url}/recordings.zip (read-only)")
     assert missing.ename == "UsageError"
-    assert f"{url}/none.zip cannot be fetched: the server says 404" in f"{missing.evalue}{missing.stderr}"
+    assert f"{url}/none.zip cannot be fetched: 404" in f"{missing.evalue}{missing.stderr}"
     ran = kernel.run("ask()")
     assert ran.result == first.result
     assert f"{url}/recordings.zip" in ran.status[0]

@@ -349,7 +349,7 @@ def test_other_magics_are_left_alone(replaying: Kernel) -> None:
         ("record a-file/below", "a-file"),
         ("sideways", "%%replay takes one of on, auto, record, replay, off"),
         ("record --colour red", "--colour"),
-        ("last", "stands alone"),
+        ("last", "takes no arguments"),
         ("--speed slow", "speed must be a positive number"),
         ("record 'half", "quotation"),
     ],

@@ -216,7 +216,7 @@ len([seconds for seconds in asleep if seconds > 0])
         ("on --speed", "--speed"),
         ("on --ignore ''", "ignore"),
         ("record 'half", "quotation"),
-        ("last record", "stands alone"),
+        ("last record", "takes no arguments"),
         ("--speed 2", "on, auto, record, replay, off"),
         ("on a-file", "a-file is a file, and a store is a folder. Name another store"),
         ("on --mask '('", "mask"),
