@@ -21,6 +21,7 @@ from typing import NamedTuple
 import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis import parquet
+from nbreplay.analysis.columns import FRAMES
 from nbreplay.analysis.frames import RowFrames, declared_columns, index_of, valid_text
 from nbreplay.analysis.rows import Row
 from nbreplay.analysis.sources import Trouble, read_store
@@ -33,7 +34,7 @@ __all__ = ["YOUNG_NS", "CachedFrames"]
 
 YOUNG_NS = 2_000_000_000
 _TEMPORARY = re.compile(r"\.[a-z_]+\.parquet\.\d+\.[0-9a-f]+\.\d+\.tmp")
-_FORMAT = "2"  # to be raised with a change of the files
+_FORMAT = 2  # raise it when an extractor changes
 
 
 class _State(NamedTuple):
@@ -52,9 +53,10 @@ def _scan(store: Store) -> _State:
             with contextlib.suppress(FileNotFoundError):
                 _size, *times, _inode = states[name] = _state(os.path.join(store.identity, name))
                 newest = max(newest, *times)
-    digest = hashlib.sha256(f"{_FORMAT}-{version('nbreplay')}\0{list(states.items())}".encode()).hexdigest()
-    names = set(states).intersection(store.names())
-    return _State(sorted(names), digest, newest <= start - YOUNG_NS)
+    declared = [column[:3] for columns in FRAMES.values() for column in columns]
+    identity = repr((_FORMAT, version("nbreplay"), declared, list(states.items())))
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    return _State(sorted(set(states).intersection(store.names())), digest, newest <= start - YOUNG_NS)
 
 
 def _state(path: str) -> tuple[int, int, int, int]:

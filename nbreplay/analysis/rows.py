@@ -35,24 +35,18 @@ _PASSING = frozenset(("id", "created", "created_at", "completed_at", "system_fin
 
 
 class Row(msgspec.Struct, frozen=True, dict=True):
-    """A take of a store, or a call of a session; derived values are computed when first asked for.
+    """A take of a store, or a call of a session.
 
     Attributes
     ----------
-    interaction : str
-    file : str or None
     request : Request or None
         None for a call of a session that has no request.
     take : Take or None
         None where there is no answer.
     recorded_ms : int or None
         Milliseconds since 1970, UTC.
-    cell : str or None
-    origin : str or None
-    host : str
-    outcome : str or None
+    outcome, served_s : str, float or None
         Of a session's call.
-    served_s : float or None
     """
 
     interaction: str

@@ -116,6 +116,20 @@ def test_a_result_that_comes_later_is_linked_to_an_earlier_call(tmp_path: Path) 
     hold(tmp_path)
 
 
+@pytest.mark.usefixtures("old")
+def test_a_new_column_is_one_row_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = tmp_path / "store"
+    lib(store, (asked("a") | {"stop": ["x", "y"]}, said("b"))).interactions  # noqa: B018
+    column = columns.Column("n_stop", "Int64", "stop sequences", lambda row: len(row.body.get("stop", ())))
+    monkeypatch.setitem(columns.FRAMES, "interactions", (*columns.INTERACTIONS, column))
+    # From files, as the cache is without it; from the cache; and out of an export.
+    assert nbreplay.load(store).interactions.n_stop.tolist() == [2]
+    again = nbreplay.load(store)
+    assert again.interactions.n_stop.tolist() == [2]
+    again.to_parquet(tmp_path / "x.parquet")
+    assert nbreplay.load(tmp_path / "x.parquet").interactions.n_stop.tolist() == [2]
+
+
 def same_size(store: Path, before: str, after: str) -> None:
     """Change a file's text in place, and set its times back to what they were."""
     assert len(before) == len(after)
