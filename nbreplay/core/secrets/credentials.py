@@ -11,13 +11,12 @@ import functools
 import json
 import os
 import re
-from typing import NamedTuple
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from nbreplay.core.secrets.values import looks_random, words
 
 __all__ = [
-    "PLACEHOLDER", "QUERY", "QUERY_NAME", "Literals", "environment_secrets", "header_credentials", "literals",
+    "PLACEHOLDER", "QUERY", "QUERY_NAME", "environment_secrets", "header_credentials", "literals",
     "query_secrets",
 ]  # fmt: skip
 
@@ -121,31 +120,18 @@ def _basic_credentials(text: str) -> tuple[str, ...]:
     return (decoded, *([password] if password else []), *([user] if looks_random(user) else []))
 
 
-class Literals(NamedTuple):
-    """Values that are known to be secret, in every form in which they are written.
-
-    Attributes
-    ----------
-    forms : tuple of (str, str)
-        Each form with the rule that its matches name, longer ones first.
-    escaped : bool
-        Whether one has characters that JSON escapes: in JSON within JSON, no form of it is seen.
-    """
-
-    forms: tuple[tuple[str, str], ...]
-    escaped: bool
-
-
 @functools.lru_cache(maxsize=128)
-def literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> Literals:
-    """Return all forms of the values of environment variables and of a call's credentials."""
+def literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return every form of the values of environment variables and of a call's credentials, longer ones first.
+
+    Each is a pair of the form and the id of the rule that its matches name.
+    """
     rules = dict.fromkeys((form for value in environment for form in _forms(value)), "environment")
     for value in filter(_is_distinctive, credentials):
         for form in _forms(value):
             rules.setdefault(form, "credential")
     rules[PLACEHOLDER] = "placeholder"
-    forms = tuple(sorted(rules.items(), key=lambda item: -len(item[0])))
-    return Literals(forms, any("\\" in form for form in rules))
+    return tuple(sorted(rules.items(), key=lambda item: -len(item[0])))
 
 
 def _forms(value: str) -> list[str]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import bisect
 import codecs
-import functools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
@@ -25,13 +24,25 @@ __all__ = ["UNREDACTED", "Match", "Redactor", "redact_url"]
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
 # A value that was redacted before, as a replayed answer gives it: in a request it is numbered anew, like the real one.
 _REDACTED = Rule("redacted", ("[secret:",), r"\[secret:\d{1,6}\]", anywhere=True)
-_GROUP = 12  # rules
 _WIDE = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _NEEDLESS_ESCAPE = re.compile(r"\\{1,8}(?:/|u00(?P<code>[2-7][0-9A-Fa-f]))")
 _ESCAPE = re.compile(r".*(?:\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2})", re.S)
 _HASH = re.compile(r"sha\d{3}=\Z")  # as packages list their files
 _FIRST_LETTERS = "(?=[KkTtSsPpCcAaDd_])"  # of the names: looked at first, since this runs over long texts
 _NAME_BEFORE = re.compile(r"[A-Za-z0-9_.\-]*\Z")
+
+
+def _hint_finder(rules: Sequence[Rule]) -> Callable[[str], bool]:
+    return finder("|".join(re.escape(hint) for rule in rules for hint in rule.hints))
+
+
+# A gate each: an expression of all these together is too large to be searched for fast.
+_GATED = [(rule, finder(rule.gate)) for rule in RULES if rule.gate]
+_UNGATED = [rule for rule in RULES if not rule.gate]
+_GROUPS = [(_hint_finder(_UNGATED[n : n + 12]), _UNGATED[n : n + 12]) for n in range(0, len(_UNGATED), 12)]
+_has_hint = _hint_finder(_UNGATED)
+_has_names = finder(NAMED_VALUE)
+_has_escapes = finder(r"\\(?:/|u00[2-7])")  # of what JSON need not escape, as PHP does with ``\/``
 
 
 class Match(NamedTuple):
@@ -105,21 +116,21 @@ class Redactor:
 
         The searches in Rust take 0.5 ms for 100 KB without a hint, and going through all rules 70 ms.
         """
-        if (self._again and "[secret:" in text) or _has_escapes()(text):
+        if (self._again and "[secret:" in text) or _has_escapes(text):
             return True
-        if _has_hints()(text) or _has_names()(text) or any(form in text for form, _ in self._literals.forms):
+        if _has_hint(text) or _has_names(text) or any(form in text for form, _ in self._literals):
             return True
-        return any(has_gate(text) for has_gate in _gates().values())
+        return any(has_gate(text) for _, has_gate in _GATED)
 
     def _search(self, text: str) -> Iterator[Match]:
         yield from self._search_plain(text)
-        if _has_escapes()(text):
-            plain, place = _unescaped(text)
+        if _has_escapes(text):
+            plain, place = _unescape(text)
             for match in self._search_plain(plain):
                 yield Match(place(match.start), place(match.end), match.rule, place(match.begin))
 
     def _search_plain(self, text: str) -> Iterator[Match]:
-        for form, rule_id in self._literals.forms:
+        for form, rule_id in self._literals:
             at = text.find(form)
             while at >= 0:
                 yield Match(at, at + len(form), rule_id, at)
@@ -128,7 +139,7 @@ class Redactor:
             yield from _match_anywhere(text, _REDACTED)
         for rule in _likely_rules(text):
             yield from (_match_anywhere if rule.anywhere else _match_at_hints)(text, rule)
-        if _has_names()(text):
+        if _has_names(text):
             yield from _match_named_values(text)
 
     def text(self, text: str) -> str:
@@ -173,10 +184,12 @@ class Redactor:
             return whole
         path, mark, query = whole.partition("?")
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
-        path = _SEGMENT.sub(lambda match: self._decoded(match.group(), unquote, quote), path)
-        return path + mark + _SEGMENT.sub(lambda match: self._decoded(match.group(), unquote_plus, quote_plus), query)
+        path = _SEGMENT.sub(lambda match: self._redact_part(match.group(), unquote, quote), path)
+        return (
+            path + mark + _SEGMENT.sub(lambda match: self._redact_part(match.group(), unquote_plus, quote_plus), query)
+        )
 
-    def _decoded(self, text: str, decode: Callable[[str], str], encode: Callable[..., str]) -> str:
+    def _redact_part(self, text: str, decode: Callable[[str], str], encode: Callable[..., str]) -> str:
         """Return a part of a URL without the secrets in its meaning; as it is, where there are none."""
         meant = decode(text)
         clean = self.text(meant)
@@ -220,7 +233,9 @@ class Redactor:
     def json(self, node: Any, data: bytes) -> Any:
         """Return JSON data, which came as `data`, without its secrets; most has none, and is not gone through."""
         text = data.decode("utf-8")
-        return self.value(node) if self._may_hold(text) or (self._literals.escaped and "\\" in text) else node
+        # In JSON within JSON, no form of a value is seen that has characters which JSON escapes.
+        hidden = "\\" in text and any("\\" in form for form, _ in self._literals)
+        return self.value(node) if hidden or self._may_hold(text) else node
 
     def placeholder(self, secret: str) -> str:
         """Return the replacement of a value that is always taken out, such as a cookie's: it is not counted."""
@@ -266,50 +281,19 @@ def redact_url(url: str) -> str:
     return Redactor().url(url)
 
 
-# Compiled when the first text is searched, not while the package is imported.
-
-
-@functools.cache
-def _has_hints(first: int = 0, last: int = len(RULES)) -> Callable[[str], bool]:
-    """Return a function that tells whether a text has a hint of some of the rules."""
-    return finder("|".join(re.escape(hint) for rule in RULES[first:last] if not rule.gate for hint in rule.hints))
-
-
-@functools.cache
-def _gates() -> dict[Rule, Callable[[str], bool]]:
-    # One by one: an expression of all these together is too large to be searched for fast.
-    return {rule: finder(rule.gate) for rule in RULES if rule.gate}
-
-
-@functools.cache
-def _has_names() -> Callable[[str], bool]:
-    return finder(NAMED_VALUE)
-
-
-@functools.cache
-def _has_escapes() -> Callable[[str], bool]:
-    r"""Return a function that tells whether a text escapes what JSON need not escape, as PHP does with ``\/``."""
-    return finder(r"\\(?:/|u00[2-7])")
-
-
-@functools.cache
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
-
-
 def _likely_rules(text: str) -> Iterator[Rule]:
     """Yield the rules that may match in a text, asking for a group of rules at once: ten times faster than each."""
-    for rule, has_gate in _gates().items():
+    for rule, has_gate in _GATED:
         if has_gate(text):
             yield rule
-    for first in range(0, len(RULES), _GROUP) if _has_hints()(text) else ():
-        if _has_hints(first, first + _GROUP)(text):
-            for rule in RULES[first : first + _GROUP]:
-                if not rule.gate and any(hint in text for hint in rule.hints):
+    for has_group, group in _GROUPS if _has_hint(text) else ():
+        if has_group(text):
+            for rule in group:
+                if any(hint in text for hint in rule.hints):
                     yield rule
 
 
-def _unescaped(text: str) -> tuple[str, Callable[[int], int]]:
+def _unescape(text: str) -> tuple[str, Callable[[int], int]]:
     """Return a text without needless escapes, and a function from a place in it to the one in `text`."""
     parts, starts, places, done, size = list[str](), [0], [0], 0, 0
     for match in _NEEDLESS_ESCAPE.finditer(text):
@@ -331,7 +315,7 @@ def _unescaped(text: str) -> tuple[str, Callable[[int], int]]:
 
 def _match_at_hints(text: str, rule: Rule) -> Iterator[Match]:
     """Yield the matches of a rule that begins with a hint, at the beginning of a word."""
-    match_at = _compile(rule.pattern).match
+    match_at = re.compile(rule.pattern).match
     for hint in rule.hints:
         at = text.find(hint)
         while at >= 0:
@@ -348,7 +332,7 @@ def _match_at_hints(text: str, rule: Rule) -> Iterator[Match]:
 
 
 def _match_anywhere(text: str, rule: Rule) -> Iterator[Match]:
-    for found in _compile(rule.pattern).finditer(text):
+    for found in re.compile(rule.pattern).finditer(text):
         start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
         if rule is _REDACTED or _is_secret(rule, text[start:end]):
             yield Match(start, end, rule.id, found.start())
@@ -382,7 +366,7 @@ def _is_base64(character: str) -> bool:
 
 def _match_named_values(text: str) -> Iterator[Match]:
     """Yield values that look random and stand beside a name that says that they are secret."""
-    for found in _compile(_FIRST_LETTERS + NAMED_VALUE).finditer(text):
+    for found in re.compile(_FIRST_LETTERS + NAMED_VALUE).finditer(text):
         start, end = found.span("secret")
         secret = text[start:end].rstrip(".:!?*")
         before = _NAME_BEFORE.search(text, max(0, found.start() - 40), found.start())

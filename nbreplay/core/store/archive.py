@@ -89,17 +89,17 @@ def open_archive(store: str | os.PathLike[str]) -> Archive | None:
 
 
 def _unpacked_folder(path: str, shown: str) -> str:
+    remedy = "Pass the .zip of a store, or a folder"
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
-        why = f"{shown} cannot be read: {error.strerror or error}. Pass the .zip of a store, or a folder"
-        raise StoreError(why) from None
-    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{shown} cannot be read: {error.strerror or error}. {remedy}") from None
+    if not stat.S_ISREG(status.st_mode):
         # Before it is opened: a pipe keeps its reader waiting, and a device may have no end.
-        raise StoreError(f"{shown} is not a regular file. Pass the .zip of a store, or a folder")
-    known = path, found.st_mtime_ns, found.st_size
+        raise StoreError(f"{shown} is not a regular file. {remedy}")
+    version = path, status.st_mtime_ns, status.st_size
     with _lock:
-        folder = _folders.get(known)
+        folder = _folders.get(version)
         if folder is None or not os.path.isdir(folder):
             folder = private_folder()
             try:
@@ -107,7 +107,7 @@ def _unpacked_folder(path: str, shown: str) -> str:
             except BaseException:
                 remove_folder(folder)
                 raise
-            _folders[known] = folder
+            _folders[version] = folder
         return folder
 
 

@@ -78,17 +78,20 @@ def _reason(error: BaseException) -> str | None:
     import http.client
     import urllib.error
 
-    if isinstance(error, _Refused):
-        return str(error)
-    if isinstance(error, urllib.error.HTTPError):
-        error.close()
-        # The reason of a redirection has the address that it leads to.
-        return f"redirect refused ({error.code})" if error.code < 400 else f"{error.code} {printable(error.reason)}"
-    if isinstance(error, urllib.error.URLError):
-        return printable(error.reason)
-    if isinstance(error, http.client.HTTPException | ValueError):
-        return f"not a valid address or HTTP response ({type(error).__name__})"
-    return printable(error.strerror or error) if isinstance(error, OSError) else None
+    match error:
+        case _Refused():
+            return str(error)
+        case urllib.error.HTTPError():
+            error.close()
+            # The reason of a redirection has the address that it leads to.
+            return f"redirect refused ({error.code})" if error.code < 400 else f"{error.code} {printable(error.reason)}"
+        case urllib.error.URLError():
+            return printable(error.reason)
+        case http.client.HTTPException() | ValueError():
+            return f"not a valid address or HTTP response ({type(error).__name__})"
+        case OSError():
+            return printable(error.strerror or error)
+    return None
 
 
 def _download(url: str, host: str, path: str) -> None:
