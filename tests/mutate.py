@@ -14,13 +14,16 @@ import copy
 import functools
 import importlib
 import itertools
+import json
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 import types
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -91,11 +94,14 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Any, Any]]:
                     yield field, block, [*block[:index], swap, *block[index + 1 :]]
 
 
-def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes that run: neither annotations, docstrings, ``__all__``, imports nor the text of errors."""
-    todo: list[ast.AST] = [tree]
+def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """Yield each node that runs, with the qualified name of the function that it is in, ``""`` outside of any.
+
+    Neither annotations, docstrings, ``__all__``, imports nor the text of errors are among them.
+    """
+    todo: list[tuple[ast.AST, tuple[str, ...], bool]] = [(tree, (), False)]
     while todo:
-        node = todo.pop(0)
+        node, names, inside = todo.pop(0)
         if isinstance(node, ast.Import | ast.ImportFrom | ast.Raise | ast.Assert | ast.JoinedStr):
             continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -104,21 +110,29 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        yield node
-        skipped = {"annotation", "returns", "decorator_list", "bases", "type_params", "keywords_of_class"}
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not inside:
+            names, inside = (*names, node.name), not isinstance(node, ast.ClassDef)
+        yield node, ".".join(names) if inside else ""
         for field, value in ast.iter_fields(node):
-            if field not in skipped:
-                todo += [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, ast.AST)]
+            if field not in ("annotation", "returns", "decorator_list", "bases"):
+                items = value if isinstance(value, list) else [value]
+                todo += [(item, names, inside) for item in items if isinstance(item, ast.AST)]
 
 
-Change = tuple[int, str, ast.Module]
+class Change(NamedTuple):
+    """A change to a module: its line, the function that it is in, its description and the changed syntax tree."""
+
+    line: int
+    function: str
+    text: str
+    tree: ast.Module
 
 
 def mutants(source: str) -> list[Change]:
-    """Return line, description and syntax tree of each change to a module."""
+    """Return each small change to a module."""
     tree = ast.parse(source)
-    found = []
-    for node in _nodes(tree):
+    changes = []
+    for node, function in _nodes(tree):
         for field, old, new in _changes(node):
             shown = node if isinstance(node, ast.expr | ast.Return | ast.Assign | ast.AnnAssign) else None
             before = ast.unparse(shown) if shown else ""
@@ -131,9 +145,10 @@ def mutants(source: str) -> list[Change]:
                     after = ast.unparse(shown or new)
                     before = before or ast.unparse(old)
                 line = getattr(node, "lineno", None) or getattr(old, "lineno", None) or _line_of(old)
-                found.append((line, f"{before}  ->  {after}", ast.fix_missing_locations(copy.deepcopy(tree))))
+                changed = ast.fix_missing_locations(copy.deepcopy(tree))
+                changes.append(Change(line, function, f"{before}  ->  {after}", changed))
             setattr(node, field, old)
-    return sorted(found, key=lambda mutant: mutant[0])
+    return sorted(changes, key=lambda change: change.line)
 
 
 def _line_of(nodes: Any) -> int:
@@ -175,7 +190,7 @@ def _install(module: types.ModuleType, tree: ast.Module) -> None:
 
 
 class _Mutation:
-    """A plugin of pytest that runs the collected tests once for each change, each time in a fork."""
+    """A plugin of pytest that runs the tests of each change in a fork: those that enter the changed function."""
 
     def __init__(self, module: types.ModuleType, changes: list[Change], at_once: int) -> None:
         self.module, self.changes, self.at_once = module, changes, at_once
@@ -183,17 +198,21 @@ class _Mutation:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run the tests without a change, and then with each."""
+        """Run the tests without a change, and then those of each change."""
         started = time.monotonic()
-        if os.waitpid(self._fork(session, None), 0)[1]:
-            print("the tests fail without any change")
-            os._exit(1)
-        limit = 20 + 10 * (time.monotonic() - started)
+        with tempfile.NamedTemporaryFile() as file:
+            child = self._fork(session.items, None, file.name)
+            if os.waitpid(child, 0)[1]:
+                print("the tests fail without any change")
+                os._exit(1)
+            entered = json.load(file)
+        limit = 10 + 4 * (time.monotonic() - started)
         todo, running = self.changes[::-1], dict[int, tuple[Change, float]]()
         while todo or running:
             while todo and len(running) < self.at_once:
                 change = todo.pop()
-                running[self._fork(session, change[2])] = change, time.monotonic() + limit
+                items = [item for item, names in zip(session.items, entered, strict=True) if change.function in names]
+                running[self._fork(items, change)] = change, time.monotonic() + limit
             for child, (change, end) in list(running.items()):
                 if time.monotonic() > end:
                     os.killpg(child, signal.SIGKILL)
@@ -202,34 +221,52 @@ class _Mutation:
                     del running[child]
                     if status == 0:
                         self.survivors.append(change)
+                        print(f"{change.line}: {change.text}", flush=True)
             time.sleep(0.005)
         return True
 
-    def _fork(self, session: pytest.Session, tree: ast.Module | None) -> int:
+    def _fork(self, items: list[pytest.Item], change: Change | None, report: str = "") -> int:
+        """Run `items` in a fork, which ends with 0 where they pass. Report which functions each of them enters."""
         child = os.fork()
         if child:
             return child
-        failed = True
+        failed, entered, names = True, list[list[str]](), {""}
+
+        def trace(frame: types.FrameType, _: str, __: object) -> None:
+            if frame.f_code.co_filename == self.module.__file__:
+                names.add(frame.f_code.co_qualname.partition(".<locals>")[0])
+
         try:
             os.setsid()
             for number in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-            if tree is not None:
-                _install(self.module, tree)
-            for item, following in itertools.zip_longest(session.items, session.items[1:]):
+            if change is not None:
+                _install(self.module, change.tree)
+            else:
+                threading.settrace(trace)
+            session = items[0].session if items else None
+            for item, following in itertools.zip_longest(items, items[1:]):
+                names = {""}
+                if change is None:
+                    sys.settrace(trace)
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-                if session.testsfailed:
+                sys.settrace(None)
+                entered.append(sorted(names))
+                if item.session.testsfailed:
                     break
-            failed = bool(session.testsfailed)
+            if report:
+                with open(report, "w", encoding="utf-8") as file:
+                    json.dump(entered, file)
+            failed = bool(session and session.testsfailed)
         finally:
             os._exit(failed)
 
 
 def main() -> int:
-    """Print the score of a module and the changes that survive."""
+    """Print the changes that survive, and the score of a module."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutate", description="Mutation testing of one module.")
     parser.add_argument("module", help="such as nbreplay.core.selection")
-    parser.add_argument("tests", nargs="*", help="files of tests that are run for each change")
+    parser.add_argument("tests", nargs="*", help="files of tests")
     parser.add_argument("--list", action="store_true", help="print the changes, run nothing")
     parser.add_argument("--lines", help="only changes in these lines, such as 10-40")
     parser.add_argument("-n", type=int, default=2, help="how many changes are tested at once (default: 2)")
@@ -239,26 +276,18 @@ def main() -> int:
         changes = mutants(file.read())
     if options.lines:
         first, _, last = options.lines.partition("-")
-        changes = [change for change in changes if int(first) <= change[0] <= int(last or first)]
-    if not options.list:
-        mutation = _Mutation(module, changes, options.n)
-        quiet = [
-            "-o",
-            "addopts=--import-mode=importlib",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:terminal",
-            "-W",
-            "ignore:Module already imported",
-        ]
-        if status := pytest.main([*quiet, *options.tests], plugins=[mutation]):
-            return int(status)
-    for line, text, _ in sorted(changes if options.list else mutation.survivors, key=lambda change: change[0]):
-        print(f"{line}: {text}")
-    if not options.list:
-        killed = len(changes) - len(mutation.survivors)
-        print(f"{options.module}: {killed} of {len(changes)} changes noticed, {killed / len(changes):.1%}")
+        changes = [change for change in changes if int(first) <= change.line <= int(last or first)]
+    if options.list:
+        print("\n".join(f"{change.line}: {change.text}" for change in changes))
+        return 0
+    mutation = _Mutation(module, changes, options.n)
+    quiet = ["-o", "addopts=--import-mode=importlib", "-W", "ignore:Module already imported"]
+    for plugin in ("cacheprovider", "terminal"):
+        quiet += ["-p", f"no:{plugin}"]
+    if status := pytest.main([*quiet, *options.tests], plugins=[mutation]):
+        return int(status)
+    killed = len(changes) - len(mutation.survivors)
+    print(f"{options.module}: {killed} of {len(changes)} changes noticed, {killed / len(changes):.1%}")
     return 0
 
 

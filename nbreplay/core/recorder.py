@@ -101,7 +101,7 @@ class Recorder:
             except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
-            secret = _SECRET if redactor.count else _find_secret(content, redactor)
+            secret = _SECRET if redactor.count else _find_secret(blob, redactor)
             if secret:
                 self.notes.append(f"an upload of {blob.size} bytes is not stored: {secret}")
             else:
@@ -114,17 +114,7 @@ class Recorder:
     def begin(
         self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None = None, version: str = ""
     ) -> None:
-        """Note that the answer has begun.
-
-        Parameters
-        ----------
-        status : int
-        headers : iterable of (str, str)
-        phrase : str, optional
-            The reason phrase.
-        version : str
-            Such as ``HTTP/1.1``; ``""`` where the answer did not come over HTTP.
-        """
+        """Note that the answer has begun; `version`, such as ``HTTP/1.1``, is ``""`` where it is not one of HTTP."""
         self.status, self.phrase, self.version = status, phrase, version
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
@@ -181,14 +171,7 @@ class Recorder:
         self._finish("interrupted")
 
     def fail(self, error: str, message: str) -> None:
-        """Note that the connection failed, before the answer or in the middle of it.
-
-        Parameters
-        ----------
-        error : str
-            The name of the library's exception class.
-        message : str
-        """
+        """Note that the connection failed, with the name and message of the library's exception."""
         self._finish("dropped", {"type": error, "message": message})
 
     def flush(self, interrupted: bool) -> None:
@@ -247,8 +230,10 @@ class Recorder:
             redactor = self._redactor(pieces)
             body = self._body(pieces, redactor)
         else:
-            redactor, body = self._spool.redactor, self._spooled_body(self._spool, more)
-        if isinstance(body, Blob) and (secret := _find_secret_in_blob(body, redactor)):
+            redactor, store = self._spool.redactor, self.keeper.store
+            # What is to go on is left as it is; the answer so far goes into a file of its own.
+            body = (store.spool(redactor).copied(self._spool) if more else self._spool).taken()
+        if isinstance(body, Blob) and (secret := _find_secret(body, redactor)):
             raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)
         kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
@@ -282,13 +267,9 @@ class Recorder:
             and stands(self.call, self.request, self.status, self.content_type),
         )
 
-    def _spooled_body(self, spool: Spool, more: bool) -> Blob:
-        # What is to go on is left as it is; what there is so far goes into a file of its own.
-        return (self.keeper.store.spool(spool.redactor).copied(spool) if more else spool).taken()
-
     @property
     def _encoding(self) -> str:
-        """How the bytes are compressed that stay so."""
+        """The content encoding of bytes that stay encoded, or ``""``."""
         return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
 
     def _redactor(self, pieces: Pieces) -> Redactor:
@@ -300,45 +281,36 @@ class Recorder:
         return Redactor(tokens)
 
     def _body(self, pieces: Pieces, redactor: Redactor) -> Body:
-        framing = framing_of(self.content_type)
-        if framing is None or self._encoding:
-            data = _join(pieces)
-        if self._encoding and data and redactor.finds(decompress(data, self._encoding).decode("latin-1")):
+        framing, encoding = framing_of(self.content_type), self._encoding
+        if encoding and redactor.finds(decompress(_join(pieces), encoding).decode("latin-1")):
             raise NbreplayError("the answer holds a secret and cannot be redacted: the caller wants it compressed")
-        if framing is None:
-            if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
-                text = data.decode("utf-8", "surrogateescape")
-                clean = redactor.text(text)
-                return plain_body(
-                    data if clean is text else clean.encode("utf-8", "surrogateescape"), self.content_type
-                )
-            return plain_body(redactor.data(data), self.content_type)
-        return redact_stream(Events.of(self._parse(pieces, framing), self.started), redactor)
+        if framing is not None:
+            return redact_stream(Events.of(self._parse(pieces, framing), self.started), redactor)
+        data = _join(pieces)
+        if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            text = data.decode("utf-8", "surrogateescape")
+            clean = redactor.text(text)
+            data = data if clean is text else clean.encode("utf-8", "surrogateescape")
+        else:
+            data = redactor.data(data)
+        return plain_body(data, self.content_type)
 
 
 _SECRET = "the content holds a secret"
 
 
-def _find_secret(content: bytes | memoryview, redactor: Redactor) -> str:
-    """Return why compressed content must not be kept, as a clause, or ``""``."""
-    if not is_container(content):
-        return ""
-    try:
-        return _SECRET if hides_secret(bytes(content), redactor) else ""
-    except UnreadableContainer as error:
-        # Removing a secret from the bytes of a container without compression breaks it.
-        return _SECRET if redactor.count else f"the content may hold a secret: {error}"
-
-
-def _find_secret_in_blob(body: Blob, redactor: Redactor) -> str:
+def _find_secret(body: Blob, redactor: Redactor) -> str:
+    """Return why a compressed body must not be stored, or ``""``."""
     with contextlib.closing(body.pieces()) as pieces:
         if not is_container(next(pieces, b"")):
             return ""
-    return (
-        "the content is too large to be searched for secrets"
-        if body.size > _LARGEST_CONTAINER
-        else _find_secret(body.data(), redactor)
-    )
+    if body.size > _LARGEST_CONTAINER:
+        return "the content is too large to be searched for secrets"
+    try:
+        return _SECRET if hides_secret(body.data(), redactor) else ""
+    except UnreadableContainer as error:
+        # Removing a secret from the bytes of a container without compression breaks it.
+        return _SECRET if redactor.count else f"the content may hold a secret: {error}"
 
 
 def _join(pieces: Pieces) -> bytes:
@@ -351,13 +323,7 @@ _UNWINDING = 1.0
 
 
 class Keeper:
-    """Writes and logs the takes of a session's recorders.
-
-    Parameters
-    ----------
-    store : Store
-    log : Log
-    """
+    """Writes and logs the takes of a session's recorders."""
 
     def __init__(self, store: Store, log: Log) -> None:
         self.store, self.log = store, log
