@@ -47,8 +47,9 @@ class DaskLibrary:
         if self._dataset is None and store is None:
             raise OptionError('engine="dask" reads one store, or one export to parquet. Export other sources first')
         names = [] if store is None else sorted(store.names())
-        batches = [names[at : at + FILES] for at in range(0, len(names), FILES)]
-        self._batches = [_Batch("" if store is None else store.name, tuple(batch), strict) for batch in batches]
+        self._batches = [
+            _Batch(store.name, tuple(names[at : at + FILES]), strict) for at in range(0, len(names), FILES) if store
+        ]
 
     @cached_property
     def interactions(self) -> dask.dataframe.DataFrame:

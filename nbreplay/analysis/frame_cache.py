@@ -108,8 +108,9 @@ class CachedFrames:
         """Return the row of an interaction, read from its file."""
         if self._rows is not None:
             return self._rows.row(interaction)
-        name = os.path.basename(self.frame("interactions").file[interaction])
-        return RowFrames(read_store(self._store, [name])[0]).row(interaction)
+        files = self.frame("interactions").file
+        names = [os.path.basename(files[interaction])] if interaction in files else []
+        return RowFrames(read_store(self._store, names)[0]).row(interaction)
 
     def _build(self, name: str) -> pd.DataFrame:
         if self._rows is None:

@@ -66,13 +66,17 @@ class Plots:
         """Draw the duration of each call, in the order of recording; a dot marks its first token."""
         frame = self._frame.dropna(subset=["recorded_at", "duration_s"]).sort_values("recorded_at", kind="stable")
         ax = _axes(ax, "Calls, the first on top", "seconds from sending")
-        colours = _colours_by(frame, "model")
+        models = [str(name) for name in frame.model.unique()]
+        colours = {name: _COLOURS[place % len(_COLOURS)] for place, name in enumerate(models)}
         for place, row in enumerate(frame.itertuples()):
             colour = colours[str(row.model)]
             ax.barh(place, float(row.duration_s), color=colour, alpha=0.75, height=0.7)
             if not pd.isna(row.ttft_s):
                 ax.plot([float(row.ttft_s)], [place], "o", color=colour, markeredgecolor="white", markersize=6)
-        _colour_legend(ax, colours)
+        if len(colours) > 1:
+            for name, colour in colours.items():
+                ax.plot([], [], "s", color=colour, label=_short(name))
+            _legend(ax)
         ax.invert_yaxis()
         ax.set_yticks([])
         return _or_nothing(ax, len(frame) > 0, "no call was timed")
@@ -151,17 +155,6 @@ def group_column(frame: pd.DataFrame, name: str) -> str:
 def _grouped(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
     groups = frame.groupby(group_column(frame, by), observed=True, dropna=False)
     return [(str(name), group) for name, group in groups]
-
-
-def _colours_by(frame: pd.DataFrame, column: str) -> dict[str, str]:
-    return {str(name): _COLOURS[place % len(_COLOURS)] for place, name in enumerate(frame[column].unique())}
-
-
-def _colour_legend(ax: Axes, colours: Mapping[str, str]) -> None:
-    if len(colours) > 1:
-        for name, colour in colours.items():
-            ax.plot([], [], "s", color=colour, label=_short(name))
-        _legend(ax)
 
 
 def _legend(ax: Axes) -> None:

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 
 import nbreplay as nr
+from nbreplay.analysis import frame_cache
 from nbreplay.core.store.store import Store
 from nbreplay.formats import registry, zip_export
 from nbreplay.formats.llama_stack import writer
@@ -55,10 +56,12 @@ def both(scene: Scene, carried: Sequence[Carried]) -> Iterator[str | bytes]:
 
 
 def load(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    library = nr.load(scene.store)
-    for frame in (library.interactions, library.messages, library.chunks, library.tool_calls):
-        yield frame.to_csv()
-    assert list(scene.store.rglob("*.parquet")), "the frames are kept"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frame_cache, "YOUNG_NS", 0)  # frames of recordings as young as these are not kept
+        library = nr.load(scene.store)
+        for frame in (library.interactions, library.messages, library.chunks, library.tool_calls):
+            yield frame.to_csv()
+    assert len(list(scene.store.rglob("*.parquet"))) == 4
 
 
 def export_parquet(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
