@@ -14,10 +14,6 @@ import msgspec
 from nbreplay.errors import OptionError
 
 __all__ = [
-    "AUTO",
-    "OFF",
-    "RECORD",
-    "REPLAY",
     "Mode",
     "Options",
     "Project",
@@ -44,12 +40,7 @@ class Mode(enum.Enum):
 
     @classmethod
     def of(cls, name: str | Mode) -> Mode:
-        """Return the mode called `name`.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Return the mode called `name`; raise `OptionError` for any other name."""
         if isinstance(name, Mode):
             return name
         try:
@@ -59,17 +50,11 @@ class Mode(enum.Enum):
             raise OptionError(f"unknown mode {name!r}. The modes are {names}") from None
 
 
-OFF, RECORD, REPLAY, AUTO = Mode
 _OTHER_NAMES = {"live": "off", "on": "auto", "record-if-missing": "auto"}
 
 
 def forced_mode() -> Mode | None:
-    """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the mode that ``NBREPLAY_MODE`` forces on everything, or None; raise `OptionError` for a wrong one."""
     name = os.environ.get("NBREPLAY_MODE")
     try:
         return Mode.of(name) if name else None
@@ -78,19 +63,9 @@ def forced_mode() -> Mode | None:
 
 
 def mode_of_run(name: str | None, option: str) -> Mode | None:
-    """Return the mode that the environment or the command line forces on all that is run, or None.
+    """Return the mode that ``NBREPLAY_MODE`` or the command line forces on all that is run, or None.
 
-    Parameters
-    ----------
-    name : str or None
-        The value of `option` on the command line.
-    option : str
-        Such as ``--mode``.
-
-    Raises
-    ------
-    OptionError
-        Where the two contradict each other.
+    `name` is the value of `option`, such as ``--mode``; raise `OptionError` where the two contradict each other.
     """
     forced = forced_mode()
     mode = None if name is None else Mode.of(name)
@@ -127,21 +102,11 @@ class Options(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, **options: Any) -> Options:
-        """Return options from a user's values, checked; None stands for the default.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Return options from a user's values; None stands for the default. Raise `OptionError` for a wrong one."""
         return cls().with_(**options)
 
     def with_(self, **options: Any) -> Options:
-        """Return these options with others, checked; None leaves one as it is.
-
-        Raises
-        ------
-        OptionError
-        """
+        """Return these options with others; None leaves one as it is. Raise `OptionError` for a wrong one."""
         changes: dict[str, Any] = {}
         for name, value in options.items():
             if name not in _PARSERS:
@@ -169,24 +134,14 @@ def _parse_speed(name: str, value: Any) -> float | None:
 
 
 def parse_flag(name: str, value: Any) -> bool:
-    """Return a value that must be true or false.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return a value that must be true or false; raise `OptionError` where it is not."""
     if not isinstance(value, bool):
         raise OptionError(f"{name} must be true or false, not {value!r}")
     return value
 
 
 def parse_strings(name: str, value: Any) -> tuple[str, ...]:
-    """Return a value that must be a string or an iterable of strings, none of them empty.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Return the strings of a value, one or more and none empty; raise `OptionError` where it holds others."""
     is_list = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
     strings = tuple(value) if is_list else (value,)
     if not all(isinstance(item, str) and item for item in strings):
@@ -228,13 +183,7 @@ class Project(msgspec.Struct, frozen=True):
 
 
 def project(folder: str | os.PathLike[str] = ".") -> Project:
-    """Return the defaults of the project that `folder` is in.
-
-    Raises
-    ------
-    OptionError
-        Where its pyproject.toml has a setting that nbreplay does not know; the message names the file.
-    """
+    """Return the defaults of the project that `folder` is in; raise `OptionError` where its file has a wrong one."""
     for parent in _upwards(Path(folder)):
         path = parent / "pyproject.toml"
         if path.is_file():

@@ -74,10 +74,8 @@ def explain(
     ----------
     request : Request or None
         None where the call could not be read.
-    call : Call
-    store : Store
-    cell : Cell or None
-    mode : Mode
+    call, store, cell, mode
+        Where it was asked.
     why : str
         The reason, where it is known; ``""`` searches for the nearest recording.
     remedy : str

@@ -47,17 +47,10 @@ def choose_take(
 
     Parameters
     ----------
-    takes : sequence of Take
-        All takes of the recording, in file order.
-    left : sequence of Take
-        Those of them that the run has not been given yet.
-    host : str
-        The host of the request.
-    ids : tuple of str
-        The ids in the request, verbatim.
-    cell : CellRef or None
-    task : int or None
-        The rank of the asking task among those that were made together.
+    takes, left : sequence of Take
+        All takes of the recording, in file order, and those that the run has not been given yet.
+    host, ids, cell, task
+        Of the request; `task` is the rank of its task among those that were made together.
     replaying : bool
         True under ``replay``, False under ``auto``.
     """
@@ -102,9 +95,7 @@ def insert_take(
 
     Parameters
     ----------
-    takes : sequence of Take
-        The takes in the file.
-    new : Take
+    takes, new : sequence of Take, Take
     order : int
         The place that was reserved for `new` when its request started, from 1.
     written : sequence of (int, Take)

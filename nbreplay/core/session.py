@@ -8,10 +8,10 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from nbreplay.core.cell import Run, current_run
-from nbreplay.core.config import AUTO, OFF, RECORD, REPLAY, Mode, Options, forced_mode
+from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.log import Interaction, Log, warn_uncovered
 from nbreplay.core.mcp_streams import again, held
 from nbreplay.core.recorder import Keeper, Recorder
@@ -77,7 +77,7 @@ class Session:
     def mode(self) -> Mode:
         """The mode in force: that of ``NBREPLAY_MODE``, where it is set. A read-only store is only replayed."""
         mode = forced_mode() or self.options.mode
-        return REPLAY if mode is AUTO and self.store.archive else mode
+        return Mode.REPLAY if mode is Mode.AUTO and self.store.archive else mode
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -90,7 +90,7 @@ class Session:
 
     def start(self) -> None:
         """Switch the session on. A store that cannot be written raises its error now, before the first request."""
-        if self.mode is RECORD:
+        if self.mode is Mode.RECORD:
             self.store.prepare()
         enter_session(self)
 
@@ -145,18 +145,18 @@ class Session:
         call.route = route_of(call.host, call.target)
         if call.route.background:
             return self._answer_background(call, mode)
-        if mode is OFF or (self._limited and not self._handles(call.host, mode)):
+        if mode is Mode.OFF or (self._limited and not self._handles(call.host, mode)):
             self._refuse_unsendable(call, run, mode, None)
             self.log_live(call.host)
             return None
         started = time.perf_counter()
         try:
-            if mode is not RECORD:
+            if mode is not Mode.RECORD:
                 request, recording = self._look_up(call)
                 replay = self._replay(call, request, recording, run, mode, started)
                 if replay is not None:
                     return replay
-            if mode is RECORD or recording is not None:
+            if mode is Mode.RECORD or recording is not None:
                 # The request is written without its secrets, whatever was looked up.
                 request = self._request(call)
                 self.store.find(request.kind, request.key)
@@ -175,28 +175,19 @@ class Session:
         return recorder
 
     def ask_websocket(self, call: str, host: str) -> None:
-        """Let a call pass that opens a websocket, which nbreplay does not record.
+        """Let a call pass that opens a websocket, which is not recorded; raise `RecordingMissing` under replay.
 
-        Parameters
-        ----------
-        call : str
-            The call, in words.
-        host : str
-
-        Raises
-        ------
-        RecordingMissing
-            Under replay, unless the host is allowed.
+        `call` names it in words. Hosts that are allowed may always be called.
         """
         mode = self.mode
-        if mode is REPLAY and not host_matches(host, self.options.allow):
+        if mode is Mode.REPLAY and not host_matches(host, self.options.allow):
             self._block(
                 host,
                 f"{call} opens a websocket, which nbreplay does not replay. Nothing was sent. "
                 f"To let it through, say %replay replay --allow {host}",
             )
         note = ""
-        if mode in (RECORD, AUTO):
+        if mode in (Mode.RECORD, Mode.AUTO):
             note = f"{call} opens a websocket, which nbreplay does not record. It will not replay"
             warnings.warn(note, stacklevel=3)
         self.log_live(host, note)
@@ -215,7 +206,7 @@ class Session:
 
     def _answer_background(self, call: Call, mode: Mode) -> Replay | None:
         """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
-        offline = mode is REPLAY and not host_matches(call.host, self.options.allow)
+        offline = mode is Mode.REPLAY and not host_matches(call.host, self.options.allow)
         if offline or _carries_placeholder(call):
             error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
             take = Take(host=call.host, body=Text(""), status=None, complete=False, reason="dropped", error=error)
@@ -227,11 +218,11 @@ class Session:
         """Apply ``--only`` and ``--allow``."""
         if not host:
             return True  # a tool has no host
-        if mode is REPLAY and self.options.allow and host_matches(host, self.options.allow):
+        if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
             return False
         if not self.options.only or host_matches(host, self.options.only):
             return True
-        if mode is REPLAY:
+        if mode is Mode.REPLAY:
             only = " ".join(self.options.only)
             self._block(host, f"{host} is not among the hosts that are replayed (--only {only}). Pass --allow {host}")
         return False
@@ -278,11 +269,11 @@ class Session:
         """Return the next take, or None where the call is to be recorded; a miss under replay."""
         slot, take, note = (self.store.identity, request.key), None, ""
         if recording is not None:
-            take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is REPLAY)
+            take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is Mode.REPLAY)
             if take is not None and foreign:
                 note = f"recorded at {take.host}, asked at {call.host}"
         if take is None:
-            if mode is not REPLAY:
+            if mode is not Mode.REPLAY:
                 return None
             take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
         if take is None:
@@ -300,18 +291,11 @@ class Session:
         return Replay(answer, self.options.speed, self.log, place, started)
 
     def _miss(
-        self,
-        call: Call,
-        request: Request | None,
-        run: Run,
-        mode: Mode,
-        why: str,
-        remedy: str = "",
-        cause: BaseException | None = None,
+        self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, fix: str = "", cause: Any = None
     ) -> NoReturn:
         from nbreplay.core.explain import explain  # only a miss needs it
 
-        self.last_miss = miss = explain(request, call, self.store, run.cell, mode, why, remedy)
+        self.last_miss = miss = explain(request, call, self.store, run.cell, mode, why, fix)
         self._log(request, None, "missing", miss.text, call.host, run)
         raise RecordingMissing(miss.text) from cause
 
@@ -319,7 +303,9 @@ class Session:
         if _carries_placeholder(call):
             self._miss(call, request, run, mode, _NO_KEY, _SET_KEY)
         # A cookie is sent without its value. Most are of no account; a lost login is refused by its server.
-        if mode is not OFF and any(b"[secret:" in value and name.lower() != b"cookie" for name, value in call.headers):
+        if mode is not Mode.OFF and any(
+            b"[secret:" in value and name.lower() != b"cookie" for name, value in call.headers
+        ):
             self._miss(call, request, run, mode, _LOST_TOKEN, _RECORD_TOKEN)
 
     def _log(

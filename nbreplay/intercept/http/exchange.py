@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-from nbreplay.core.config import OFF
+from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.headers import HTTP11
 from nbreplay.core.recording.response_head import Pairs, phrase_of
@@ -73,7 +73,7 @@ class Exchange:
     ) -> None:
         self.recorder: Recorder | None = None
         self._call = Call(method, host, target, "", b"", headers, library)
-        self._session, self._mode = session, OFF
+        self._session, self._mode = session, Mode.OFF
         if session is None:
             placeholder_keys.refuse(target, headers)
         else:
@@ -82,7 +82,7 @@ class Exchange:
     @property
     def needs_body(self) -> bool:
         """Whether `replay` needs the body of the request."""
-        return self._mode is not OFF
+        return self._mode is not Mode.OFF
 
     def replay(self, body: bytes) -> Replay | None:
         """Ask the session; return the answer to give, or None where the call is to be sent.
