@@ -176,8 +176,8 @@ class _Targets:
 
     def _add_store(self, path: str, name: str | None = None) -> None:
         store = Store(path)
-        known, names = self.stores.get(store.identity, (store, set[str]()))
-        self.stores[store.identity] = known, None if name is None or names is None else {name, *names}
+        first, names = self.stores.get(store.identity, (store, set[str]()))
+        self.stores[store.identity] = first, None if name is None or names is None else {name, *names}
 
     def _add_notebooks(self, folder: Path, files: Sequence[str]) -> None:
         self.notebooks.update(dict.fromkeys(folder / name for name in files if name.endswith(".ipynb")))

@@ -37,8 +37,8 @@ def audit_notebook(path: Path, shown: str) -> list[Finding]:
     try:
         document = json.loads(text)
         problem = _problem(document)
-        found = [_format_finding(shown, f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
-        return [*found, *_secret_findings(text, document, shown)]
+        findings = [_format_finding(shown, f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
+        return [*findings, *_secret_findings(text, document, shown)]
     except json.JSONDecodeError as error:
         why, line = f"not JSON ({error.msg})", error.lineno
     except RecursionError:
@@ -65,7 +65,7 @@ def _problem(document: Any) -> str:
             nbformat.validate(nbformat.from_dict(document), relax_add_props=True)
     except nbformat.ValidationError as error:
         where = ".".join(map(str, getattr(error, "absolute_path", ()) or getattr(error, "path", ())))
-        return f"wrong or missing value at {where or 'its top level'}"
+        return f"wrong or missing value at {where or 'the top level'}"
     except Exception as error:  # a stranger's file may be wrong in any way
         return type(error).__name__
     return ""
@@ -78,21 +78,21 @@ def _secret_findings(text: str, document: Any, shown: str) -> Iterator[Finding]:
         return
     every = list(leaves(text))
     starts = [leaf.start for leaf in every]
-    found: list[tuple[Leaf, Secret]] = []
+    secrets: list[tuple[Leaf, Secret]] = []
     for secret in find_secrets(text):
         leaf = every[max(0, bisect.bisect_right(starts, secret.start) - 1)]
-        found.append((leaf, secret._replace(value=unescape(secret.value))))
+        secrets.append((leaf, secret._replace(value=unescape(secret.value))))
     for items in _group_lines(every):
         whole, places = _join([leaf.text for leaf in items])
-        found += [
+        secrets += [
             (items[bisect.bisect_right(places, secret.start) - 1], secret._replace(start=-1))
             for secret in find_secrets(whole)
         ]
-    known = set[tuple[int, str]]()
-    for leaf, secret in sorted(found, key=lambda item: (item[0].start, item[1].start < 0, item[1].start)):
+    reported = set[tuple[int, str]]()
+    for leaf, secret in sorted(secrets, key=lambda item: (item[0].start, item[1].start < 0, item[1].start)):
         line = line_of(text, leaf.start)
-        if not _is_picture(leaf.path) and (line, secret.value) not in known:
-            known.add((line, secret.value))
+        if not _is_picture(leaf.path) and (line, secret.value) not in reported:
+            reported.add((line, secret.value))
             yield secret_finding(shown, line, secret, _place(leaf.path))
 
 
@@ -179,15 +179,15 @@ class _NotebookRedactor(Redactor):
 
     __slots__ = ()
 
-    def value(self, node: Any) -> Any:
+    def _value(self, node: Any) -> Any:
         if isinstance(node, list) and node and all(isinstance(item, str) for item in node):
             return self._lines(node)
         if isinstance(node, dict):
             # A tuple is nothing of JSON, and so left alone.
             apart = {name: (item,) if _is_picture((name,)) else item for name, item in node.items()}
-            clean = super().value(apart)
+            clean = super()._value(apart)
             return {name: item[0] if isinstance(item, tuple) else item for name, item in clean.items()}
-        return super().value(node)
+        return super()._value(node)
 
     def _lines(self, items: list[str]) -> list[str]:
         whole, places = _join(items)

@@ -138,7 +138,7 @@ def test_names_that_a_store_does_not_have(tmp_path: Path, name: str, why: str) -
 
 def test_recordings_in_two_folders(tmp_path: Path) -> None:
     refused(packed(tmp_path / "x.zip", {f"a/{NAME}": "{}", f"b/{NAME}": "{}"}), "has recordings in a, b")
-    refused(packed(tmp_path / "y.zip", {NAME: "{}", f"b/{NAME}": "{}"}), "has recordings in its root, b")
+    refused(packed(tmp_path / "y.zip", {NAME: "{}", f"b/{NAME}": "{}"}), "has recordings in the root, b")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

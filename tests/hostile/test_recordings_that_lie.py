@@ -211,7 +211,7 @@ def test_another_recording_under_the_name_that_is_asked_is_an_error(tmp_path: Pa
     key = key_of("chat", other)
     path = stored(tmp_path / "store", lambda data: data.update(key=key, request=other))
     text = missed(tmp_path / "store")
-    assert f"{path} cannot be read: it holds another request, with the key {key}" in text
+    assert f"{path} holds another request, with the key {key}" in text
     assert f"Rename it to chat-{key[3:19]}.json" in text
 
 

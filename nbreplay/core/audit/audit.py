@@ -118,16 +118,16 @@ class _Recording:
             reason = "nested too deeply"
         except ValueError:  # such as a number of many thousand digits
             reason = "a value cannot be read"
-        found = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
+        findings = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
         if recording is None or reason:
-            return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *found]
+            return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *findings]
         if not matches:
             why = f"the key is not the hash of kind and request: one of them was edited. {_RESTORE}"
-            found.append(self._finding("key", why, self._line(("key",))))
+            findings.append(self._finding("key", why, self._line(("key",))))
         elif self.name != file_name(recording.kind, recording.key):
             wanted = file_name(recording.kind, recording.key)
-            found.append(self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that"))
-        return [*found, *self._missing_blobs(recording)]
+            findings.append(self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that"))
+        return [*findings, *self._missing_blobs(recording)]
 
     def _finding(self, kind: str, message: str, line: int = 1) -> Finding:
         return Finding(self.shown, line, kind, message=message)
@@ -168,16 +168,20 @@ class _Recording:
                         continue
                 yield self._finding("blob", why, self._line(("takes", index, "blob")))
 
-    def _hidden_secrets(self, recording: Recording, known: set[str]) -> list[_Found]:
+    def _hidden_secrets(self, recording: Recording, values: set[str]) -> list[_Found]:
         """Return the secrets that only show when the file is read as a replay does, without those that are known."""
-        found = []
-        for line, secret, place in (*self._escaped(), *self._in_fields(recording), *self._across_chunks(recording)):
-            if not secret.value or not any(secret.value in value for value in known):
-                known.add(secret.value)
-                found.append((line, secret, place))
-        return found
+        hidden = []
+        for line, secret, place in (
+            *self._escaped_secrets(),
+            *self._in_fields(recording),
+            *self._across_chunks(recording),
+        ):
+            if not secret.value or not any(secret.value in value for value in values):
+                values.add(secret.value)
+                hidden.append((line, secret, place))
+        return hidden
 
-    def _escaped(self) -> Iterator[_Found]:
+    def _escaped_secrets(self) -> Iterator[_Found]:
         # Most files have no escapes but those of quotes and line ends, which no secret has.
         if any(escape in self.text for escape in ("\\u00", "\\/", "\\\\")):
             plain = _ESCAPE.sub(lambda match: match[2] or chr(int(match[1], 16)), self.text)
@@ -223,7 +227,7 @@ def _secret(value: str) -> Secret:
 
 
 def _blob_findings(path: str, shown: str) -> Iterator[Finding]:
-    digest, line, head, tail, known = hashlib.sha256(), 1, b"", b"", set[str]()
+    digest, line, head, tail, values = hashlib.sha256(), 1, b"", b"", set[str]()
     try:
         with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             while piece := file.read(_PIECE):
@@ -232,12 +236,12 @@ def _blob_findings(path: str, shown: str) -> Iterator[Finding]:
                 # A secret may lie where two pieces meet.
                 text = (tail + piece).decode("latin-1")
                 for secret in find_secrets(text):
-                    if secret.value not in known or secret.start >= len(tail):
-                        known.add(secret.value)
+                    if secret.value not in values or secret.start >= len(tail):
+                        values.add(secret.value)
                         yield secret_finding(shown, line + text.count("\n", 0, secret.start), secret)
-                kept = (tail + piece)[-_OVERLAP:]
-                line += text.count("\n", 0, len(text) - len(kept))
-                tail = kept
+                rest = (tail + piece)[-_OVERLAP:]
+                line += text.count("\n", 0, len(text) - len(rest))
+                tail = rest
         if is_container(head):
             yield from _container_findings(path, shown)
     except UnsafeRecordingError:

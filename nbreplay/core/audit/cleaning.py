@@ -129,7 +129,7 @@ class _Cleaning:
         redactor = Redactor()
         data = read_file(self.root + name)[0]
         if Blob.of(data).name != name:
-            raise _Unfixed("its content does not match the hash in its name")
+            raise _Unfixed("the content does not match the hash in the name")
         clean = redactor.data(data)
         if clean == data:
             raise _Unfixed("the secret is in compressed content. Remove the recording and record it again")

@@ -12,7 +12,7 @@ import bisect
 import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from nbreplay.core.secrets.credentials import QUERY, QUERY_NAME, environment_secrets, literals
@@ -21,6 +21,7 @@ from nbreplay.core.secrets.values import is_dummy_password, is_placeholder, is_s
 
 __all__ = ["UNREDACTED", "Match", "Redactor", "redact_url"]
 
+_T = TypeVar("_T")
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
 # A value that was redacted before, as a replayed answer gives it: in a request it is numbered anew, like the real one.
 _REDACTED = Rule("redacted", ("[secret:",), r"\[secret:\d{1,6}\]", anywhere=True)
@@ -212,12 +213,16 @@ class Redactor:
             return self._number(value)
         return clean
 
-    def value(self, node: Any) -> Any:
+    def value(self, node: _T) -> _T:
         """Return JSON data with the secrets taken out of every string and every name."""
+        clean: _T = self._value(node)
+        return clean
+
+    def _value(self, node: Any) -> Any:
         if isinstance(node, str):
             return self.text(node)
         if isinstance(node, list):
-            return [self.value(item) for item in node]
+            return [self._value(item) for item in node]
         if isinstance(node, dict):
             # Numbered in the order of the names, so that fields sent in another order give the same request.
             # As environments and headers are listed: {"name": "API_KEY", "value": "…"}
@@ -228,9 +233,9 @@ class Redactor:
         return node
 
     def _item(self, name: str, value: Any) -> Any:
-        return self.member(name, value) if isinstance(value, str) else self.value(value)
+        return self.member(name, value) if isinstance(value, str) else self._value(value)
 
-    def json(self, node: Any, data: bytes) -> Any:
+    def json(self, node: _T, data: bytes) -> _T:
         """Return JSON data, which came as `data`, without its secrets; most has none, and is not gone through."""
         text = data.decode("utf-8")
         # In JSON within JSON, no form of a value is seen that has characters which JSON escapes.
@@ -257,7 +262,7 @@ class _Unredacted(Redactor):
     def matches(self, text: str) -> list[Match]:  # noqa: ARG002
         return []
 
-    def value(self, node: Any) -> Any:
+    def value(self, node: _T) -> _T:
         return node
 
     def url(self, url: str) -> str:
@@ -269,7 +274,7 @@ class _Unredacted(Redactor):
     def member(self, name: str, value: str) -> str:  # noqa: ARG002
         return value
 
-    def json(self, node: Any, data: bytes) -> Any:  # noqa: ARG002
+    def json(self, node: _T, data: bytes) -> _T:  # noqa: ARG002
         return node
 
 
@@ -319,23 +324,23 @@ def _match_at_hints(text: str, rule: Rule) -> Iterator[Match]:
     for hint in rule.hints:
         at = text.find(hint)
         while at >= 0:
-            found = match_at(text, at) if _begins_word(text, at, hint) else None
-            if found is None:
+            match = match_at(text, at) if _begins_word(text, at, hint) else None
+            if match is None:
                 at = text.find(hint, at + 1)
                 continue
-            start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
+            start, end = match.span("secret") if "secret" in match.re.groupindex else match.span()
             secret = text[start + len(hint) if start == at else start : end]
             named_alike = start > at and text[at + len(hint) : start - 1] == secret  # as in ftp://me:me@host
             if _is_secret(rule, secret) and not named_alike:
                 yield Match(start, end, rule.id, at)
-            at = text.find(hint, max(found.end(), at + 1))
+            at = text.find(hint, max(match.end(), at + 1))
 
 
 def _match_anywhere(text: str, rule: Rule) -> Iterator[Match]:
-    for found in re.compile(rule.pattern).finditer(text):
-        start, end = found.span("secret") if "secret" in found.re.groupindex else found.span()
+    for match in re.compile(rule.pattern).finditer(text):
+        start, end = match.span("secret") if "secret" in match.re.groupindex else match.span()
         if rule is _REDACTED or _is_secret(rule, text[start:end]):
-            yield Match(start, end, rule.id, found.start())
+            yield Match(start, end, rule.id, match.start())
 
 
 def _is_secret(rule: Rule, secret: str) -> bool:
@@ -345,7 +350,7 @@ def _is_secret(rule: Rule, secret: str) -> bool:
 
 
 def _begins_word(text: str, at: int, hint: str) -> bool:
-    """Tell whether a word may begin at a place: inside base64 or a longer word, there are no keys."""
+    """Tell whether a word may begin at a place: a hint inside base64 or a longer word is not a key."""
     if at == 0 or not hint[0].isalnum():
         return True
     before = text[at - 1]
@@ -366,10 +371,10 @@ def _is_base64(character: str) -> bool:
 
 def _match_named_values(text: str) -> Iterator[Match]:
     """Yield values that look random and stand beside a name that says that they are secret."""
-    for found in re.compile(_FIRST_LETTERS + NAMED_VALUE).finditer(text):
-        start, end = found.span("secret")
+    for match in re.compile(_FIRST_LETTERS + NAMED_VALUE).finditer(text):
+        start, end = match.span("secret")
         secret = text[start:end].rstrip(".:!?*")
-        before = _NAME_BEFORE.search(text, max(0, found.start() - 40), found.start())
-        begin = before.start() if before else found.start()
-        if is_secret_named(text[begin : found.end("rest")], secret):
+        before = _NAME_BEFORE.search(text, max(0, match.start() - 40), match.start())
+        begin = before.start() if before else match.start()
+        if is_secret_named(text[begin : match.end("rest")], secret):
             yield Match(start, start + len(secret), "named-value", begin)

@@ -177,7 +177,7 @@ def _members(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
     """Return the files of a store in a zip, which lie at its root or in one folder of it."""
     if len(infos) > MOST_MEMBERS:
         raise _Refused(f"more than {MOST_MEMBERS:,} files")
-    seen: set[str] = set()
+    names: set[str] = set()
     folders: dict[str, list[tuple[str, zipfile.ZipInfo]]] = {}
     for member in infos:
         # As it is in the zip: `filename` has been made harmless in part, which another reader might not have done.
@@ -185,9 +185,9 @@ def _members(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
         parts = whole.removesuffix("/").split("/")
         if not whole.isprintable() or "\\" in whole or ":" in whole or {"", ".", ".."}.intersection(parts):
             raise _Refused(f"has a file named {printable(repr(whole))}, which no zip of a store has")
-        if whole in seen:
+        if whole in names:
             raise _Refused(f"has {printable(whole)} twice")
-        seen.add(whole)
+        names.add(whole)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
             raise _Refused(f"{printable(whole)} in it is a link, or not a file")
@@ -201,6 +201,6 @@ def _members(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
     if not any(name.endswith(".json") for files in folders.values() for name, _ in files):
         raise _Refused("has no recordings")
     if len(folders) > 1 or any("/" in folder for folder in folders):
-        names = ", ".join(printable(folder or "its root") for folder in sorted(folders)[:3])
-        raise _Refused(f"has recordings in {names}, and not at its root or in one folder of it")
+        places = ", ".join(printable(folder or "the root") for folder in sorted(folders)[:3])
+        raise _Refused(f"has recordings in {places}, and not at the root or in one folder of it")
     return next(iter(folders.values()))

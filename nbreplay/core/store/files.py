@@ -55,11 +55,11 @@ def read_file(path: str) -> tuple[bytes, Version]:
         if len(data) < _SMALL:  # the end of the file: a regular file gives as much as it has
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
-        found = os.fstat(descriptor)
+        status = os.fstat(descriptor)
         parts = [data]
-        while more := os.read(descriptor, max(found.st_size, _SMALL)):
+        while more := os.read(descriptor, max(status.st_size, _SMALL)):
             parts.append(more)
-        return b"".join(parts), _file_stat(found)
+        return b"".join(parts), _file_stat(status)
     finally:
         os.close(descriptor)
 
@@ -74,9 +74,9 @@ def file_stat(path: str) -> FileStat:
     return _file_stat(os.lstat(path))
 
 
-def _file_stat(found: os.stat_result) -> FileStat:
+def _file_stat(status: os.stat_result) -> FileStat:
     # A replaced file has another inode, and no program sets when an inode was changed.
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
 def failed_path(folder: str | os.PathLike[str], error: OSError) -> str:
@@ -195,9 +195,9 @@ class Writer:
         if len(data) <= _SMALL:
             return data
         with contextlib.suppress(OSError):  # the file may be gone already
-            found = file_stat(path)
-            if (found[0], *found[2:]) == (written[0], *written[2:]):
-                return found  # renaming has changed the inode
+            status = file_stat(path)
+            if (status[0], *status[2:]) == (written[0], *written[2:]):
+                return status  # renaming has changed the inode
         return written
 
     def adopt(self, path: str, name: str) -> None:
@@ -298,7 +298,7 @@ def _require_store(path: str) -> None:
 def _clean(private: Folder, entries: dict[str, os.stat_result]) -> None:
     """Remove what a killed process left half-written an hour ago or more, and nothing else."""
     old = time.time() - 3600
-    for name, found in entries.items():
-        if re.fullmatch(_TEMPORARY, name) and found.st_mtime <= old and stat.S_ISREG(found.st_mode):
+    for name, status in entries.items():
+        if re.fullmatch(_TEMPORARY, name) and status.st_mtime <= old and stat.S_ISREG(status.st_mode):
             with contextlib.suppress(OSError):
                 private.remove(name)

@@ -78,10 +78,10 @@ def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder
 def is_regular(path: str, size: int) -> bool:
     """Tell whether there is a regular file of this size, itself and not by a link."""
     try:
-        found = os.lstat(path)
+        status = os.lstat(path)
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def create(path: str, *, folder: int | None = None) -> int:
@@ -145,12 +145,12 @@ class Folder:
 
     def entries(self) -> dict[str, os.stat_result]:
         """Return the state of each entry by its name; of a link, not of what it leads to."""
-        found = {}
+        states = {}
         with os.scandir(self.path if self._descriptor is None else self._descriptor) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):
-                    found[entry.name] = entry.stat(follow_symlinks=False)
-        return found
+                    states[entry.name] = entry.stat(follow_symlinks=False)
+        return states
 
     def read(self, name: str) -> BinaryIO:
         """Open a regular file to read it.

@@ -95,8 +95,8 @@ class Store:
         if recording is not None and recording.key != key:
             own = file_name(recording.kind, recording.key)
             remedy = "Move it away" if own == name else f"Rename it to {own}"
-            why = f"it holds another request, with the key {recording.key}"
-            raise RecordingFormatError(f"{os.path.join(self.name, name)} cannot be read: {why}. {remedy}")
+            why = f"{os.path.join(self.name, name)} holds another request, with the key {recording.key}"
+            raise RecordingFormatError(f"{why}. {remedy}")
         return recording
 
     def read(self, name: str, check: Callable[[Recording], None] | None = None) -> Recording | None:
@@ -199,9 +199,9 @@ class Store:
             changed = os.stat(self._root).st_mtime_ns
         except OSError:
             return {}
-        known = self._rekeyed.get((kind, *rule))
-        if known and known[0] == changed:
-            return known[1]
+        last = self._rekeyed.get((kind, *rule))
+        if last and last[0] == changed:
+            return last[1]
         index: dict[str, list[str]] = {}
         for name, request in reversed(self.newest(kind, len(self.names(kind)))):
             index.setdefault(rekey(request), []).append(name)
@@ -339,13 +339,13 @@ class Store:
         return self._writer
 
     def _read(self, path: str) -> Recording | None:
-        known = self._cache.get(path)
+        cached = self._cache.get(path)
         try:
-            if known is not None and isinstance(known[0], tuple) and file_stat(path) == known[0]:
-                return known[1]
+            if cached is not None and isinstance(cached[0], tuple) and file_stat(path) == cached[0]:
+                return cached[1]
             data, version = read_file(path)
-            if known is not None and known[0] == version:
-                return known[1]
+            if cached is not None and cached[0] == version:
+                return cached[1]
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
