@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import vcr
-from cassetter import _core as core
 
 import nbreplay as nr
 from nbreplay.core.recording.recording import Recording
@@ -87,6 +86,7 @@ def test_what_vcrpy_has_recorded_replays_the_same(tmp_path: Path, serializer: st
 def test_what_cassetter_has_recorded_replays_the_same(tmp_path: Path) -> None:
     answer = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "choices": []}
     body = {"messages": MESSAGES, "model": "m"}
+    core = pytest.importorskip("cassetter", reason="pip install -e '.[test-full]'")._core
     made = core.Cassette()
     made.add_interaction(
         core.HttpInteraction(

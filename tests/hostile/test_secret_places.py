@@ -194,6 +194,7 @@ def test_the_search_sees_a_secret_however_it_is_packed(tmp_path: Path) -> None:
         assert any(form in contents(folder) for form in forms(secret)), name
     (tmp_path / "names" / secret).mkdir(parents=True)
     assert secret.encode() in contents(tmp_path / "names")
+    pytest.importorskip("pyarrow", reason="the rest is of Parquet: pip install -e '.[parquet]'")
     pd.DataFrame({"text": [f"it is {secret}"]}).to_parquet(tmp_path / "names" / "frame.parquet", compression="zstd")
     (tmp_path / "names" / secret).rmdir()
     assert secret.encode() in contents(tmp_path / "names")

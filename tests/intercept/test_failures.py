@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import anyio
 import openai
 import pytest
@@ -42,6 +41,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def claude(flavour: str, url: str, **options: Any) -> Any:
+    anthropic = pytest.importorskip("anthropic", reason="pip install -e '.[test-full]'")
     kind = anthropic.Anthropic if flavour == "sync" else anthropic.AsyncAnthropic
     return kind(**{"base_url": url.removesuffix("/v1"), "api_key": KEY, "max_retries": 0, **options})
 
@@ -52,9 +52,10 @@ async def message(client: Any, model: str) -> Any:
 
 def error_of(flavour: str, url: str, operation: Any, made: Any) -> list[Any]:
     """What the SDK raises: class, status, body and text."""
-    with pytest.raises((openai.APIStatusError, anthropic.APIStatusError)) as caught:
+    with pytest.raises(Exception) as caught:
         call(flavour, url, operation, made)
     error: Any = caught.value
+    assert "APIStatusError" in {kind.__name__ for kind in type(error).__mro__}
     return [type(error).__name__, error.status_code, error.body, str(error), error.request_id]
 
 

@@ -11,9 +11,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import boto3
-import botocore.config
-import botocore.endpoint
 import pytest
 import requests
 import urllib3
@@ -368,6 +365,9 @@ CONVERSED = {
 def test_botocore_does_not_wait_either(
     retries: str, server: Server, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    boto3, endpoint = (
+        pytest.importorskip(name, reason="pip install -e '.[test-full]'") for name in ("boto3", "botocore.endpoint")
+    )
     told = {"content_type": "application/json"}
     throttled = {"x_amzn_errortype": "ThrottlingException", **told}
     server.say("/model/m/converse", sized(b'{"message":"wait"}', "429 Too Many Requests", **throttled))
@@ -379,7 +379,7 @@ def test_botocore_does_not_wait_either(
 
     def way() -> Any:
         keys = {"aws_access_key_id": "a-key-of-the-tests", "aws_secret_access_key": SECRET, "aws_session_token": SECRET}
-        config = botocore.config.Config(retries={"mode": retries, "total_max_attempts": 4})
+        config = boto3.session.Config(retries={"mode": retries, "total_max_attempts": 4})
         made = boto3.client("bedrock-runtime", "us-east-1", endpoint_url=server.url, config=config, **keys)
         with closing(made) as client:
             answer = client.converse(modelId="m", messages=[{"role": "user", "content": [{"text": "hi"}]}])
@@ -395,7 +395,7 @@ def test_botocore_does_not_wait_either(
     assert outcomes(again) == ["replayed"] * 4
     assert SECRET not in "".join(path.read_text() for path in store.glob("*.json"))
     registry.undo()
-    assert botocore.endpoint.time is time
+    assert endpoint.time is time
 
 
 # Callers that stop

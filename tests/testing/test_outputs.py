@@ -13,7 +13,6 @@ import nbformat
 import pandas as pd
 import pytest
 from ipywidgets.embed import dependency_state
-from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
@@ -186,7 +185,8 @@ def test_rules_mask_text_everywhere() -> None:
 
 def svg(values: list[float]) -> str:
     buffer = io.StringIO()
-    figure = Figure(figsize=(2, 1))
+    matplotlib = pytest.importorskip("matplotlib.figure", reason="it draws: pip install -e '.[plot]'")
+    figure = matplotlib.Figure(figsize=(2, 1))
     figure.add_subplot().plot(values)
     figure.savefig(buffer, format="svg")
     return buffer.getvalue()

@@ -8,9 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-import matplotlib as mpl
 import pytest
-from matplotlib.figure import Figure
 from PIL import Image
 
 from nbreplay.testing.outputs.images import apart, described
@@ -23,9 +21,11 @@ def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> str:
 
 
 def plot(values: list[float], title: str = "a plot", **settings: Any) -> str:
+    mpl = pytest.importorskip("matplotlib", reason="it draws: pip install -e '.[plot]'")
+    matplotlib_figure = pytest.importorskip("matplotlib.figure")
     buffer = io.BytesIO()
     with mpl.rc_context(settings):
-        figure = Figure()
+        figure = matplotlib_figure.Figure()
         axes = figure.add_subplot()
         axes.plot(values)
         axes.set_title(title)
