@@ -17,19 +17,13 @@ __all__ = ["make_cards"]
 
 
 def make_cards(calls: Sequence[Interaction], timelines: Sequence[Timeline | None] = ()) -> list[Card]:
-    """Return the cards of calls, in their order.
+    """Return the cards of calls, in their order; their `timelines` need not be built where they are known.
 
     A tool that a model asked for is shown on the card of that answer, and has no card of its own.
-
-    Parameters
-    ----------
-    calls : sequence of Interaction
-    timelines : sequence of (Timeline or None)
-        The timelines of the calls, where they are known.
     """
     readable = [call if call.take is None else replace(call, take=call.take.readable()) for call in calls]
-    known = timelines or [None] * len(calls)
-    whole = [timeline or _timeline(call) for call, timeline in zip(readable, known, strict=True)]
+    pairs = zip(readable, timelines or [None] * len(calls), strict=True)
+    whole = [timeline or _timeline(call) for call, timeline in pairs]
     tool_calls = _tool_calls(readable, whole)
     ran = {int(link.ran) for group in tool_calls for link in group if link.ran is not None}
     # Where several answers led to a request, it stands below the last.

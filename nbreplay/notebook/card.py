@@ -42,51 +42,23 @@ _SUCCESS = ("", "stop", "end_turn", "completed", "STOP")
 
 
 class Card(msgspec.Struct, frozen=True):
-    """Everything that is shown of one call.
+    """Everything that is shown of one call."""
 
-    Attributes
-    ----------
-    title : str
-        The model, the tool or the host.
-    word : str
-        The outcome, where there is no take; else ``""``.
-    facts, foot : tuple of str
-        Shown beside the title, and below the answer.
-    prompt : str
-        The user's last message.
-    tracks : tuple of Track
-    entries : tuple of Entry
-        Empty where there is nothing to play: no stream, or one without times.
-    timed : bool or None
-        Whether the times of a stream were recorded; None where it is not a stream.
-    error, note : str
-    raw : tuple of str
-        The first chunks, as they are stored.
-    chunks : int
-        The number of chunks.
-    tokens : tuple of (int or None)
-        Input and output.
-    duration_s : float or None
-    depth : int
-        The number of requests of an agent's loop that led here.
-    call : Interaction or None
-    """
-
-    title: str
-    word: str = ""
-    facts: tuple[str, ...] = ()
-    foot: tuple[str, ...] = ()
-    prompt: str = ""
+    title: str  # the model, the tool or the host
+    word: str = ""  # the outcome, where there is no take
+    facts: tuple[str, ...] = ()  # beside the title
+    foot: tuple[str, ...] = ()  # below the answer
+    prompt: str = ""  # the user's last message
     tracks: tuple[Track, ...] = ()
-    entries: tuple[Entry, ...] = ()
-    timed: bool | None = None
+    entries: tuple[Entry, ...] = ()  # empty where there is nothing to play: no stream, or one without times
+    timed: bool | None = None  # whether the times of a stream were recorded; None where it is not a stream
     error: str = ""
     note: str = ""
-    raw: tuple[str, ...] = ()
+    raw: tuple[str, ...] = ()  # the first chunks, as they are stored
     chunks: int = 0
-    tokens: tuple[int | None, int | None] = (None, None)
+    tokens: tuple[int | None, int | None] = (None, None)  # input and output
     duration_s: float | None = None
-    depth: int = 0
+    depth: int = 0  # the number of requests of an agent's loop that led here
     call: Interaction | None = None
 
     @property
@@ -151,7 +123,7 @@ def _without_empty(**values: Any) -> dict[str, Any]:
 def _track_state(track: Track) -> dict[str, Any]:
     state: dict[str, Any] = {"kind": track.kind, "choice": track.choice, "text": track.text}
     if track.kind == "tool_call":
-        arguments, result = track.formatted(), track.result
+        arguments, result = track.format_arguments(), track.result
         state |= {"name": track.name, "invalid": arguments is None, "json": arguments}
         if result is not None:
             state |= {"result": result.text, "error": result.error, "answered": True}
@@ -160,10 +132,9 @@ def _track_state(track: Track) -> dict[str, Any]:
 
 
 def _entries_text(entries: Sequence[Entry]) -> str:
-    """Return entries as one text: ``@`` and a track where it changes, the gap in ms, ``+`` and the length of a text.
+    """Return entries as text: ``@`` and a track where it changes, the gap in ms, ``+`` and a length in UTF-16 units.
 
-    Lengths are UTF-16 units, as a browser counts them. A list of numbers would take a line each in a notebook's file.
-    """
+    A list of numbers would take a line each in a notebook's file."""
     words: list[str] = []
     at = track = 0
     for entry in entries:
@@ -181,17 +152,7 @@ def _entries_text(entries: Sequence[Entry]) -> str:
 def make_card(
     call: Interaction, timeline: Timeline, results: Mapping[int, ToolResult] | None = None, depth: int = 0
 ) -> Card:
-    """Return the card of a call.
-
-    Parameters
-    ----------
-    call : Interaction
-    timeline : Timeline
-        Empty for a call of a tool.
-    results : mapping of int to ToolResult, optional
-        By the number of a tool call in the answer.
-    depth : int
-    """
+    """Return the card of a call. `results` are those of its tool calls, by their number in the answer."""
     request, take = call.request, call.take
     file = "" if request is None else f"{request.kind}-{call.key.partition(':')[2][:16]}"
     prompt = prompt_of(request)

@@ -31,30 +31,14 @@ _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(eq=False, slots=True)
 class RunningCell:
-    """A cell that runs, or a ``run_cell`` inside one.
-
-    Attributes
-    ----------
-    raw : str
-    message : str or None
-        The front end's request that runs it.
-    run : Run
-        The run of the notebook's cell; a ``run_cell`` inside it shares it.
-    nested : bool
-    view : str or None
-        The view on its ``%%replay`` line.
-    session : Session or None
-        The session that its ``%%replay`` line opened.
-    live : Live or None
-        Shows its calls while it runs.
-    """
+    """A cell that runs, or a ``run_cell`` inside one."""
 
     raw: str
-    message: str | None
-    run: Run
+    message: str | None  # the id of the front end's request
+    run: Run  # a ``run_cell`` shares that of the notebook's cell
     nested: bool
-    view: str | None = None
-    session: Session | None = None
+    view: str | None = None  # on its ``%%replay`` line
+    session: Session | None = None  # of its ``%%replay`` line
     live: Live | None = None
 
 
@@ -69,15 +53,8 @@ class _Progress:
 class Cells:
     """The cells of a shell that run.
 
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-    open_session : callable
-        Returns the session for a ``%%replay`` line.
-    watch : callable
-        Returns the live view of a cell's calls, or None.
-    report : callable
-        Called at the end of a cell with the cell, its calls, the session and the error.
+    `open_session` returns the session for a ``%%replay`` line, `watch` the live view of a cell's calls or None.
+    `report` is called at the end of a cell with the cell, its calls, the session and the error.
     """
 
     def __init__(
@@ -234,14 +211,14 @@ def guard_callbacks(shell: Any) -> Callable[[], None]:
 
     def guard(handler: Callable[..., Any]) -> Any:
         @functools.wraps(handler)
-        def guarded(*message: Any) -> Any:
+        def handle(*message: Any) -> Any:
             try:
                 return handler(*message)
             except RecordingMissing:
                 shell.showtraceback()
                 return None
 
-        return guarded
+        return handle
 
     ours = {name: guard(handler) for name, handler in originals.items()}
     handlers.update(ours)

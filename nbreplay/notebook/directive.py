@@ -74,25 +74,13 @@ HELP = "\n".join(_help_line(name, settings) for name, settings in _ARGUMENTS.ite
 
 
 class Directive(msgspec.Struct, frozen=True):
-    """The request of a line.
+    """The request of a line."""
 
-    Attributes
-    ----------
-    word : str or None
-        One of `WORDS`.
-    store : str or None
-    view : str or None
-    options : dict
-        The session's options on the line, as `nbreplay.core.config.Options.of` takes them.
-    source : str
-        The cell without its ``%%replay`` line, stripped.
-    """
-
-    word: str | None = None
+    word: str | None = None  # one of `WORDS`
     store: str | None = None
     view: str | None = None
-    options: dict[str, Any] = {}
-    source: str = ""
+    options: dict[str, Any] = {}  # the session's, as `Options.of` takes them
+    source: str = ""  # the cell without its ``%%replay`` line, stripped
 
     @property
     def mode(self) -> Mode | None:
@@ -101,12 +89,7 @@ class Directive(msgspec.Struct, frozen=True):
 
 
 def parse_line(line: str, *, cell: bool = False) -> Directive:
-    """Parse the rest of a ``%replay`` line or, for a cell, of a ``%%replay`` line.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Parse the rest of a ``%replay`` line or, for a cell, of a ``%%replay`` line. Raises `OptionError`."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split, lexer.commenters = True, ""
     lexer.escape = ""  # regular expressions and Windows paths keep their backslashes
@@ -153,12 +136,7 @@ def _parse(lines: list[str]) -> Directive | None:
 
 
 def parse_cell(raw: str) -> Directive | None:
-    """Parse the ``%%replay`` line of a cell; None where it has none.
-
-    Raises
-    ------
-    OptionError
-    """
+    """Parse the ``%%replay`` line of a cell; None where it has none. Raises `OptionError`."""
     return _parse(clean_cell(raw))
 
 

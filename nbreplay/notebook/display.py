@@ -40,16 +40,7 @@ def preload(shell: Any) -> None:
 
 
 def make_screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
-    """Return the screen that shows the calls of a cell.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-    cell : str or None
-        The cell's id.
-    serial : int
-        The number of the view in the cell's run.
-    """
+    """Return the screen that shows the calls of a cell, by its id; `serial` numbers the views of its run."""
     if _has_front_end(shell):
         from nbreplay.notebook.widget import WidgetScreen
 
@@ -60,7 +51,7 @@ def make_screen(shell: Any, cell: str | None, serial: int = 0) -> Screen:
 
 
 def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
-    """Show calls that have ended: by a widget, or as text where there is no front end, or its widgets fail."""
+    """Show calls that have ended: by a widget, or as text where no front end is there, or its widgets fail."""
     if not _has_front_end(_shell()):
         print(render_calls(calls, outcomes=True)["text/plain"])
     elif not (widgets and try_view(lambda: _show_widget(make_cards(calls)))):

@@ -124,17 +124,8 @@ def _texts_by_track(entries: Sequence[Entry]) -> list[tuple[int, str]]:
 class Live:
     """The calls of one cell, shown while it runs.
 
-    Parameters
-    ----------
-    make_screen : callable
-        Called when the first call starts.
-    speed : float or None
-        The pace of a replay.
-
-    Attributes
-    ----------
-    failed : bool
-        Whether showing them has failed, which has been logged.
+    `make_screen` is called when the first call starts; `speed` is the pace of a replay. `failed` is true once showing
+    them has failed, which has been logged.
     """
 
     def __init__(self, make_screen: Callable[[], Screen], speed: float | None = None) -> None:

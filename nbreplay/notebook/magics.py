@@ -208,20 +208,13 @@ _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionar
 
 
 def load(shell: Any, *, on: bool = False) -> ReplayMagics:
-    """Add the magics and hooks to a shell, once.
-
-    Parameters
-    ----------
-    shell : IPython.core.interactiveshell.InteractiveShell
-    on : bool
-        Switch on at once, in the mode of the environment or the project, as kernels that nbreplay starts do.
-    """
+    """Add the magics and hooks to a shell, once. With `on`, switch on in the mode of the environment or the project."""
     magics = _loaded.get(shell)
     if magics is None:
-        known = project()
+        defaults = project()
         magics = _loaded[shell] = ReplayMagics(shell)
-        if known.view in VIEWS:
-            magics.view = known.view
+        if defaults.view in VIEWS:
+            magics.view = defaults.view
         shell.register_magics(magics)
         shell.input_transformers_cleanup.append(transform)
         shell.ast_transformers.append(magics.cells.gate)

@@ -25,18 +25,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def render_calls(calls: Sequence[Interaction], *, outcomes: bool = False) -> dict[str, str]:
-    """Return calls as a card, or a heading and a card each, or, if there are many, a summary.
+    """Return calls as a mime bundle of text, Markdown and HTML: a card, several below a heading, or a summary of many.
 
-    Parameters
-    ----------
-    calls : sequence of Interaction
-    outcomes : bool
-        Whether each card begins with its outcome, such as REPLAY. One that is stored in a notebook does not.
-
-    Returns
-    -------
-    dict of str to str
-        A mime bundle: text/plain, text/markdown, text/html.
+    Each card begins with its outcome, such as REPLAY, if `outcomes`. One that is stored in a notebook does not.
     """
     cards = make_cards(calls)
     return bundle(cards, [card.outcome for card in cards] if outcomes else [])
@@ -66,20 +57,9 @@ def bundle(cards: Sequence[Card], labels: Sequence[str] = ()) -> dict[str, str]:
 
 
 def render(card: Card, up_to_ms: int | None = None, *, label: str = "") -> dict[str, str]:
-    """Return one card.
+    """Return one card as a mime bundle of text, Markdown and HTML, with a label before its title, such as REPLAY.
 
-    Parameters
-    ----------
-    card : Card
-    up_to_ms : int, optional
-        Show it as it was at this moment, in milliseconds from the request.
-    label : str
-        Shown before the title, such as REPLAY.
-
-    Returns
-    -------
-    dict of str to str
-        A mime bundle: text/plain, text/markdown, text/html.
+    With `up_to_ms` it is shown as it was at that moment, in milliseconds from the request.
     """
     tracks = list(card.tracks) if up_to_ms is None else card.tracks_at(up_to_ms)
     texts = [track for track in tracks if track.kind != "tool_call"]
@@ -106,7 +86,7 @@ def _label(track: Track) -> str:
 
 def _outcome(track: Track) -> str:
     """Return the outcome of a tool call, such as ``ok · 0.12 s``."""
-    parts = ["invalid JSON" if track.formatted() is None else ""]
+    parts = ["invalid JSON" if track.format_arguments() is None else ""]
     if track.result is not None:
         parts.append(track.result.error or "ok")
         parts.append("" if track.result.took_s is None else format_seconds(track.result.took_s))
@@ -145,7 +125,7 @@ def _html(card: Card, label: str, facts: str, texts: Iterable[Track], calls: Ite
         name, text = _label(track), f'<div style="{_WRAP}">{escape(track.text)}</div>'
         parts.append(f"<details><summary>{name}</summary>{text}</details>" if name else text)
     for track in calls:
-        inner = f'<pre style="{_WRAP}">{escape(track.formatted() or track.text)}</pre>'
+        inner = f'<pre style="{_WRAP}">{escape(track.format_arguments() or track.text)}</pre>'
         if track.result is not None and track.result.text:
             inner += f'<div style="{_MUTED}">result</div><pre style="{_WRAP}">{escape(track.result.text)}</pre>'
         line = f"{track.name}({_shorten(one_line(track.text), 80)}) {_outcome(track)}".rstrip()

@@ -30,24 +30,12 @@ _MODES = {
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """Sums over calls.
+    """Sums over calls."""
 
-    Attributes
-    ----------
-    counts : str
-        Such as ``3 replayed, 1 missing``.
-    tokens : int or None
-        Input and output tokens, None where no provider sent any.
-    saved_s : float or None
-        Seconds that replaying saved, None where no time was recorded.
-    foreign : tuple of str
-        The notes of calls that another host's answers replay.
-    """
-
-    counts: str
-    tokens: int | None
-    saved_s: float | None
-    foreign: tuple[str, ...]
+    counts: str  # such as "3 replayed, 1 missing"
+    tokens: int | None  # input and output, None where no provider sent any
+    saved_s: float | None  # the seconds that replaying saved, None where no time was recorded
+    foreign: tuple[str, ...]  # the notes of calls that replay an answer of another host
 
     @classmethod
     def of(cls, calls: Sequence[Interaction]) -> Totals:
@@ -70,22 +58,9 @@ class Totals(msgspec.Struct, frozen=True):
 def badge(
     calls: Sequence[Interaction], *, mode: str, store: str, error: str = "", uncovered: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Return the line below a cell, and a line for each failure that the cell does not show.
+    """Return the line below a cell, as a mime bundle, with a line for each failure that `error` does not show already.
 
-    Parameters
-    ----------
-    calls : sequence of Interaction
-        Those of the cell.
-    mode, store : str
-    error : str
-        The error that the cell itself shows; it is not repeated.
-    uncovered : sequence of str
-        Descriptions of what the guard could not see.
-
-    Returns
-    -------
-    dict of str to str
-        A mime bundle: text/plain, text/html.
+    `error` is the text that the cell shows itself; `uncovered` describes what the guard could not see.
     """
     totals = Totals.of(calls)
     parts = [totals.counts]

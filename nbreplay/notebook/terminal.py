@@ -18,12 +18,7 @@ _LINES = 12  # of an answer under way; all of them are shown at the end
 
 
 class TerminalScreen:
-    """Shows a cell's calls in a terminal.
-
-    Parameters
-    ----------
-    console : rich.console.Console, optional
-    """
+    """Shows a cell's calls in a terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, markup=False, emoji=False)

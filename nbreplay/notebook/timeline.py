@@ -37,23 +37,12 @@ class ToolResult(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Track:
-    """A part of an answer that grows by itself.
+    """A part of an answer that grows by itself."""
 
-    Attributes
-    ----------
-    kind : {"text", "reasoning", "refusal", "tool_call"}
-    choice : int
-    name : str
-        The tool's name, as far as it has come.
-    parts : list of str
-        The text; of a tool call, its arguments.
-    result : ToolResult or None
-    """
-
-    kind: str
+    kind: str  # "text", "reasoning", "refusal" or "tool_call"
     choice: int = 0
-    name: str = ""
-    parts: list[str] = field(default_factory=list)
+    name: str = ""  # the tool's, as far as it has come
+    parts: list[str] = field(default_factory=list)  # of the text; of a tool call, of its arguments
     result: ToolResult | None = None
 
     @property
@@ -61,7 +50,7 @@ class Track:
         """The whole text."""
         return "".join(self.parts)
 
-    def formatted(self) -> str | None:
+    def format_arguments(self) -> str | None:
         """Return the arguments of a tool call, with one line per value; None where they are not JSON."""
         text = self.text or "{}"
         try:
@@ -108,9 +97,9 @@ class Timeline:
             place = self._places.setdefault(key, len(self.tracks))
             if place == len(self.tracks):
                 self.tracks.append(Track(kind, choice))
-            track, shown = self.tracks[place], plain(text)
+            track, text = self.tracks[place], plain(text)
             if name:
                 track.name = plain(self.answer.calls[call].name)
-            track.parts.append(shown)
-            self.entries.append(Entry(at_ms, place, shown))
+            track.parts.append(text)
+            self.entries.append(Entry(at_ms, place, text))
         return len(pieces)

@@ -35,26 +35,15 @@ def _read_static(name: str) -> str:
 
 
 class StreamView(anywidget.AnyWidget):
-    """The cards of a cell, or two side by side.
-
-    Attributes
-    ----------
-    head : str
-        The heading of several cards.
-    cards : list of dict
-        As `nbreplay.notebook.card.Card.state` returns them.
-    rows : list
-        Instead of too many cards, a row per model: its name, calls, tokens, errors.
-    together : bool
-        Whether the cards stand side by side, on one timeline.
-    """
+    """The cards of a cell, or two side by side."""
 
     _esm = _read_static("stream.js")
     _css = _read_static("stream.css")
     head = traitlets.Unicode().tag(sync=True)
+    # As `Card.state` returns them. Instead of too many, `rows` has one per model: its name, calls, tokens, errors.
     cards: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     rows: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)
-    together = traitlets.Bool().tag(sync=True)
+    together = traitlets.Bool().tag(sync=True)  # side by side, on one timeline
 
     def put(self, cards: Sequence[Card]) -> None:
         """Store and show cards."""
@@ -65,17 +54,7 @@ class StreamView(anywidget.AnyWidget):
 
 
 class WidgetScreen:
-    """Shows a cell's calls by a widget.
-
-    Parameters
-    ----------
-    cell : str or None
-        The cell's id.
-    serial : int
-        The number of the view in the cell's run.
-    together : bool
-        Whether the cards stand side by side.
-    """
+    """Shows a cell's calls by a widget; `serial` numbers the views of the cell's run."""
 
     def __init__(self, cell: str | None, serial: int = 0, *, together: bool = False) -> None:
         self._view = _open_view(f"{cell}/{serial}" if cell else f"#{next(_numbers)}", together)
@@ -115,9 +94,9 @@ class WidgetScreen:
 def _open_view(name: str, together: bool) -> StreamView:
     """Return a new view, whose id is the same in every run of a notebook."""
     model_id = hashlib.sha256(f"nbreplay {name}".encode()).hexdigest()[:32]
-    if (known := _open_views.pop(model_id, None)) is not None:  # the cell runs again
-        known.layout.close()
-        known.close()
+    if (previous := _open_views.pop(model_id, None)) is not None:  # the cell runs again
+        previous.layout.close()
+        previous.close()
     layout = Layout(model_id=hashlib.sha256(model_id.encode()).hexdigest()[:32])
     view = _open_views[model_id] = StreamView(model_id=model_id, layout=layout, together=together)
     return view

@@ -80,9 +80,9 @@ def test_the_arguments_of_a_tool_stream_as_text_and_become_json() -> None:
     item = streamed(function("", id="c1", name="get_weather"), function('{"city":'), function(' "Tokyo"}'))
     (card,) = make_cards([item])
     (track,) = card.tracks_at(20)
-    assert (track.name, track.text, track.formatted()) == ("get_weather", '{"city":', None)
+    assert (track.name, track.text, track.format_arguments()) == ("get_weather", '{"city":', None)
     (track,) = card.tracks
-    assert track.formatted() == '{\n  "city": "Tokyo"\n}'
+    assert track.format_arguments() == '{\n  "city": "Tokyo"\n}'
     (broken,) = make_cards([streamed(function('{"city": ', id="c1", name="get_weather"))])
     shown = render(broken)
     for text in shown.values():
