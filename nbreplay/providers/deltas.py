@@ -320,25 +320,15 @@ class Reader:
 
     # Messages of Anthropic, Bedrock and Cohere, and Gemini's interactions.
 
-    def _read_content(self, value: dict[str, Any]) -> None:
-        self._read_parts(value["content"])
-
-    def _read_start(self, value: dict[str, Any]) -> None:
-        self._read_model(value["message"])
-
     def _read_content_block(self, value: dict[str, Any]) -> None:
         block = value["content_block"]
         # The input of a call follows in deltas; here it is an empty object.
-        self._read_block(("block", str(value.get("index"))), {**block, "input": None} if "input" in block else block)
-
-    def _read_bedrock_start(self, value: dict[str, Any]) -> None:
-        self._read_block(("block", str(value.get("contentBlockIndex"))), value["start"])
+        self._read_block(_block_key(value), {**block, "input": None} if "input" in block else block)
 
     def _read_delta(self, value: dict[str, Any]) -> None:
-        delta, index = value["delta"], value.get("index", value.get("contentBlockIndex"))
-        key = ("block", str(index))
+        delta, key = value["delta"], _block_key(value)
         if isinstance(delta.get("message"), dict):
-            self._read_cohere_delta(delta["message"], index)
+            self._read_cohere_delta(delta["message"], value.get("index"))
         elif "partial_json" in delta:
             self._call(key, "", delta["partial_json"], "")
         elif (
@@ -361,9 +351,6 @@ class Reader:
             message["content"] = [message["content"]]
         self._read_message(message)
 
-    def _read_converse(self, value: dict[str, Any]) -> None:
-        self._read_message(value["output"].get("message"))
-
     def _read_invocation(self, value: dict[str, Any]) -> None:
         """Read an event of a model's own form, which Bedrock wraps."""
         try:
@@ -377,9 +364,6 @@ class Reader:
     def _read_outputs(self, value: dict[str, Any]) -> None:
         self._read_parts(value["outputs"])
         self.finish = text(value.get("status")) or self.finish
-
-    def _read_interaction(self, value: dict[str, Any]) -> None:
-        self._read_model(value["interaction"], "status")
 
     # Gemini's candidates.
 
@@ -402,6 +386,10 @@ _RESPONSE_TEXTS = {
 }
 
 
+def _block_key(value: dict[str, Any]) -> Hashable:
+    return "block", str(value.get("index", value.get("contentBlockIndex")))
+
+
 def _has(name: str, kind: type) -> Callable[[dict[str, Any]], bool]:
     return lambda value: isinstance(value.get(name), kind)
 
@@ -411,14 +399,20 @@ _SHAPES: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[[Reader, dict[st
     (_has("response", dict), Reader._read_response_state),
     (lambda value: value.get("object") == "response", Reader._read_response),
     (lambda value: text(value.get("type")).startswith("response."), Reader._read_response_event),
-    (lambda value: value.get("type") == "message" and "content" in value, Reader._read_content),
-    (lambda value: value.get("type") == "message_start" and isinstance(value.get("message"), dict), Reader._read_start),
+    (
+        lambda value: value.get("type") == "message" and "content" in value,
+        lambda reader, value: reader._read_parts(value["content"]),
+    ),
+    (
+        lambda value: value.get("type") == "message_start" and isinstance(value.get("message"), dict),
+        lambda reader, value: reader._read_model(value["message"]),
+    ),
     (_has("content_block", dict), Reader._read_content_block),
     (_has("delta", dict), Reader._read_delta),
-    (_has("start", dict), Reader._read_bedrock_start),
-    (_has("output", dict), Reader._read_converse),
+    (_has("start", dict), lambda reader, value: reader._read_block(_block_key(value), value["start"])),
+    (_has("output", dict), lambda reader, value: reader._read_message(value["output"].get("message"))),
     (_has("outputs", list), Reader._read_outputs),
-    (_has("interaction", dict), Reader._read_interaction),
+    (_has("interaction", dict), lambda reader, value: reader._read_model(value["interaction"], "status")),
     (lambda value: "bytes" in value and len(value) <= 2, Reader._read_invocation),
 )
 """The shapes of answers, the first that fits counts: which objects have it, and how they are read."""
