@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import contextlib
-import copy
 import functools
 import importlib
 import itertools
@@ -120,15 +118,23 @@ def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 
 
 class Change(NamedTuple):
-    """A change to a module: its line, the function that it is in, its description and the changed syntax tree."""
+    """A change to a module: its line, the function that it is in, its description, and how to make it."""
 
     line: int
     function: str
     text: str
     tree: ast.Module
+    node: ast.AST
+    field: str
+    new: Any
+
+    def apply(self) -> ast.Module:
+        """Change the tree, for good, and return it."""
+        setattr(self.node, self.field, self.new)
+        return ast.fix_missing_locations(self.tree)
 
 
-def mutants(source: str) -> list[Change]:
+def find_changes(source: str) -> list[Change]:
     """Return each small change to a module."""
     tree = ast.parse(source)
     changes = []
@@ -136,18 +142,17 @@ def mutants(source: str) -> list[Change]:
         for field, old, new in _changes(node):
             shown = node if isinstance(node, ast.expr | ast.Return | ast.Assign | ast.AnnAssign) else None
             before = ast.unparse(shown) if shown else ""
-            setattr(node, field, new)
-            with contextlib.suppress(Exception):
-                if isinstance(new, list) and not shown:
-                    pairs = zip(old, new, strict=True)
-                    before, after = next((ast.unparse(a), ast.unparse(b)) for a, b in pairs if a is not b)
-                else:
-                    after = ast.unparse(shown or new)
-                    before = before or ast.unparse(old)
-                line = getattr(node, "lineno", None) or getattr(old, "lineno", None) or _line_of(old)
-                changed = ast.fix_missing_locations(copy.deepcopy(tree))
-                changes.append(Change(line, function, f"{before}  ->  {after}", changed))
-            setattr(node, field, old)
+            if isinstance(new, list) and not shown:
+                pairs = zip(old, new, strict=True)
+                before, after = next((ast.unparse(a), ast.unparse(b)) for a, b in pairs if a is not b)
+            elif shown:
+                setattr(node, field, new)
+                after = ast.unparse(shown)
+                setattr(node, field, old)
+            else:
+                before, after = ast.unparse(old), ast.unparse(new)
+            line = getattr(node, "lineno", None) or getattr(old, "lineno", None) or _line_of(old)
+            changes.append(Change(line, function, f"{before}  ->  {after}", tree, node, field, new))
     return sorted(changes, key=lambda change: change.line)
 
 
@@ -241,7 +246,7 @@ class _Mutation:
             for number in (1, 2):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), number)
             if change is not None:
-                _install(self.module, change.tree)
+                _install(self.module, change.apply())
             else:
                 threading.settrace(trace)
             session = items[0].session if items else None
@@ -273,7 +278,7 @@ def main() -> int:
     options = parser.parse_args()
     module = importlib.import_module(options.module)
     with open(module.__file__ or "", encoding="utf-8") as file:
-        changes = mutants(file.read())
+        changes = find_changes(file.read())
     if options.lines:
         first, _, last = options.lines.partition("-")
         changes = [change for change in changes if int(first) <= change.line <= int(last or first)]
