@@ -104,7 +104,7 @@ def explain(
                 rows.append(("why", f"{nearest} holds this very request under another name or key. Rename it to {own}"))
             upgrade = _describe_upgrade(differing, _sdk_of(store, nearest), call.sdk)
             rows += [("why", upgrade)] if upgrade else []
-            option = _suggest_option(differing, request, cell)
+            option = _suggest_option(differing, request, cell) if differing else ""
     rows.append(("to fix", remedy or _suggest_recording(cell, store)))
     rows += [("or", option)] if option else []
     width = max(len(label) for label, _ in rows)

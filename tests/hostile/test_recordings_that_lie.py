@@ -221,19 +221,19 @@ def test_a_recording_under_another_name_is_pointed_at(tmp_path: Path) -> None:
     with nr.session(tmp_path / "store", mode="replay"), pytest.raises(nr.RecordingMissing) as caught:
         by_httpx()
     assert "chat-0123456789abcdef.json holds this very request under another name or key" in str(caught.value)
-    assert f"rename it to {path.name}" in str(caught.value)
+    assert f"Rename it to {path.name}" in str(caught.value)
 
 
 def test_a_file_is_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stored(tmp_path / "store")
     seen: list[Recording] = []
-    real = Recording._hash
+    real = Recording.computed_key
 
     def counted(self: Recording) -> str:
         seen.append(self)
         return real(self)
 
-    monkeypatch.setattr(Recording, "_hash", counted)
+    monkeypatch.setattr(Recording, "computed_key", counted)
     store = Store(tmp_path / "store")
     assert store.find("chat", KEY) is store.find("chat", KEY)
     assert len(seen) == 1
