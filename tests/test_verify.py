@@ -95,7 +95,7 @@ def test_what_is_not_asked_again_is_said(
         "what stood for a secret",
         "no inference call",
         "no good answer",
-        "it is not JSON",
+        "invalid JSON",
     ):
         assert told.count(why) == 1, why
 

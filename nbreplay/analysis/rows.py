@@ -186,7 +186,7 @@ def _data(take: Take) -> Any:
         return take.body.name
     objects = [] if isinstance(take.body, Text) else [value for _, value, _ in values(take.body) if value is not None]
     if not objects:
-        return take.body.stored()
+        return take.body.as_fields()
     return [{name: one for name, one in value.items() if name not in _PASSING} for value in objects]
 
 

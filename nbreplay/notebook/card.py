@@ -242,7 +242,7 @@ def _raw(stream: Events) -> tuple[str, ...]:
     """Return the first chunks of a stream, as they are stored."""
     size, lines = 0, []
     for chunk in stream.chunks:
-        line = json.dumps(chunk.stored(), ensure_ascii=False)
+        line = json.dumps(chunk.as_list(), ensure_ascii=False)
         size += len(line)
         if size > _MAX_RAW:
             break

@@ -125,10 +125,10 @@ def broken(folder: Path) -> dict[str, str]:
     (name,) = store.names()
     good = (folder / name).read_text(encoding="utf-8")
     files = {
-        "chat-0000000000000001.json": (good[: len(good) // 2], "it is not JSON"),
-        "chat-0000000000000002.json": ("", "it is not JSON"),
-        "chat-0000000000000003.json": ('{"a": 1}', "no field 'nbreplay'"),
-        "chat-0000000000000004.json": (good.replace('"nbreplay": 1', '"nbreplay": 9'), "install a newer nbreplay"),
+        "chat-0000000000000001.json": (good[: len(good) // 2], "invalid JSON"),
+        "chat-0000000000000002.json": ("", "invalid JSON"),
+        "chat-0000000000000003.json": ('{"a": 1}', "the field 'nbreplay' is missing"),
+        "chat-0000000000000004.json": (good.replace('"nbreplay": 1', '"nbreplay": 9'), "Install a newer nbreplay"),
         "chat-0000000000000005.json": (good, "should be called " + name),
         "package.json": ('{"name": "x"}', "a recording is called kind-"),
         "chat-0000000000000006.json": (

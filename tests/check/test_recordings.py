@@ -185,7 +185,7 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line(store: Path, check: C
     path.write_bytes(b"\xff\xfe")
     assert check(store, "--json").kinds() == ["format"]
     path.write_text('{"nbreplay": 99, "key": "", "kind": "", "request": {}, "takes": []}', encoding="utf-8")
-    assert "install a newer nbreplay" in check(store).out
+    assert "Install a newer nbreplay" in check(store).out
 
 
 def test_a_secret_in_a_file_that_cannot_be_read_is_found_and_not_quoted(store: Path, check: Check) -> None:

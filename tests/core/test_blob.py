@@ -31,7 +31,7 @@ def spooled(path: Path, *pieces: bytes) -> tuple[Blob, bytes, int]:
 
 def test_a_blob_takes_only_the_bytes_of_its_name(tmp_path: Path) -> None:
     body = plain_body(b"\xff\xfe", "audio/mpeg")
-    bare = body_of(body.stored())
+    bare = body_of(body.as_fields())
     assert isinstance(bare, Blob)
     (tmp_path / "x").write_bytes(b"\xff\xfe")
     assert bare.at(str(tmp_path / "x")).data() == b"\xff\xfe"

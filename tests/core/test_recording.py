@@ -240,10 +240,10 @@ def changed(**fields: Any) -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "not JSON"),
-        ("{", "not JSON"),
-        (EXAMPLE[:700], "not JSON"),
-        ("<<<<<<< HEAD\n" + EXAMPLE, "not JSON"),
+        ("", "invalid JSON"),
+        ("{", "invalid JSON"),
+        (EXAMPLE[:700], "invalid JSON"),
+        ("<<<<<<< HEAD\n" + EXAMPLE, "invalid JSON"),
         ("[]", "nbreplay"),
         ("null", "nbreplay"),
         ('{"version": 1, "interactions": []}', "nbreplay"),
@@ -376,7 +376,7 @@ def test_what_is_no_json_is_refused_though_nobody_has_read_it(broken: str) -> No
     whole = '{"nbreplay": 1, "key": "k1:0", "kind": "http", "request": %s, "takes": [{"json": %s}]}'
     assert parse(whole % ("{}", "{}")).takes[0].body.data() == b"{}"
     for text in (whole % (broken, "{}"), whole % ("{}", broken)):
-        with pytest.raises(RecordingFormatError, match="not JSON"):
+        with pytest.raises(RecordingFormatError, match="invalid JSON"):
             parse(text)
 
 

@@ -147,8 +147,8 @@ def test_what_is_binary_or_large_is_a_file_named_by_its_digest() -> None:
         body = plain_body(data, content_type)
         assert isinstance(body, Blob)
         assert body.size == len(data)
-        assert body_of(body.stored()) == Blob(body.name, body.size)
-        assert "content" not in body.stored()
+        assert body_of(body.as_fields()) == Blob(body.name, body.size)
+        assert "content" not in body.as_fields()
     assert plain_body(sound, "audio/mpeg") == plain_body(sound, "image/png")
     assert plain_body(sound, "audio/mpeg") != plain_body(sound[1:], "audio/mpeg")
 
@@ -157,7 +157,7 @@ def test_what_is_binary_or_large_is_a_file_named_by_its_digest() -> None:
     "body", [Json({"b": 1, "a": [1.0, "é"]}), Json([1], "indent-ascii", "\n"), Text("a\r\n\udcff"), Text("")]
 )
 def test_bodies_read_back_from_what_they_store(body: Json | Text) -> None:
-    assert body_of(body.stored()) == body
+    assert body_of(body.as_fields()) == body
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ class _Recording:
             line = error.lineno
         except (ValueError, RecursionError):
             pass
-        foreign = "has no field 'nbreplay'" in reason
+        foreign = "the field 'nbreplay' is missing" in reason
         remedy = "nbreplay import reads the recordings of other tools" if foreign else _RESTORE
         return self._finding("format", f"{reason}. {remedy}", line)
 

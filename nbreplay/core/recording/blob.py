@@ -101,7 +101,7 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
         if size != self.size or blob_name(digest) != self.name:
             raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
 
-    def stored(self) -> dict[str, Any]:
+    def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
         return {"blob": self.name, "size": self.size}
 

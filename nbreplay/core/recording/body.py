@@ -113,7 +113,7 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
         except (ValueError, RecursionError) as error:
             raise RecordingFormatError(f"the JSON cannot be written ({error})") from None
 
-    def stored(self) -> dict[str, Any]:
+    def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
         fields: dict[str, Any] = {}
         if self.style != "compact":
@@ -141,7 +141,7 @@ class Text(msgspec.Struct, frozen=True):
         except UnicodeEncodeError as error:
             raise RecordingFormatError(f"the text cannot be written ({error})") from None
 
-    def stored(self) -> dict[str, Any]:
+    def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
         return {"text": self.text}
 

@@ -5,10 +5,9 @@ Knows the format and no folder; `nbreplay.core.store.store` reads and writes the
 
 from __future__ import annotations
 
-import itertools
 import json
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +16,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, parse_stored
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.take import NOTHING, Stored, Take, dumps
+from nbreplay.core.recording.take import StoredTake, Take, dumps
 from nbreplay.core.request.key import ALGORITHM, key_of, read_plain
 from nbreplay.errors import RecordingFormatError
 
@@ -32,9 +31,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     Attributes
     ----------
     key, kind : str
-    asked : mapping or msgspec.Raw
-        The canonical request; `key` is the hash of it and of `kind`. Also as the text of it in a file, which is read
-        when somebody wants it: a replay does not.
+    source : mapping or msgspec.Raw
+        The canonical request, or the text of it in a file; `key` is the hash of it and of `kind`. The text is parsed
+        when the request is wanted; a replay does without.
     takes : tuple of Take
     texts : tuple of bytes
         What each take is in the file, so that adding one encodes only that one.
@@ -48,7 +47,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     key: str
     kind: str
-    asked: Mapping[str, Any] | msgspec.Raw
+    source: Mapping[str, Any] | msgspec.Raw
     takes: tuple[Take, ...] = ()
     texts: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = {}
@@ -64,12 +63,12 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         RecordingFormatError
             Where it is nested too deeply to be read.
         """
-        if isinstance(self.asked, msgspec.Raw):
-            msgspec.structs.force_setattr(self, "asked", parse_stored(self.asked))
-        return self.asked  # type: ignore[return-value]
+        if isinstance(self.source, msgspec.Raw):
+            msgspec.structs.force_setattr(self, "source", parse_stored(self.source))
+        return self.source  # type: ignore[return-value]
 
     def verify(self) -> None:
-        """See that the key is the hash of the request, and that what is replayed unread can be read.
+        """Check that the key is the hash of the request, and that everything can be read.
 
         Raises
         ------
@@ -77,45 +76,45 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         """
         if self.verified:
             return
-        algorithm, _, _ = self.key.partition(":")
+        algorithm = self.key.partition(":")[0]
         if algorithm != ALGORITHM:
-            why = f"its key is of the algorithm {algorithm[:20]!r}, and this nbreplay knows {ALGORITHM!r}"
-            raise RecordingFormatError(f"{why}: install a newer nbreplay")
+            why = f"unknown key algorithm {algorithm[:20]!r}: this nbreplay knows {ALGORITHM!r}"
+            raise RecordingFormatError(f"{why}. Install a newer nbreplay")
         key = self.computed_key()
         if key != self.key:
-            why = f"its key {self.key[:80]!r} does not match its request, whose key is {key!r}"
-            raise RecordingFormatError(f"{why}: one of the two was edited")
-        for index, take in enumerate(self.takes):
+            why = f"the key {self.key[:80]!r} does not match its request, whose key is {key!r}"
+            raise RecordingFormatError(f"{why}. One of the two was edited")
+        for number, take in enumerate(self.takes, 1):
             body = take.body
             if type(body) is Json and type(body.source) is msgspec.Raw and has_long_number(body.source):
-                _decode(index, body)
+                _decode(number, body)
             if take.standing and not (self.kind == "http" and isinstance(body, Events)):
-                raise RecordingFormatError(f"take {index + 1}: it stays open, which only a stream of MCP does")
+                raise RecordingFormatError(f"take {number} stays open, as only a stream of MCP may")
         msgspec.structs.force_setattr(self, "verified", True)
 
     def decode(self) -> None:
-        """Read what a replay leaves as the text that it is in the file: the request, and answers that are JSON.
+        """Read the request and the JSON answers, which a replay leaves as the texts that they are in the file.
 
         Raises
         ------
         RecordingFormatError
         """
         _ = self.request
-        for index, take in enumerate(self.takes):
+        for number, take in enumerate(self.takes, 1):
             if type(take.body) is Json:
-                _decode(index, take.body)
+                _decode(number, take.body)
 
     def computed_key(self) -> str:
-        """Return the key of the request, which `key` is unless one of the two was edited.
+        """Return the key of the request, which is `key` unless one of the two was edited.
 
         Raises
         ------
         RecordingFormatError
-            Where the request cannot be read.
+            If the request cannot be read.
         """
-        if isinstance(self.asked, msgspec.Raw):
+        if isinstance(self.source, msgspec.Raw):
             # At a third of the cost of the general way, which any other request goes.
-            data = bytes(self.asked)
+            data = bytes(self.source)
             try:
                 value = read_plain(data)
             except (msgspec.MsgspecError, RecursionError):
@@ -126,18 +125,18 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         try:
             return key_of(self.kind, self.request)
         except (ValueError, RecursionError) as error:
-            raise RecordingFormatError(f"its request has no key ({error})") from None
+            raise RecordingFormatError(f"the request has no key ({error})") from None
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Recording:
             return NotImplemented
-        told = operator.attrgetter("key", "kind", "request", "takes", "extra")
-        return bool(told(self) == told(other))
+        compared = operator.attrgetter("key", "kind", "request", "takes", "extra")
+        return bool(compared(self) == compared(other))
 
     def with_takes(self, takes: Sequence[Take]) -> Recording:
         """Return the recording with other takes; those that it has already are not encoded again."""
-        known = dict(zip(map(id, self.takes), self.texts, strict=False))
-        texts = tuple([known.get(id(take)) or take.text().encode("utf-8") for take in takes])
+        own = dict(zip(map(id, self.takes), self.texts, strict=False))
+        texts = tuple([own.get(id(take)) or take.text().encode("utf-8") for take in takes])
         head = self.head or self._head()
         return msgspec.structs.replace(self, takes=tuple(takes), texts=texts, head=head)
 
@@ -147,8 +146,8 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def data(self) -> bytes:
         """Return the bytes of the file."""
-        known = len(self.texts) == len(self.takes)
-        texts = list(self.texts) if known else [take.text().encode("utf-8") for take in self.takes]
+        encoded = len(self.texts) == len(self.takes)
+        texts = list(self.texts) if encoded else [take.text().encode("utf-8") for take in self.takes]
         texts = texts or [b""]
         # Joined once: there may be megabytes of takes.
         texts[0] = (self.head or self._head()) + texts[0]
@@ -170,21 +169,21 @@ def file_name(kind: str, key: str) -> str:
 
 
 def _request_text(request: Mapping[str, Any]) -> str:
-    """One line a message, so that a diff of two recordings reads like a conversation."""
-    short = {name: value for name, value in request.items() if name not in ("body", "arguments", "parts")}
+    """One line per message, so that a diff of two recordings reads like a conversation."""
+    long = ("body", "arguments", "parts")
+    short = {name: value for name, value in request.items() if name not in long}
     lines = [dumps(short)[1:-1]] if short else []
-    for name in ("body", "arguments", "parts"):
-        if name not in request:
-            continue
-        value = request[name]
+    for name in long:
+        value = request.get(name)
         if isinstance(value, dict):
             flat = {key: item for key, item in value.items() if not _is_rows(item)}
             inner = [dumps(flat)[1:-1]] if flat else []
             inner += [f"{dumps(key)}: {_rows(item, 8)}" for key, item in value.items() if _is_rows(item)]
-            separator = ",\n      "
-            lines.append(f"{dumps(name)}: {{{separator.join(inner)}}}")
+            text = "{" + ",\n      ".join(inner) + "}"
         else:
-            lines.append(f"{dumps(name)}: {_rows(value, 6) if _is_rows(value) else dumps(value)}")
+            text = _rows(value, 6) if _is_rows(value) else dumps(value)
+        if name in request:
+            lines.append(f"{dumps(name)}: {text}")
     return "{" + ",\n    ".join(lines) + "}"
 
 
@@ -195,6 +194,20 @@ def _is_rows(value: Any) -> bool:
 def _rows(items: list[Any], indent: int) -> str:
     pad = "\n" + " " * indent
     return "[" + ",".join(pad + dumps(item) for item in items) + pad[:-2] + "]"
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    """A recording as it stands in a file that has no other fields."""
+
+    nbreplay: int
+    key: str
+    kind: str
+    request: msgspec.Raw
+    takes: list[StoredTake]
+
+
+_decode_file = msgspec.json.Decoder(_File).decode
+_FILE_FIELDS, _TAKE_FIELDS = frozenset(_File.__struct_fields__), frozenset(StoredTake.__struct_fields__)
 
 
 def parse(text: str | bytes, folder: str = "") -> Recording:
@@ -209,110 +222,96 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     Raises
     ------
     OSError
-        Where a file beside it cannot be read.
+        If a file beside it cannot be read.
     RecordingFormatError
-        Where it is no recording; the message says what is wrong and names no file.
+        If it is not a recording; the message says what is wrong and names no file.
     UnsafeRecordingError
-        Where it names what it may not.
+        If it names a file that it may not.
     """
     try:
-        file = _read(text)
+        file = _decode_file(text)
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
-        _check_head(file.kind, file.key)
-        if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # an object's first sign
-            takes = tuple(map(Stored.take, file.takes, itertools.repeat(folder)))
-            return Recording(file.key, file.kind, file.request, takes, (), NOTHING)
+        _check_names(file.kind, file.key)
+        if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # the first sign of an object
+            takes = tuple(take.take(folder) for take in file.takes)
+            return Recording(file.key, file.kind, file.request, takes)
     except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    data, odd = _loaded(text)
-    return _parsed(data, folder, odd=odd)
+    return _parse_unusual(text, folder)
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    """A recording as it stands in a file, where it holds nothing that is not known."""
-
-    nbreplay: int
-    key: str
-    kind: str
-    request: msgspec.Raw
-    takes: list[Stored]
-
-
-_read = msgspec.json.Decoder(_File).decode
-_TOP, _TAKE = frozenset(_File.__struct_fields__), frozenset(Stored.__struct_fields__)
-
-
-def _parsed(data: Any, folder: str, *, odd: bool) -> Recording:
-    """Read a recording that holds what later versions or foreign recorders add, or say what is wrong with it."""
-    kind, key, request = _head(data)
-    takes = data.get("takes")
-    if not isinstance(takes, list):
-        raise RecordingFormatError("it has no list of 'takes'")
-    made = []
-    for index, take in enumerate(takes):
-        if not isinstance(take, dict):
-            raise RecordingFormatError(f"take {index + 1} is not an object but {str(take)[:80]}")
+def _parse_unusual(text: str | bytes, folder: str) -> Recording:
+    """Read a recording with fields of later versions or of foreign recorders, or say what is wrong with it."""
+    data, is_odd = _parse_data(text)
+    kind, key, request = _head_of(data)
+    if not isinstance(data.get("takes"), list):
+        raise RecordingFormatError("the field 'takes' is not a list")
+    takes = []
+    for number, fields in enumerate(data["takes"], 1):
         try:
-            more = _beyond(take, _TAKE)
-            known = {name: value for name, value in take.items() if name not in more and name != "json"}
-            body = {"value": take["json"]} if "json" in take else {}
-            if is_too_deep([more, *body.values()]):
-                raise RecordingFormatError(TOO_DEEP)
-            made.append(msgspec.convert(known, Stored).take(folder, more, **body))
-            if odd:
-                check_texts(made[-1])
+            takes.append(_parse_take(fields, folder))
+            if is_odd:
+                check_texts(takes[-1])
         except RecordingFormatError as error:
-            raise type(error)(f"take {index + 1}: {error}") from None
+            raise type(error)(f"take {number}: {error}") from None
         except msgspec.ValidationError as error:
-            wanted, _, where = str(error).partition(" - at `$.")
-            why = f"its `{where or '`'} is wrong: {wanted.lower()[:200]}"
-            raise RecordingFormatError(f"take {index + 1}: {why}") from None
+            reason, _, path = str(error).partition(" - at `$.")
+            raise RecordingFormatError(f"take {number}: invalid `{path or '`'}: {reason.lower()[:200]}") from None
         except (RecursionError, ValueError) as error:  # such as a number that is too large to be compared
-            raise RecordingFormatError(f"take {index + 1} cannot be read ({error})") from None
-    extra = _beyond(data, _TOP)
+            raise RecordingFormatError(f"take {number} cannot be read ({error})") from None
+    extra = _other_fields(data, _FILE_FIELDS)
     if is_too_deep([request, extra]):
         raise RecordingFormatError(TOO_DEEP)
-    return Recording(key, kind, request, tuple(made), (), extra)
+    return Recording(key, kind, request, tuple(takes), (), extra)
 
 
-def _decode(index: int, body: Json) -> None:
+def _parse_take(fields: Any, folder: str) -> Take:
+    if not isinstance(fields, dict):
+        raise RecordingFormatError(f"not an object but {str(fields)[:80]}")
+    extra = _other_fields(fields, _TAKE_FIELDS)
+    body = {"value": fields["json"]} if "json" in fields else {}
+    if is_too_deep([extra, *body.values()]):
+        raise RecordingFormatError(TOO_DEEP)
+    stored = {name: value for name, value in fields.items() if name not in extra and name != "json"}
+    return msgspec.convert(stored, StoredTake).take(folder, extra, **body)
+
+
+def _decode(number: int, body: Json) -> None:
     try:
         _ = body.value
     except RecordingFormatError as error:
-        raise RecordingFormatError(f"take {index + 1}: {error}") from None
+        raise RecordingFormatError(f"take {number}: {error}") from None
 
 
 def check_texts(take: Take) -> None:
-    """See that texts which are not UTF-8 stand for bytes: halves of surrogate pairs may, or may be anything.
+    """Check that texts which are not UTF-8 stand for bytes, as the halves of surrogate pairs may not.
 
     Raises
     ------
     RecordingFormatError
     """
-    _check_text("its host, url, sdk or time", take.host, take.url, take.sdk, take.recorded_at)
-    _check_text("its headers", *take.headers, *take.headers.values())
-    _check_text("its ids", *take.ids, str(take.rpc_id))
-    if take.error is not None:
-        _check_text("its error", *take.error, *take.error.values())
-    if take.cell is not None:
-        _check_text("its cell", take.cell.id or "", take.cell.source)
+    texts: dict[str, Iterable[str]] = {
+        "host, url, sdk or time": (take.host, take.url, take.sdk, take.recorded_at),
+        "headers": (*take.headers, *take.headers.values()),
+        "ids": (*take.ids, str(take.rpc_id)),
+        "error": (*(take.error or {}), *(take.error or {}).values()),
+        "cell": () if take.cell is None else (take.cell.id or "", take.cell.source),
+    }
+    for name, values in texts.items():
+        try:
+            "".join(values).encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise RecordingFormatError(f"the {name} cannot be written ({error})") from None
     if not isinstance(take.body, Blob):
         take.body.data()
 
 
-def _check_text(what: str, *texts: str) -> None:
-    try:
-        "".join(texts).encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError as error:
-        raise RecordingFormatError(f"{what} cannot be written ({error})") from None
+def _other_fields(data: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name not in names}
 
 
-def _beyond(data: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
-    return {} if data.keys() <= known else {name: value for name, value in data.items() if name not in known}
-
-
-def _loaded(text: str | bytes) -> tuple[Any, bool]:
+def _parse_data(text: str | bytes) -> tuple[Any, bool]:
     """Return the data of a file, and whether some of it is not JSON to everybody, such as half of a surrogate pair."""
     try:
         return msgspec.json.decode(text), False
@@ -325,31 +324,32 @@ def _loaded(text: str | bytes) -> tuple[Any, bool]:
     except UnicodeDecodeError:
         raise
     except ValueError as error:
-        raise RecordingFormatError(f"it is not JSON ({error})") from None
+        raise RecordingFormatError(f"invalid JSON ({error})") from None
 
 
-def _head(data: Any) -> tuple[str, str, dict[str, Any]]:
+def _head_of(data: Any) -> tuple[str, str, dict[str, Any]]:
+    """Return kind, key and request of a recording."""
     if not isinstance(data, dict) or "nbreplay" not in data:
-        raise RecordingFormatError("it is not a recording of nbreplay: it has no field 'nbreplay'")
+        raise RecordingFormatError("not a recording of nbreplay: the field 'nbreplay' is missing")
     version = data["nbreplay"]
     if type(version) is not int or version < 1:
         raise RecordingFormatError(f"unknown format version {str(version)[:40]!r}")
     if version > FORMAT:
-        why = f"it has format version {str(version)[:40]} and this nbreplay reads up to {FORMAT}"
-        raise RecordingFormatError(f"{why}: install a newer nbreplay")
+        why = f"unknown format version {str(version)[:40]}: this nbreplay reads up to {FORMAT}"
+        raise RecordingFormatError(f"{why}. Install a newer nbreplay")
     kind, key, request = data.get("kind"), data.get("key"), data.get("request")
     if type(kind) is not str or type(key) is not str or type(request) is not dict:
-        raise RecordingFormatError("it lacks 'key', 'kind' or 'request'")
-    _check_head(kind, key)
+        raise RecordingFormatError("the field 'key', 'kind' or 'request' is missing or invalid")
+    _check_names(kind, key)
     return kind, key, request
 
 
-def _check_head(kind: str, key: str) -> None:
+def _check_names(kind: str, key: str) -> None:
     # Both are shown, and make up the names of files.
     if not (kind.isascii() and kind.isalpha()):
-        raise RecordingFormatError(f"its kind {kind[:40]!r} is not a word")
+        raise RecordingFormatError(f"the kind {kind[:40]!r} is not a word")
     if not (key.isascii() and key.isprintable()):
-        raise RecordingFormatError(f"its key {key[:80]!r} is not a key")
+        raise RecordingFormatError(f"the key {key[:80]!r} is not printable ASCII")
 
 
 def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
@@ -363,7 +363,7 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
     if start > 0:
         head = text[:start].rstrip().rstrip(",") + "}"
         try:
-            kind, key, request = _head(json.loads(head))
+            kind, key, request = _head_of(json.loads(head))
             if is_too_deep(request, head.encode("utf-8", "surrogatepass")):
                 raise RecordingFormatError(TOO_DEEP)
             return kind, key, request

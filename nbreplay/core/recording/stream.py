@@ -63,7 +63,7 @@ class Chunk(NamedTuple):
     event: str | None = None
     raw: str | None = None
 
-    def stored(self) -> list[Any]:
+    def as_list(self) -> list[Any]:
         """Return the chunk as a recording stores it."""
         if self.raw is not None:
             return [self.gap_ms, None, None, self.raw]
@@ -195,7 +195,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
             parts.append(text.encode("utf-8", "surrogateescape"))
         return parts
 
-    def stored(self) -> dict[str, Any]:
+    def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body, without the chunks."""
         fields: dict[str, Any] = {}
         if self.framing != "sse":
@@ -209,7 +209,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def stored_chunks(self) -> list[str]:
         """Return each chunk as JSON text, as a recording stores it."""
         if self.lines is None:
-            msgspec.structs.force_setattr(self, "lines", [encode_json(chunk.stored()) for chunk in self.chunks])
+            msgspec.structs.force_setattr(self, "lines", [encode_json(chunk.as_list()) for chunk in self.chunks])
         return self.lines or []
 
     def _blocks(self) -> Iterator[str]:
@@ -298,7 +298,7 @@ class _Layout:
                 name = "" if event.event is None else f",{encode_json(event.event)}"
                 lines.append(f"[{gap},{stored[1]}{name}]")
             else:
-                lines.append(encode_json(chunk.stored()))
+                lines.append(encode_json(chunk.as_list()))
         return Events(tuple(chunks), framing, self.fields, self.common, self.style, lines)
 
 
@@ -359,7 +359,7 @@ def events_from(
         raise RecordingFormatError(f"unknown style {style!r} of a stream")
     for chunk in chunks:
         if (chunk.data is None) is (chunk.raw is None):
-            raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.stored())[:80]}")
+            raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.as_list())[:80]}")
     if framing == "eventstream" and not all(chunk.raw is not None or _is_name(chunk.event) for chunk in chunks):
         raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
     if common:
@@ -384,7 +384,7 @@ def _is_oversized(chunks: Sequence[Chunk], layout: _Layout) -> bool:
     if not layout.common:
         return False
     size = len(encode_json([layout.fields, layout.common], layout.style)) * len(chunks)
-    return size > _AMPLE and size > _PROPORTION * sum(len(encode_json(chunk.stored())) for chunk in chunks)
+    return size > _AMPLE and size > _PROPORTION * sum(len(encode_json(chunk.as_list())) for chunk in chunks)
 
 
 def _unwritable(error: Exception) -> RecordingFormatError:

@@ -18,7 +18,7 @@ from nbreplay.core.recording.json_text import STYLES, encoder
 from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["NOTHING", "Body", "CellRef", "Reason", "RpcId", "Stored", "Take", "dumps", "is_rpc_id"]
+__all__ = ["Body", "CellRef", "Reason", "RpcId", "StoredTake", "Take", "dumps", "is_rpc_id"]
 
 Reason = Literal["closed", "dropped", "interrupted", "open"]
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
@@ -38,8 +38,8 @@ _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
 _Span = msgspec.Meta(ge=0, le=LONGEST_MS)
 
 
-class _Told(msgspec.Struct, frozen=True, gc=False):
-    """What a file tells of an answer besides its body."""
+class _Fields(msgspec.Struct, frozen=True, gc=False):
+    """The fields of a take besides its body."""
 
     recorded_at: str = ""
     host: str = ""
@@ -62,7 +62,7 @@ class _Told(msgspec.Struct, frozen=True, gc=False):
     sized: bool = True
 
 
-class Take(_Told, frozen=True, kw_only=True, gc=False):
+class Take(_Fields, frozen=True, kw_only=True, gc=False):
     """One recorded answer.
 
     Attributes
@@ -138,55 +138,50 @@ class Take(_Told, frozen=True, kw_only=True, gc=False):
             try:
                 _ = self.body.value
             except RecordingFormatError as error:
-                told = {"type": "RecordingFormatError", "message": str(error)}
-                return msgspec.structs.replace(self, body=Text(""), error=told)
+                reason = {"type": "RecordingFormatError", "message": str(error)}
+                return msgspec.structs.replace(self, body=Text(""), error=reason)
         return self
 
     def text(self) -> str:
         """Return the take as it stands in a file."""
         lines: list[dict[str, Any]] = [
-            {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk}
+            {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk},
+            {
+                "cell": None if self.cell is None else {"id": self.cell.id, "source": self.cell.source},
+                "ids": list(self.ids),
+                **self._unusual("task", "rpc_id"),
+            },
+            {
+                "status": self.status,
+                **self._unusual("reason_phrase", "http_version"),
+                "headers": dict(self.headers),
+                "complete": self.complete,
+                **self._unusual("sized", "reason", "standing", "error", "redacted", "elapsed_ms"),
+                **self.extra,
+            },
         ]
-        cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
-        rpc = {} if self.rpc_id is None else {"rpc_id": self.rpc_id}
-        task = {} if self.task is None else {"task": self.task}
-        lines.append({"cell": cell, "ids": list(self.ids), **task, **rpc})
-        state: dict[str, Any] = {"status": self.status}
-        if self.reason_phrase is not None:
-            state["reason_phrase"] = self.reason_phrase
-        if self.http_version != HTTP11:
-            state["http_version"] = self.http_version
-        state |= {"headers": dict(self.headers), "complete": self.complete}
-        if not self.sized:
-            state["sized"] = False
-        if self.reason:
-            state["reason"] = self.reason
-        if self.standing:
-            state["standing"] = True
-        if self.error is not None:
-            state["error"] = dict(self.error)
-        if self.redacted:
-            state["redacted"] = self.redacted
-        if self.elapsed_ms is not None:
-            state["elapsed_ms"] = self.elapsed_ms
-        lines.append({**state, **self.extra})
-        stored = self.body.stored()
-        lines += [{name: value} for name, value in stored.items()]
+        lines += [{name: value} for name, value in self.body.as_fields().items()]
         text = ",\n     ".join(dumps(line)[1:-1] for line in lines)
         if isinstance(self.body, Events):
-            chunks = ",\n      ".join(_safe(self.body.stored_chunks()))
+            chunks = ",\n      ".join(_escape(self.body.stored_chunks()))
             text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
         return f"    {{{text}}}"
 
+    def _unusual(self, *names: str) -> dict[str, Any]:
+        """Return those of the fields that do not have their default."""
+        return {name: getattr(self, name) for name in names if getattr(self, name) != _DEFAULTS[name]}
 
-_readable = encoder()
+
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(_Fields)}
+_encode_readable = encoder()
 
 
 def dumps(value: Any) -> str:
-    return _safe([_readable(value)])[0]
+    """Return JSON as a recording shows it, which is valid UTF-8 and has no line ends."""
+    return _escape([_encode_readable(value)])[0]
 
 
-def _safe(lines: Sequence[str]) -> Sequence[str]:
+def _escape(lines: Sequence[str]) -> Sequence[str]:
     """Escape in JSON texts what UTF-8 cannot hold (half of a surrogate pair) and what editors would break a line at."""
     text = "".join(lines)
     if text.isascii() or not _UNSAFE.search(text):
@@ -203,14 +198,12 @@ def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
 
 
 _ABSENT: Any = msgspec.Raw()
-NOTHING: Mapping[str, Any] = {}
-"""What a file says beyond what is known, mostly."""
 
 
-class Stored(_Told, frozen=True, forbid_unknown_fields=True):
-    """A take as it stands in a file, where it holds nothing that is not known."""
+class StoredTake(_Fields, frozen=True, forbid_unknown_fields=True):
+    """A take as it stands in a file that has no other fields."""
 
-    json: msgspec.Raw = _ABSENT  # most are given back as they stand here, and never read
+    json: msgspec.Raw = _ABSENT  # most are given back as they stand here, and never parsed
     text: str | UnsetType = UNSET
     blob: Any = _ABSENT
     size: Any = None
@@ -221,23 +214,22 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
     common: dict[str, Any] = {}
     chunks: tuple[Chunk, ...] | UnsetType = UNSET
 
-    def take(self, folder: str, extra: Mapping[str, Any] = NOTHING, value: Any = _ABSENT) -> Take:
-        """Return the take, given what else its file says of it, and the value of its JSON where that has been read.
+    def take(self, folder: str, extra: Mapping[str, Any] = {}, value: Any = _ABSENT) -> Take:
+        """Return the take, given the other fields of its file, and the value of its JSON if that has been parsed.
 
         Raises
         ------
         RecordingFormatError
-            Where it has no body, or several, or one that cannot be given back.
+            If it has no body, or several, or one that cannot be given back.
         """
-        body: Body
         check_headers(self.headers, self.reason_phrase)
         if value is _ABSENT:
             value = self.json
         there = (value is not _ABSENT, self.text is not UNSET, self.blob is not _ABSENT, self.chunks is not UNSET)
         if there.count(True) != 1:
-            named = " and ".join(itertools.compress(("json", "text", "blob", "chunks"), there))
-            why = f"it has {named}" if named else "it has none"
-            raise RecordingFormatError(f"a take has exactly one of json, text, blob and chunks, and {why}")
+            named = " and ".join(itertools.compress(("json", "text", "blob", "chunks"), there)) or "none"
+            raise RecordingFormatError(f"a take must have one of json, text, blob and chunks, but has {named}")
+        body: Body
         if self.chunks is not UNSET:
             body = events_from(self.chunks, self.framing, self.fields, self.common, self.style)
         elif self.text is not UNSET:
@@ -247,9 +239,5 @@ class Stored(_Told, frozen=True, forbid_unknown_fields=True):
         elif self.style in STYLES and not self.end.strip():
             body = Json(value, self.style, self.end)
         else:
-            why = f"in a style {self.style!r} that is not known, or ends in {self.end!r}"
-            raise RecordingFormatError(f"its JSON is written {why}")
-        return Take(*astuple(self)[:_NUMBER], body=body, extra=extra)
-
-
-_NUMBER = len(_Told.__struct_fields__)
+            raise RecordingFormatError(f"unknown JSON style {self.style!r}, or text after the JSON: {self.end!r}")
+        return Take(*astuple(self)[: len(_DEFAULTS)], body=body, extra=extra)
