@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from nbreplay.core.config import default_store
 from nbreplay.core.recording.recording import Recording, file_name
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.hosts import host_matches, is_private
 from nbreplay.core.request.ids import verbatim
 from nbreplay.core.request.request import Call, request_of
+from nbreplay.core.request.route import host_matches, is_private
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.secrets.redact import Redactor

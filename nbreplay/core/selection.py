@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nbreplay.core.recording.take import CellRef, Take
-from nbreplay.core.request.hosts import is_private
+from nbreplay.core.request.route import is_private
 
 __all__ = ["choose_take", "insert_take", "is_missing_in_auto", "owns", "remove_take"]
 

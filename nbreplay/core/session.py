@@ -19,11 +19,10 @@ from nbreplay.core.recording.body import LARGE, Text
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.endpoints import route_of
-from nbreplay.core.request.hosts import host_matches
 from nbreplay.core.request.jsonrpc import answering
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import Call, Request, normalised, request_of
+from nbreplay.core.request.route import host_matches, route_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor

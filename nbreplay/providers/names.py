@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from nbreplay.core.request.hosts import bare
+from nbreplay.core.request.route import bare_host
 
 __all__ = ["provider_of"]
 
@@ -35,7 +35,7 @@ _HOSTS = (
 @functools.lru_cache(maxsize=1024)
 def provider_of(host: str) -> str | None:
     """Return who answers at a host, or None where it does not tell: a gateway, a model of one's own."""
-    name = bare(host).lower()
+    name = bare_host(host).lower()
     if name.startswith(("bedrock", "runtime.bedrock")) and (".amazonaws.com" in name or name.endswith(".api.aws")):
         return "aws.bedrock"
     if host.endswith(":11434"):

@@ -133,7 +133,7 @@ def broken(folder: Path) -> dict[str, str]:
         "package.json": ('{"name": "x"}', "a recording is called kind-"),
         "chat-0000000000000006.json": (
             good.replace('"status": 200', '"status": 9000'),
-            "its `status` is wrong: expected `int` <= 999",
+            "invalid `status`: expected `int` <= 999",
         ),
     }
     for own, (text, _) in files.items():

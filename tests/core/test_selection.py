@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import CellRef, Take
-from nbreplay.core.request.hosts import is_private
+from nbreplay.core.request.route import is_private
 from nbreplay.core.selection import choose_take, insert_take, is_missing_in_auto, owns, remove_take
 from tests.core.making import AZURE, LOCAL, OPENAI, take
 

@@ -9,8 +9,8 @@ import pytest
 
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.hosts import host_matches
 from nbreplay.core.request.request import Call
+from nbreplay.core.request.route import host_matches
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.session import active_sessions, current_session
 from nbreplay.core.store.store import Store

@@ -14,7 +14,7 @@ import pytest
 import requests
 
 import nbreplay as nr
-from nbreplay.core.request.endpoints import route_of
+from nbreplay.core.request.route import route_of
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from tests.clients import call, http, outcomes, plain, wait
 from tests.provider import Provider

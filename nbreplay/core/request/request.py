@@ -15,11 +15,11 @@ import msgspec
 from nbreplay.core.recording.body import decompress
 from nbreplay.core.recording.json_text import SHALLOW, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
-from nbreplay.core.request.endpoints import Route, route_of
 from nbreplay.core.request.ids import replace_ids
 from nbreplay.core.request.jsonrpc import without_id
 from nbreplay.core.request.key import key_of, read_plain
 from nbreplay.core.request.multipart import digest, parts
+from nbreplay.core.request.route import Route, find_endpoint, route_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
@@ -245,7 +245,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if "jsonrpc" in body:
             body, rpc_id = without_id(body)
         model = body.get("model")
-    known = route.kinds[type(model) is str]
+    known = find_endpoint(route.path, type(model) is str)
     fields: dict[str, Any] = {"method": call.method}
     if known:
         kind, fields["endpoint"] = known[0], redactor.url(known[1])

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from nbreplay.core.request.hosts import is_loopback
+from nbreplay.core.request.route import is_loopback
 from nbreplay.core.store.files import private_folder, remove_folder
 from nbreplay.errors import StoreError
 

@@ -16,7 +16,7 @@ from typing import Any
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.hosts import is_private
+from nbreplay.core.request.route import is_private
 from nbreplay.core.store.folder import open_folder
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError

@@ -18,7 +18,7 @@ from typing import Any
 
 from nbreplay.core.cell import current_run
 from nbreplay.core.config import Mode
-from nbreplay.core.request.hosts import host_matches, is_loopback
+from nbreplay.core.request.route import host_matches, is_loopback
 from nbreplay.core.session import Session, current_session
 from nbreplay.core.store import remote
 from nbreplay.errors import NetworkBlocked
