@@ -63,7 +63,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["ls"], "there is no store recordings; name one"),
+        (["ls"], "there is no store recordings. Name one"),
         (["ls", "nowhere"], "there is no store nowhere"),
         (["show", "abc"], "there is no store"),
         (["diff", "abc", "def"], "there is no store"),
@@ -169,7 +169,7 @@ def test_show_what_is_not_there_or_not_clear(kept: Path, capsys: pytest.CaptureF
     assert main(["show", "k1:0123456789"]) == 2
     told = capsys.readouterr().err
     assert "there is no recording k1:0123456789 in " in told
-    assert "nbreplay ls lists what there is" in told
+    assert "nbreplay ls lists the recordings" in told
     key = json.loads((kept / name_of(kept, "hello")).read_text(encoding="utf-8"))["key"]
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")
     assert main(["show", wrong]) == 2, "another key that begins alike"
@@ -308,7 +308,7 @@ def test_a_mode_that_contradicts_the_environment(
     path = notebook(Path("one.ipynb"), ASK)
     monkeypatch.setenv("NBREPLAY_MODE", environment)
     assert main(["run", str(path), "--mode", "replay"]) == 2
-    assert f"NBREPLAY_MODE is {environment}, and --mode says replay" in capsys.readouterr().err
+    assert f"NBREPLAY_MODE is {environment}, and --mode is replay" in capsys.readouterr().err
     assert not Path("kernels").exists()
 
 

@@ -74,7 +74,7 @@ def test_hosts_of_ones_own_network_are_asked_only_where_they_are_allowed(
         hits = provider.hits
         assert main(["verify", str(store)]) == 0
         assert provider.hits == hits
-    assert capsys.readouterr().err.count("say --allow 127.0.0.1:") == 2
+    assert capsys.readouterr().err.count("Pass --allow 127.0.0.1:") == 2
 
 
 def test_what_is_not_asked_again_is_said(
@@ -90,10 +90,10 @@ def test_what_is_not_asked_again_is_said(
     assert main(["verify", str(store)]) == 0
     told = capsys.readouterr().err
     for why in (
-        "set OPENAI_API_KEY",
-        "which key api.openai.com.example.org takes is not known",
-        "what stood for a secret",
-        "no inference call",
+        "no key for api.openai.com. Set OPENAI_API_KEY",
+        "verify does not know how api.openai.com.example.org is authorised",
+        "a secret or a masked text of the request",
+        "not an inference call",
         "no good answer",
         "invalid JSON",
     ):
