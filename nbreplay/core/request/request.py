@@ -31,10 +31,11 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class HasRaw(Protocol):
-    """What has headers in its ``raw``."""
+    """An object with headers in its ``raw``, as httpx's headers are."""
 
     @property
-    def raw(self) -> Headers: ...
+    def raw(self) -> Headers:
+        """The headers in their order."""
 
 
 class Call(msgspec.Struct, eq=False, gc=False):
@@ -44,23 +45,25 @@ class Call(msgspec.Struct, eq=False, gc=False):
     ----------
     method : str
     host : str
-        The host, with its port where that is not the scheme's own.
+        The host, with its port unless that is the scheme's own.
     target : str
         Path and query, as they go over the wire.
     named_type : str
-        The content type, where it is not to be taken from the headers.
+        The content type, unless it is to be taken from the headers.
     body : bytes
-    held : sequence of (bytes, bytes), or object
-        The request's headers, or what has them as its ``raw``, as httpx's headers have. Only looked at for secrets and
-        for the name of the SDK, which a replay does not ask for; never stored.
+    header_source : sequence of (bytes, bytes), or HasRaw
+        The request's headers. Only looked at for secrets and for the name of the SDK, which a replay does not ask for;
+        never stored.
     library : str
         The HTTP library that makes the call, with its version.
     tool : (str, dict), optional
-        Name and arguments, where it is no HTTP call but one of a tool.
+        Name and arguments of a tool's call, which does not go over HTTP.
+    credentials : tuple of str, optional
+        The values of `tokens`, once they have been looked for.
     route : Route, optional
         Where it goes, once that has been looked up.
     note : str
-        What there is to say of it where it is logged.
+        A remark for the log.
     """
 
     method: str
@@ -68,10 +71,10 @@ class Call(msgspec.Struct, eq=False, gc=False):
     target: str
     named_type: str
     body: bytes
-    held: Headers | HasRaw = ()
+    header_source: Headers | HasRaw = ()
     library: str = ""
     tool: tuple[str, dict[str, Any]] | None = None
-    told: tuple[tuple[str, ...], str] | None = None
+    credentials: tuple[str, ...] | None = None
     route: Route | None = None
     note: str = ""
 
@@ -82,68 +85,60 @@ class Call(msgspec.Struct, eq=False, gc=False):
     @property
     def headers(self) -> Headers:
         """The headers of the request."""
-        held = self.held
-        if not isinstance(held, Sequence):
-            self.held = held = held.raw
-        return held
+        if not isinstance(self.header_source, Sequence):
+            self.header_source = self.header_source.raw
+        return self.header_source
+
+    def header(self, name: bytes) -> str:
+        """Return the value of a header, named in lower case, or ``""``."""
+        values = (value for other, value in self.headers if other.lower() == name)
+        return next(values, b"").decode("latin-1")
 
     @property
     def content_type(self) -> str:
         """The type of the body, or ``""``."""
         if not self.named_type:
-            found = (value for name, value in self.headers if name.lower() == b"content-type")
-            self.named_type = next(found, b"").decode("latin-1")
+            self.named_type = self.header(b"content-type")
         return self.named_type
+
+    @property
+    def content(self) -> bytes:
+        """The body without its content encoding, where that can be undone."""
+        if not self.body or self.body[:1] in (b"{", b"["):
+            return self.body
+        encoding = self.header(b"content-encoding")
+        return decompress(self.body, encoding) if encoding else self.body
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """The credentials that the call carries in its headers and its query."""
-        return self._looked_through()[0]
+        if self.credentials is None:
+            secrets = query_secrets(self.target) if "?" in self.target else []
+            for name, value in self.headers:
+                lower = name.decode("latin-1").lower()
+                if lower not in _WITHOUT_SECRETS:
+                    secrets += header_credentials(lower, value.decode("latin-1"))
+            self.credentials = tuple(secrets)
+        return self.credentials
 
-    def knows(self, secrets: tuple[str, ...]) -> None:
+    def add_secrets(self, secrets: tuple[str, ...]) -> None:
         """Count values that were found to be secret before among the credentials of the call."""
-        tokens, agent = self._looked_through()
         if secrets:
-            self.told = tuple(dict.fromkeys((*tokens, *secrets))), agent
+            self.credentials = tuple(dict.fromkeys((*self.tokens, *secrets)))
 
     @property
     def sdk(self) -> str:
         """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
-        agent = self._looked_through()[1]
+        agent = self.header(b"user-agent")
         match = _AGENT.match(agent)
         if match and not _LIBRARY.match(agent):
             return f"{match.group(1).lower()} {match.group(2)}"
         return self.library or agent
 
-    def _looked_through(self) -> tuple[tuple[str, ...], str]:
-        """Return the credentials and the name of who asks; once through the headers takes long enough."""
-        if self.told is not None:
-            return self.told
-        found, agent = query_secrets(self.target) if "?" in self.target else [], ""
-        for raw, value in self.headers:
-            name = _header_names.get(raw)
-            if name is None:
-                name = _header_names[raw] = raw.decode("latin-1").lower()
-            if name == "user-agent":
-                agent = value.decode("latin-1")
-            elif name not in _USUAL:
-                found += header_credentials(name, value.decode("latin-1"))
-        self.told = tuple(found), agent
-        return self.told
 
-    @property
-    def content(self) -> bytes:
-        """The body as it is meant: without its content encoding, where that can be undone."""
-        body = self.body
-        if not body or body[:1] in (b"{", b"["):
-            return body
-        encoding = next((value for name, value in self.headers if name.lower() == b"content-encoding"), b"")
-        return decompress(body, encoding.decode("latin-1")) if encoding else body
-
-
-# What every client sends, and is no secret: not looked at again and again.
-_USUAL = frozenset(("host", "accept", "accept-encoding", "connection", "content-type", "content-length"))
-_header_names: dict[bytes, str] = {}
+_WITHOUT_SECRETS = frozenset(
+    ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
+)
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
@@ -233,40 +228,34 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         no more.
     """
     if call.tool is not None:
-        made = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
-        return Request("tool", made, key_of("tool", made))
+        fields = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
+        return Request("tool", fields, key_of("tool", fields))
     route = call.route or route_of(call.host, call.target)
-    # What it holds goes before what it is called: urllib calls every body a form.
+    # What a body holds goes before what it is called: urllib calls every body a form.
     data = call.content
-    read = _json(data, redactor) if data[:1] in (b"{", b"[") else None
-    name, body, plain = read or _body(data, call.content_type, redactor)
+    parsed = _json(data, redactor) if data[:1] in (b"{", b"[") else None
+    name, body, plain = parsed or _body(data, call.content_type, redactor)
     rpc_id, model = None, None
     if type(body) is dict:
         if "jsonrpc" in body:
             body, rpc_id = without_id(body)
         model = body.get("model")
-    known = find_endpoint(route.path, type(model) is str)
-    fields: dict[str, Any] = {"method": call.method}
-    if known:
-        kind, fields["endpoint"] = known[0], redactor.url(known[1])
-    else:
-        kind, fields["host"], fields["path"] = "http", call.host, redactor.url(_with_plain_placeholders(route.path))
-    if route.query and (not known or call.method == "GET"):
-        fields["query"] = redactor.pairs(parse_qsl(route.query, keep_blank_values=True))
+    endpoint = find_endpoint(route.path, type(model) is str)
+    fields = {"method": call.method}
     ids: list[str] = []
-    if issued:
-        place = "endpoint" if known else "path"
-        fields[place] = _issued_in_path(fields[place], issued, ids)
+    if endpoint:
+        kind, fields["endpoint"] = endpoint[0], _with_issued(redactor.url(endpoint[1]), issued, ids)
+    else:
+        # ``[secret:N]`` out of a replayed answer, as a recorded request has it.
+        path = _PLACEHOLDER.sub(r"[secret:\1]", route.path) if "secret" in route.path else route.path
+        kind, fields["host"], fields["path"] = "http", call.host, _with_issued(redactor.url(path), issued, ids)
+    if route.query and (not endpoint or call.method == "GET"):
+        fields["query"] = redactor.pairs(parse_qsl(route.query, keep_blank_values=True))
     if name:
         if normaliser.rules:
-            body = _ruled(body, normaliser)
+            body = normaliser.apply(body)
         fields[name] = replace_ids(body, data, issued, ids) if name == "body" else body
     return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
-
-
-def _with_plain_placeholders(path: str) -> str:
-    """Return a path in which ``[secret:N]``, out of a replayed answer, stands as a recorded request has it."""
-    return _PLACEHOLDER.sub(r"[secret:\1]", path) if "secret" in path else path
 
 
 _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
@@ -274,24 +263,17 @@ _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
 
 def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
     """Return a canonical request without what is ignored and masked in its body."""
-    made = dict(fields)
-    for name in ("body", "arguments", "form", "parts", "text") if normaliser.rules else ():
-        if name in made:
-            made[name] = _ruled(made[name], normaliser)
-    return made
+    places = ("body", "arguments", "form", "parts", "text") if normaliser.rules else ()
+    return {name: normaliser.apply(value) if name in places else value for name, value in fields.items()}
 
 
-def _ruled(value: Any, normaliser: Normaliser) -> Any:
-    return normaliser.mask_text(value) if isinstance(value, str) else normaliser.apply(value)
-
-
-def _issued_in_path(path: str, issued: Mapping[str, str], ids: list[str]) -> str:
-    parts = path.split("/")
-    for index, part in enumerate(parts):
-        if part in issued:
-            ids.append(part)
-            parts[index] = "@" + issued[part]
-    return "/".join(parts)
+def _with_issued(path: str, issued: Mapping[str, str], ids: list[str]) -> str:
+    """Return a path in which ids stand as the keys of the requests that issued them."""
+    if not issued:
+        return path
+    steps = path.split("/")
+    ids += [step for step in steps if step in issued]
+    return "/".join("@" + issued[step] if step in issued else step for step in steps)
 
 
 def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any, bool]:
@@ -306,8 +288,8 @@ def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any,
         return "digest", digest(data), False
     if content_type.startswith("application/x-www-form-urlencoded"):
         return "form", redactor.pairs(parse_qsl(text, keep_blank_values=True)), False
-    made = _json(data, redactor) if "json" in content_type and data[0] not in b"{[" else None
-    return made or ("text", redactor.text(text), False)
+    parsed = _json(data, redactor) if "json" in content_type and data[0] not in b"{[" else None
+    return parsed or ("text", redactor.text(text), False)
 
 
 def clean_part(identity: dict[str, Any], redactor: Redactor) -> dict[str, Any]:

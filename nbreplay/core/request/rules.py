@@ -27,12 +27,12 @@ class Normaliser:
     Attributes
     ----------
     rules : int
-        How many of both there are.
+        How many paths and patterns there are.
 
     Raises
     ------
     OptionError
-        For a pattern that does not compile or a path that is none.
+        If a pattern does not compile, or a path has no steps.
     """
 
     __slots__ = ("_masks", "_paths", "ignore", "mask", "rules")
@@ -44,30 +44,25 @@ class Normaliser:
         self._masks = [_pattern(text) for text in self.mask]
         self.rules = len(self.ignore) + len(self.mask)
 
-    def apply(self, body: Any) -> Any:
-        """Return `body` without what is ignored and masked; `body` itself is left alone where nothing is."""
+    def apply(self, value: Any) -> Any:
+        """Return JSON data without what is ignored and masked, as another value if it has any of that."""
         for path in self._paths:
-            body = _without(body, path)
-        return self._masked(body) if self._masks else body
+            value = _without(value, path)
+        return self._mask(value) if self._masks else value
 
-    def mask_text(self, text: str) -> str:
-        """Return `text` with what the patterns match masked."""
-        for pattern in self._masks:
-            text = pattern.sub(MASKED, text)
-        return text
-
-    def _masked(self, node: Any) -> Any:
+    def _mask(self, node: Any) -> Any:
         if isinstance(node, str):
-            return self.mask_text(node)
-        if isinstance(node, list):
-            return [self._masked(item) for item in node]
-        if isinstance(node, dict):
-            return {name: self._masked(item) for name, item in node.items()}
+            for pattern in self._masks:
+                node = pattern.sub(MASKED, node)
+        elif isinstance(node, list):
+            return [self._mask(item) for item in node]
+        elif isinstance(node, dict):
+            return {name: self._mask(item) for name, item in node.items()}
         return node
 
 
-def _texts(given: Iterable[str] | str, option: str) -> tuple[str, ...]:
-    texts = (given,) if isinstance(given, str) else tuple(given)
+def _texts(values: Iterable[str] | str, option: str) -> tuple[str, ...]:
+    texts = (values,) if isinstance(values, str) else tuple(values)
     for text in texts:
         if not isinstance(text, str) or not text:
             raise OptionError(f"{option} takes texts such as 'metadata.run_id', not {text!r}")
@@ -78,7 +73,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise OptionError(f"--mask {text!r} is no regular expression: {error}") from None
+        raise OptionError(f"--mask {text!r} is not a regular expression: {error}") from None
 
 
 def _path(text: str) -> tuple[str | int, ...]:
@@ -86,7 +81,7 @@ def _path(text: str) -> tuple[str | int, ...]:
     for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]+)\]", text):
         steps.append(name or ("*" if index == "*" else int(index) if index.lstrip("-").isdigit() else index))
     if not steps:
-        raise OptionError(f"--ignore {text!r} is no path; write it like metadata.run_id or messages[0].name")
+        raise OptionError(f"--ignore {text!r} is not a path. Write it like metadata.run_id or messages[0].name")
     return tuple(steps)
 
 
