@@ -244,8 +244,11 @@ class _Lock:
         except ImportError:  # Pyodide, where there is no other process
             return None
         while True:
-            os.makedirs(self._private, exist_ok=True)
-            require_folder(self._private)
+            try:
+                require_folder(self._private)
+            except FileNotFoundError:
+                os.makedirs(self._private, exist_ok=True)
+                continue
             descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
             locked = False
             try:
