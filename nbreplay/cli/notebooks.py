@@ -18,7 +18,7 @@ from nbreplay.core.config import Mode, mode_of_run
 from nbreplay.errors import OptionError
 
 if TYPE_CHECKING:
-    from nbreplay.testing.result import Wanted
+    from nbreplay.testing.result import RunOptions
 
 __all__ = ["add"]
 
@@ -82,21 +82,20 @@ def _positive(text: str) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from nbreplay.testing.repeat import repeated
     from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import at_once, find_notebooks, run_all, update, write
+    from nbreplay.testing.runner import compare_runs, default_concurrency, find_notebooks, run_all, update, write
 
     wanted = _wanted(given)
     if given.times > 1 and wanted.mode is not Mode.REPLAY:
         raise OptionError("--times shows that replays are alike: leave --mode out")
     paths = find_notebooks(given.notebooks)
     with _progress(given, len(paths)) as on_cell:
-        runs = run_all(paths * given.times, wanted, number=given.n or at_once(wanted.mode), on_cell=on_cell)
+        runs = run_all(paths * given.times, wanted, number=given.n or default_concurrency(wanted.mode), on_cell=on_cell)
     results, notes = runs, dict[Path, str]()
     if given.times > 1:
         results = []
         for place, path in enumerate(paths):
-            result, notes[path] = repeated(runs[place :: len(paths)])
+            result, notes[path] = compare_runs(runs[place :: len(paths)])
             results.append(result)
     saved = [result.path for result in results if given.update and update(result)]
     if given.output:
@@ -110,14 +109,14 @@ def _trim(given: argparse.Namespace) -> int:
     from nbreplay.core.store.archive import is_archive
     from nbreplay.core.store.store import Store
     from nbreplay.testing.report import print_results
-    from nbreplay.testing.runner import at_once, find_notebooks, run_all
+    from nbreplay.testing.runner import default_concurrency, find_notebooks, run_all
 
     wanted = _wanted(given)
     if wanted.mode is not Mode.REPLAY:
         raise OptionError(f"NBREPLAY_MODE is {wanted.mode.value}, and trim replays: take it away")
     paths = find_notebooks(given.notebooks)
     with _progress(given, len(paths)) as on_cell:
-        results = run_all(paths, wanted, number=given.n or at_once(wanted.mode), on_cell=on_cell)
+        results = run_all(paths, wanted, number=given.n or default_concurrency(wanted.mode), on_cell=on_cell)
     if not all(result.passed for result in results):
         # What a failed notebook did not come to is not unused.
         print_results(results, [], as_json=given.json)
@@ -153,14 +152,14 @@ def _print_trimmed(row: dict[str, Any], notebooks: int, *, yes: bool) -> None:
         print("trim --yes removes them. Name every notebook that uses the store: it knows of no others.")
 
 
-def _wanted(given: argparse.Namespace) -> Wanted:
-    from nbreplay.testing.result import Wanted
+def _wanted(given: argparse.Namespace) -> RunOptions:
+    from nbreplay.testing.result import RunOptions
 
     mode = mode_of_run(given.mode, "--mode") or Mode.REPLAY
     # What is stored anew need not be as it was.
     compare = False if given.update else given.compare
     parameters = dict(map(_parameter, given.parameter))
-    return Wanted(mode, given.timeout, given.keep_going, compare, parameters, given.allow_children)
+    return RunOptions(mode, given.timeout, given.keep_going, compare, parameters, given.allow_children)
 
 
 def _parameter(text: str) -> tuple[str, Any]:

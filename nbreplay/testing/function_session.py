@@ -1,4 +1,4 @@
-"""The session of a test function, and what it missed."""
+"""The session of a test function, and the calls that it missed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, is_url, mode_of_run
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.registry import open_session
-from nbreplay.testing.report import told as lines
+from nbreplay.testing.report import format_failures
 from nbreplay.testing.result import Failure
 
-__all__ = ["Watch", "shorten"]
+__all__ = ["FunctionSession", "shorten"]
 
 _OPTIONS = ("store", "mode", "speed", "ignore", "mask", "only", "allow", "allow_children")
 
 
-class Watch:
-    """The session of a test function, and every call that is logged while it is on, in whatever session.
+class FunctionSession:
+    """The session of a test function. It also collects the calls that other sessions log meanwhile.
 
     Parameters
     ----------
     item : pytest.Item
-        Its markers say how; it is looked for recordings from its folder.
+        Its markers set the options. Recordings are looked up from its folder.
     mode : str or None
-        What the command line says, which goes before the marker.
+        From the command line; overrides the marker.
 
     Raises
     ------
@@ -40,25 +40,25 @@ class Watch:
     """
 
     def __init__(self, item: pytest.Item, mode: str | None) -> None:
-        given = _marked(item)
+        options = _marker_options(item)
         forced = mode_of_run(mode, "--nbreplay-mode")
-        given["mode"] = (forced or Mode.of(given.get("mode") or Mode.REPLAY)).value
+        options["mode"] = (forced or Mode.of(options.get("mode") or Mode.REPLAY)).value
         if item.config.getoption("nbreplay_allow_children"):
-            given["allow_children"] = True
-        store = given.pop("store", None)
+            options["allow_children"] = True
+        store = options.pop("store", None)
         folder = item.path.parent
         if store is not None and not is_url(store):
             store = folder / Path(store).expanduser()
-        self.session = open_session(store, folder=folder, **given)
+        self.session = open_session(store, folder=folder, **options)
         self._before: dict[logs.Log, int] = {}
-        self._made: list[logs.Log] = []
-        self._told: set[str] = set()
+        self._new_logs: list[logs.Log] = []
+        self._reported: set[str] = set()
         self._stack = contextlib.ExitStack()
 
     def start(self) -> None:
-        """Switch the session on."""
+        """Open the session."""
         self._before = {log: len(log) for log in logs.all_logs()}
-        self._made = self._stack.enter_context(logs.collect_logs())
+        self._new_logs = self._stack.enter_context(logs.collect_logs())
         try:
             self._stack.enter_context(self.session)
         except BaseException:
@@ -66,54 +66,53 @@ class Watch:
             raise
 
     def stop(self) -> None:
-        """Switch the session off."""
+        """Close the session."""
         self._stack.close()
 
     @property
     def calls(self) -> list[logs.Interaction]:
-        """What was called during the test."""
-        every = {**self._before, **dict.fromkeys(self._made, 0)}
+        """The calls that were made during the test."""
+        every = {**self._before, **dict.fromkeys(self._new_logs, 0)}
         return [item for log, place in every.items() for item in log.since(place)]
 
     @property
     def used(self) -> dict[str, list[str]]:
-        """The stores that were asked, and the names of the recordings that were asked for."""
-        return {self.session.store.name: []} | logs.used_recordings([*self._before, *self._made])
+        """Names of the recordings that were used, by store."""
+        return {self.session.store.name: []} | logs.used_recordings([*self._before, *self._new_logs])
 
     @property
     def uncovered(self) -> list[tuple[str, str]]:
-        """What its replay did not cover."""
-        return logs.find_uncovered([self.session.log, *self._made])
+        """Kind and name of each thing that replay did not cover."""
+        return logs.find_uncovered([self.session.log, *self._new_logs])
 
-    def failures(self, told: str = "") -> str:
-        """Return what has gone wrong since this was asked last, whatever has become of its exceptions.
+    def new_failures(self, reported: str = "") -> str:
+        """Return the failures since the last call of this method, even if their exceptions were caught.
 
         Parameters
         ----------
-        told : str
-            What is shown anyway.
+        reported : str
+            Text that is shown anyway. Failures whose text it contains are left out.
         """
-        found = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
-        new = [text for text in dict.fromkeys(found) if text not in self._told]
-        self._told.update(new)
-        return "\n".join(lines(Failure(text) for text in new if text.partition(": ")[2] not in told))
+        texts = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
+        new = [text for text in dict.fromkeys(texts) if text not in self._reported]
+        self._reported.update(new)
+        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in reported))
 
 
-def _marked(item: pytest.Item) -> dict[str, Any]:
-    """Return what the markers of a test say, the closest before others."""
-    given: dict[str, Any] = {}
+def _marker_options(item: pytest.Item) -> dict[str, Any]:
+    """Return the options of a test's markers. The closest marker wins."""
+    options: dict[str, Any] = {}
     for marker in item.iter_markers("nbreplay"):
         unknown = [repr(value) for value in marker.args] + [name for name in marker.kwargs if name not in _OPTIONS]
         if unknown:
-            raise OptionError(
-                f"the marker nbreplay takes {', '.join(f'{name}=' for name in _OPTIONS)}, and not {unknown[0]}"
-            )
-        given = {**marker.kwargs, **given}
-    return given
+            options_text = ", ".join(f"{name}=" for name in _OPTIONS)
+            raise OptionError(f"The marker nbreplay does not take {unknown[0]}. Its options are {options_text}")
+        options = {**marker.kwargs, **options}
+    return options
 
 
 def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
-    """Leave of a miss's traceback the user's own lines: the libraries between say nothing of it."""
+    """Reduce the traceback of a miss to the user's own lines."""
     if not isinstance(excinfo.value, (RecordingMissing, NetworkBlocked)):
         return
     inside = (*sysconfig.get_paths().values(), str(Path(__file__).parents[1]))
@@ -122,5 +121,5 @@ def shorten(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         if not frame.f_code.co_filename.startswith(inside):
             own = TracebackType(own, frame, frame.f_lasti, line)
     if own is not None:
-        # Linked anew, not filtered: pytest cuts what stands before the test, and follows the links from there.
+        # The entries are linked anew: pytest follows the links from the test on, so a filtered list would not do.
         excinfo.traceback = type(excinfo.traceback)(own)

@@ -1,9 +1,11 @@
-"""What runs inside the kernel of a notebook that the runner executes: switching on, and reporting at the end."""
+"""Code that runs inside the kernel of a notebook: it turns nbreplay on, and reports the calls at the end."""
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
+from collections import Counter
 from typing import Any
 
 from nbreplay.core import log as logs
@@ -15,24 +17,23 @@ _END_SECONDS = 2.0
 
 
 def begin() -> str:
-    """Switch nbreplay on before the first cell, in the mode that the environment forces; return JSON text."""
+    """Turn nbreplay on before the first cell, in the mode that the environment forces. Returns ``null``, as JSON."""
     from IPython.core.getipython import get_ipython
 
     from nbreplay.notebook.magics import load
-    from nbreplay.testing.steady import keep_ids
 
     logs.keep_all_logs()
     shell = get_ipython()
     load(shell, on=True)
-    keep_ids(shell)
+    _make_ids_repeatable(shell)
     atexit.register(_end_in_order, shell)
     return "null"
 
 
 def _end_in_order(shell: Any) -> None:
-    """Let the thread that was told to shut down come to its end.
+    """Wait for the control thread.
 
-    ipykernel ends the thread that takes outputs first, and where the other had one for it meanwhile, waits for ever.
+    ipykernel stops the thread that sends outputs first, and hangs if the control thread still has an output to send.
     """
     kernel = shell.kernel
     if getattr(kernel, "_shutdown_message", None) is not None and (thread := kernel.parent.control_thread):
@@ -40,7 +41,7 @@ def _end_in_order(shell: Any) -> None:
 
 
 def report() -> str:
-    """Return every call that was made in this kernel, the recordings asked for, and what was not covered, as JSON."""
+    """Return the calls of this kernel, the recordings that they used, and what was not covered, as JSON."""
     for session in active_sessions():
         session.flush()
     used = {session.store.name: list[str]() for session in active_sessions()} | logs.used_recordings(logs.all_logs())
@@ -62,3 +63,28 @@ def _calls() -> list[dict[str, object]]:
         for log in logs.all_logs()
         for item in log.interactions
     ]
+
+
+def _make_ids_repeatable(shell: Any) -> None:
+    """Derive the ids of widgets and displays from the cell and a count. They are random otherwise."""
+    import comm
+    from IPython.core import display_functions
+
+    count: Counter[str] = Counter()
+
+    def new_id(kind: str) -> str:
+        metadata = (shell.get_parent() or {}).get("metadata", {})
+        name = f"{kind} {metadata.get('cellId') or shell.execution_count}"
+        count[name] += 1
+        return hashlib.sha256(f"nbreplay {name} {count[name]}".encode()).hexdigest()[:32]
+
+    create = comm.create_comm
+
+    def create_comm(*args: Any, **options: Any) -> Any:
+        if not options.get("comm_id"):
+            options["comm_id"] = new_id("widget")
+        return create(*args, **options)
+
+    comm.create_comm = create_comm
+    if hasattr(display_functions, "_new_id"):  # a private name of IPython, which may go
+        display_functions._new_id = lambda: new_id("display")

@@ -1,4 +1,4 @@
-"""Notebooks as tests of pytest's: a notebook is an item, or each of its code cells is one."""
+"""Notebooks as pytest items: one item per notebook, or one per code cell."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ class NotebookFile(pytest.File):
     Attributes
     ----------
     ran : tuple of Result and bool, or None
-        What became of it, and whether new outputs were stored.
+        The result of the notebook, and whether new outputs were stored.
     """
 
     ran: tuple[Result, bool] | None = None
 
     def collect(self) -> Iterator[Item]:
-        """Yield the notebook, or its code cells where they are asked for."""
+        """Yield the notebook, or its code cells with ``--nbreplay-cells``."""
         if not self.config.getoption("nbreplay_cells"):
             yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
             return
         from nbreplay.errors import NbreplayError
-        from nbreplay.testing.notebook_file import read
+        from nbreplay.testing.notebook_file import read_notebook
 
         try:
-            cells = read(self.path).cells
+            cells = read_notebook(self.path).cells
         except NbreplayError as error:
             raise self.CollectError(str(error)) from None
         numbers = [index for index, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip()]
@@ -44,21 +44,21 @@ class NotebookFile(pytest.File):
 
 
 class Item(pytest.Item):
-    """A notebook, or a cell of one; it has been run by `nbreplay.testing.worker` when it is its turn."""
+    """A notebook or a code cell. `nbreplay.testing.background` runs it ahead of its turn."""
 
     @property
     def ran(self) -> tuple[Result, bool] | None:
-        """What became of the notebook, and whether new outputs were stored."""
+        """The result of the notebook, and whether new outputs were stored."""
         return self.parent.ran if isinstance(self.parent, NotebookFile) else None
 
     @property
     def used(self) -> dict[str, list[str]]:
-        """The stores that the notebook asked, and the names of the recordings that it asked for."""
+        """Names of the recordings that the notebook used, by store."""
         return self.ran[0].used if self.ran else {}
 
     @property
     def uncovered(self) -> list[tuple[str, str]]:
-        """What its replay did not cover."""
+        """Kind and name of each thing that replay did not cover."""
         return self.ran[0].uncovered if self.ran else []
 
     @property
@@ -68,38 +68,38 @@ class Item(pytest.Item):
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Duration in seconds."""
         return self.ran[0].seconds if self.ran else 0.0
 
     @property
     def calls(self) -> list[CallReport]:
-        """What it has called."""
+        """The calls that it made."""
         return self.ran[0].calls if self.ran else []
 
     def runtest(self) -> None:
-        """Wait for what becomes of it, and fail where it has failed."""
+        """Wait for the result, and fail if the notebook or cell failed."""
         from nbreplay.errors import NbreplayError
-        from nbreplay.testing.report import told
+        from nbreplay.testing.report import format_failures
 
         assert isinstance(self.parent, NotebookFile)
         if self.parent.ran is None or isinstance(self, NotebookItem):
             try:
-                self.parent.ran = self.config.pluginmanager.getplugin("nbreplay-ahead").result(self.path)
+                self.parent.ran = self.config.pluginmanager.getplugin("nbreplay-background").result(self.path)
             except NbreplayError as error:
                 pytest.fail(str(error), pytrace=False)
         assert self.ran is not None
         if failures := self.failures(self.ran[0]):
-            pytest.fail("\n".join(told(failures, colour=self._coloured())), pytrace=False)
+            pytest.fail("\n".join(format_failures(failures, colour=self._coloured())), pytrace=False)
 
     def _coloured(self) -> bool:
         return self.config.get_terminal_writer().hasmarkup
 
     def failures(self, result: Result) -> list[Failure]:
-        """Return what failed of it."""
+        """Return the failures of this item."""
         return result.failures
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Return what stands above the report. The path alone pytest would take for a dotted name."""
+        """Return the heading of the report. Pytest would take the path alone for a dotted name."""
         return self.path, None, f"notebook {self.nodeid}"
 
 
@@ -108,21 +108,21 @@ class NotebookItem(Item):
 
 
 class CellItem(Item):
-    """A code cell of a notebook; the last of them answers for what belongs to none.
+    """A code cell of a notebook. The last one also has the failures and calls that belong to no cell.
 
     Attributes
     ----------
     index : int
-        Its place among all cells, from 1.
+        Position among all cells, from 1.
     """
 
-    def __init__(self, *, index: int, last: bool, **given: Any) -> None:
-        super().__init__(**given)
+    def __init__(self, *, index: int, last: bool, **options: Any) -> None:
+        super().__init__(**options)
         self.index, self._last = index, last
 
     @property
     def cell(self) -> CellRun | None:
-        """What became of it; None where it was not reached."""
+        """The result of the cell; None if it was not reached."""
         return next((cell for cell in self.ran[0].cells if cell.index == self.index), None) if self.ran else None
 
     @property
@@ -130,7 +130,7 @@ class CellItem(Item):
         if self.ran is None:
             return []
         result, cell = self.ran[0], self.cell
-        others = [call for call in result.calls if not any(known.made(call) for known in result.cells)]
+        others = [call for call in result.calls if not any(known.owns(call) for known in result.cells)]
         return (result.calls_of(cell) if cell else []) + (others if self._last else [])
 
     @property
@@ -138,11 +138,11 @@ class CellItem(Item):
         return self.cell.seconds if self.cell else 0.0
 
     def failures(self, result: Result) -> list[Failure]:
-        found = [failure for failure in result.failures if failure.cell == self.index]
+        failures = [failure for failure in result.failures if failure.cell == self.index]
         if self._last:
-            found += [failure for failure in result.failures if failure.cell is None]
-        if not found and self.cell is None:
-            pytest.skip("it was not reached: the notebook had failed before")
-        if not found and self.cell and self.cell.status == "skipped":
-            pytest.skip("it is tagged so")
-        return found
+            failures += [failure for failure in result.failures if failure.cell is None]
+        if not failures and self.cell is None:
+            pytest.skip("not reached: the notebook failed before this cell")
+        if not failures and self.cell and self.cell.status == "skipped":
+            pytest.skip("skipped by a tag of the cell")
+        return failures

@@ -1,4 +1,4 @@
-"""A notebook's kernel: started with nbreplay switched on, asked what happened, and surely stopped."""
+"""The kernel of a notebook: started with nbreplay on, asked for its calls, and always stopped."""
 
 from __future__ import annotations
 
@@ -23,48 +23,48 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from nbreplay.errors import NbreplayError
-from nbreplay.testing.result import Wanted
-from nbreplay.testing.warm.provisioner import PROVISIONER, Warm
+from nbreplay.testing.result import RunOptions
+from nbreplay.testing.warm.provisioner import PROVISIONER, WarmProcess
 
-__all__ = ["Kernel", "kernel"]
+__all__ = ["Kernel", "open_kernel"]
 
 _INSIDE = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
 _STARTS = 4
-_LONGEST = 90  # characters; the path of a socket may have some hundred
+_LONGEST = 90  # characters; the path of a socket is limited to about 100
 
 
 class _EndedEarly(RuntimeError):
-    """A kernel has ended before it answered."""
+    """The kernel ended before it answered."""
 
 
 class Manager(AsyncKernelManager):
-    """Starts a kernel; forks it where it has a warm process to fork it from.
+    """Starts a kernel, forked from a warm process if there is one.
 
     Attributes
     ----------
-    warm : Warm or None
+    warm : WarmProcess or None
     """
 
-    warm: Warm | None = None
+    warm: WarmProcess | None = None
 
-    def use(self, warm: Warm | None) -> None:
-        """Have kernels forked, unless the kernel's own specification says how it is started."""
+    def use(self, warm: WarmProcess | None) -> None:
+        """Fork kernels from a process, unless the kernel specification names a provisioner of its own."""
         spec = self.kernel_spec
         if warm is None or spec is None or "kernel_provisioner" in spec.metadata:
             return
         spec.metadata = {**spec.metadata, "kernel_provisioner": {"provisioner_name": PROVISIONER}}
-        # Nobody has installed a checkout that is run as it lies there, and so nobody knows our entry point.
+        # The entry point is missing if nbreplay runs from a checkout that is not installed.
         if KernelProvisionerFactory.instance(parent=self).is_provisioner_available(spec):
             self.warm = warm
         else:
             del spec.metadata["kernel_provisioner"]
 
-    def keep_to(self, folder: str) -> None:
-        """Talk to the kernel through sockets in a folder, where the system has them: nobody else can take their names.
+    def use_sockets_in(self, folder: str) -> None:
+        """Connect to the kernel through Unix sockets in a folder, if the system has them.
 
-        A port is found free, let go of, and taken by the kernel later; meanwhile another process may have it.
+        A free port could be taken by another process before the kernel binds it.
         """
         self.connection_file = os.path.join(folder, "kernel.json")
         if zmq.has("ipc") and sys.platform != "win32" and len(folder) < _LONGEST:
@@ -72,86 +72,86 @@ class Manager(AsyncKernelManager):
 
 
 class Kernel(NotebookClient):
-    """Executes the cells of a notebook; tells the kernel which one it runs, as JupyterLab does."""
+    """Executes the cells of a notebook, and sends the id of each cell to the kernel, as JupyterLab does."""
 
-    async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **given: Any) -> Any:
-        """Do what nbclient does, with the cell's id in the request."""
+    async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
+        """Execute a cell like nbclient, with the cell's id in the request."""
         session = self._client.session
         message, cell_id = session.msg, cell.get("id")
 
-        def with_cell(kind: str, *parts: Any, **more: Any) -> Any:
-            made = message(kind, *parts, **more)
+        def message_with_cell(kind: str, *parts: Any, **more: Any) -> Any:
+            request = message(kind, *parts, **more)
             if kind == "execute_request" and cell_id:
-                made["metadata"]["cellId"] = cell_id
-            return made
+                request["metadata"]["cellId"] = cell_id
+            return request
 
-        session.msg = with_cell
+        session.msg = message_with_cell
         others = asyncio.all_tasks()
         try:
-            return await super().async_execute_cell(cell, cell_index, *args, **given)
+            return await super().async_execute_cell(cell, cell_index, *args, **options)
         except DeadKernelError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                raise asyncio.CancelledError from None  # nbclient takes being cancelled for a dead kernel
+                raise asyncio.CancelledError from None  # nbclient mistakes a cancellation for a dead kernel
             raise
         except CellTimeoutError:
             for task in asyncio.all_tasks() - others:
-                task.cancel()  # what still waits for the cell's output would take what comes for others
+                task.cancel()  # it would take the output of other cells
             await self._manager.interrupt_kernel()
             raise
         finally:
             del session.msg
 
     async def begin(self) -> None:
-        """Switch nbreplay on, before the first cell.
+        """Turn nbreplay on before the first cell.
 
         Raises
         ------
         NbreplayError
-            Where it cannot be: no cell may run then.
+            If that fails. No cell may run then.
         """
-        await self._ask("begin", "nbreplay cannot be switched on in the notebook's kernel")
+        await self._ask("begin", "Cannot turn nbreplay on in the notebook's kernel")
 
     async def assign(self, values: Mapping[str, Any]) -> None:
-        """Set names in the notebook, as a cell would, and leave no trace of it.
+        """Assign names in the notebook, as a cell would, without adding a cell.
 
         Raises
         ------
         NbreplayError
-            Where a value is none that JSON has, or a name is none.
+            If a name is not an identifier, or cannot be assigned.
         """
         for name, value in values.items():
             if not name.isidentifier() or keyword.iskeyword(name):
-                raise NbreplayError(f"the parameter {name!r} is not a name that a cell can use")
-            text = json.dumps(value)  # also what Python reads, as a text
+                raise NbreplayError(f"The parameter {name!r} is not a valid Python name. Rename it")
+            text = json.dumps(value)  # its repr is a Python literal
             reply = await self._execute(f"{name} = __import__('json').loads({text!r})")
             if reply["content"]["status"] != "ok":
-                raise NbreplayError(f"the parameter {name} cannot be set: {reply['content'].get('evalue', '')}")
+                raise NbreplayError(f"Cannot set the parameter {name}: {reply['content'].get('evalue', '')}")
 
     async def report(self) -> dict[str, Any]:
-        """Return every call that was made in the kernel, and the recordings that it asked for.
+        """Return the calls of the kernel, and the recordings that it used.
 
         Raises
         ------
         NbreplayError
         """
-        return dict(await self._ask("report", "the kernel could not report what the notebook did"))
+        return dict(await self._ask("report", "The kernel could not report the calls of the notebook"))
 
-    async def _ask(self, what: str, otherwise: str) -> Any:
+    async def _ask(self, function: str, problem: str) -> Any:
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
-                reply = await self._evaluated(_INSIDE.format(what))
-                while reply["content"]["status"] == "aborted":  # as all are that wait while a cell fails
+                reply = await self._evaluate(_INSIDE.format(function))
+                while reply["content"]["status"] == "aborted":  # pending requests are aborted when a cell fails
                     await asyncio.sleep(0.05)
-                    reply = await self._evaluated(_INSIDE.format(what))
+                    reply = await self._evaluate(_INSIDE.format(function))
         except (TimeoutError, RuntimeError) as error:
-            raise NbreplayError(f"{otherwise}: {str(error) or 'it does not answer'}") from error
-        found = reply["content"].get("user_expressions", {}).get("it", {})
-        if found.get("status") != "ok":
-            raise NbreplayError(f"{otherwise}: {found.get('ename', '')}: {found.get('evalue', found)}")
-        return json.loads(ast.literal_eval(found["data"]["text/plain"]))
+            raise NbreplayError(f"{problem}: {str(error) or 'no answer'}") from error
+        result = reply["content"].get("user_expressions", {}).get("it", {})
+        if result.get("status") != "ok":
+            raise NbreplayError(f"{problem}: {result.get('ename', '')}: {result.get('evalue', result)}")
+        return json.loads(ast.literal_eval(result["data"]["text/plain"]))
 
-    async def _evaluated(self, expression: str) -> Any:
+    async def _evaluate(self, expression: str) -> Any:
         return await self._execute("", it=expression)
 
     async def _execute(self, code: str, **expressions: str) -> Any:
@@ -159,11 +159,11 @@ class Kernel(NotebookClient):
             code, silent=True, store_history=False, user_expressions=expressions, output_hook=lambda _: None
         )
 
-    def prepare(self, warm: Warm | None, folder: str) -> None:
-        """Have a manager for a new kernel: forked where that can be, with its files in a folder of its own."""
+    def prepare(self, warm: WarmProcess | None, folder: str) -> None:
+        """Create the manager of a new kernel, with its files in a folder of its own."""
         self.km = self.create_kernel_manager()
         self._manager.use(warm)
-        self._manager.keep_to(folder)
+        self._manager.use_sockets_in(folder)
 
     async def start(self, environment: dict[str, str]) -> None:
         """Start the kernel, and wait until it answers.
@@ -171,7 +171,7 @@ class Kernel(NotebookClient):
         Raises
         ------
         RuntimeError
-            Where it does not.
+            If it does not.
         """
         await self.async_start_new_kernel(env=environment)
         self.kc = self._manager.client()
@@ -180,17 +180,20 @@ class Kernel(NotebookClient):
         async with asyncio.timeout(self.startup_timeout):
             while not await self._answers():
                 if not await self._manager.is_alive():
-                    raise _EndedEarly("it ended before it answered")
+                    raise _EndedEarly("the kernel ended before it answered")
 
     async def _answers(self) -> bool:
-        """Whether the kernel answers, and its outputs arrive: what it has sent before the client listened is lost."""
-        asked = self._client.kernel_info()
+        """Return whether the kernel answers and its outputs arrive. Outputs before the client listened are lost."""
+        request = self._client.kernel_info()
         try:
-            while (await self._client.shell_channel.get_msg(timeout=1))["parent_header"].get("msg_id") != asked:
+            while (await self._client.shell_channel.get_msg(timeout=1))["parent_header"].get("msg_id") != request:
                 pass
             while True:
-                said = await self._client.iopub_channel.get_msg(timeout=0.1)
-                if said["parent_header"].get("msg_id") == asked and said["content"].get("execution_state") == "idle":
+                output = await self._client.iopub_channel.get_msg(timeout=0.1)
+                if (
+                    output["parent_header"].get("msg_id") == request
+                    and output["content"].get("execution_state") == "idle"
+                ):
                     return True
         except Empty:
             return False
@@ -204,7 +207,7 @@ class Kernel(NotebookClient):
         return self.km
 
     async def stop(self) -> None:
-        """End the kernel, if it still runs."""
+        """Stop the kernel if it still runs."""
         if self.km is None:
             return
         if self.kc is not None and self.shutdown_kernel == "graceful" and self._manager.warm is not None:
@@ -212,64 +215,68 @@ class Kernel(NotebookClient):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SHUTDOWN_SECONDS):
                     await self._manager.provisioner.wait()
-        with contextlib.suppress(RuntimeError):  # it has ended by itself meanwhile
+        with contextlib.suppress(RuntimeError):  # it ended by itself meanwhile
             await self._async_cleanup_kernel()
 
 
 @contextlib.asynccontextmanager
-async def kernel(notebook: Any, path: Path, wanted: Wanted, warm: Warm | None = None) -> AsyncIterator[Kernel]:
-    """Have a kernel for a notebook, in the notebook's folder, with the wanted mode forced and switched on.
+async def open_kernel(
+    notebook: Any, path: Path, options: RunOptions, warm: WarmProcess | None = None
+) -> AsyncIterator[Kernel]:
+    """Start a kernel for a notebook in the notebook's folder, with nbreplay on in the mode of `options`.
 
     Raises
     ------
     NbreplayError
-        Where it cannot be started, or nbreplay cannot be switched on in it.
+        If the kernel cannot be started, or nbreplay cannot be turned on in it.
     """
     name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
-    made = Kernel(
+    kernel = Kernel(
         notebook,
-        timeout=wanted.timeout,
+        timeout=options.timeout,
         kernel_name=name,
         resources={"metadata": {"path": str(path.resolve().parent)}},
         record_timing=False,
         coalesce_streams=True,
-        # The kernel's own warnings would stand between the results of notebooks.
+        # Warnings of the kernel would appear between the results of notebooks.
         extra_arguments=["--IPKernelApp.log_level=40"],
         kernel_manager_class=Manager,
     )
-    environment = {**os.environ, "NBREPLAY_MODE": wanted.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
-    if wanted.allow_children:
+    environment = {**os.environ, "NBREPLAY_MODE": options.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
+    if options.allow_children:
         environment["NBREPLAY_ALLOW_CHILDREN"] = "1"
     folder = tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True)
     try:
         try:
-            await _started(made, environment, warm, folder.name)
+            await _start_with_retries(kernel, environment, warm, folder.name)
         except NoSuchKernel as error:
             raise NbreplayError(
-                f"its kernel {name!r} is not installed here: python -m ipykernel install --sys-prefix --name {name} "
-                "makes this Python known by that name"
+                f"The kernel {name!r} of {path} is not installed. To use this Python under that name: "
+                f"python -m ipykernel install --sys-prefix --name {name}"
             ) from error
-        except (RuntimeError, OSError) as error:  # a TimeoutError, too
-            raise NbreplayError(f"its kernel {name!r} cannot be started: {error}") from error
-        await made.begin()
-        yield made
+        except (RuntimeError, OSError) as error:  # including TimeoutError
+            raise NbreplayError(f"Cannot start the kernel {name!r} of {path}: {error}") from error
+        await kernel.begin()
+        yield kernel
     except BaseException:
-        made.shutdown_kernel = "immediate"  # a kernel that is asked to end in the middle of a cell complains
+        kernel.shutdown_kernel = "immediate"  # a graceful shutdown in the middle of a cell prints errors
         raise
     finally:
-        await made.stop()
+        await kernel.stop()
         folder.cleanup()
 
 
-async def _started(made: Kernel, environment: dict[str, str], warm: Warm | None, folder: str) -> None:
-    """Start a kernel, again where it ends at once: with ports, another process may have taken one of them."""
+async def _start_with_retries(
+    kernel: Kernel, environment: dict[str, str], warm: WarmProcess | None, folder: str
+) -> None:
+    """Start a kernel, and retry if it ends at once: another process may have taken one of its ports."""
     for left in reversed(range(_STARTS)):
-        made.prepare(warm, folder)
+        kernel.prepare(warm, folder)
         try:
-            await made.start(environment)
+            await kernel.start(environment)
         except _EndedEarly:
             if not left:
                 raise
-            await made.stop()
+            await kernel.stop()
         else:
             return

@@ -1,4 +1,4 @@
-"""The document that a notebook is: reading its file, and storing outputs, and nothing else, in it."""
+"""Notebook files: reading them, the tags of their cells, and storing outputs and nothing else."""
 
 from __future__ import annotations
 
@@ -8,80 +8,99 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 
 from nbreplay.core.store.folder import open_folder
 from nbreplay.errors import NbreplayError
 
-__all__ = ["read", "rewrite", "save", "strip"]
+__all__ = [
+    "is_skipped",
+    "may_raise",
+    "read_notebook",
+    "requested_check",
+    "rewrite_notebook",
+    "save_outputs",
+    "strip_status",
+    "tags_of",
+]
+
+_SKIPPED = {"skip", "skip-execution"}
+_CHECKS: dict[str, Literal["compare", "run", "ignore"]] = {
+    "nbreplay-ignore": "ignore",
+    "nbreplay-run": "run",
+    "nbreplay-compare": "compare",
+    "nbval-ignore-output": "run",
+}
+"""The check that a tag requests. If a cell has several of these tags, the first one here counts."""
 
 
-def read(path: Path) -> Any:
+def read_notebook(path: Path) -> Any:
     """Return a notebook.
 
     Raises
     ------
     NbreplayError
-        Where the file is none; the message names it.
+        If the file is not a notebook; the message names it.
     """
     try:
         if path.exists() and not path.is_file():
-            raise NbreplayError("it is not a regular file")  # a pipe keeps its reader waiting
+            raise NbreplayError("not a regular file")  # reading a pipe could block for ever
         return nbformat.read(path, as_version=4)
     except Exception as error:
-        raise NbreplayError(f"{path} cannot be read as a notebook: {error}") from error
+        raise NbreplayError(f"Cannot read {path} as a notebook: {error}") from error
 
 
-def strip(notebook: Any) -> None:
-    """Leave out the displays that are nbreplay's own: they tell of the run, not of the notebook."""
+def strip_status(notebook: Any) -> None:
+    """Remove nbreplay's own status displays, which belong to the run and not to the notebook."""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if out.get("metadata", {}).get("nbreplay") != "status"]
 
 
-def save(path: Path, executed: Any) -> bool:
-    """Store the outputs, counts and widgets of an executed notebook in its file; return whether that changed it.
+def save_outputs(path: Path, executed: Any) -> bool:
+    """Store the outputs, counts and widgets of an executed notebook in its file, and return whether the file changed.
 
-    All else stays byte for byte as it is, where the file is written as a program writes JSON.
+    Everything else stays the same, byte for byte, if a program wrote the file.
 
     Raises
     ------
     NbreplayError
-        Where the file has changed since, is of a format that keeps outputs elsewhere, is a link that leads out of its
-        folder, or cannot be written.
+        If the file has changed since, has another notebook format than 4, is a link that leads out of its folder, or
+        cannot be written.
     """
     try:
         target = path.resolve()
         if path.is_symlink() and path.parent.resolve() not in target.parents:
-            raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Name {target} to update it")
+            raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Pass {target} to update it")
         return _save(target, executed)
     except OSError as error:
-        why = f"{error.strerror or error}. Free the disk or make it writable"
-        raise NbreplayError(f"{path} cannot be written: {why}") from error
+        raise NbreplayError(
+            f"Cannot write {path}: {error.strerror or error}. Free the disk or make it writable"
+        ) from error
 
 
 def _save(path: Path, executed: Any) -> bool:
     before = path.read_bytes().decode("utf-8")
     stored = json.loads(before)
     if stored.get("nbformat") != 4:
-        raise NbreplayError(f"{path} is in notebook format {stored.get('nbformat')}: store it in format 4 first")
+        raise NbreplayError(f"{path} has notebook format {stored.get('nbformat')}. Convert it to format 4 first")
     known = nbformat.reads(before, as_version=4)
     if [cell.source for cell in known.cells] != [cell.source for cell in executed.cells]:
-        raise NbreplayError(f"{path} has changed while it ran: its outputs are not stored")
+        raise NbreplayError(f"{path} changed while it ran, so its outputs are not stored. Run it again")
     changed = False
     for cell, old, new in zip(stored["cells"], known.cells, executed.cells, strict=True):
         if cell["cell_type"] == "code":
             changed |= _store(cell, old, new)
     changed |= _store_widgets(stored, executed)
     if changed:
-        rewrite(path, stored, before)
+        rewrite_notebook(path, stored, before)
     return changed
 
 
-def rewrite(path: Path, notebook: Any, before: str) -> None:
-    """Replace the file of a notebook in one step, written as `before`, its former text, is.
+def rewrite_notebook(path: Path, notebook: Any, before: str) -> None:
+    """Replace the file of a notebook in one step, in the same JSON style as `before`, its former text.
 
     Raises
     ------
@@ -90,11 +109,11 @@ def rewrite(path: Path, notebook: Any, before: str) -> None:
     with open_folder(path.parent) as folder, folder.write(path.name) as file:
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
-        file.write(_written(notebook, before).encode("utf-8"))
+        file.write(_format_like(notebook, before).encode("utf-8"))
 
 
 def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
-    """Keep what the notebook's widgets show, so that they do without a kernel; return whether that changed it."""
+    """Store the state of the widgets, so that they work without a kernel. Return whether it changed."""
     widgets = executed.metadata.get("widgets")
     if not widgets or stored.get("metadata", {}).get("widgets") == widgets:
         return False
@@ -104,7 +123,7 @@ def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
 
 def _store(cell: dict[str, Any], old: Any, new: Any) -> bool:
     changed = False
-    if _uncounted(old.outputs) != _uncounted(new.outputs):
+    if _without_counts(old.outputs) != _without_counts(new.outputs):
         alone = nbformat.v4.new_notebook(cells=[copy.deepcopy(new)])
         cell["outputs"] = json.loads(nbformat.writes(alone))["cells"][0]["outputs"]
         changed = True
@@ -115,21 +134,47 @@ def _store(cell: dict[str, Any], old: Any, new: Any) -> bool:
     return changed
 
 
-def _uncounted(outputs: Any) -> list[dict[str, Any]]:
+def _without_counts(outputs: Any) -> list[dict[str, Any]]:
     return [{name: value for name, value in output.items() if name != "execution_count"} for output in outputs]
 
 
-def _written(stored: Any, before: str) -> str:
-    """Return JSON text in the way that `before` is written."""
+def _format_like(stored: Any, before: str) -> str:
+    """Return JSON text in the style of `before`: indentation, separators, escapes and line ends."""
     body = before.rstrip()
-    found = re.match(r"\{(\r?\n)([ \t]*)\"", before)
-    indent = found[2] if found else None
+    start = re.match(r"\{(\r?\n)([ \t]*)\"", before)
+    indent = start[2] if start else None
     text = json.dumps(
         stored,
         indent=indent,
         ensure_ascii=body.isascii() and "\\u" in body,
         separators=None if indent is not None or '": ' in body[:200] else (",", ":"),
     )
-    if found and found[1] == "\r\n":
+    if start and start[1] == "\r\n":
         text = text.replace("\n", "\r\n")
     return text + before[len(body) :]
+
+
+def tags_of(cell: Any) -> set[str]:
+    """Return the tags of a cell."""
+    tags = cell.get("metadata", {}).get("tags")
+    return {tag for tag in tags if isinstance(tag, str)} if isinstance(tags, list | tuple) else set()
+
+
+def is_skipped(cell: Any) -> bool:
+    """Return whether a cell has the tag ``skip`` or ``skip-execution``."""
+    return not tags_of(cell).isdisjoint(_SKIPPED)
+
+
+def may_raise(cell: Any) -> bool:
+    """Return whether a cell may raise: the tag ``raises-exception``, as everywhere, or ``nbreplay-ignore``."""
+    return requested_check(cell) == "ignore" or "raises-exception" in tags_of(cell)
+
+
+def requested_check(cell: Any) -> Literal["compare", "run", "ignore"] | None:
+    """Return the check that the tags of a cell request, or None.
+
+    ``nbreplay-compare``: its outputs are compared. ``nbreplay-run``: it only has to run. ``nbreplay-ignore``: it may
+    raise, too.
+    """
+    tags = tags_of(cell)
+    return next((check for tag, check in _CHECKS.items() if tag in tags), None)

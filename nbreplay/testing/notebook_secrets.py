@@ -15,7 +15,7 @@ from nbreplay.core.audit.cleaning import set_apart, set_back
 from nbreplay.core.audit.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
-from nbreplay.testing.notebook_file import rewrite
+from nbreplay.testing.notebook_file import rewrite_notebook
 
 __all__ = ["audit_notebook", "clean_notebook"]
 
@@ -167,7 +167,7 @@ def clean_notebook(path: Path) -> None:
                         _forget_times(holder[name], clean)
                         holder[name], changed = clean, True
         if changed:
-            rewrite(path, json.loads(set_back(json.dumps(document), highest)), before)
+            rewrite_notebook(path, json.loads(set_back(json.dumps(document), highest)), before)
     except (ValueError, RecursionError):
         return  # its format is a finding of its own
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The pytest plugin: its options, its marker, its fixture, and which test is nbreplay's.
+"""The pytest plugin: its options, marker and fixture.
 
-pytest imports this module at every start, wanted or not: it imports nothing of nbreplay before a test asks for it.
+Pytest imports this module at every start, so it imports the rest of nbreplay only when a test needs it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import pytest
 
 if TYPE_CHECKING:
     from nbreplay.core.session import Session
-    from nbreplay.testing.function_session import Watch
+    from nbreplay.testing.function_session import FunctionSession
     from nbreplay.testing.items import Item
-    from nbreplay.testing.summary import Tally
+    from nbreplay.testing.summary import RunSummary
 
 __all__ = ["replay"]
 
-_FIXTURE = "_nbreplay_watch"
+_FIXTURE = "_nbreplay_session"
 _NAMES = ("nbreplay", __name__)
 _MARKER = (
-    "nbreplay(mode=, store=, ignore=, mask=, allow=, allow_children=, only=, speed=): replay the calls of this test; "
-    "a store is relative to the test's folder"
+    "nbreplay(mode=, store=, ignore=, mask=, allow=, allow_children=, only=, speed=): replay the calls of this test. "
+    "A store is relative to the test's folder."
 )
-_tally: pytest.StashKey[Tally] = pytest.StashKey()
-_watch: pytest.StashKey[Watch | None] = pytest.StashKey()
-_passed: pytest.StashKey[bool] = pytest.StashKey()  # there for every test that is nbreplay's
+_summary: pytest.StashKey[RunSummary] = pytest.StashKey()
+_session: pytest.StashKey[FunctionSession | None] = pytest.StashKey()
+_passed: pytest.StashKey[bool] = pytest.StashKey()  # set for every test that nbreplay handles
 
 
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
-    """Keep the module from being registered twice, with -p and by its entry point: pytest would refuse to start."""
+    """Block a second registration, by ``-p`` and by the entry point: pytest would refuse to start."""
     if plugin is sys.modules[__name__]:
         for name in _NAMES:
             if not manager.has_plugin(name):
@@ -40,58 +40,58 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
+    """Add the command-line options."""
     group = parser.getgroup("nbreplay", "notebooks and tests that call language models")
-    group.addoption("--nbreplay", action="store_true", help="collect notebooks, each as a test")
+    group.addoption("--nbreplay", action="store_true", help="collect notebooks as tests")
     group.addoption(
         "--nbreplay-mode",
         choices=("replay", "auto", "record"),
-        help="forced on notebooks and tests; replay, which sends nothing, if not given",
+        help="mode of all notebooks and tests (default: replay, which sends nothing)",
     )
     group.addoption(
         "--nbreplay-allow-children",
         action="store_true",
-        help="let curl, node, … start under replay, which does not cover them",
+        help="let curl, node and other network clients start; replay does not cover them",
     )
-    group.addoption("--nbreplay-update", action="store_true", help="store the new outputs in notebooks that pass")
+    group.addoption("--nbreplay-update", action="store_true", help="store the new outputs of notebooks that pass")
     group.addoption(
         "--nbreplay-trim",
         action="store_true",
-        help="remove the recordings that nothing asked for, where all has passed",
+        help="remove unused recordings if all tests pass",
     )
-    group.addoption("--nbreplay-cells", action="store_true", help="have each code cell of a notebook as a test")
+    group.addoption("--nbreplay-cells", action="store_true", help="collect each code cell of a notebook as a test")
     group.addoption(
         "--nbreplay-no-compare",
         dest="nbreplay_compare",
         action="store_const",
         const=False,
-        help="do not compare what notebooks display with what they have stored",
+        help="do not compare displayed outputs with stored outputs",
     )
     group.addoption(
         "--nbreplay-n",
         type=int,
         default=0,
         metavar="N",
-        help="how many notebooks run at a time (twice the processors; 1, where calls are recorded)",
+        help="number of notebooks that run at a time (default: twice the processors; 1 while recording)",
     )
     group.addoption(
         "--nbreplay-timeout",
         type=float,
         default=600.0,
         metavar="S",
-        help="seconds that one cell of a notebook may take (600)",
+        help="seconds per notebook cell (default: 600)",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check the options, and begin to count."""
+    """Check the options and register the plugins that need them."""
     config.addinivalue_line("markers", _MARKER)
-    wanted, update = config.getoption("nbreplay"), config.getoption("nbreplay_update")
-    if update and not wanted:
-        raise pytest.UsageError("--nbreplay-update stores outputs of notebooks, which --nbreplay collects: give both")
-    if config.getoption("nbreplay_cells") and not wanted:
-        raise pytest.UsageError("--nbreplay-cells is about notebooks, which --nbreplay collects: give both")
-    if wanted or config.getoption("nbreplay_mode"):
+    collects, update = config.getoption("nbreplay"), config.getoption("nbreplay_update")
+    if update and not collects:
+        raise pytest.UsageError("--nbreplay-update needs --nbreplay, which collects the notebooks. Pass both")
+    if config.getoption("nbreplay_cells") and not collects:
+        raise pytest.UsageError("--nbreplay-cells needs --nbreplay, which collects the notebooks. Pass both")
+    if collects or config.getoption("nbreplay_mode"):
         from nbreplay.core.config import mode_of_run
         from nbreplay.errors import OptionError
 
@@ -99,18 +99,18 @@ def pytest_configure(config: pytest.Config) -> None:
             mode_of_run(config.getoption("nbreplay_mode"), "--nbreplay-mode")
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
-    if wanted:
-        from nbreplay.testing.background import Ahead
+    if collects:
+        from nbreplay.testing.background import BackgroundRunner
 
-        config.pluginmanager.register(Ahead(config), "nbreplay-ahead")
-    from nbreplay.testing.summary import Tally
+        config.pluginmanager.register(BackgroundRunner(config), "nbreplay-background")
+    from nbreplay.testing.summary import RunSummary
 
-    config.stash[_tally] = Tally(config)
-    config.pluginmanager.register(config.stash[_tally], "nbreplay-tally")
+    config.stash[_summary] = RunSummary(config)
+    config.pluginmanager.register(config.stash[_summary], "nbreplay-summary")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Collect a notebook, where that is asked for."""
+    """Collect a notebook, with ``--nbreplay``."""
     if file_path.suffix != ".ipynb" or not parent.config.getoption("nbreplay"):
         return None
     if ".ipynb_checkpoints" in file_path.parts:
@@ -136,13 +136,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give a test that is marked, or asks for the fixture, its session: before the fixtures that may build clients."""
+    """Add the session fixture to marked tests, before the fixtures that may create clients."""
     names = getattr(item, "fixturenames", None)
     if names is None:
         if _is_notebook(item):
             item.stash[_passed] = True
         return
-    # Not by the name "replay": a project may have a fixture of that name of its own.
+    # A project may have its own fixture named "replay", so that name does not count.
     if _FIXTURE not in names and item.get_closest_marker("nbreplay") is None:
         return
     item.stash[_passed] = True
@@ -150,55 +150,57 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     own = getattr(getattr(item, "_fixtureinfo", None), "argnames", ())
     scopes = {name: found[-1].scope for name, found in known.items() if found}
     others = [name for name in names if name != _FIXTURE]
-    place = next((at for at, name in enumerate(others) if name in own and scopes.get(name) == "function"), len(others))
-    # Anew: tests of one function share the list, and not all of them need be marked.
+    place = next(
+        (index for index, name in enumerate(others) if name in own and scopes.get(name) == "function"), len(others)
+    )
+    # A new list: the tests of one function share it, and not all of them need be marked.
     item.fixturenames = [*others[:place], _FIXTURE, *others[place:]]  # type: ignore[attr-defined]
 
 
 @pytest.fixture
-def _nbreplay_watch(request: pytest.FixtureRequest) -> Iterator[Watch]:
+def _nbreplay_session(request: pytest.FixtureRequest) -> Iterator[FunctionSession]:
     from nbreplay.errors import NbreplayError
-    from nbreplay.testing.function_session import Watch
+    from nbreplay.testing.function_session import FunctionSession
 
     try:
-        watch = Watch(request.node, request.config.getoption("nbreplay_mode"))
-        watch.start()
+        session = FunctionSession(request.node, request.config.getoption("nbreplay_mode"))
+        session.start()
     except NbreplayError as error:
         pytest.fail(f"nbreplay: {error}", pytrace=False)
-    request.node.stash[_watch] = watch
-    request.node.stash.setdefault(_passed, True)  # where a test asks for the fixture as it runs
+    request.node.stash[_session] = session
+    request.node.stash.setdefault(_passed, True)  # a test may request the fixture while it runs
     try:
-        yield watch
+        yield session
     finally:
-        watch.stop()
-    # What other fixtures, or threads, have asked after the test itself.
-    if failures := watch.failures():
+        session.stop()
+    # Other fixtures or threads may have made calls after the test.
+    if failures := session.new_failures():
         pytest.fail(failures, pytrace=False)
 
 
 @pytest.fixture
-def replay(_nbreplay_watch: Watch) -> Session:
-    """The session in which the calls of this test are replayed: ``replay.interactions`` are what it has asked so far.
+def replay(_nbreplay_session: FunctionSession) -> Session:
+    """The session that replays the calls of this test. ``replay.interactions`` lists its calls so far.
 
-    The recordings are looked for as a notebook's are, from the test's folder: ``recordings/`` beside it, if nothing
-    else is said. ``--nbreplay-mode=auto`` records what is missing.
+    The recordings are in the nearest ``recordings/`` folder, beside the test or above it, unless the marker names a
+    store. ``--nbreplay-mode=auto`` records what is missing.
     """
-    return _nbreplay_watch.session
+    return _nbreplay_session.session
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Fail a test that missed something, also where it has swallowed the exception: the log is the verdict."""
-    watch = item.stash.get(_watch, None)
-    if watch is None:
+    """Fail a test that missed a recording, even if it caught the exception: the log decides."""
+    session = item.stash.get(_session, None)
+    if session is None:
         return (yield)
     try:
         result = yield
     except pytest.skip.Exception:
-        if failures := watch.failures():
+        if failures := session.new_failures():
             raise pytest.fail.Exception(failures, pytrace=False) from None
         raise
-    if failures := watch.failures():
+    if failures := session.new_failures():
         pytest.fail(failures, pytrace=False)
     return result
 
@@ -207,12 +209,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have the report of a miss show the user's own lines, and the last report of a test tell what it exchanged."""
+    """Show only the user's own lines for a miss, and attach the summary entry to the last report of a test."""
     if _passed not in item.stash:
         return (yield)
-    watch = item.stash.get(_watch, None)
-    if call.excinfo is not None and watch is not None:
-        if failures := watch.failures(told=str(call.excinfo.value)):
+    session = item.stash.get(_session, None)
+    if call.excinfo is not None and session is not None:
+        if failures := session.new_failures(reported=str(call.excinfo.value)):
             item.add_report_section(call.when, "nbreplay", failures)
         if not item.config.getoption("fulltrace"):
             from nbreplay.testing.function_session import shorten
@@ -220,19 +222,19 @@ def pytest_runtest_makereport(
             shorten(call.excinfo)
     report = yield
     if _is_notebook(item) and report.when == "call":
-        report.duration = item.seconds  # not how long it was waited for
+        report.duration = item.seconds  # not the time that pytest waited for it
     item.stash[_passed] &= report.passed
     if report.when == "teardown":
-        from nbreplay.testing.summary import exchanged
+        from nbreplay.testing.summary import test_entry
 
-        whole = item.stash[_passed] and item.config.stash[_tally].whole
-        done: Watch | Item | None = watch
+        whole = item.stash[_passed] and item.config.stash[_summary].whole
+        test: FunctionSession | Item | None = session
         updated = ""
         if _is_notebook(item):
-            done, updated = item, str(item.path) if item.updated else ""
-        # pytest-xdist carries what else a report has, as long as it is plain data.
-        report.nbreplay = exchanged(done, updated, whole)  # type: ignore[attr-defined]
-        item.stash[_watch] = None  # pytest keeps every test to the end of the run
+            test, updated = item, str(item.path) if item.updated else ""
+        # pytest-xdist transfers attributes of a report if they are plain data.
+        report.nbreplay = test_entry(test, updated, whole)  # type: ignore[attr-defined]
+        item.stash[_session] = None  # pytest keeps every test until the end of the run
     return report
 
 

@@ -1,4 +1,4 @@
-"""What a run of notebooks says on a terminal, or to a program."""
+"""The report of a run of notebooks, for a terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from nbreplay.core.log import describe_uncovered, format_counts
 from nbreplay.notebook.escape import plain
-from nbreplay.testing.outputs.diff import shown
+from nbreplay.testing.outputs.diff import format_difference
 from nbreplay.testing.result import CallReport, Failure, Result
 
 _REMEDY = (
@@ -22,21 +22,21 @@ _REMEDY = (
     "[tool.nbreplay.outputs].",
 )
 
-__all__ = ["last_line", "print_results", "told"]
+__all__ = ["format_failures", "last_line", "print_results"]
 
 
 def last_line(results: Sequence[Result]) -> str:
-    """Return the one line that a run ends with: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
+    """Return the last line of a run: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""
     return f"nbreplay: {format_counts(Counter(call.outcome for result in results for call in result.calls))}"
 
 
-def told(failures: Iterable[Failure], *, colour: bool = False) -> list[str]:
-    """Return the lines of what has failed, fit for a terminal, and what is to be done where outputs differ."""
+def format_failures(failures: Iterable[Failure], *, colour: bool = False) -> list[str]:
+    """Return failures as lines for a terminal, with the remedy if outputs differ."""
     lines = []
     differ = False
     for failure in failures:
         if failure.difference is not None:
-            lines += shown(failure.difference, colour).split("\n")
+            lines += format_difference(failure.difference, colour).split("\n")
             differ = True
         else:
             lines += [plain(line) for line in failure.text.rstrip().split("\n")]
@@ -50,15 +50,15 @@ def print_results(
     *,
     as_json: bool,
 ) -> None:
-    """Print what became of each notebook, why it failed, and the last line.
+    """Print the result of each notebook, its failures, and the last line.
 
     Parameters
     ----------
     results : sequence of Result
     updated : sequence of Path
-        Those whose new outputs were stored.
+        Notebooks whose new outputs were stored.
     notes : mapping of Path to str
-        What else there is to say of some of them.
+        Additional notes on notebooks.
     as_json : bool
     """
     if as_json:
@@ -68,7 +68,7 @@ def print_results(
         note = f" · {notes[result.path]}" if notes and notes.get(result.path) else ""
         note += " · outputs stored" if result.path in updated else ""
         print(f"{'ok  ' if result.passed else 'FAIL'}  {plain(str(result.path))}{note}")
-        for line in told(result.failures, colour=_coloured()):
+        for line in format_failures(result.failures, colour=_coloured()):
             print(f"      {line}")
         for line in describe_uncovered(result.uncovered):
             print(f"      {plain(line)}")

@@ -1,4 +1,4 @@
-"""What became of a notebook that was run."""
+"""The result of running a notebook."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ import msgspec
 from nbreplay.core.config import Mode
 from nbreplay.testing.outputs.diff import Difference
 
-__all__ = ["CallReport", "CellRun", "Failure", "Result", "Wanted"]
+__all__ = ["CallReport", "CellRun", "Failure", "Result", "RunOptions"]
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """How notebooks are run.
+class RunOptions(msgspec.Struct, frozen=True):
+    """How to run notebooks.
 
     Attributes
     ----------
     mode : Mode
-        Forced on the notebooks, whatever their magics say.
+        Overrides the magics of the notebooks.
     timeout : float or None
-        Seconds that one cell may take.
+        Seconds per cell.
     keep_going : bool
-        Whether the cells after one that fails are run.
+        Whether to run the cells after one that fails.
     compare : bool or None
-        Whether what is displayed is compared with what is stored; None: in a replay, and where the project does not
-        say otherwise.
+        Whether to compare the displayed outputs with the stored ones. None: in replay mode, unless the project's
+        settings say otherwise.
     parameters : mapping of str to object
-        Values of JSON's types, set after the cell that is tagged ``parameters``, or before the first.
+        JSON values, assigned after the cell with the tag ``parameters``, or before the first cell.
     allow_children : bool
-        Whether child processes start that are network clients.
+        Whether network clients may start as child processes.
     """
 
     mode: Mode = Mode.REPLAY
@@ -43,7 +43,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class CallReport(msgspec.Struct, frozen=True):
-    """One call that a notebook made, as its kernel reports it."""
+    """A call that a notebook made, as its kernel reports it."""
 
     outcome: str
     kind: str
@@ -56,15 +56,15 @@ class CallReport(msgspec.Struct, frozen=True):
 
 
 class CellRun(msgspec.Struct, frozen=True):
-    """What became of a code cell.
+    """The result of running a code cell.
 
     Attributes
     ----------
     index : int
-        The cell's place among all cells, from 1.
+        Position among all cells, from 1.
     id : str or None
     first : str
-        The first line of its source.
+        First line of its source.
     status : {"ok", "failed", "skipped"}
     seconds : float
     number : int or None
@@ -78,8 +78,8 @@ class CellRun(msgspec.Struct, frozen=True):
     seconds: float
     number: int | None = None
 
-    def made(self, call: CallReport) -> bool:
-        """Whether a call is this cell's; notebooks of before format 4.5 have no ids."""
+    def owns(self, call: CallReport) -> bool:
+        """Return whether this cell made a call. Notebooks before format 4.5 have no cell ids."""
         return call.cell == self.id if call.cell and self.id else call.number is not None and call.number == self.number
 
 
@@ -89,11 +89,11 @@ class Failure(msgspec.Struct, frozen=True):
     Attributes
     ----------
     text : str
-        Of one or more lines.
+        One or more lines.
     cell : int or None
-        The place of the cell that it belongs to, from 1.
+        Position of the failing cell, from 1.
     difference : Difference or None
-        Where that is that it does not display what is stored.
+        Set if the cell displays something other than the stored outputs.
     """
 
     text: str
@@ -102,24 +102,24 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What became of a notebook.
+    """The result of running a notebook.
 
     Attributes
     ----------
     path : Path
     notebook : nbformat.NotebookNode
-        As it was executed, nbreplay's own displays left out.
-    calls : list of CallReport
+        As executed, without nbreplay's own displays.
+    calls : list of Call
     failures : list of Failure
-        Why it failed; empty where it passed.
+        Empty if the notebook passed.
     used : dict of str to list of str
-        The stores that it asked, and the names of the recordings that it asked for.
+        Names of the recordings that it used, by store.
     cells : list of CellRun
-        Of the code cells that were reached.
+        The code cells that were reached.
     seconds : float
-        How long it took, its kernel's start included.
+        Duration, including the start of the kernel.
     uncovered : list of tuple of str
-        What replay did not cover, by kind and name; see `nbreplay.core.log.UNCOVERED`.
+        Kind and name of each thing that replay did not cover; see `nbreplay.core.log.UNCOVERED`.
     """
 
     path: Path
@@ -133,18 +133,18 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Whether every cell ran as it should, and nothing was missing."""
+        """Whether every cell ran and no recording was missing."""
         return not self.failures
 
     @property
     def errors(self) -> list[str]:
-        """The texts of its failures."""
+        """Texts of the failures."""
         return [failure.text for failure in self.failures]
 
     def count(self, outcome: str) -> int:
-        """Return how many calls had an outcome."""
+        """Return the number of calls with an outcome."""
         return sum(call.outcome == outcome for call in self.calls)
 
     def calls_of(self, cell: CellRun) -> list[CallReport]:
-        """Return the calls of a cell."""
-        return [call for call in self.calls if cell.made(call)]
+        """Return the calls that a cell made."""
+        return [call for call in self.calls if cell.owns(call)]

@@ -1,4 +1,4 @@
-"""What a whole run of pytest's has exchanged, told at its end: one line, and the recordings that nothing asked for."""
+"""The summary at the end of a pytest run: one line of counts, and the recordings that no test used."""
 
 from __future__ import annotations
 
@@ -12,42 +12,41 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from nbreplay.testing.function_session import Watch
+    from nbreplay.testing.function_session import FunctionSession
     from nbreplay.testing.items import Item
 
-__all__ = ["Tally", "exchanged"]
+__all__ = ["RunSummary", "test_entry"]
 
 
-def exchanged(done: Watch | Item | None, updated: str, whole: bool) -> dict[str, Any]:
-    """Return what one test has exchanged, as plain data.
+def test_entry(test: FunctionSession | Item | None, updated: str, whole: bool) -> dict[str, Any]:
+    """Return the entry of one test in the summary, as plain data.
 
     Parameters
     ----------
-    done : Watch or Item or None
-        None where the test was not begun.
+    test : FunctionSession or Item or None
+        None if the test did not start.
     updated : str
         The notebook whose outputs were stored, or ``""``.
     whole : bool
-        Whether it has passed, and the process that ran it has left no other out.
+        Whether the test passed, and no test was deselected so far.
     """
-    calls = done.calls if done else []
+    calls = test.calls if test else []
     return {
         "counts": dict(Counter(call.outcome for call in calls)),
-        "used": done.used if done else {},
-        "uncovered": done.uncovered if done else [],
+        "used": test.used if test else {},
+        "uncovered": test.uncovered if test else [],
         "updated": updated,
         "whole": whole,
     }
 
 
-class Tally:
-    """Adds up what tests have exchanged; a plugin of its own, for it needs the configuration where pytest gives none.
+class RunSummary:
+    """A pytest plugin that adds up the entries of all tests. Some of its hooks get no configuration, so it keeps one.
 
     Attributes
     ----------
     whole : bool
-        Whether every test of the folders that were asked for has run and passed, so far. Else recordings that nothing
-        asked for are no news.
+        Whether all tests of whole folders have run and passed so far. Only then are unused recordings reported.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -60,30 +59,30 @@ class Tally:
         self._updated: dict[str, None] = {}  # each once, in their order
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Note that not all is run."""
+        """Note that tests were deselected."""
         self.whole = self.whole and not items
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Note that not all is found."""
+        """Note that collecting failed."""
         self.whole = self.whole and report.passed
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add what a test has exchanged; with pytest-xdist, this is where it arrives."""
+        """Add the entry of a test. With pytest-xdist, it arrives here from a worker."""
         self._failed += report.failed
-        told = getattr(report, "nbreplay", None)
-        if told is None:
+        entry = getattr(report, "nbreplay", None)
+        if entry is None:
             return
         self._tests += 1
-        self.whole = self.whole and told["whole"]
-        self._counts.update(told["counts"])
-        for store, names in told["used"].items():
+        self.whole = self.whole and entry["whole"]
+        self._counts.update(entry["counts"])
+        for store, names in entry["used"].items():
             self._used.setdefault(store, set()).update(names)
-        self._uncovered.update(dict.fromkeys((kind, name) for kind, name in told["uncovered"]))
-        if told["updated"]:
-            self._updated[told["updated"]] = None
+        self._uncovered.update(dict.fromkeys((kind, name) for kind, name in entry["uncovered"]))
+        if entry["updated"]:
+            self._updated[entry["updated"]] = None
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-        """Say it."""
+        """Print the summary."""
         if not self._tests:
             return
         from nbreplay.core.log import describe_uncovered, format_counts
@@ -98,7 +97,9 @@ class Tally:
             terminalreporter.write_line(f"nbreplay: {line}")
         trimming = self._config.getoption("nbreplay_trim")
         if trimming and not (self.whole and not stopped):
-            terminalreporter.write_line("nbreplay: nothing trimmed: not all tests of whole folders have run and passed")
+            terminalreporter.write_line(
+                "nbreplay: nothing trimmed. Trimming needs a run over whole folders in which all tests pass"
+            )
         for store, names in unused.items():
             if trimming:
                 self._trim(terminalreporter, store, names)
@@ -109,24 +110,23 @@ class Tally:
                 for name in names:
                     terminalreporter.write_line(f"  {name}")
         number = 0 if trimming else sum(map(len, unused.values()))
-        terminalreporter.write_line(
-            f"nbreplay: {format_counts(self._counts)}" + (f", {number} unused" if number else "")
-        )
+        unused_note = f", {number} unused" if number else ""
+        terminalreporter.write_line(f"nbreplay: {format_counts(self._counts)}{unused_note}")
 
     def _unused(self) -> dict[str, list[str]]:
         from nbreplay.core.store.archive import is_archive
         from nbreplay.core.store.store import Store
         from nbreplay.errors import StoreError
 
-        found = {}
+        unused_by_store = {}
         for store, names in sorted(self._used.items()):
             if is_archive(store):
-                continue  # nobody can take out of it what nothing asks for
-            # A test may have taken it away, or made a file of it.
+                continue  # an archive is read-only
+            # A test may have removed the store, or replaced it by a file.
             with contextlib.suppress(StoreError):
                 if left := Store(store).unused(names):
-                    found[store] = left
-        return found
+                    unused_by_store[store] = left
+        return unused_by_store
 
     def _trim(self, terminalreporter: pytest.TerminalReporter, store: str, names: list[str]) -> None:
         from nbreplay.core.store.store import Store
@@ -145,7 +145,7 @@ class Tally:
 
 
 def _whole_folders(config: pytest.Config) -> bool:
-    """Whether a run was asked for whole folders. A worker of pytest-xdist leaves it to who started it."""
+    """Return whether the run covers whole folders. In a worker of pytest-xdist, the controller decides."""
     if hasattr(config, "workerinput"):
         return True
     option = config.getoption

@@ -26,7 +26,7 @@ from nbreplay.core.config import Options
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.session import Session
 from nbreplay.core.store.store import Store
-from nbreplay.testing.notebook_file import read, save
+from nbreplay.testing.notebook_file import read_notebook, save_outputs
 from tests.core.making import chat, record, replayed
 from tests.hostile.faults import ERRORS, Disk
 from tests.testing.making import notebook
@@ -254,7 +254,7 @@ def test_trim_removes_nothing_that_is_used(error: str, lasts: bool, store: Path,
 
 
 def old_and_new(path: Path) -> Any:
-    executed = read(path)
+    executed = read_notebook(path)
     executed.cells[0].outputs = [nbformat.v4.new_output("stream", text="new\n" * 5000)]
     return executed
 
@@ -271,7 +271,7 @@ def test_a_notebook_is_the_old_or_the_new_one(
         path.write_bytes(before)
         executed = old_and_new(path)
         with disk.failing(number, error, lasts=lasts):
-            refused = error_of(lambda: save(path, executed))  # noqa: B023
+            refused = error_of(lambda: save_outputs(path, executed))  # noqa: B023
         assert refused is None or "one.ipynb" in str(refused)
         outputs = json.loads(path.read_bytes())["cells"][0]["outputs"]
         assert (len(outputs) == 1) == (path.read_bytes() != before)

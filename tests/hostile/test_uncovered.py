@@ -25,7 +25,7 @@ from nbreplay.intercept.children.classify import classify, classify_script
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import problems
 from nbreplay.notebook.directive import parse_line
-from nbreplay.testing.result import Wanted
+from nbreplay.testing.result import RunOptions
 from nbreplay.testing.runner import run
 from tests.clients import outcomes
 from tests.provider import Spawned
@@ -85,7 +85,7 @@ def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.Capt
     from nbreplay.testing.report import print_results
 
     path = notebook("import subprocess", "!ls > /dev/null", "%%bash\necho hello", "!uname > /dev/null")
-    result = run(path, Wanted(compare=False))
+    result = run(path, RunOptions(compare=False))
     assert result.passed, result.errors
     assert result.uncovered == [("child", "ls"), ("child", "bash")]
     print_results([result], as_json=False)
@@ -109,7 +109,7 @@ def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.Capt
     ],
 )
 def test_a_notebook_fails_on_a_network_client(cell: str) -> None:
-    result = run(notebook(cell), Wanted(compare=False))
+    result = run(notebook(cell), RunOptions(compare=False))
     assert not result.passed
     assert "--allow-children" in str(result.errors)
     assert result.count("blocked") == 1
@@ -123,7 +123,7 @@ def test_a_notebook_may_start_one_where_that_is_allowed(how: str) -> None:
         cells.insert(0, "%replay replay --allow-children")
     if how == "project":
         Path("pyproject.toml").write_text("[tool.nbreplay]\nallow_children = true\n")
-    result = run(notebook(*cells), Wanted(compare=False, allow_children=how == "run"))
+    result = run(notebook(*cells), RunOptions(compare=False, allow_children=how == "run"))
     assert result.passed, result.errors
     assert result.count("live") == 1
     assert result.uncovered == [("child", "curl")]

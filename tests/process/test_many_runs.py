@@ -16,7 +16,7 @@ import psutil
 import pytest
 from jupyter_core.paths import jupyter_runtime_dir
 
-from nbreplay.testing.result import Wanted
+from nbreplay.testing.result import RunOptions
 from nbreplay.testing.runner import run_all
 from tests.testing.making import ASK, gone, notebook, recorded
 
@@ -41,9 +41,9 @@ def test_many_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "tmp").mkdir()
     recorded(tmp_path / "recordings", "hello")
     path = notebook(tmp_path / "one.ipynb", ASK, "%load_ext nbreplay\n%replay on", "ask()", "print(ask())")
-    first = run_all([path] * 2, Wanted(), number=2)  # what is imported, or made once a process
+    first = run_all([path] * 2, RunOptions(), number=2)  # what is imported, or made once a process
     before = left()
-    results = run_all([path] * number, Wanted(), number=4)
+    results = run_all([path] * number, RunOptions(), number=4)
     assert [result.errors for result in results if not result.passed] == []
     texts = {nbformat.writes(result.notebook) for result in (*first, *results)}
     assert len(texts) == 1

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 
 from nbreplay.cli.main import main
-from nbreplay.testing.notebook_file import read, save
+from nbreplay.testing.notebook_file import read_notebook, save_outputs
 from nbreplay.testing.runner import run
 from tests.testing.making import ASK, notebook, recorded
 
@@ -23,7 +23,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def tag(path: Path, *tags: str) -> None:
     """Give each cell of a notebook its tag, or none."""
-    made = read(path)
+    made = read_notebook(path)
     for cell, name in zip(made.cells, tags, strict=True):
         if name:
             cell.metadata["tags"] = [name]
@@ -32,7 +32,7 @@ def tag(path: Path, *tags: str) -> None:
 
 def stored(path: Path) -> Path:
     """Store a notebook's outputs."""
-    assert save(path, run(path).notebook)
+    assert save_outputs(path, run(path).notebook)
     return path
 
 
@@ -43,14 +43,14 @@ def test_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     given = ["-p", "city=Tokyo = 東京", "-p", "number=41", "-p", 'other={"a": [true, null]}']
     assert main(["run", str(path), *given, "--output", str(out)]) == 0
-    executed = read(out / "one.ipynb")
+    executed = read_notebook(out / "one.ipynb")
     assert executed.cells[1].outputs[0].text == "Tokyo = 東京 42 {'a': [True, None]}\n"
-    assert [cell.source for cell in executed.cells] == [cell.source for cell in read(path).cells]
+    assert [cell.source for cell in executed.cells] == [cell.source for cell in read_notebook(path).cells]
     assert [cell.execution_count for cell in executed.cells] == [1, 2]
     tag(path, "", "")
     untagged = notebook(tmp_path / "two.ipynb", "print(city)")
     assert main(["run", str(untagged), "-p", "city=Rome", "--output", str(out)]) == 0
-    assert read(out / "two.ipynb").cells[0].outputs[0].text == "Rome\n"
+    assert read_notebook(out / "two.ipynb").cells[0].outputs[0].text == "Rome\n"
     capsys.readouterr()
     assert main(["run", str(path), "-p", "city"]) == 2
     assert "--parameter city: write it as NAME=VALUE" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_tags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A skipped cell keeps its outputs; one that may fail may; what may differ may."""
     sources = ("print(1)", "raise SystemError", "1 / 0", "import time\nprint(time.time())", "print(5)")
     path = notebook(tmp_path / "one.ipynb", *sources)
-    made = read(path)
+    made = read_notebook(path)
     made.cells[1].outputs = [nbformat.v4.new_output("stream", text="as it was\n")]
     made.cells[3].outputs = [nbformat.v4.new_output("stream", text="another time\n")]
     made.cells[4].outputs = [nbformat.v4.new_output("stream", text="5\n")]
@@ -83,8 +83,8 @@ def test_tags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (result,) = told(capsys)
     assert [cell["status"] for cell in result["cells"]] == ["ok", "skipped", "ok", "ok", "ok"]
     assert main(["run", str(path), "--update"]) == 0
-    assert read(path).cells[1].outputs[0].text == "as it was\n"
-    assert read(path).cells[4].execution_count == 4
+    assert read_notebook(path).cells[1].outputs[0].text == "as it was\n"
+    assert read_notebook(path).cells[4].execution_count == 4
 
 
 def test_what_is_displayed_is_compared(
@@ -94,7 +94,7 @@ def test_what_is_displayed_is_compared(
     path = notebook(tmp_path / "one.ipynb", "# first\nprint('one')\nprint('two')", "print('three')")
     assert main(["run", str(path)]) == 0, "it was never run: there is nothing to compare"
     stored(path)
-    made = read(path)
+    made = read_notebook(path)
     made.cells[0].outputs[0].text = "one\nTWO\n"
     nbformat.write(made, path)
     before = path.read_bytes()
@@ -130,7 +130,7 @@ def test_several_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["run", "--times", "3", *map(str, (same, address, differs))]) == 1
     said = capsys.readouterr().out
     assert f"ok    {same} · 3 runs, byte for byte the same\n" in said
-    assert f"ok    {address} · 3 runs, the same but for what is masked\n" in said
+    assert f"ok    {address} · 3 runs, the same except for masked text\n" in said
     assert f"FAIL  {differs}\n" in said
     assert "cell 1 (import os):" in said
     assert main(["run", "--times", "2", "--mode", "auto", str(same)]) == 2
@@ -140,13 +140,13 @@ def test_the_ids_of_widgets_stay(tmp_path: Path) -> None:
     """Those of a cell depend on no other: an update changes only what has changed."""
     slider = "import ipywidgets\nslider = ipywidgets.IntSlider(3)\nslider"
     path = stored(notebook(tmp_path / "one.ipynb", slider, "handle = display('a', display_id=True)\nhandle.display_id"))
-    made = read(path)
+    made = read_notebook(path)
     first = made.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     assert len(first) == 3
     cell = nbformat.v4.new_code_cell("ipywidgets.Text('new')\nimport ipywidgets", id="new")
     made.cells.insert(0, nbformat.v4.new_code_cell("import ipywidgets\nipywidgets.Text('new')", id=cell["id"]))
     nbformat.write(made, path)
-    again = read(stored(path))
+    again = read_notebook(stored(path))
     second = again.metadata["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     assert set(first) < set(second)
     assert again.cells[1].outputs[0].data == made.cells[1].outputs[0].data

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.notebook_file import read
+from nbreplay.testing.notebook_file import read_notebook
 from nbreplay.testing.runner import run
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
@@ -42,7 +42,7 @@ def test_a_notebook_gives_its_stored_outputs(path: Path) -> None:
     result = run(path)
     assert result.errors == []
     assert {call.outcome for call in result.calls} == (set() if path.stem in SILENT else {"replayed"})
-    stored = read(path)
+    stored = read_notebook(path)
     for cell, executed in zip(stored.cells, result.notebook.cells, strict=True):
         if cell.cell_type == "code":
             assert drawn(executed.outputs) == drawn(cell.outputs), cell.source

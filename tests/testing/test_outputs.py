@@ -16,12 +16,11 @@ from ipywidgets.embed import dependency_state
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from nbreplay.testing.notebook_file import read
+from nbreplay.testing.notebook_file import read_notebook, requested_check
 from nbreplay.testing.outputs.compare import compare
-from nbreplay.testing.outputs.diff import shown
+from nbreplay.testing.outputs.diff import format_difference
 from nbreplay.testing.outputs.sanitise import Rules
 from nbreplay.testing.runner import run
-from nbreplay.testing.tags import wanted
 from tests.testing.making import notebook
 
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -71,9 +70,9 @@ def test_a_run_of_a_notebook_against_its_own_outputs(tmp_path: Path) -> None:
     assert first.notebook.cells[1].outputs != run(path).notebook.cells[1].outputs
     stored = tmp_path / "stored.ipynb"
     nbformat.write(first.notebook, stored)
-    assert compare(read(stored), run(path).notebook, Rules()) == []
+    assert compare(read_notebook(stored), run(path).notebook, Rules()) == []
     changed = [source.replace("range(3)", "range(4)").replace("'hello'", "'bye'") for source in sources]
-    found = compare(read(stored), run(notebook(path, *changed, tags=("raises-exception",))).notebook, Rules())
+    found = compare(read_notebook(stored), run(notebook(path, *changed, tags=("raises-exception",))).notebook, Rules())
     assert [(one.index, one.first) for one in found] == [(2, "print(object())"), (4, "w = ipywidgets")]
     assert found[0].lines == ("  [stdout]", "  <object object at [address]>", "- 2", "+ 3")
     assert [line.split(".")[-1] for line in found[1].lines if line[0] in "-+"] == ['value: "hello"', 'value: "bye"']
@@ -94,8 +93,8 @@ def test_what_tags_ask_for() -> None:
     ):
         cell = new_code_cell("")
         cell.metadata["tags"] = tags
-        assert wanted(cell) == choice, tags
-    assert wanted(new_code_cell("")) is None
+        assert requested_check(cell) == choice, tags
+    assert requested_check(new_code_cell("")) is None
 
 
 @pytest.mark.parametrize(
@@ -317,7 +316,7 @@ def test_hostile_text_does_not_reach_the_terminal() -> None:
     old.cells[0].source = hostile
     for pair in ((old, new), (new, old)):
         (found,) = compare(*pair, Rules())
-        assert shown(found, colour=False).replace("\n", "").isprintable()
+        assert format_difference(found, colour=False).replace("\n", "").isprintable()
 
 
 def test_outputs_that_are_none_do_not_crash() -> None:

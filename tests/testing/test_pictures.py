@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from nbreplay.testing.outputs.images import apart, described
+from nbreplay.testing.outputs.images import compare_images, describe_image
 
 
 def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> str:
@@ -37,18 +37,18 @@ def test_pictures_of_the_same_pixels_are_the_same_however_they_are_written() -> 
     image = Image.open(io.BytesIO(base64.b64decode(plot([1, 2, 3])))).convert("RGB")
     small, large = encoded(image, compress_level=9), encoded(image, compress_level=0)
     assert len(small) < len(large)
-    assert apart("image/png", small, large, 0) is None
-    assert apart("image/png", small, "".join(small.split()), 0) is None
-    assert apart("image/png", small, encoded(image.convert("RGBA")), 0) is None
+    assert compare_images("image/png", small, large, 0) is None
+    assert compare_images("image/png", small, "".join(small.split()), 0) is None
+    assert compare_images("image/png", small, encoded(image.convert("RGBA")), 0) is None
 
 
 def test_a_plot_drawn_again_is_the_same_and_one_of_other_numbers_is_not() -> None:
     first = plot([1, 2, 3])
-    assert apart("image/png", first, plot([1, 2, 3]), 0) is None
-    assert apart("image/png", first, plot([1, 2, 3], **{"lines.linewidth": 1.51}), 0), "another picture"
-    assert apart("image/png", first, plot([1, 2, 3], **{"lines.linewidth": 1.51}), 0.02) is None
+    assert compare_images("image/png", first, plot([1, 2, 3]), 0) is None
+    assert compare_images("image/png", first, plot([1, 2, 3], **{"lines.linewidth": 1.51}), 0), "another picture"
+    assert compare_images("image/png", first, plot([1, 2, 3], **{"lines.linewidth": 1.51}), 0.02) is None
     for other in (plot([3, 2, 1]), plot([1, 2.1, 3]), plot([1, 2, 3], "another plot")):
-        found = apart("image/png", first, other, 0.02)
+        found = compare_images("image/png", first, other, 0.02)
         assert found
         assert found[0] == "image/png 640×480"
         assert found[1].startswith("image/png 640×480, up to ")
@@ -58,37 +58,37 @@ def test_a_plot_drawn_again_is_the_same_and_one_of_other_numbers_is_not() -> Non
 def test_what_another_encoder_makes_of_a_picture_is_tolerated() -> None:
     image = Image.open(io.BytesIO(base64.b64decode(plot([1, 2, 3])))).convert("RGB")
     first, second = (encoded(image, "JPEG", quality=quality) for quality in (95, 90))
-    assert apart("image/jpeg", first, second, 0)
-    assert apart("image/jpeg", first, second, 0.02) is None
+    assert compare_images("image/jpeg", first, second, 0)
+    assert compare_images("image/jpeg", first, second, 0.02) is None
 
 
 def test_how_far_apart_pictures_are() -> None:
     grey, lighter = Image.new("RGB", (64, 64), (100,) * 3), Image.new("RGB", (64, 64), (151,) * 3)
-    assert apart("image/png", encoded(grey), encoded(lighter), 0.201) is None
-    found = apart("image/png", encoded(grey), encoded(lighter), 0.19)
+    assert compare_images("image/png", encoded(grey), encoded(lighter), 0.201) is None
+    found = compare_images("image/png", encoded(grey), encoded(lighter), 0.19)
     assert found == ("image/png 64×64", "image/png 64×64, up to 20.00% apart where 19.00% is tolerated")
     lighter = grey.copy()
     lighter.putpixel((63, 0), (101, 100, 100))
-    assert apart("image/png", encoded(grey), encoded(lighter), 0), "one pixel, where nothing is tolerated"
-    assert apart("image/png", encoded(grey), encoded(lighter), 0.001) is None
+    assert compare_images("image/png", encoded(grey), encoded(lighter), 0), "one pixel, where nothing is tolerated"
+    assert compare_images("image/png", encoded(grey), encoded(lighter), 0.001) is None
 
 
 def test_a_size_is_never_tolerated() -> None:
-    found = apart("image/png", encoded(Image.new("L", (3, 2))), encoded(Image.new("L", (2, 3))), 1)
+    found = compare_images("image/png", encoded(Image.new("L", (3, 2))), encoded(Image.new("L", (2, 3))), 1)
     assert found == ("image/png 3×2", "image/png 2×3")
 
 
 def test_what_cannot_be_seen_through_and_what_can() -> None:
     clear, also_clear, white = (Image.new("RGBA", (8, 8), fill) for fill in ((255, 0, 0, 0), (0, 255, 0, 0), "white"))
-    assert apart("image/png", encoded(clear), encoded(also_clear), 0) is None
-    assert apart("image/png", encoded(clear), encoded(white), 0.5)
-    assert apart("image/png", encoded(clear), encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 255))), 0.5)
+    assert compare_images("image/png", encoded(clear), encoded(also_clear), 0) is None
+    assert compare_images("image/png", encoded(clear), encoded(white), 0.5)
+    assert compare_images("image/png", encoded(clear), encoded(Image.new("RGBA", (8, 8), (0, 0, 0, 255))), 0.5)
 
 
 def test_more_than_eight_bits_are_not_tolerated_to_differ() -> None:
     deep = [encoded(Image.new("I;16", (4, 4), value)) for value in (1000, 2000)]
-    assert apart("image/png", *deep, 0.9)
-    assert apart("image/png", deep[0], deep[0], 0) is None
+    assert compare_images("image/png", *deep, 0.9)
+    assert compare_images("image/png", deep[0], deep[0], 0) is None
 
 
 def test_every_frame_counts() -> None:
@@ -97,25 +97,25 @@ def test_every_frame_counts() -> None:
         encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
         for frames in ([black, white], [black, white, black], [white, black])
     ]
-    assert apart("image/gif", films[0], films[0], 0) is None
-    assert apart("image/gif", films[0], films[1], 1) == ("image/gif 8×8, 2 frames", "image/gif 8×8, 3 frames")
-    assert apart("image/gif", films[0], films[2], 0.5)
+    assert compare_images("image/gif", films[0], films[0], 0) is None
+    assert compare_images("image/gif", films[0], films[1], 1) == ("image/gif 8×8, 2 frames", "image/gif 8×8, 3 frames")
+    assert compare_images("image/gif", films[0], films[2], 0.5)
 
 
 @pytest.mark.parametrize("broken", ["", "not base64!", base64.b64encode(b"no picture").decode(), "ü", "iVBORw0KGgo="])
 def test_a_picture_that_is_none_is_no_picture_of_anything(broken: str) -> None:
-    found = apart("image/png", broken, encoded(Image.new("L", (3, 2))), 1)
+    found = compare_images("image/png", broken, encoded(Image.new("L", (3, 2))), 1)
     assert found
     assert found[0].endswith(" bytes")
     assert found[1] == "image/png 3×2"
-    assert apart("image/png", broken, broken, 0) is None
+    assert compare_images("image/png", broken, broken, 0) is None
 
 
 def test_a_picture_that_would_fill_the_memory_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     image = encoded(Image.new("L", (50, 50)))
-    assert described("image/png", image) == "image/png 50×50"
+    assert describe_image("image/png", image) == "image/png 50×50"
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
-    assert described("image/png", image).endswith(" bytes")
+    assert describe_image("image/png", image).endswith(" bytes")
 
 
 def test_without_pillow_pictures_differ_and_say_what_would_help() -> None:

@@ -151,7 +151,7 @@ def test_a_mode_is_forced_and_outputs_are_stored(
         ("replay", ("--nbreplay-mode=auto",), "NBREPLAY_MODE is replay, and --nbreplay-mode says auto: take one"),
         ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: unknown mode 'sometimes'"),
         ("", ("--nbreplay-mode=always",), "invalid choice: 'always'"),
-        ("", ("--nbreplay-update",), "which --nbreplay collects: give both"),
+        ("", ("--nbreplay-update",), "which collects the notebooks. Pass both"),
     ],
 )
 def test_wrong_usage(run: Run, monkeypatch: pytest.MonkeyPatch, forced: str, given: tuple[str, ...], why: str) -> None:
@@ -474,7 +474,7 @@ def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch:
     )
     assert declared is not None
     (info / "entry_points.txt").write_text(f"[pytest11]\nnbreplay = {declared[1]}\n")
-    pytester.makepyfile("def test_it(request): assert request.config.pluginmanager.has_plugin('nbreplay-tally')\n")
+    pytester.makepyfile("def test_it(request): assert request.config.pluginmanager.has_plugin('nbreplay-summary')\n")
     for given in ((), ("-p", "nbreplay"), ("-p", PLUGIN)):
         pytester.runpytest_subprocess(*BLOCKED, *given, timeout=60).assert_outcomes(passed=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -516,14 +516,14 @@ def test_cells_as_tests(run: Run, pytester: pytest.Pytester) -> None:
     assert "a.ipynb::2: ask() PASSED" in said
     assert "b.ipynb::2: ask('new') FAILED" in said
     assert 'asked    chat test · "new"' in said
-    assert "it was not reached: the notebook had failed before" in said
+    assert "not reached: the notebook failed before this cell" in said
     assert "nbreplay: 1 replayed, 0 recorded, 1 missing" in said
     one = run("--nbreplay", "--nbreplay-cells", "b.ipynb::1: import os, " + ASK.split(", ", 1)[1].split("\n")[0])
     one.assert_outcomes(passed=1)
     assert gone(pytester.path)
     refused = run("--nbreplay-cells")
     assert refused.ret == pytest.ExitCode.USAGE_ERROR
-    assert "which --nbreplay collects: give both" in text(refused)
+    assert "which collects the notebooks. Pass both" in text(refused)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")

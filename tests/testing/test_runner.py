@@ -17,8 +17,8 @@ import pytest
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
-from nbreplay.testing.notebook_file import read, save
-from nbreplay.testing.result import Result, Wanted
+from nbreplay.testing.notebook_file import read_notebook, save_outputs
+from nbreplay.testing.result import Result, RunOptions
 from nbreplay.testing.runner import find_notebooks, run, run_all
 from tests.provider import Provider
 from tests.testing.making import ASK, gone, notebook, recorded
@@ -139,14 +139,14 @@ def test_record_then_replay_gives_the_stored_outputs(tmp_path: Path) -> None:
         recording = run(path, mode=Mode.RECORD)
         assert recording.errors == []
         assert [call.outcome for call in recording.calls] == ["recorded"] * 3
-    assert save(path, recording.notebook)
+    assert save_outputs(path, recording.notebook)
     stored = path.read_bytes()
     assert "é ☃".encode() in stored
     assert b"nbreplay" not in stored, "neither badge nor message of ours is stored"
     replay = run(path)
     assert replay.errors == []
-    assert [cell.outputs for cell in replay.notebook.cells] == [cell.outputs for cell in read(path).cells]
-    assert not save(path, replay.notebook)
+    assert [cell.outputs for cell in replay.notebook.cells] == [cell.outputs for cell in read_notebook(path).cells]
+    assert not save_outputs(path, replay.notebook)
     assert path.read_bytes() == stored
     (take,) = json.loads(next((tmp_path / "recordings").glob("chat-*")).read_text())["takes"][:1]
     assert take["cell"]["id"] == "cell-2"
@@ -233,7 +233,7 @@ def test_several_at_once(tmp_path: Path) -> None:
     broken = tmp_path / "broken.ipynb"
     broken.write_text("{")
     other = notebook(tmp_path / "other.ipynb", ASK, kernelspec={"name": "no-such-kernel", "display_name": "x"})
-    results = run_all([broken, good, other, bad], Wanted(), number=3)
+    results = run_all([broken, good, other, bad], RunOptions(), number=3)
     assert [result.path for result in results] == [broken, good, other, bad]
     assert [result.passed for result in results] == [False, True, False, False]
     assert "cannot be read" in results[0].errors[0]
@@ -317,11 +317,11 @@ WRITTEN = {
 def test_update_changes_outputs_only(tmp_path: Path, how: str) -> None:
     path = tmp_path / "one.ipynb"
     path.write_bytes(WRITTEN[how].encode())
-    executed = read(path)
-    assert not save(path, executed)
+    executed = read_notebook(path)
+    assert not save_outputs(path, executed)
     assert path.read_bytes() == WRITTEN[how].encode(), "what is up to date is not written"
     executed.cells[2].outputs = [nbformat.v4.new_output("stream", text="three ☃\n")]
-    assert save(path, executed)
+    assert save_outputs(path, executed)
     text = path.read_bytes().decode()
     one, three = json.loads(WRITTEN[how]), json.loads(text)
     assert three["cells"][2]["outputs"] == [{"name": "stdout", "output_type": "stream", "text": ["three ☃\n"]}]
@@ -337,9 +337,9 @@ def test_update_changes_outputs_only(tmp_path: Path, how: str) -> None:
 def test_update_counts_anew(tmp_path: Path) -> None:
     path = tmp_path / "one.ipynb"
     path.write_text(plain(ensure_ascii=False), encoding="utf-8")
-    executed = read(path)
+    executed = read_notebook(path)
     executed.cells[1].execution_count, executed.cells[2].execution_count = 1, 2
-    assert save(path, executed)
+    assert save_outputs(path, executed)
     expected = plain(ensure_ascii=False).replace('"execution_count": 7', '"execution_count": 1')
     assert path.read_text(encoding="utf-8") == expected.replace('"execution_count": 8', '"execution_count": 2')
 
@@ -350,25 +350,25 @@ def test_update_follows_a_link_and_keeps_the_mode(tmp_path: Path) -> None:
     real.write_text(plain())
     real.chmod(0o640)
     link.symlink_to(real)
-    executed = read(link)
+    executed = read_notebook(link)
     executed.cells[2].outputs = []
-    assert save(link, executed)
+    assert save_outputs(link, executed)
     assert link.is_symlink()
     assert real.stat().st_mode & 0o777 == 0o640
-    assert read(real).cells[2].outputs == []
+    assert read_notebook(real).cells[2].outputs == []
     assert sorted(os.listdir(real.parent)) == ["one.ipynb"]
 
 
 def test_update_of_what_cannot_be_stored(tmp_path: Path) -> None:
     path = tmp_path / "one.ipynb"
     path.write_text(plain())
-    executed = read(path)
+    executed = read_notebook(path)
     executed.cells[0].source = "changed in between"
     with pytest.raises(NbreplayError, match="has changed while it ran"):
-        save(path, executed)
+        save_outputs(path, executed)
     path.write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": []}]}))
     with pytest.raises(NbreplayError, match="format 3"):
-        save(path, read(path))
+        save_outputs(path, read_notebook(path))
 
 
 @pytest.mark.full(quick=1)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from nbreplay.errors import OptionError
-from nbreplay.testing.outputs.sanitise import Rules, masked, masked_markup, printed, rules_for
+from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, render_stream, rules_for
 
 RULES = Rules()
 
@@ -79,14 +79,14 @@ def test_addresses_of_objects_are_masked() -> None:
     for make in (object, lambda: lambda: 0, io.BytesIO, lambda: (item for item in "")):
         first, second = make(), make()
         assert repr(first) != repr(second)
-        assert masked(repr(first), RULES) == masked(repr(second), RULES)
-        assert "at [address]" in masked(repr(first), RULES)
-    assert masked("0x7f3a12b4c5d0, 0x000001F3A2B4C5D0", RULES) == "[address], [address]"
+        assert mask_text(repr(first), RULES) == mask_text(repr(second), RULES)
+        assert "at [address]" in mask_text(repr(first), RULES)
+    assert mask_text("0x7f3a12b4c5d0, 0x000001F3A2B4C5D0", RULES) == "[address], [address]"
 
 
 @pytest.mark.parametrize("text", [hex(255), hex(3735928559), hex(10**12), "0x" + "7f" * 20, "look at 0xff"])
 def test_numbers_are_no_addresses(text: str) -> None:
-    assert masked(text, RULES) == text
+    assert mask_text(text, RULES) == text
 
 
 def test_paths_of_cells_and_uuids_are_masked() -> None:
@@ -96,16 +96,16 @@ def test_paths_of_cells_and_uuids_are_masked() -> None:
         "C:\\Users\\me\\AppData\\Local\\Temp\\ipykernel_7\\89.py:1: UserWarning",
         "<ipython-input-3-0123456789ab>:1: UserWarning",
     ):
-        assert masked(text, RULES) == "[cell].py:1: UserWarning"
-    assert masked(str(uuid.uuid4()), RULES) == "[uuid]"
-    assert masked(uuid.uuid4().hex, RULES) != "[uuid]", "it may be a digest"
-    assert masked("/tmp/ipykernel/module.py", RULES) == "/tmp/ipykernel/module.py"
+        assert mask_text(text, RULES) == "[cell].py:1: UserWarning"
+    assert mask_text(str(uuid.uuid4()), RULES) == "[uuid]"
+    assert mask_text(uuid.uuid4().hex, RULES) != "[uuid]", "it may be a digest"
+    assert mask_text("/tmp/ipykernel/module.py", RULES) == "/tmp/ipykernel/module.py"
 
 
 def test_what_the_rules_mask() -> None:
     rules = Rules(mask=(r"\d+ ms", "[A-Z]{3}"))
-    assert masked("12 ms at SFO", rules) == masked("7 ms at LAX", rules) == "[masked] at [masked]"
-    assert masked("12 s", rules) == "12 s"
+    assert mask_text("12 ms at SFO", rules) == mask_text("7 ms at LAX", rules) == "[masked] at [masked]"
+    assert mask_text("12 s", rules) == "12 s"
 
 
 def styled(frame: pd.DataFrame) -> str:
@@ -116,8 +116,8 @@ def test_a_styled_frame_has_a_new_id_each_time() -> None:
     frame = pd.DataFrame({"a": [1, 2]})
     first, second = styled(frame), styled(frame)
     assert first != second
-    assert masked_markup(first, RULES) == masked_markup(second, RULES)
-    assert masked_markup(first, RULES) != masked_markup(styled(frame + 1), RULES)
+    assert mask_markup(first, RULES) == mask_markup(second, RULES)
+    assert mask_markup(first, RULES) != mask_markup(styled(frame + 1), RULES)
 
 
 def test_ids_of_markup_are_the_same_where_they_play_the_same_part() -> None:
@@ -125,11 +125,11 @@ def test_ids_of_markup_are_the_same_where_they_play_the_same_part() -> None:
         '<svg><path id="{0}"/><path id="{1}"/><use xlink:href="#{0}"/><g clip-path="url(#{1})"/></svg><label for="{0}">'
     )
     first, second = page.format("a1", "b1"), page.format("zz", "yy")
-    assert masked_markup(first, RULES) == masked_markup(second, RULES)
+    assert mask_markup(first, RULES) == mask_markup(second, RULES)
     crossed = page.replace("url(#{1})", "url(#{0})").format("a1", "b1")
-    assert masked_markup(first, RULES) != masked_markup(crossed, RULES)
+    assert mask_markup(first, RULES) != mask_markup(crossed, RULES)
     style = '<style>#{0}.wide td {{}}</style><table id="{0}"></table><script>show("{0}")</script>'
-    assert masked_markup(style.format("x-1"), RULES) == masked_markup(style.format("x-2"), RULES)
+    assert mask_markup(style.format("x-1"), RULES) == mask_markup(style.format("x-2"), RULES)
 
 
 @pytest.mark.parametrize(
@@ -143,21 +143,21 @@ def test_ids_of_markup_are_the_same_where_they_play_the_same_part() -> None:
     ],
 )
 def test_what_is_no_id_of_the_markup_stays(one: str, other: str) -> None:
-    assert masked_markup(one, RULES) != masked_markup(other, RULES)
+    assert mask_markup(one, RULES) != mask_markup(other, RULES)
 
 
 def test_ids_that_are_made_of_uuids() -> None:
     page = "<div id='{0}' class='plotly-graph-div'></div><script>Plotly.newPlot('{0}', [{1}]); anim{2}.play()</script>"
     one, other = (page.format(uuid.uuid4(), 1, uuid.uuid4().hex) for _ in range(2))
-    assert masked_markup(one, RULES) == masked_markup(other, RULES)
-    assert masked_markup(one, RULES) != masked_markup(one.replace("[1]", "[2]"), RULES)
+    assert mask_markup(one, RULES) == mask_markup(other, RULES)
+    assert mask_markup(one, RULES) != mask_markup(one.replace("[1]", "[2]"), RULES)
 
 
 def test_ids_that_bokeh_counts() -> None:
     page = '<div data-root-id="p{0}"></div><script>Bokeh.embed({{"roots": {{"p{0}": {1}}}}})</script>'
-    assert masked_markup(page.format(1001, 1), RULES) == masked_markup(page.format(1034, 1), RULES)
-    assert masked_markup(page.format(1001, 1), RULES) != masked_markup(page.format(1001, 2), RULES)
-    assert masked_markup('<p title="p1001">', RULES) != masked_markup('<p title="p1002">', RULES)
+    assert mask_markup(page.format(1001, 1), RULES) == mask_markup(page.format(1034, 1), RULES)
+    assert mask_markup(page.format(1001, 1), RULES) != mask_markup(page.format(1001, 2), RULES)
+    assert mask_markup('<p title="p1001">', RULES) != mask_markup('<p title="p1002">', RULES)
 
 
 @pytest.mark.parametrize(
@@ -176,19 +176,19 @@ def test_ids_that_bokeh_counts() -> None:
     ],
 )
 def test_what_a_stream_leaves(text: str, left: str) -> None:
-    assert printed(text) == left
+    assert render_stream(text) == left
 
 
 def test_a_progress_bar_leaves_its_end() -> None:
     bars = ["".join(f"\r{part:3d}%|{'#' * (part // 10):10}|" for part in parts) for parts in ((0, 30, 100), (0, 100))]
-    assert printed(bars[0]) == printed(bars[1]) == "100%|##########|"
+    assert render_stream(bars[0]) == render_stream(bars[1]) == "100%|##########|"
 
 
 def test_a_large_text_is_masked_within_a_few_times_its_size() -> None:
     text = "/aaaaaaaa-" * 100_000 + "ipykernel_ <ipython-input- 0x okeh <svg"
     tracemalloc.start()
     try:
-        assert masked_markup(text, RULES) == text
+        assert mask_markup(text, RULES) == text
         assert tracemalloc.get_traced_memory()[1] < 40 * len(text)
     finally:
         tracemalloc.stop()
@@ -197,4 +197,4 @@ def test_a_large_text_is_masked_within_a_few_times_its_size() -> None:
 def test_a_warning_of_a_cell() -> None:
     shown = [warnings.formatwarning("old", UserWarning, f"/tmp/ipykernel_{pid}/{pid}3.py", 1) for pid in (17, 18)]
     assert shown[0] != shown[1]
-    assert masked(shown[0], RULES) == masked(shown[1], RULES)
+    assert mask_text(shown[0], RULES) == mask_text(shown[1], RULES)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.outputs.json_lines import flattened, widget, widget_states
+from nbreplay.testing.outputs.json_lines import flatten, widget_lines, widget_states
 
 
 def lines(value: Any) -> list[str]:
-    return flattened(value, lambda text: text.replace("secret", "[masked]"))
+    return flatten(value, lambda text: text.replace("secret", "[masked]"))
 
 
 def test_values_are_told_with_where_they_stand() -> None:
@@ -77,7 +77,7 @@ def model(**state: Any) -> dict[str, Any]:
 
 
 def same(old: dict[str, Any], new: dict[str, Any], first: str = "a", second: str = "a") -> bool:
-    one, other = widget({"model_id": first}, {"model_id": second}, (old, new), str)
+    one, other = widget_lines({"model_id": first}, {"model_id": second}, (old, new), str)
     return one == other
 
 

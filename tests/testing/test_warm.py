@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.result import Result, Wanted
+from nbreplay.testing.result import Result, RunOptions
 from nbreplay.testing.runner import run, run_all
 from nbreplay.testing.warm import provisioner
-from nbreplay.testing.warm.imports import imported
+from nbreplay.testing.warm.imports import imported_modules
 from tests.testing.making import ASK, gone, notebook, recorded
 
-needs_forks = pytest.mark.skipif(not provisioner.possible(), reason="kernels are forked on Linux only")
+needs_forks = pytest.mark.skipif(not provisioner.can_fork(), reason="kernels are forked on Linux only")
 
 LEAK = """import atexit, builtins, os, random, sys, tempfile, threading, time, warnings
 import numpy
@@ -76,7 +76,7 @@ def test_nothing_passes_from_one_notebook_to_the_next(tmp_path: Path) -> None:
         notebook(tmp_path / "a.ipynb", start, LEAK),
         *(notebook(tmp_path / f"{name}.ipynb", start, LOOK) for name in "bcd"),
     ]
-    results = run_all(paths, Wanted(), number=1)
+    results = run_all(paths, RunOptions(), number=1)
     assert results[0].errors == []
     looks = [printed(result) for result in results[1:]]
     ordinary = printed(run(paths[1]))
@@ -95,7 +95,7 @@ def test_nothing_passes_from_one_notebook_to_the_next(tmp_path: Path) -> None:
 def test_kernels_are_forked_where_there_are_several(tmp_path: Path) -> None:
     source = "import os\nprint(os.getppid(), len(open('/proc/%d/cmdline' % os.getppid()).read().split('forking')))"
     paths = [notebook(tmp_path / f"{name}.ipynb", source) for name in "abc"]
-    parents = {tuple(printed(result)[0].split()) for result in run_all(paths, Wanted(), number=3)}
+    parents = {tuple(printed(result)[0].split()) for result in run_all(paths, RunOptions(), number=3)}
     assert len(parents) == 1, "one process has forked them all"
     ((parent, parts),) = parents
     assert parts == "2"
@@ -134,7 +134,7 @@ def test_what_an_import_says_is_said_in_the_notebook(
         )
         for name in "ab"
     ]
-    for result in run_all(paths, Wanted(), number=2):
+    for result in run_all(paths, RunOptions(), number=2):
         assert "look here" in result.notebook.cells[0].outputs[0].text
         assert printed(result) == ["False"]
 
@@ -154,7 +154,7 @@ def test_a_module_that_leaves_a_thread_is_not_imported_ahead(tmp_path: Path, mon
         notebook(tmp_path / f"{name}.ipynb", "import busy_module\nprint(busy_module.THREAD.is_alive())")
         for name in "ab"
     ]
-    assert [printed(result) for result in run_all(paths, Wanted(), number=2)] == [["True"]] * 2
+    assert [printed(result) for result in run_all(paths, RunOptions(), number=2)] == [["True"]] * 2
 
 
 def test_what_notebooks_import(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_notebooks_import(tmp_path: Path) -> None:
     )
     broken = tmp_path / "b.ipynb"
     broken.write_text('{"cells": [3, {}]}')
-    found = imported([broken, tmp_path / "none.ipynb", notebook(tmp_path / "a.ipynb", *sources)], tmp_path)
+    found = imported_modules([broken, tmp_path / "none.ipynb", notebook(tmp_path / "a.ipynb", *sources)], tmp_path)
     assert found == ["json", "openai", "pandas.api", "email.mime.text"]
 
 
@@ -199,7 +199,7 @@ def test_a_forked_kernel_that_dies_costs_the_others_nothing(tmp_path: Path) -> N
     answers = recorded(tmp_path / "recordings", "hello")
     dies = [notebook(tmp_path / f"d{n}.ipynb", ASK, "os._exit(3)") for n in range(2)]
     lives = [notebook(tmp_path / f"l{n}.ipynb", ASK, "print(ask())") for n in range(2)]
-    results = run_all([*dies, *lives], Wanted(), number=4)
+    results = run_all([*dies, *lives], RunOptions(), number=4)
     assert [result.errors for result in results[:2]] == [["cell 2 (os._exit(3)): the kernel died"]] * 2
     assert [printed(result) for result in results[2:]] == [[answers["hello"]]] * 2
     assert gone(tmp_path)
@@ -214,7 +214,7 @@ def test_without_the_process_they_are_started_the_ordinary_way(tmp_path: Path, m
 
     monkeypatch.setattr(provisioner.subprocess, "Popen", broken)  # type: ignore[attr-defined]
     paths = [notebook(tmp_path / f"{name}.ipynb", "import os\nprint(os.getppid())") for name in "ab"]
-    assert [printed(result) for result in run_all(paths, Wanted(), number=2)] == [[str(os.getpid())]] * 2
+    assert [printed(result) for result in run_all(paths, RunOptions(), number=2)] == [[str(os.getpid())]] * 2
 
 
 @needs_forks
@@ -230,6 +230,6 @@ class Thing: pass
 thing = Thing()
 weakref.finalize(thing, lambda: open("finalizer", "w").close())"""
     paths = [notebook(tmp_path / f"{name}.ipynb", source) for name in "ab"]
-    assert [result.errors for result in run_all(paths, Wanted(), number=1)] == [[], []]
+    assert [result.errors for result in run_all(paths, RunOptions(), number=1)] == [[], []]
     names = {path.name for path in tmp_path.iterdir()} - {"work"}  # where the tests themselves are
     assert names == {"a.ipynb", "b.ipynb", "handler", "pool", "thread", "finalizer"}

@@ -1,4 +1,4 @@
-"""Differences between what a cell has stored and what it displays now, made to be read."""
+"""Readable diffs between the stored and the displayed outputs of a cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 from nbreplay.notebook.escape import plain
 
-__all__ = ["Difference", "difference", "gone", "shown", "unlike"]
+__all__ = ["Difference", "diff_lines", "format_difference", "make_difference", "one_sided_lines"]
 
 _WIDTH = 160
 _LINES = 30  # of one output
@@ -23,9 +23,9 @@ class Difference(msgspec.Struct, frozen=True):
     Attributes
     ----------
     index : int
-        Of the cell in the notebook, from 1.
+        Position of the cell in the notebook, from 1.
     first : str
-        The first line of its source.
+        First line of its source.
     lines : tuple of str
         Each begins with ``-`` and a space (stored), ``+`` and a space (now) or two spaces (both).
     """
@@ -35,17 +35,17 @@ class Difference(msgspec.Struct, frozen=True):
     lines: tuple[str, ...]
 
 
-def difference(index: int, source: str, lines: Sequence[str]) -> Difference:
-    """Return a difference whose texts no terminal obeys."""
+def make_difference(index: int, source: str, lines: Sequence[str]) -> Difference:
+    """Return a difference without control characters for a terminal."""
     first = next((line.strip() for line in source.splitlines() if line.strip()), "")
     return Difference(index, _safe(first[:60]), tuple(map(_safe, lines)))
 
 
 def _safe(line: str) -> str:
-    return plain(line).replace("\n", "\\u000a")  # the name of a type may hold anything
+    return plain(line).replace("\n", "\\u000a")  # a MIME type may contain anything
 
 
-def shown(difference: Difference, colour: bool) -> str:
+def format_difference(difference: Difference, colour: bool) -> str:
     """Return a difference as text for a terminal: the cell, and its lines, indented."""
     first = _safe(difference.first)
     lines = [f"cell {difference.index}{f' ({first})' if first else ''}:"]
@@ -55,12 +55,12 @@ def shown(difference: Difference, colour: bool) -> str:
     return "\n".join(lines)
 
 
-def unlike(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Return the lines of a diff of two texts, brief however long they are."""
+def diff_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
+    """Return the diff of two texts as lines, of limited length."""
     return _brief(_diff(old, new))
 
 
-def gone(sign: str, lines: Sequence[str]) -> list[str]:
+def one_sided_lines(sign: str, lines: Sequence[str]) -> list[str]:
     """Return the lines of an output that only one side has."""
     return _brief(f"{sign} {_clipped(line)}" for line in lines)
 
@@ -77,7 +77,7 @@ def _brief(lines: Iterator[str]) -> list[str]:
 
 
 def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    start, end = _alike(old, new)
+    start, end = _common_ends(old, new)
     before, after = old[start : len(old) - end], new[start : len(new) - end]
     yield from _same(old[:start], first=False)
     if max(len(before), len(after)) > _ALIGNED:
@@ -92,8 +92,8 @@ def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     yield from _same(old[len(old) - end :], first=True)
 
 
-def _alike(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
-    """Return how many lines are the same at the start and at the end."""
+def _common_ends(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
+    """Return how many lines are equal at the start and at the end."""
     most = min(len(old), len(new))
     start = next((place for place in range(most) if old[place] != new[place]), most)
     most -= start
@@ -104,11 +104,11 @@ def _same(lines: Sequence[str], *, first: bool) -> Iterator[str]:
     left = len(lines) - _AROUND
     kept = lines[:_AROUND] if first else lines[max(left, 0) :]
     if left > 0 and not first:
-        yield _left_out(left)
+        yield _omission(left)
     for line in kept:
         yield f"  {_clipped(line)}"
     if left > 0 and first:
-        yield _left_out(left)
+        yield _omission(left)
 
 
 def _between(lines: Sequence[str], place: int, number: int) -> Iterator[str]:
@@ -118,11 +118,11 @@ def _between(lines: Sequence[str], place: int, number: int) -> Iterator[str]:
         yield from (f"  {_clipped(line)}" for line in lines)
     else:
         yield from (f"  {_clipped(line)}" for line in lines[:_AROUND])
-        yield _left_out(len(lines) - 2 * _AROUND)
+        yield _omission(len(lines) - 2 * _AROUND)
         yield from (f"  {_clipped(line)}" for line in lines[-_AROUND:])
 
 
-def _left_out(number: int) -> str:
+def _omission(number: int) -> str:
     return f"  … {number:,} line{'s' if number > 1 else ''} the same"
 
 
@@ -131,7 +131,7 @@ def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
         yield from _some("-", old)
         yield from _some("+", new)
         return
-    # Line by line, so that the limit does not cut off all that is new.
+    # Alternate, so that the limit does not cut off all new lines.
     starts = [_start(line, other) for line, other in zip(old, new, strict=True)]
     if len(old) * 2 <= _LINES:
         yield from (f"- {_clipped(line, start)}" for line, start in zip(old, starts, strict=True))
@@ -143,14 +143,14 @@ def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
 
 
 def _some(sign: str, lines: Sequence[str]) -> Iterator[str]:
-    most = _LINES // 2 - _AROUND  # so that there is room for the other side
+    most = _LINES // 2 - _AROUND  # leaves room for the other side
     yield from (f"{sign} {_clipped(line)}" for line in lines[:most])
     if len(lines) > most:
         yield f"{sign} … {len(lines) - most:,} more line{'s' if len(lines) > most + 1 else ''}"
 
 
 def _start(line: str, other: str) -> int:
-    """Return where to begin to show two lines, so that their first difference is seen."""
+    """Return the first character to show of two lines, such that their first difference is visible."""
     pairs = enumerate(zip(line, other, strict=False))
     same = next((place for place, (one, two) in pairs if one != two), min(len(line), len(other)))
     return 0 if same < _WIDTH - 40 else same - 40
@@ -160,6 +160,6 @@ def _clipped(line: str, start: int = 0) -> str:
     ending = len(line) - len(line.rstrip(" "))
     part = line[start : start + _WIDTH]
     if ending and start + _WIDTH >= len(line):
-        part = part.rstrip(" ") + "·" * min(ending, len(part))  # spaces that nobody would see
+        part = part.rstrip(" ") + "·" * min(ending, len(part))  # makes trailing spaces visible
     rest = len(line) - start - _WIDTH
     return f"{'…' if start else ''}{part}{f' … ({len(line):,} characters)' if rest > 0 else ''}"

@@ -1,4 +1,4 @@
-"""Pictures in outputs: whether two look the same."""
+"""Comparing images in outputs."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import io
 import warnings
 from typing import Any
 
-__all__ = ["apart", "described"]
+__all__ = ["compare_images", "describe_image"]
 
 _TILE = 32
 
 
-def apart(kind: str, old: str, new: str, tolerance: float) -> tuple[str, str] | None:
-    """Return how to tell two pictures apart, in a line each; None where they look the same.
+def compare_images(kind: str, old: str, new: str, tolerance: float) -> tuple[str, str] | None:
+    """Return one line describing each of two images, or None if they look the same.
 
-    They do where their sizes are the same, and in no square of 32 by 32 pixels the mean absolute difference of the
-    pixels is more than `tolerance`. Over the whole picture another line in a plot would vanish among the white.
+    They look the same if their sizes are equal and in every tile of 32 by 32 pixels the mean absolute difference is at
+    most `tolerance`. A mean over the whole image would hide a changed line in a plot.
 
     Parameters
     ----------
     kind : str
-        Their MIME type.
+        MIME type of both.
     old, new : str
-        In base64.
+        Base64.
     tolerance : float
         From 0 to 1.
     """
@@ -34,19 +34,21 @@ def apart(kind: str, old: str, new: str, tolerance: float) -> tuple[str, str] | 
     try:
         import PIL.Image  # noqa: F401
     except ImportError:
-        hint = "; with Pillow installed, small differences would be tolerated"
-        return described(kind, old), described(kind, new) + hint
+        hint = "; install Pillow to tolerate small differences"
+        return describe_image(kind, old), describe_image(kind, new) + hint
     frames, others = _frames(first), _frames(second)
     if not frames or not others or [frame.size for frame in frames] != [frame.size for frame in others]:
-        return described(kind, old), described(kind, new)
+        return describe_image(kind, old), describe_image(kind, new)
     share = max(map(_distance, frames, others))
     if share <= tolerance:
         return None
-    return described(kind, old), f"{described(kind, new)}, up to {share:.2%} apart where {tolerance:.2%} is tolerated"
+    return describe_image(
+        kind, old
+    ), f"{describe_image(kind, new)}, up to {share:.2%} different; {tolerance:.2%} is tolerated"
 
 
-def described(kind: str, data: str) -> str:
-    """Return a line for a picture: ``image/png 640×480``."""
+def describe_image(kind: str, data: str) -> str:
+    """Return a line that describes an image: ``image/png 640×480``."""
     raw = _bytes(data)
     try:
         frames = _frames(raw)
@@ -66,7 +68,7 @@ def _bytes(data: str) -> bytes:
 
 
 def _frames(raw: bytes) -> list[Any]:
-    """Return the frames of a picture; none where it cannot be read, or would be too large in memory."""
+    """Return the frames of an image; empty if it cannot be read or is too large."""
     from PIL import Image, ImageSequence
 
     with warnings.catch_warnings():
@@ -74,7 +76,7 @@ def _frames(raw: bytes) -> list[Any]:
         try:
             with Image.open(io.BytesIO(raw)) as image:
                 return [_comparable(frame) for frame in ImageSequence.Iterator(image)]
-        # What its readers raise for broken files is not limited to any classes.
+        # The readers of Pillow raise all kinds of exceptions for broken files.
         except Exception:
             return []
 
@@ -86,7 +88,7 @@ def _comparable(frame: Any) -> Any:
 
 
 def _distance(old: Any, new: Any) -> float:
-    """Return the mean absolute difference of the pixels, from 0 to 1, where it is greatest."""
+    """Return the greatest mean absolute difference of a tile, from 0 to 1."""
     from PIL import ImageChops, ImageStat
 
     if old.mode != "RGBa" or new.mode != "RGBa":

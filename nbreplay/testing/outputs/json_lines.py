@@ -1,4 +1,4 @@
-"""Values of JSON as lines of text that are the same where the values are: of outputs, and of the state of widgets."""
+"""JSON values as comparable lines of text: of outputs, and of the state of widgets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["flattened", "widget", "widget_states"]
+__all__ = ["flatten", "widget_lines", "widget_states"]
 
 _STATE = "application/vnd.jupyter.widget-state+json"
 _REFERENCE = "IPY_MODEL_"
@@ -15,17 +15,17 @@ _REFERENCE = "IPY_MODEL_"
 _UNCOMPARED = frozenset({"_model_module_version", "_view_module_version", "_view_count", "msg_id"})
 
 
-def flattened(value: Any, text: Callable[[str], str], path: str = "") -> list[str]:
-    """Return a line for each value in JSON, with where it stands; `text` is applied to its texts."""
+def flatten(value: Any, text: Callable[[str], str], path: str = "") -> list[str]:
+    """Return one line per JSON value, with its path. `text` is applied to strings."""
     lines: list[str] = []
-    left: list[tuple[str, Any]] = [(path, value)]  # no recursion: it may be nested deeply
-    while left:
-        where, node = left.pop()
+    pending: list[tuple[str, Any]] = [(path, value)]  # not recursive, since values may be nested deeply
+    while pending:
+        where, node = pending.pop()
         if isinstance(node, Mapping) and node:
             items = sorted((_step(text(str(name))), item) for name, item in _sorted(node))
-            left.extend((where + step, item) for step, item in reversed(items))
+            pending.extend((where + step, item) for step, item in reversed(items))
         elif isinstance(node, list | tuple) and node:
-            left.extend((f"{where}[{place}]", item) for place, item in reversed(list(enumerate(node))))
+            pending.extend((f"{where}[{place}]", item) for place, item in reversed(list(enumerate(node))))
         else:
             lines.append(f"{where or '.'}: {_scalar(node, text)}")
     return lines
@@ -49,20 +49,20 @@ def _scalar(node: Any, text: Callable[[str], str]) -> str:
 
 
 def widget_states(notebook: Any) -> Mapping[str, Any]:
-    """Return the models of a notebook's widgets, by their ids."""
-    found: Any = notebook.get("metadata", {})
+    """Return the models of a notebook's widgets, by id."""
+    states: Any = notebook.get("metadata", {})
     for name in ("widgets", _STATE, "state"):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+        states = states.get(name) if isinstance(states, Mapping) else None
+    return states if isinstance(states, Mapping) else {}
 
 
-def widget(
+def widget_lines(
     old: Any, new: Any, states: tuple[Mapping[str, Any], Mapping[str, Any]], text: Callable[[str], str]
 ) -> tuple[list[str], list[str]]:
-    """Return the lines of two views of widgets: the state of the model, and of all models it refers to.
+    """Return the states of two widgets as lines: of their models, and of all models they refer to.
 
-    Models are told by the order in which they are referred to, never by their ids. Where the stored notebook has no
-    state for the model, only that it is a widget is told.
+    Models are numbered in the order of their references, since ids are random. If the stored notebook has no state of
+    the model, there is one line, ``widget``.
     """
     first, second = _id(old), _id(new)
     if first not in states[0]:
@@ -80,7 +80,7 @@ def widget(
                     "state": {name: item for name, item in model.get("state", {}).items() if name in names},
                     "buffers": model.get("buffers") or [],
                 }
-                lines[side].extend(flattened(kept, _numbered(ids[side], text), f"widget {place + 1}"))
+                lines[side].extend(flatten(kept, _numbered(ids[side], text), f"widget {place + 1}"))
         place += 1
     return lines
 
@@ -95,7 +95,7 @@ def _model(known: Mapping[str, Any], found: list[str], place: int) -> Mapping[st
 
 
 def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
-    """Return what is compared of two states. JupyterLab stores none of the values that are the defaults."""
+    """Return the names to compare in two states. JupyterLab does not store default values."""
     full = [bool(state) and "_model_module" in state for state in (old, new)]
     names = set(old) | set(new) if full[0] == full[1] else set(old) & set(new)
     return names - _UNCOMPARED

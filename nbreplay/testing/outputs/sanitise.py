@@ -1,4 +1,4 @@
-"""Rules: what of a notebook's outputs is compared, and what is masked first because it changes from run to run."""
+"""Rules for comparing outputs, and masking of text that differs from run to run."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ import msgspec
 from nbreplay.core.config import parse_flag, parse_strings, project
 from nbreplay.errors import OptionError
 
-__all__ = ["Rules", "masked", "masked_markup", "printed", "rules_for"]
+__all__ = ["Rules", "mask_markup", "mask_text", "render_stream", "rules_for"]
 
 _STREAMS = ("stdout", "stderr", "error")
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What counts as the same output; the table ``[tool.nbreplay.outputs]``.
+    """Rules for equal outputs: the table ``[tool.nbreplay.outputs]``.
 
     Attributes
     ----------
     mask : tuple of str
-        Regular expressions; what they match in any text is not compared.
+        Regular expressions. Text that matches is not compared.
     ignore : tuple of str
-        MIME types such as ``image/png`` or ``image/*``, and ``stdout``, ``stderr`` or ``error``, that are not compared.
+        Not compared: MIME types such as ``image/png`` or ``image/*``, ``stdout``, ``stderr`` and ``error``.
     stderr : bool
-        Whether stderr is compared: warnings and progress bars change with versions.
+        Whether stderr is compared. Warnings and progress bars change with versions.
     tolerance : float
-        How far two images may be apart, from 0 to 1; see `nbreplay.testing.outputs.images.apart`.
+        Allowed difference of images, from 0 to 1; see `nbreplay.testing.outputs.images.compare_images`.
     compare : bool
-        Whether outputs are compared at all, where a cell's tags do not say.
+        Whether outputs are compared, unless the tags of a cell say otherwise.
     """
 
     mask: tuple[str, ...] = ()
@@ -44,16 +44,16 @@ class Rules(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Rules:
-        """Return the rules that a table of pyproject.toml sets.
+        """Return the rules of a table in pyproject.toml.
 
         Raises
         ------
         OptionError
-            Where a setting is none, or has a value that it cannot have; the message names it.
+            If a setting is unknown or has an invalid value; the message names it.
         """
         for name in table:
             if name not in _NAMES:
-                raise OptionError(f"outputs has no setting {name!r}; its settings are {', '.join(sorted(_NAMES))}")
+                raise OptionError(f"Unknown setting outputs.{name}. The settings are {', '.join(sorted(_NAMES))}")
         rules = cls()
         return cls(
             mask=tuple(_pattern(text) for text in parse_strings("outputs.mask", table.get("mask", rules.mask))),
@@ -64,7 +64,7 @@ class Rules(msgspec.Struct, frozen=True):
         )
 
     def ignores(self, kind: str) -> bool:
-        """Return whether a MIME type, a stream or ``error`` is left out."""
+        """Return whether a MIME type, a stream or ``error`` is not compared."""
         if kind == "stderr" and not self.stderr:
             return True
         return any(fnmatch.fnmatchcase(kind.lower(), pattern.lower()) for pattern in self.ignore)
@@ -79,13 +79,13 @@ def rules_for(folder: str | os.PathLike[str]) -> Rules:
     Raises
     ------
     OptionError
-        Where its pyproject.toml says what cannot be; the message names the file.
+        If its pyproject.toml has an invalid setting; the message names the file.
     """
-    found = project(folder)
+    settings = project(folder)
     try:
-        return Rules.of(found.outputs)
+        return Rules.of(settings.outputs)
     except OptionError as error:
-        raise OptionError(f"{found.file}, [tool.nbreplay.outputs]: {error}") from None
+        raise OptionError(f"{settings.file}, [tool.nbreplay.outputs]: {error}") from None
 
 
 def _pattern(text: str) -> str:
@@ -93,25 +93,27 @@ def _pattern(text: str) -> str:
         re.compile(text)
     except re.error as error:
         raise OptionError(
-            f"outputs.mask: {text!r} is no regular expression: {error}; "
-            "a single-quoted text of TOML keeps backslashes as they are"
+            f"outputs.mask: {text!r} is not a valid regular expression: {error}. "
+            "Use single quotes in TOML, which keep backslashes"
         ) from None
     return text
 
 
 def _kind(text: str) -> str:
     if text not in _STREAMS and not re.fullmatch(r"[\w.*+-]+/[\w.*+-]+", text):
-        raise OptionError(f"outputs.ignore takes MIME types such as 'image/*', and {', '.join(_STREAMS)}, not {text!r}")
+        raise OptionError(
+            f"outputs.ignore must be MIME types such as 'image/*', or {', '.join(_STREAMS)}, not {text!r}"
+        )
     return text
 
 
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise OptionError(f"outputs.tolerance is a number from 0 (the same pixels) to 1 (any), not {value!r}")
+        raise OptionError(f"outputs.tolerance must be a number from 0 (equal pixels) to 1 (any), not {value!r}")
     return float(value)
 
 
-# An address that is not said to be one has to look like one: hex(1234) is a result.
+# Without "at", only numbers that look like addresses count: hex(1234) is a result.
 _ADDRESS = re.compile(
     r"\bat 0x[0-9a-fA-F]{6,16}(?![0-9a-fA-F])"
     r"|\b0x(?:(?:7f|5[56])[0-9a-f]{10}|0000[0-9A-F]{12})(?![0-9a-fA-F])"
@@ -126,8 +128,8 @@ def _patterns(masks: tuple[str, ...]) -> list[re.Pattern[str]]:
     return [re.compile(mask) for mask in masks]
 
 
-def masked(text: str, rules: Rules) -> str:
-    """Return `text` with what the rules mask, and with addresses, UUIDs and paths of a kernel's cells masked."""
+def mask_text(text: str, rules: Rules) -> str:
+    """Mask what the rules match, and addresses, UUIDs and paths of kernel cells."""
     for pattern in _patterns(rules.mask):
         text = pattern.sub("[masked]", text)
     if "0x" in text:
@@ -141,7 +143,7 @@ def masked(text: str, rules: Rules) -> str:
 
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _STYLER = re.compile(r"\bT_[0-9a-f]{5,32}(?![0-9a-zA-Z])")
-# uuid4().hex as a part of a name; where it stands alone it may be the digest of something.
+# uuid4().hex as part of a name. On its own it may be a digest.
 _HEX = re.compile(r"(?<=[g-zG-Z_-])[0-9a-f]{32}(?![0-9a-zA-Z])")
 _BOKEH = re.compile(r"""(["'])p\d{4,}\1""")
 _DECLARED = re.compile(r"""(?<![\w-])id\s*=\s*(?:"([^"<>]+)"|'([^'<>]+)')""")
@@ -152,9 +154,9 @@ _REFERRED = re.compile(
 )
 
 
-def masked_markup(text: str, rules: Rules) -> str:
-    """Return HTML, SVG or a script, masked; the ids it declares become numbers, in their order, wherever they stand."""
-    text = masked(text, rules)
+def mask_markup(text: str, rules: Rules) -> str:
+    """Mask HTML, SVG or a script. The ids that it declares become numbers, in order."""
+    text = mask_text(text, rules)
     if "<svg" in text:
         text = _METADATA.sub("<metadata/>", text, count=1)
     text = _HEX.sub("[uuid]", _STYLER.sub("T_[id]", text))
@@ -170,7 +172,7 @@ def _numbered(numbers: dict[str, str], found: re.Match[str]) -> str:
     before, name = next((found[place], found[place + 1]) for place in (1, 3, 5) if found[place] is not None)
     if name in numbers:
         return before + numbers[name]
-    # A selector such as "#name.part" goes on after the id.
+    # A selector such as "#name.part" continues after the id.
     head = re.split("[:.]", name, maxsplit=1)[0]
     return before + numbers[head] + name[len(head) :] if head in numbers else found[0]
 
@@ -179,16 +181,16 @@ _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)
 _ERASED = re.compile(r"\x1b\[[02]?K")
 
 
-def printed(text: str) -> str:
-    """Return what a stream leaves on a page: without colours, lines written over as a terminal does, no blank end."""
-    text = "\n".join(_overwritten(line) if "\r" in line else line for line in text.split("\n"))
+def render_stream(text: str) -> str:
+    """Render a stream like a terminal: carriage returns overwrite. Colours and trailing blanks are removed."""
+    text = "\n".join(_apply_carriage_returns(line) if "\r" in line else line for line in text.split("\n"))
     return _ESCAPE.sub("", text).rstrip()
 
 
-def _overwritten(line: str) -> str:
-    shown = ""
+def _apply_carriage_returns(line: str) -> str:
+    visible = ""
     for part in line.split("\r"):
-        kept = "" if _ERASED.search(part) else shown
+        rest = "" if _ERASED.search(part) else visible
         part = _ESCAPE.sub("", part)
-        shown = part + kept[len(part) :]
-    return shown
+        visible = part + rest[len(part) :]
+    return visible

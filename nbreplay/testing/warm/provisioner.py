@@ -1,7 +1,7 @@
-"""Warm kernels: real ones, forked from a process that has imported what notebooks import.
+"""Warm kernels: real kernels, forked from a process that has already imported what notebooks import.
 
-Where forking is not possible (another system than Linux, another kernel than this Python's own), they are started the
-ordinary way.
+This saves about a second per notebook. Kernels of other Pythons, and kernels on other systems than Linux, are started
+in the usual way.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from nbreplay.testing.warm.server import OPTIONS
 
-__all__ = ["PROVISIONER", "Provisioner", "Warm", "possible"]
+__all__ = ["PROVISIONER", "Provisioner", "WarmProcess", "can_fork"]
 
 PROVISIONER = "nbreplay-warm"
-"""The name that `Provisioner` has among jupyter_client's entry points."""
+"""The entry point of `Provisioner` in jupyter_client's group."""
 
 _START_SECONDS = 60.0
 
 
-def possible() -> bool:
-    """Whether kernels can be forked here."""
+def can_fork() -> bool:
+    """Return whether this system can fork kernels."""
     return sys.platform == "linux" and hasattr(os, "pidfd_open")
 
 
-class Warm:
-    """The process that kernels are forked from, in a folder.
+class WarmProcess:
+    """The process that kernels of one folder are forked from.
 
     Parameters
     ----------
     folder : Path
-        Where it imports: some modules look at files of the working directory.
+        Its working directory: some modules read files there.
     modules : iterable of str
-        What it imports besides what every kernel needs.
+        Modules to import, besides those of every kernel.
     """
 
     def __init__(self, folder: Path, modules: Iterable[str]) -> None:
@@ -50,11 +50,11 @@ class Warm:
         self._process: subprocess.Popen[bytes] | None = None
         self._reading: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[bool] | None = None
-        self._asked: dict[int, asyncio.Future[int]] = {}
+        self._requests: dict[int, asyncio.Future[int]] = {}
         self._ended: dict[int, asyncio.Future[int]] = {}
 
     async def start(self) -> None:
-        """Start it; `ready` waits until it has imported what it should."""
+        """Start the process. `ready` waits until it has imported its modules."""
         ours, its = socket.socketpair()
         with its:
             self._process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Warm:
         self._send(modules=self._modules)
 
     async def ready(self) -> bool:
-        """Tell whether kernels can be had of it."""
+        """Wait until the process can fork kernels, and return whether it can."""
         if self._ready is None:
             return False
         with contextlib.suppress(TimeoutError):
@@ -78,22 +78,22 @@ class Warm:
                 return await asyncio.shield(self._ready)
         return False
 
-    async def fork(self, cmd: list[str], env: dict[str, str], cwd: str) -> Forked:
-        """Return the process of a new kernel.
+    async def fork(self, cmd: list[str], env: dict[str, str], cwd: str) -> ForkedProcess:
+        """Fork a kernel.
 
         Raises
         ------
         OSError
-            Where it has ended meanwhile.
+            If the process has ended meanwhile.
         """
-        number = len(self._asked)
-        self._asked[number] = asyncio.get_running_loop().create_future()
+        number = len(self._requests)
+        self._requests[number] = asyncio.get_running_loop().create_future()
         self._send(kernel=number, cmd=cmd, env=env, cwd=cwd)
-        pid = await self._asked[number]
-        return Forked(pid, self._ended[pid])
+        pid = await self._requests[number]
+        return ForkedProcess(pid, self._ended[pid])
 
     async def stop(self) -> None:
-        """End it, and what kernels there still are."""
+        """Stop the process and its remaining kernels."""
         if self._process is None or self._reading is None:
             return
         self._writer.close()
@@ -109,26 +109,26 @@ class Warm:
         assert self._ready is not None
         with contextlib.suppress(OSError):
             while line := await reader.readline():
-                told = json.loads(line)
-                if "ready" in told:
+                message = json.loads(line)
+                if "ready" in message:
                     self._ready.set_result(True)
-                elif "kernel" in told:
-                    self._ended[told["pid"]] = asyncio.get_running_loop().create_future()
-                    self._asked[told["kernel"]].set_result(told["pid"])
+                elif "kernel" in message:
+                    self._ended[message["pid"]] = asyncio.get_running_loop().create_future()
+                    self._requests[message["kernel"]].set_result(message["pid"])
                 else:
-                    self._ended[told["ended"]].set_result(told["status"])
+                    self._ended[message["ended"]].set_result(message["status"])
         if not self._ready.done():
             self._ready.set_result(False)
-        for waiting in self._asked.values():
+        for waiting in self._requests.values():
             if not waiting.done():
-                waiting.set_exception(BrokenPipeError("the process that kernels are forked from has ended"))
+                waiting.set_exception(BrokenPipeError("The process that kernels are forked from has ended"))
         for ended in self._ended.values():
             if not ended.done():
                 ended.set_result(-9)
 
 
-class Forked:
-    """A forked kernel's process, as far as jupyter_client asks for one.
+class ForkedProcess:
+    """The process of a forked kernel, with the methods of Popen that jupyter_client uses.
 
     Attributes
     ----------
@@ -141,45 +141,45 @@ class Forked:
         self.pid, self.ended = pid, ended
 
     def poll(self) -> int | None:
-        """Return its exit status, or None where it runs."""
+        """Return the exit status, or None while it runs."""
         return self.ended.result() if self.ended.done() else None
 
     def wait(self) -> int:
-        """Return its exit status: it is asked for only when it has ended."""
+        """Return the exit status. Only called once the process has ended."""
         return self.ended.result()
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, if it still runs."""
+        """Send a signal if it still runs."""
         if not self.ended.done():
             os.kill(self.pid, number)
 
 
 class Provisioner(LocalProvisioner):
-    """Forks a kernel where its manager has a `Warm` that can, else starts it as jupyter_client does."""
+    """Forks a kernel where its manager has a `WarmProcess` that can, else starts it as jupyter_client does."""
 
-    async def launch_kernel(self, cmd: list[str], **given: Any) -> Any:
-        """Do what jupyter_client does, with a forked process."""
-        warm: Warm | None = getattr(self.parent, "warm", None)
-        if warm is None or not _own(cmd) or not await warm.ready():
-            return await super().launch_kernel(cmd, **given)
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
+        """Launch a kernel like jupyter_client, as a forked process if possible."""
+        warm: WarmProcess | None = getattr(self.parent, "warm", None)
+        if warm is None or not _is_own_kernel(cmd) or not await warm.ready():
+            return await super().launch_kernel(cmd, **options)
         try:
-            forked = await warm.fork(cmd, given["env"], str(given["cwd"]))
+            forked = await warm.fork(cmd, options["env"], str(options["cwd"]))
         except OSError:
-            return await super().launch_kernel(cmd, **given)
+            return await super().launch_kernel(cmd, **options)
         self.process: Any = forked
         self.pid = self.pgid = forked.pid
         return self.connection_info
 
     async def wait(self) -> int | None:
-        """Wait for the process without looking again and again."""
-        if isinstance(self.process, Forked):
+        """Wait for the process without polling."""
+        if isinstance(self.process, ForkedProcess):
             status = await asyncio.shield(self.process.ended)
             self.process = None
             return status
         return await super().wait()
 
 
-def _own(cmd: list[str]) -> bool:
-    """Whether a command starts this Python's own kernel, with no option of Python's that matters."""
+def _is_own_kernel(cmd: list[str]) -> bool:
+    """Return whether a command starts the kernel of this Python, without further options of Python."""
     program, *rest = (item for item in cmd if item != "-Xfrozen_modules=off")
     return program == sys.executable and rest[:2] == ["-m", "ipykernel_launcher"]

@@ -1,11 +1,10 @@
-"""The process that kernels are forked from: it has imported what notebooks import, and has no state of any notebook.
+"""The process that kernels are forked from. It has imported what notebooks import, and no state of any notebook.
 
-A program of its own (``python -m nbreplay.testing.warm.server FD``), spoken to through the socket FD, a line of JSON a
-message. It imports nothing of jupyter's before it is told to.
+It is a program (``python -m nbreplay.testing.warm.server FD``) that exchanges lines of JSON through the socket FD.
 
-To it: ``{"modules": [...]}`` once; then ``{"kernel": N, "cmd": [...], "env": {...}, "cwd": ...}`` for each kernel.
-From it: ``{"ready": true}``; ``{"kernel": N, "pid": ...}``; ``{"ended": PID, "status": ...}``. When the socket closes,
-whoever started it has ended: so do the kernels, and it.
+Requests: ``{"modules": [...]}`` once; then ``{"kernel": N, "cmd": [...], "env": {...}, "cwd": ...}`` for each kernel.
+Answers: ``{"ready": true}``; ``{"kernel": N, "pid": ...}``; ``{"ended": PID, "status": ...}``. When the socket closes,
+the parent has ended, and the program ends with its kernels.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any
 
 __all__ = ["OPTIONS", "main"]
 
-# What every kernel imports, the last of it only when it has started.
+# Modules that every kernel imports.
 _KERNEL = (
     "ipykernel.kernelapp",
     "ipykernel.ipkernel",
@@ -49,7 +48,7 @@ _KERNEL = (
     "nbreplay.notebook.magics",
     "nbreplay.testing.in_kernel",
 )
-# What libraries import only when they are used.
+# Modules that libraries import on first use.
 _LATER = {
     "openai": (
         "openai.lib.streaming.chat",
@@ -65,20 +64,20 @@ _LATER = {
     "matplotlib.pyplot": ("matplotlib_inline.backend_inline", "matplotlib.backends.backend_agg"),
 }
 OPTIONS = ("-Xfrozen_modules=off",)
-"""Of Python's, as jupyter_client starts its kernels."""
+"""Options of Python with which jupyter_client starts kernels."""
 
 _LEFT_OUT = "NBREPLAY_LEFT_OUT"
 
 
 def main() -> None:
-    """Serve until the socket closes; in a kernel's process, be the kernel."""
+    """Serve until the socket closes. In a forked process, become the kernel."""
     if not sys.path[0] or os.path.abspath(sys.path[0]) == os.getcwd():
         del sys.path[0]  # as ipykernel's own launcher does
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=int(sys.argv[1])) as control:
         request = _Server(control).serve(sys.argv[2:])
     if request is not None:
-        _be(request)
+        _become_kernel(request)
 
 
 class _Server:
@@ -88,11 +87,11 @@ class _Server:
         self.selector = selectors.DefaultSelector()
         self.kernels: dict[int, int] = {}  # process ids, each with its pidfd
 
-    def serve(self, asked: list[str]) -> dict[str, Any] | None:
-        """Return None when there is nobody left to serve, and in a kernel's process what it is asked to be."""
+    def serve(self, requests: list[str]) -> dict[str, Any] | None:
+        """Return None when the socket closes, and the request of the kernel in a forked process."""
         self.selector.register(self.control, selectors.EVENT_READ)
         try:
-            for line in asked:
+            for line in requests:
                 self._answer(json.loads(line))
             while True:
                 for key, _ in self.selector.select():
@@ -115,7 +114,7 @@ class _Server:
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
         if "modules" in request:
-            _warm(request["modules"], again=request, control=self.control)
+            _import_modules(request["modules"], again=request, control=self.control)
             self._send(ready=True)
             return None
         pid = os.fork()
@@ -141,13 +140,13 @@ class _Server:
         self.control.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _warm(modules: list[str], *, again: dict[str, Any], control: socket.socket) -> None:
-    """Import modules; where one of them would be noticed in a kernel, start anew without it."""
+def _import_modules(modules: list[str], *, again: dict[str, Any], control: socket.socket) -> None:
+    """Import modules. Restart the process without those that a kernel would notice."""
     left_out = set(filter(None, os.environ.get(_LEFT_OUT, "").split(",")))
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
     later = (name for module in modules for name in _LATER.get(module, ()))
     for name in (*_KERNEL, *modules, *later):
-        if name in left_out or not _noticed(name):
+        if name in left_out or not _has_side_effects(name):
             continue
         left_out.add(name)
         os.environ[_LEFT_OUT] = ",".join(left_out)
@@ -162,48 +161,48 @@ def _warm(modules: list[str], *, again: dict[str, Any], control: socket.socket) 
         os.set_inheritable(control.fileno(), True)
         os.execv(sys.executable, program)
     gc.collect()
-    gc.freeze()  # what is there now is shared by all kernels for as long as nobody writes to it
+    gc.freeze()  # keeps the memory shared with the kernels
 
 
-def _noticed(name: str) -> bool:
-    """Import a module; tell whether it said something, or left a thread running, which a fork would not have."""
-    said = io.StringIO()
+def _has_side_effects(name: str) -> bool:
+    """Import a module, and return whether it printed or warned, or left a thread running, which a fork would lack."""
+    output = io.StringIO()
     with (
         warnings.catch_warnings(record=True) as warned,
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(output),
     ):
         try:
             importlib.import_module(name)
-        except BaseException:  # the notebook is to see it
-            return name in sys.modules or bool(said.getvalue() or warned)
-    return bool(said.getvalue() or warned) or threading.active_count() > 1 or _threads() > 1
+        except BaseException:  # the notebook will get the same exception
+            return name in sys.modules or bool(output.getvalue() or warned)
+    return bool(output.getvalue() or warned) or threading.active_count() > 1 or _threads() > 1
 
 
 def _threads() -> int:
-    """Return how many threads are left once libraries have ended those that they end before a fork."""
-    if (known := _running()) > 1:
+    """Count the threads that remain after libraries stopped those that they stop before a fork."""
+    if (count := _thread_count()) > 1:
         if not (pid := os.fork()):
             os._exit(0)
         os.waitpid(pid, 0)
         for _ in range(20):
-            if (known := _running()) <= 1:
+            if (count := _thread_count()) <= 1:
                 break
             time.sleep(0.005)
-    return known
+    return count
 
 
-def _running() -> int:
+def _thread_count() -> int:
     names = []
     for task in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:
             names.append(file.read().strip())
-    # The allocator of pyarrow starts its own anew in the child.
+    # The allocator of pyarrow restarts its thread in the child.
     return len(names) - names.count("jemalloc_bg_thd")
 
 
-def _be(request: dict[str, Any]) -> None:
-    """Be a kernel, as if it had been started by its command."""
+def _become_kernel(request: dict[str, Any]) -> None:
+    """Become a kernel, as if started by its command."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
@@ -220,7 +219,7 @@ def _be(request: dict[str, Any]) -> None:
     from ipykernel import kernelapp
 
     folder = os.path.dirname(os.path.dirname(kernelapp.__file__))
-    # The parent is an argument, too: ipykernel looks into the environment when it is imported.
+    # The parent is also an argument: ipykernel reads the environment when it is imported.
     sys.argv[:] = [
         os.path.join(folder, "ipykernel_launcher.py"),
         *request["cmd"][at + 1 :],
@@ -228,7 +227,7 @@ def _be(request: dict[str, Any]) -> None:
     ]
 
     kernelapp.launch_new_instance()
-    # As the processes of multiprocessing end. Taking apart all that was imported takes longer than a small notebook.
+    # Exit like multiprocessing: tearing down all modules would take longer than a small notebook.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
