@@ -317,7 +317,7 @@ def test_a_linked_notebook_is_updated_where_it_is_below_its_folder(
     assert (real.read_bytes() != before) is inside
     if not inside:
         told = "".join(capsys.readouterr())
-        assert f"link.ipynb is a symbolic link that leads out of its folder. Name {real}" in told
+        assert f"link.ipynb is a symbolic link that leads out of its folder. Pass {real}" in told
 
 
 def test_an_export_is_replaced_only_where_nothing_else_is_in_it(

@@ -55,7 +55,7 @@ def test_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(path), "-p", "city"]) == 2
     assert "--parameter city: write it as NAME=VALUE" in capsys.readouterr().err
     assert main(["run", str(path), "-p", "class=1"]) == 1
-    assert "'class' is not a name that a cell can use" in capsys.readouterr().out
+    assert "'class' is not a valid Python name" in capsys.readouterr().out
 
 
 def test_going_on_after_a_failing_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,4 +206,4 @@ def test_output_never_replaces_the_notebook(tmp_path: Path, capsys: pytest.Captu
     assert "holds the notebook itself" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["run", str(path), "--output", str(tmp_path / "file")]) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert "Cannot write" in capsys.readouterr().err

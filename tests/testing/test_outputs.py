@@ -217,7 +217,7 @@ def test_pictures_may_differ_a_little() -> None:
     assert lines([picture(0)], [picture(51)]) == [
         "  [image/png]",
         "- image/png 4×3",
-        "+ image/png 4×3, up to 20.00% apart where 2.00% is tolerated",
+        "+ image/png 4×3, up to 20.00% different; 2.00% is tolerated",
     ]
     assert lines([picture(0)], [picture(51)], ignore=("image/*",)) == []
     assert lines([picture(0)], [picture(5), display("x")]) == ["  [output 2, text/plain]", "+ x"]

@@ -52,7 +52,7 @@ def test_a_plot_drawn_again_is_the_same_and_one_of_other_numbers_is_not() -> Non
         assert found
         assert found[0] == "image/png 640×480"
         assert found[1].startswith("image/png 640×480, up to ")
-        assert found[1].endswith("% apart where 2.00% is tolerated")
+        assert found[1].endswith("% different; 2.00% is tolerated")
 
 
 def test_what_another_encoder_makes_of_a_picture_is_tolerated() -> None:
@@ -66,7 +66,7 @@ def test_how_far_apart_pictures_are() -> None:
     grey, lighter = Image.new("RGB", (64, 64), (100,) * 3), Image.new("RGB", (64, 64), (151,) * 3)
     assert compare_images("image/png", encoded(grey), encoded(lighter), 0.201) is None
     found = compare_images("image/png", encoded(grey), encoded(lighter), 0.19)
-    assert found == ("image/png 64×64", "image/png 64×64, up to 20.00% apart where 19.00% is tolerated")
+    assert found == ("image/png 64×64", "image/png 64×64, up to 20.00% different; 19.00% is tolerated")
     lighter = grey.copy()
     lighter.putpixel((63, 0), (101, 100, 100))
     assert compare_images("image/png", encoded(grey), encoded(lighter), 0), "one pixel, where nothing is tolerated"
@@ -123,12 +123,12 @@ def test_without_pillow_pictures_differ_and_say_what_would_help() -> None:
     one, other = (encoded(Image.new("L", (8, 8), value), compress_level=9).replace("\n", "") for value in (0, 1))
     code = (
         "import sys; sys.modules['PIL'] = None\n"
-        "from nbreplay.testing.outputs.images import apart\n"
-        f"print(apart('image/png', {one!r}, {one!r}, 0), *apart('image/png', {one!r}, {other!r}, 0.02), sep='|')"
+        "from nbreplay.testing.outputs.images import compare_images\n"
+        f"print(compare_images('image/png', {one!r}, {one!r}, 0), *apart('image/png', {one!r}, {other!r}, 0.02), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     same, old, new = done.stdout.rstrip().split("|")
     assert same == "None"
     assert old.startswith("image/png, ")
     assert old.endswith(" bytes")
-    assert new.endswith(" bytes; with Pillow installed, small differences would be tolerated")
+    assert new.endswith(" bytes; install Pillow to tolerate small differences")

@@ -166,7 +166,7 @@ def test_a_cell_that_hangs(tmp_path: Path, hanging: str) -> None:
     path = notebook(tmp_path / "one.ipynb", ASK, swallowed, f"# slow\nprint('on')\n{hanging}", "print('never')")
     result = run(path, timeout=1)
     first, second = result.errors
-    assert first.startswith("cell 3 (# slow): it had not ended after 1 s, and was stopped")
+    assert first.startswith("cell 3 (# slow): cell timed out after 1 s")
     assert "--timeout" in first
     assert '"before"' in second, "what happened until then is told"
     assert gone(tmp_path)
@@ -202,7 +202,7 @@ def test_where_nbreplay_cannot_be_switched_on_no_cell_runs(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     (error,) = run(notebook(tmp_path / "one.ipynb", ASK)).errors
-    assert "cannot be switched on" in error
+    assert "turn nbreplay on" in error
     assert why in error
     assert not (tmp_path / "kernels").exists()
 
@@ -211,15 +211,15 @@ def test_what_is_no_notebook(tmp_path: Path) -> None:
     path = tmp_path / "broken.ipynb"
     for text in ("{", "[]", '{"cells": 1}', "", '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{}]}'):
         path.write_text(text)
-        with pytest.raises(NbreplayError, match=r"broken\.ipynb cannot be read as a notebook"):
+        with pytest.raises(NbreplayError, match=r"broken\.ipynb as a notebook"):
             run(path)
-    with pytest.raises(OptionError, match="there is no notebook"):
+    with pytest.raises(OptionError, match="does not exist"):
         find_notebooks([tmp_path / "none.ipynb"])
 
 
 def test_notebooks_are_found(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(OptionError, match="there is no notebook in"):
+    with pytest.raises(OptionError, match="contains no notebook"):
         find_notebooks([tmp_path / "empty"])
     paths = [notebook(tmp_path / name) for name in ("b.ipynb", "a/c.ipynb", "a/.ipynb_checkpoints/c.ipynb")]
     assert find_notebooks([tmp_path, paths[0]]) == [paths[1], paths[0]]
@@ -236,7 +236,7 @@ def test_several_at_once(tmp_path: Path) -> None:
     results = run_all([broken, good, other, bad], RunOptions(), number=3)
     assert [result.path for result in results] == [broken, good, other, bad]
     assert [result.passed for result in results] == [False, True, False, False]
-    assert "cannot be read" in results[0].errors[0]
+    assert "Cannot read" in results[0].errors[0]
     assert "'no-such-kernel' is not installed" in results[2].errors[0]
     assert gone(tmp_path)
 
@@ -364,7 +364,7 @@ def test_update_of_what_cannot_be_stored(tmp_path: Path) -> None:
     path.write_text(plain())
     executed = read_notebook(path)
     executed.cells[0].source = "changed in between"
-    with pytest.raises(NbreplayError, match="has changed while it ran"):
+    with pytest.raises(NbreplayError, match="changed while it ran"):
         save_outputs(path, executed)
     path.write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": [{"cells": []}]}))
     with pytest.raises(NbreplayError, match="format 3"):

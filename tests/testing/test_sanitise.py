@@ -28,15 +28,15 @@ def test_rules_have_defaults_and_read_a_table() -> None:
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ({"masks": "x"}, "no setting 'masks'; its settings are compare, ignore, mask, stderr, tolerance"),
-        ({"mask": ["("]}, r"outputs.mask: '(' is no regular expression"),
+        ({"masks": "x"}, "Unknown setting outputs.masks. The settings are compare, ignore, mask, stderr, tolerance"),
+        ({"mask": ["("]}, r"outputs.mask: '(' is not a valid regular expression"),
         ({"mask": [""]}, "outputs.mask must be a string or a list of strings"),
         ({"mask": {"a": 1}}, "outputs.mask must be a string or a list of strings"),
-        ({"ignore": "images"}, "outputs.ignore takes MIME types such as 'image/*', and stdout, stderr, error"),
+        ({"ignore": "images"}, "outputs.ignore must be MIME types such as 'image/*', or stdout, stderr, error"),
         ({"ignore": [1]}, "outputs.ignore must be a string or a list of strings, not [1]"),
         ({"stderr": 1}, "outputs.stderr must be true or false, not 1"),
         ({"compare": "no"}, "outputs.compare must be true or false, not 'no'"),
-        ({"tolerance": True}, "outputs.tolerance is a number from 0 (the same pixels) to 1 (any), not True"),
+        ({"tolerance": True}, "outputs.tolerance must be a number from 0 (equal pixels) to 1 (any), not True"),
         ({"tolerance": -0.1}, "not -0.1"),
         ({"tolerance": 2}, "not 2"),
         ({"tolerance": float("nan")}, "not nan"),
@@ -55,7 +55,7 @@ def test_a_project_has_rules(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     assert rules_for(tmp_path / "notebooks") == Rules(mask=(r"\d+ s",))
     file.write_text("[tool.nbreplay.outputs]\ntolerence = 1\n", encoding="utf-8")
-    with pytest.raises(OptionError, match="no setting 'tolerence'") as error:
+    with pytest.raises(OptionError, match="Unknown setting outputs.tolerence") as error:
         rules_for(tmp_path / "notebooks")
     assert str(error.value).startswith(f"{file}, [tool.nbreplay.outputs]: ")
 
