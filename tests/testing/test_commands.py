@@ -203,7 +203,7 @@ def test_cells_are_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_output_never_replaces_the_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = notebook(tmp_path / "one.ipynb", "1")
     assert main(["run", str(path), "--output", str(tmp_path)]) == 2
-    assert "holds the notebook itself" in capsys.readouterr().err
+    assert "contains the notebook itself" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["run", str(path), "--output", str(tmp_path / "file")]) == 1
     assert "Cannot write" in capsys.readouterr().err

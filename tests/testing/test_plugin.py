@@ -148,7 +148,7 @@ def test_a_mode_is_forced_and_outputs_are_stored(
 @pytest.mark.parametrize(
     ("forced", "given", "why"),
     [
-        ("replay", ("--nbreplay-mode=auto",), "NBREPLAY_MODE is replay, and --nbreplay-mode says auto: take one"),
+        ("replay", ("--nbreplay-mode=auto",), "NBREPLAY_MODE is replay, and --nbreplay-mode is auto. Remove one of them"),
         ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: unknown mode 'sometimes'"),
         ("", ("--nbreplay-mode=always",), "invalid choice: 'always'"),
         ("", ("--nbreplay-update",), "which collects the notebooks. Pass both"),
@@ -293,7 +293,7 @@ def test_nothing_is_left():
     result.assert_outcomes(passed=10)
     result.stdout.fnmatch_lines(["nbreplay: 6 replayed, 0 recorded, 0 missing"])
     assert "nbreplay(mode=, store=" in text(run("--markers"))
-    assert "The session in which the calls of this test are replayed" in text(run("--fixtures"))
+    assert "The session that replays the calls of this test" in text(run("--fixtures"))
 
 
 def test_a_fixture_of_the_same_name(run: Run, pytester: pytest.Pytester) -> None:
@@ -407,8 +407,8 @@ def test_marked(): ask("marked", {provider.url!r})
 @pytest.mark.parametrize(
     ("marker", "why"),
     [
-        ("mod='auto'", "and not mod"),
-        ("'auto'", "and not 'auto'"),
+        ("mod='auto'", "does not take mod"),
+        ("'auto'", "does not take 'auto'"),
         ("mode='sometimes'", "unknown mode 'sometimes'"),
         ("store='test_it.py'", "test_it.py is a file, and a store is a folder"),
         ("ignore=1", "ignore must be a string or a list of strings"),
