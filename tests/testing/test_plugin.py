@@ -148,7 +148,11 @@ def test_a_mode_is_forced_and_outputs_are_stored(
 @pytest.mark.parametrize(
     ("forced", "given", "why"),
     [
-        ("replay", ("--nbreplay-mode=auto",), "NBREPLAY_MODE is replay, and --nbreplay-mode is auto. Remove one of them"),
+        (
+            "replay",
+            ("--nbreplay-mode=auto",),
+            "NBREPLAY_MODE is replay, and --nbreplay-mode is auto. Remove one of them",
+        ),
         ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: unknown mode 'sometimes'"),
         ("", ("--nbreplay-mode=always",), "invalid choice: 'always'"),
         ("", ("--nbreplay-update",), "which collects the notebooks. Pass both"),
