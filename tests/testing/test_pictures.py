@@ -124,7 +124,8 @@ def test_without_pillow_pictures_differ_and_say_what_would_help() -> None:
     code = (
         "import sys; sys.modules['PIL'] = None\n"
         "from nbreplay.testing.outputs.images import compare_images\n"
-        f"print(compare_images('image/png', {one!r}, {one!r}, 0), *compare_images('image/png', {one!r}, {other!r}, 0.02), sep='|')"
+        f"same = compare_images('image/png', {one!r}, {one!r}, 0)\n"
+        f"print(same, *compare_images('image/png', {one!r}, {other!r}, 0.02), sep='|')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     same, old, new = done.stdout.rstrip().split("|")

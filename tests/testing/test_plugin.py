@@ -151,7 +151,7 @@ def test_a_mode_is_forced_and_outputs_are_stored(
         (
             "replay",
             ("--nbreplay-mode=auto",),
-            "NBREPLAY_MODE is replay, and --nbreplay-mode is auto. Remove one of them",
+            "and --nbreplay-mode is auto. Remove one of them",
         ),
         ("sometimes", ("--nbreplay",), "NBREPLAY_MODE: unknown mode 'sometimes'"),
         ("", ("--nbreplay-mode=always",), "invalid choice: 'always'"),

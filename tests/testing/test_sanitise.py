@@ -55,7 +55,7 @@ def test_a_project_has_rules(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     assert rules_for(tmp_path / "notebooks") == Rules(mask=(r"\d+ s",))
     file.write_text("[tool.nbreplay.outputs]\ntolerence = 1\n", encoding="utf-8")
-    with pytest.raises(OptionError, match="Unknown setting outputs.tolerence") as error:
+    with pytest.raises(OptionError, match=r"Unknown setting outputs\.tolerence") as error:
         rules_for(tmp_path / "notebooks")
     assert str(error.value).startswith(f"{file}, [tool.nbreplay.outputs]: ")
 
