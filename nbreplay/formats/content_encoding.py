@@ -19,13 +19,7 @@ _SIGNS = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd
 
 
 def decode_body(data: bytes, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Return a body without the encodings that its headers name.
-
-    Raises
-    ------
-    RecordingFormatError, UnsafeRecordingError
-        Where an encoding cannot be decoded here, or the decoded body is too large.
-    """
+    """Return a body without the encodings that its headers name."""
     codings = ",".join(value for name, value in headers if name.lower() == "content-encoding")
     for coding in reversed([one.strip().lower() for one in codings.split(",") if one.strip()]):
         # Some recorders decode the body and leave the header.

@@ -153,13 +153,7 @@ def _list(counts: Mapping[str, int]) -> str:
 
 
 def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
-    """Return the file that is named; of a folder, the files in it and in its folders, by name.
-
-    Raises
-    ------
-    StoreError
-        Where nothing has that name.
-    """
+    """Return the file that is named; of a folder, the files in it and in its folders, by name."""
     path = Path(source).expanduser()
     if path.is_dir():
         # Links and pipes too: the import names a file that it does not read.
@@ -175,15 +169,7 @@ def import_error(path: Path, why: str, kind: type[RecordingFormatError] = Record
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is too large, or not UTF-8.
-    UnsafeRecordingError
-        Where it is not a regular file.
-    """
+    """Return the text of a file, which must be a regular one, UTF-8, and not too large."""
     try:
         with os.fdopen(open_regular(str(path)), encoding="utf-8-sig") as file:
             size = os.fstat(file.fileno()).st_size
@@ -195,13 +181,7 @@ def read_text(path: Path) -> str:
 
 
 def load_json(path: Path, text: str) -> Any:
-    """Return JSON data.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it is not JSON, nested too deeply, or has a name twice in one object.
-    """
+    """Return JSON data, which must not be nested too deeply, nor have a name twice in one object."""
     try:
         value = json.loads(text, object_pairs_hook=_build_object)
     except RecursionError:
@@ -268,13 +248,7 @@ def merge_contents(files: Iterable[tuple[Path, Contents]]) -> Iterator[Recording
 
 
 def write_contents(files: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
-    """Write the interactions of foreign files into a store, beside its takes; a take that it has is not added again.
-
-    Raises
-    ------
-    StoreError
-        Where the store cannot be written.
-    """
+    """Write the interactions of foreign files into a store, beside its takes; a take that it has is not added again."""
     number = unreadable = interactions = written = known = recordings = 0
     not_imported: Counter[str] = Counter()
     left_out: list[str] = []

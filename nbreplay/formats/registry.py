@@ -26,23 +26,11 @@ __all__ = ["ENDINGS", "FORMATS", "Format", "export_store", "import_files", "load
 
 
 class Format(NamedTuple):
-    """A foreign format.
-
-    Attributes
-    ----------
-    endings : tuple of str
-        The endings of its files; none where it is not read.
-    detect : callable
-        Returns whether a file is of this format; they are asked in the order of the table.
-    read : callable
-        Returns the contents of a file; gets the file, and the file or folder that was named.
-    write : callable or None
-        Writes a store to a path.
-    """
+    """A foreign format. One without `endings` is only written."""
 
     endings: tuple[str, ...] = ()
     detect: Callable[[Path], bool] = lambda _: False
-    read: Callable[[Path, Path], Contents] = lambda *_: Contents()
+    read: Callable[[Path, Path], Contents] = lambda *_: Contents()  # gets the file, and the path that the user named
     write: Callable[[Store, Path], Counts] | None = None
 
 
@@ -104,19 +92,7 @@ def _detect(path: Path) -> str:
 
 
 def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None) -> ImportCounts:
-    """Write foreign recordings into a store, beside what is there; what is there already is not added.
-
-    Parameters
-    ----------
-    source, name
-        As for `load`.
-    store : Store
-
-    Raises
-    ------
-    OptionError, StoreError
-        As for `load`; and where the store cannot be written.
-    """
+    """Write foreign recordings into a store, beside its own; see `load`. A take that it has is not added again."""
     return write_contents(read_files(source, name), store)
 
 

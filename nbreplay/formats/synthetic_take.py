@@ -27,23 +27,12 @@ __all__ = ["Answer", "compact_json", "header_pairs", "record_answer"]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """An answer as a server would have sent it.
+    """An answer as a server would have sent it."""
 
-    Attributes
-    ----------
-    status : int or None
-        None where the connection failed before there was an answer.
-    headers : tuple of (str, str)
-    data : bytes
-        The body, without any content encoding.
-    error : mapping or None
-        ``type`` and ``message`` of the error that ended the call.
-    """
-
-    status: int | None
+    status: int | None  # None where the connection failed before there was an answer
     headers: tuple[tuple[str, str], ...] = ()
-    data: bytes = b""
-    error: Mapping[str, str] | None = None
+    data: bytes = b""  # without any content encoding
+    error: Mapping[str, str] | None = None  # the type and the message of the error that ended the call
 
 
 class _TakeHolder:
@@ -67,19 +56,12 @@ def record_answer(
 
     Parameters
     ----------
-    call : Call
-    answer : Answer
     recorded_at : str
         ``""`` where it is not known.
     extra : mapping, optional
         Fields that the take is to keep.
     issued : mapping of str to str, optional
         Ids that earlier answers of the same recording brought, each with the key of its request.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it has texts that no file can hold.
     """
     request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
     holder = _TakeHolder()
@@ -111,13 +93,7 @@ def header_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]
 
 
 def compact_json(value: Any) -> bytes:
-    """Return JSON written compactly, in ASCII where it has half of a surrogate pair.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where JSON cannot hold the value.
-    """
+    """Return JSON written compactly, in ASCII where it has half of a surrogate pair."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError:

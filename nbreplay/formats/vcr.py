@@ -62,11 +62,6 @@ def read_cassette(path: Path, root: Path) -> Contents:
     """Return the interactions of a file below `root`, or of `root` itself.
 
     A file with a faulty interaction is not imported at all: ids of its answers are part of later requests' keys.
-
-    Raises
-    ------
-    RecordingFormatError, UnsafeRecordingError
-        Where it cannot be read; the message names it.
     """
     data = _load(path)
     scope = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()

@@ -37,12 +37,7 @@ _SDK_FIELDS = ("sdk_http_response", "automatic_function_calling_history", "parse
 
 
 def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
-    """Return the answer that a server sent, and the fields of llama-stack's that an answer does not have.
-
-    Raises
-    ------
-    RecordingFormatError, UnsafeRecordingError
-    """
+    """Return the answer that a server sent, and the fields of llama-stack's that an answer does not have."""
     if response.get("is_exception"):
         return _failure(response)
     if "body" not in response:
@@ -157,13 +152,7 @@ def _stream(values: list[Any], kind: str, *, done: bool) -> bytes:
 
 
 def response_of(shape: str, take: Take, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the response as llama-stack writes it.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it cannot be restored.
-    """
+    """Return the response as llama-stack writes it."""
     if "exception" in origin:
         return _exception(shape, take, origin)
     streaming = isinstance(take.body, Events)

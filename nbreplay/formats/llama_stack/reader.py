@@ -25,13 +25,7 @@ __all__ = ["is_recording", "read_recording"]
 
 
 def is_recording(path: Path) -> bool:
-    """Return whether a file may be one of llama-stack's; a VCR cassette may end in ``.json``, too.
-
-    Raises
-    ------
-    RecordingFormatError, UnsafeRecordingError
-        Where it cannot be read.
-    """
+    """Return whether a file may be one of llama-stack's; a VCR cassette may end in ``.json``, too."""
     if path.suffix != ".json":
         return False
     text = read_text(path)
@@ -40,13 +34,7 @@ def is_recording(path: Path) -> bool:
 
 
 def read_recording(path: Path, root: Path) -> Contents:
-    """Return the one interaction of a file below `root`, or of `root` itself.
-
-    Raises
-    ------
-    RecordingFormatError, UnsafeRecordingError
-        Where it cannot be read; the message names it.
-    """
+    """Return the one interaction of a file below `root`, or of `root` itself."""
     text = read_text(path)
     data = load_json(path, text)
     folder = path.parent.relative_to(root).as_posix() if path != root else "."

@@ -36,13 +36,7 @@ _VERSION = "_sdk_version"
 
 
 def shape_of(request: Mapping[str, Any]) -> str:
-    """Return which of the four shapes a request of llama-stack's has.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it has none of them.
-    """
+    """Return which of the four shapes a request of llama-stack's has."""
     for shape, names in (
         ("tool", ("tool_name", "kwargs")),
         ("http", ("url", "payload")),
@@ -57,12 +51,7 @@ def shape_of(request: Mapping[str, Any]) -> str:
 
 
 def call_of(request: Mapping[str, Any]) -> tuple[Call, Origin]:
-    """Return the call that a request of llama-stack's stands for, and its fields that a call does not have.
-
-    Raises
-    ------
-    RecordingFormatError
-    """
+    """Return the call that a request of llama-stack's stands for, and its fields that a call does not have."""
     shape = shape_of(request)
     if shape == "tool":
         return _tool(request["tool_name"], request["kwargs"], request)
@@ -176,13 +165,7 @@ def _without(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 
 def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request as llama-stack writes it.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where it cannot be restored.
-    """
+    """Return the request as llama-stack writes it."""
     test_id = take.extra.get("scope")
     provider = {"provider": origin["provider"]} if "provider" in origin else {}
     if shape == "tool":

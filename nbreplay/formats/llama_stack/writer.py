@@ -59,13 +59,7 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
     ----------
     store : Store
     folder : path
-        The one that has the folders of the tests in it: ``tests/integration`` in llama-stack's repository.
-
-    Raises
-    ------
-    StoreError
-        Where the folder cannot be written, or is a link.
-    """
+        The one that has the folders of the tests in it: ``tests/integration`` in llama-stack's repository."""
     root = Path(folder).expanduser()
     written = known = recordings = 0
     left_out: list[str] = []
@@ -117,13 +111,7 @@ def _write(root: Path, recording: Recording, take: Take) -> bool:
 
 
 def recording_of(kind: str, fields: Mapping[str, Any], take: Take) -> dict[str, Any]:
-    """Return a take as llama-stack writes it.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where llama-stack has no such recordings.
-    """
+    """Return a take as llama-stack writes it."""
     own = take.extra.get(OWN)
     origin: Mapping[str, Any] = own if isinstance(own, dict) else _native(kind, fields, take)
     shape = str(origin["shape"])
@@ -143,14 +131,7 @@ def recording_of(kind: str, fields: Mapping[str, Any], take: Take) -> dict[str, 
 
 
 def differences(source: Mapping[str, Any], derived: Mapping[str, Any], *, bodies: bool) -> dict[str, Any]:
-    """Return the fields to set and unset in `derived`, so that it equals `source`.
-
-    Parameters
-    ----------
-    source, derived : mapping
-    bodies : bool
-        Whether a body may be set, too; not where secrets were taken out of it.
-    """
+    """Return the fields to set and unset in `derived`, so that it equals `source`; bodies only with `bodies`."""
     changes: dict[str, Any] = {"set": {}, "unset": {}}
     for part in _PARTS:
         one, other = (

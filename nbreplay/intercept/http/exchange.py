@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 from nbreplay.core.config import Mode
@@ -31,6 +32,7 @@ __all__ = [
     "event_parts",
     "head_lines",
     "record_error",
+    "wait_for",
 ]
 
 CUT_OFF = "the connection broke here when this was recorded"
@@ -45,25 +47,12 @@ DescribeError = Callable[[BaseException], tuple[str, str] | None]
 class Exchange:
     """A call that a library is about to send. The mode in which it starts decides, whatever happens to the session.
 
-    Parameters
-    ----------
-    session : Session or None
-        The session to ask; outside of any, the call is sent.
-    method, host, target : str
-        As in `Call`.
-    headers : sequence of (bytes, bytes)
-    library : str
-        The name of the library, and its version.
+    Outside of any session it is sent, unless it carries the placeholder of an API key, which raises `RecordingMissing`.
 
     Attributes
     ----------
     recorder : Recorder or None
         Records the answer, once `replay` has decided so.
-
-    Raises
-    ------
-    RecordingMissing
-        Outside of any session, where the call carries the placeholder of an API key.
     """
 
     __slots__ = ("_call", "_mode", "_session", "recorder")
@@ -90,7 +79,7 @@ class Exchange:
         Raises
         ------
         RecordingMissing
-            There is no answer, and the call must not be sent.
+            For a call without a recording that must not be sent.
         """
         if self._session is None:
             return None
@@ -135,6 +124,14 @@ def event_parts(replay: Replay) -> Iterable[tuple[float, bytes]]:
     if replay.speed is None and isinstance(replay.take.body, Events):
         return [(0.0, event) for event in replay.blocks()]
     return replay.parts()
+
+
+def wait_for(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
+    """Yield pieces of a body, each after the seconds to wait before it."""
+    for delay, data in parts:
+        if delay > 0:
+            time.sleep(delay)
+        yield data
 
 
 def head_lines(take: Take, headers: Pairs) -> list[str]:

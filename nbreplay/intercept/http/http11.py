@@ -10,8 +10,7 @@ import io
 import re
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import client as http_client
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +27,7 @@ from nbreplay.intercept.http.exchange import (
     event_parts,
     head_lines,
     record_error,
+    wait_for,
 )
 
 try:
@@ -214,7 +214,7 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
     headers = framed_headers(take, method, None if bare or chunked else replay.size + missing)
     yield b"\r\n".join([*map(encode_line, head_lines(take, headers)), b"", b""])
     if not bare:
-        parts = _paced(event_parts(replay))
+        parts = wait_for(event_parts(replay))
         yield from _chunks(parts, missing if in_chunk else None) if chunked else parts
     incomplete = replay.incomplete
     if incomplete is not None:
@@ -225,13 +225,6 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
         yield b"0\r\n\r\n" if chunked else b""
     elif error.get("type") != "IncompleteRead":  # which the reader raises by itself
         raise error_of(error)
-
-
-def _paced(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
-    for delay, data in parts:
-        if delay > 0:
-            time.sleep(delay)
-        yield data
 
 
 def _chunks(parts: Iterator[bytes], missing: int | None) -> Iterator[bytes]:
@@ -253,14 +246,7 @@ def record_response(
 ) -> Any:
     """Return the response of a connection, recorded as it is read: its body out of its chunks, compressed as it comes.
 
-    Parameters
-    ----------
-    connection : http.client.HTTPConnection
-    recorder : Recorder
-    getresponse : callable
-        Reads the head of the response.
-    on_head : callable
-        Gets the response when its head is there.
+    `getresponse` reads the head of the response, and `on_head` gets the response then.
     """
     response_class = connection.response_class
 

@@ -11,7 +11,6 @@ import functools
 import os
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
@@ -23,7 +22,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import Session, current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error
+from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error, wait_for
 from nbreplay.intercept.network import guard
 
 __all__ = ["install", "response_of", "transport"]
@@ -117,13 +116,13 @@ class _Transport:
         return _record(request, response, exchange.recorder)
 
     def _exchange(self, request: Any) -> Exchange:
-        library, url = _library(type(request)), request.url
+        library, url = _library(request), request.url
         host, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
         name = f"{library.__name__} {library.__version__}"
         return Exchange(self._current(), request.method, host, target, request.headers.raw, name)
 
     def _build_inner(self, request: Any, name: str) -> Any:
-        self._inner = getattr(_library(type(request)), name)()
+        self._inner = getattr(_library(request), name)()
         return self._inner
 
     def close(self) -> None:
@@ -151,9 +150,9 @@ class _Transport:
         await self.aclose()
 
 
-@functools.cache
-def _library(request_type: type) -> ModuleType:
-    roots = [base.__module__.partition(".")[0] for base in request_type.__mro__]
+def _library(request: Any) -> ModuleType:
+    """Return the library, httpx or httpx2, of a request or of the class that its own is derived from."""
+    roots = (base.__module__.partition(".")[0] for base in type(request).__mro__)
     return sys.modules[next(root for root in roots if root in ("httpx", "httpx2"))]
 
 
@@ -179,7 +178,7 @@ def response_of(request: Any, replay: Replay) -> Any:
     if take.status is None:
         replay.finish()
         raise _error(request, take)
-    library, whole = _library(type(request)), replay.whole()
+    library, whole = _library(request), replay.whole()
     stream = _stream_type(_ReplayStream, library)(request, replay) if whole is None else library.ByteStream(whole)
     headers = response_headers(take, _content_length(request, replay, whole))
     raw = [(_encode_header(name), _encode_header(value)) for name, value in headers]
@@ -189,7 +188,7 @@ def response_of(request: Any, replay: Replay) -> Any:
 def _error(request: Any, take: Take) -> Exception:
     recorded = take.error or {}
     name = recorded.get("type", "")
-    kind = getattr(_library(type(request)), name if name in _ERRORS else "ReadError")
+    kind = getattr(_library(request), name if name in _ERRORS else "ReadError")
     error: Exception = kind(recorded.get("message", CUT_OFF), request=request)
     return error
 
@@ -225,10 +224,7 @@ class _ReplayStream:
         self._request, self._replay = request, replay
 
     def __iter__(self) -> Iterator[bytes]:
-        for delay, data in self._replay.parts():
-            if delay > 0:
-                time.sleep(delay)
-            yield data
+        yield from wait_for(self._replay.parts())
         if self._replay.stays_open:
             self._stay_open(left := threading.Event())
             left.wait()
@@ -276,7 +272,7 @@ def _record(request: Any, response: Any, recorder: Recorder | None) -> Any:
     """Return the response, of which a recorder gets the body as it is passed on."""
     if recorder is None:
         return response
-    library = _library(type(request))
+    library = _library(request)
     version, phrase = (response.extensions.get(name) for name in ("http_version", "reason_phrase"))
     recorder.begin(
         response.status_code,

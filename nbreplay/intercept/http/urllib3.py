@@ -103,24 +103,14 @@ def install(library: ModuleType) -> patching.Undo:
 
 def install_botocore(endpoint: Any) -> patching.Undo:
     """Hook into `botocore.endpoint`, whose calls urllib3 makes: it does not wait before it retries a replayed one."""
-    return patching.put((endpoint, "time", _Clock(endpoint.time)))
+    real = endpoint.time
 
-
-class _Clock:
-    """The module `time`, but for the sleep before a retry.
-
-    Its length is random: no header of a replayed answer could make it short.
-    """
-
-    def __init__(self, real: ModuleType) -> None:
-        self._real = real
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-    def sleep(self, seconds: float) -> None:
+    def sleep(seconds: float) -> None:
+        # The length is random: no header of a replayed answer could make it short.
         if not _was_replayed():
-            self._real.sleep(seconds)
+            real.sleep(seconds)
+
+    return patching.put((endpoint, "time", patching.StandIn(real, sleep=sleep)))
 
 
 def _was_replayed() -> bool:

@@ -52,15 +52,7 @@ def install_protocol(module: ModuleType) -> patching.Undo:
 def check_websocket(url: str, call: str = "") -> None:
     """Refuse a websocket under replay, and warn of one that is not recorded.
 
-    Parameters
-    ----------
-    url : str
-    call : str
-        The function that opens it; guessed from the address, if not given.
-
-    Raises
-    ------
-    RecordingMissing
+    `call` is the function that opens it; it is guessed from the address, if not given.
     """
     session = current_session()
     if session is None:
