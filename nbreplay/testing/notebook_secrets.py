@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def audit_notebook(path: Path, shown: str) -> list[Finding]:
         document = json.loads(text)
         problem = _problem(document)
         findings = [_format_finding(shown, f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
-        return [*findings, *_secret_findings(text, document, shown)]
+        return [*findings, *_secret_findings(text, shown)]
     except json.JSONDecodeError as error:
         why, line = f"not JSON ({error.msg})", error.lineno
     except RecursionError:
@@ -71,18 +71,16 @@ def _problem(document: Any) -> str:
     return ""
 
 
-def _secret_findings(text: str, document: Any, shown: str) -> Iterator[Finding]:
+def _secret_findings(text: str, shown: str) -> Iterator[Finding]:
     """Yield the secrets of a notebook, each line's once."""
-    redactor = Redactor()
-    if not (redactor.finds(text) or redactor.finds("\n".join(_texts(document)))):
-        return
     every = list(leaves(text))
     starts = [leaf.start for leaf in every]
     secrets: list[tuple[Leaf, Secret]] = []
     for secret in find_secrets(text):
         leaf = every[max(0, bisect.bisect_right(starts, secret.start) - 1)]
-        secrets.append((leaf, secret._replace(value=unescape(secret.value))))
-    for items in _group_lines(every):
+        if not _is_picture(leaf.path):
+            secrets.append((leaf, secret._replace(value=unescape(secret.value))))
+    for items in _group_lines(leaf for leaf in every if not _is_picture(leaf.path)):
         whole, places = _join([leaf.text for leaf in items])
         secrets += [
             (items[bisect.bisect_right(places, secret.start) - 1], secret._replace(start=-1))
@@ -91,33 +89,16 @@ def _secret_findings(text: str, document: Any, shown: str) -> Iterator[Finding]:
     reported = set[tuple[int, str]]()
     for leaf, secret in sorted(secrets, key=lambda item: (item[0].start, item[1].start < 0, item[1].start)):
         line = line_of(text, leaf.start)
-        if not _is_picture(leaf.path) and (line, secret.value) not in reported:
+        if (line, secret.value) not in reported:
             reported.add((line, secret.value))
             yield secret_finding(shown, line, secret, _place(leaf.path))
-
-
-def _texts(node: Any) -> Iterator[str]:
-    """Yield the texts of JSON data, those that are lists of lines whole; pictures are left out."""
-    if isinstance(node, str):
-        yield node
-    elif isinstance(node, list):
-        if node and all(isinstance(item, str) for item in node):
-            yield _join(node)[0]
-        else:
-            for item in node:
-                yield from _texts(item)
-    elif isinstance(node, dict):
-        for name, item in node.items():
-            yield name
-            if not _is_picture((name,)):
-                yield from _texts(item)
 
 
 def _is_picture(path: Sequence[str | int]) -> bool:
     return any(isinstance(step, str) and step.startswith("image/") and step != "image/svg+xml" for step in path)
 
 
-def _group_lines(every: Sequence[Leaf]) -> Iterator[list[Leaf]]:
+def _group_lines(every: Iterable[Leaf]) -> Iterator[list[Leaf]]:
     """Yield the strings of a notebook, those of one list together."""
 
     def owner(leaf: Leaf) -> tuple[Any, ...]:
