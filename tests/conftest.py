@@ -15,14 +15,18 @@ import pytest
 from nbreplay.core.session import active_sessions, leave_session
 from nbreplay.intercept import placeholder_keys, registry
 from tests.provider import Provider, Spawned, spawn
+from tests.sdks import report
 
 _PRIVATE = re.compile(r"NBREPLAY_|.*(_KEY|_TOKEN|_SECRET|_BASE_URL)$")
-_PROXY = re.compile(r".*_PROXY$|.*_proxy$")  # what is installed by a test may need one
+_PROXY = re.compile(r".*_PROXY$|.*_proxy$")
 _deferred = pytest.StashKey[int]()
 
 # Session-scoped fixtures and child processes see no keys and no options of whoever runs the tests, either.
 for _name in [name for name in os.environ if _PRIVATE.match(name)]:
     del os.environ[_name]
+# They reach servers on this machine without a proxy; what a test installs may need one.
+if any(_PROXY.match(name) for name in os.environ):
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{os.environ.get('NO_PROXY', '')},127.0.0.1,localhost,::1"
 # A shell starts background jobs with SIGINT ignored, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,13 +36,15 @@ hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--full``."""
+    """Add ``--full``, and ``--sdks-json`` here, where it is known whatever is run."""
     parser.addoption("--full", action="store_true", help="run every test, also those that the quick set leaves out")
+    report.add_option(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples hypothesis tries."""
+    """Choose how many examples hypothesis tries; report on the SDK matrix."""
     hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
+    config.pluginmanager.register(report.Report(config), "nbreplay-sdks")
 
 
 @pytest.hookimpl(trylast=True)
