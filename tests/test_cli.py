@@ -63,10 +63,10 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["ls"], "there is no store recordings. Name one"),
-        (["ls", "nowhere"], "there is no store nowhere"),
-        (["show", "abc"], "there is no store"),
-        (["diff", "abc", "def"], "there is no store"),
+        (["ls"], "store recordings does not exist. Name one"),
+        (["ls", "nowhere"], "store nowhere does not exist"),
+        (["show", "abc"], "store recordings does not exist"),
+        (["diff", "abc", "def"], "store recordings does not exist"),
         (["run", "nowhere.ipynb"], "nowhere.ipynb does not exist"),
         (["run", "."], ". contains no notebook"),
     ],
@@ -168,7 +168,7 @@ def test_show(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_show_what_is_not_there_or_not_clear(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "k1:0123456789"]) == 2
     told = capsys.readouterr().err
-    assert "there is no recording k1:0123456789 in " in told
+    assert "recording k1:0123456789 was not found in " in told
     assert "nbreplay ls lists the recordings" in told
     key = json.loads((kept / name_of(kept, "hello")).read_text(encoding="utf-8"))["key"]
     wrong = key[:-1] + ("0" if key[-1] != "0" else "1")

@@ -13,16 +13,16 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (194, 130),
-    "lines": (28_022, 21_500),
+    "modules": (160, 130),
+    "lines": (25_800, 21_500),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),
-    "arrows back up": (4, 0),
-    "public functions without a docstring": (7, 0),
-    'messages that begin with "it" or "its"': (135, 0),
-    'messages and docstrings with "is no" or "are no"': (80, 0),
-    "functions named by a participle": (231, 0),
-    "public functions that return Any": (48, 0),
+    "arrows back up": (0, 0),
+    "public functions without a docstring": (4, 0),
+    'messages that begin with "it" or "its"': (10, 0),
+    'messages and docstrings with "is no" or "are no"': (10, 0),
+    "functions named by a participle": (30, 0),
+    "public functions that return Any": (26, 0),
 }
 
 

@@ -138,9 +138,9 @@ class Comparison:
         lines = [f"Comparison on {self.on}: {counts}"]
         both = self.frame[self.frame.status.isin(["same", "changed"])]
         for name, unit in (("output_tokens", "tokens"), ("duration_s", "s"), ("ttft_s", "s")):
-            known = both[f"{name}_delta"].dropna()
-            if len(known):
-                lines.append(f"  {name}: median {known.median():+.4g} {unit} from a to b, of {len(known)}")
+            deltas = both[f"{name}_delta"].dropna()
+            if len(deltas):
+                lines.append(f"  {name}: median {deltas.median():+.4g} {unit} from a to b, of {len(deltas)}")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:

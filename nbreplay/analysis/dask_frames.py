@@ -74,7 +74,7 @@ class DaskLibrary:
         from dask import delayed
 
         facts = [delayed(_facts)(batch) for batch in self._batches]
-        return self._dd.from_delayed([delayed(_linked)(facts)], meta=_empty("tool_calls"), verify_meta=False)
+        return self._dd.from_delayed([delayed(_tool_call_frame)(facts)], meta=_empty("tool_calls"), verify_meta=False)
 
     @cached_property
     def unread(self) -> dask.dataframe.DataFrame:
@@ -128,7 +128,7 @@ def _facts(batch: _Batch) -> list[Fact | None]:
     return [row.fact for row in batch.read()[0]]
 
 
-def _linked(batches: Sequence[Sequence[Fact | None]]) -> pd.DataFrame:
+def _tool_call_frame(batches: Sequence[Sequence[Fact | None]]) -> pd.DataFrame:
     return frame_of(TOOL_CALLS, tool_calls([fact for batch in batches for fact in batch]))
 
 

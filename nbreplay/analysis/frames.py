@@ -60,7 +60,7 @@ class RowFrames:
         for row in self._rows:
             if row.interaction == interaction:
                 return row
-        raise StoreError(f"{interaction} is no longer in the file that it was loaded from. Load the store again")
+        raise StoreError(f"{interaction} was removed from the file that it was loaded from. Load the store again")
 
 
 def declared_columns(name: str, served: bool = False) -> tuple[Column, ...]:

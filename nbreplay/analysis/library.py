@@ -42,7 +42,7 @@ class Library:
         OptionError
             For an export of frames, which holds no answers.
         StoreError
-            Where the interaction is no longer in its file.
+            Where the interaction has been removed from its file.
         """
         return self._source.row(interaction)
 

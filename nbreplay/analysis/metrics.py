@@ -118,7 +118,7 @@ class Metrics:
         pandas.DataFrame
             A row per group: streams, gaps, median, p99, max, stalls, stalled_s.
         """
-        frame = self.related("chunks", by)
+        frame = self.related_rows("chunks", by)
         # The gap of the first chunk is the wait for the answer to begin.
         frame = frame[(frame.chunk > 0) & frame.gap_s.notna()]
         frame = frame.assign(_stall=frame.gap_s > stall, _stalled=frame.gap_s.where(frame.gap_s > stall, 0.0))
@@ -191,7 +191,7 @@ class Metrics:
 
     def tool_success(self, by: By = "name") -> pd.DataFrame:
         """Return how tool calls went: a row per tool, or per group by columns of the tool calls or interactions."""
-        frame = self.related("tool_calls", by)
+        frame = self.related_rows("tool_calls", by)
         failed = frame.error_type.notna()
         frame = frame.assign(_failed=failed, _invalid=~frame.arguments_valid, _ok=frame.answered & ~failed)
         groups = _groups(frame, by)
@@ -214,7 +214,7 @@ class Metrics:
             frame["kind"] = frame["kind"].map(lambda kind: OPERATIONS.get(kind, kind)).astype("category")
         return frame.rename(columns={name: OTEL.get(name, f"nbreplay.{name}") for name in frame.columns})
 
-    def related(self, name: str, by: By) -> pd.DataFrame:
+    def related_rows(self, name: str, by: By) -> pd.DataFrame:
         """Return the rows of another frame that belong to these interactions, with the columns to group them by.
 
         Raises
@@ -231,7 +231,7 @@ class Metrics:
             every = library.frame(name)
             frame = every[every.interaction.isin(interactions.index)]
         else:
-            raise OptionError(f"this frame is no longer linked to its recordings. Use .llm of lib.{name}")
+            raise OptionError(f"the frame has lost its link to the recordings. Use .llm of lib.{name}")
         for column in _names(by):
             # Grouped by a column of the interactions, even where the other frame has one of the same name.
             if interactions is None or column not in interactions.columns:
@@ -291,8 +291,8 @@ def _costs(frame: pd.DataFrame, prices: Mapping[str, Any] | pd.DataFrame | None)
         kind, model, answering, provider, into, out, cached = row
         if kind == "embedding" and out is None:  # an embedding has no output tokens
             out = 0
-        known = into is not None and out is not None
-        costs.append(price(model, answering, provider, into, out, min(cached or 0, into)) if known else UNKNOWN)
+        has_tokens = into is not None and out is not None
+        costs.append(price(model, answering, provider, into, out, min(cached or 0, into)) if has_tokens else UNKNOWN)
     into, out = (pd.Series([cost[side] for cost in costs], index=frame.index, dtype="Float64") for side in (0, 1))
     return into, out
 

@@ -35,7 +35,7 @@ class Plots:
         """Draw the seconds to the first token: a dot per answer, a line at the median."""
         frame = self._frame.dropna(subset=["ttft_s"])
         ax = _axes(ax, "Time to the first token", "seconds")
-        groups = [(str(name), group.ttft_s.astype(float)) for name, group in _grouped(frame, by)]
+        groups = [(str(name), group.ttft_s.astype(float)) for name, group in _groups(frame, by)]
         groups.sort(key=lambda item: -float(item[1].median()))
         for place, (_, values) in enumerate(groups):
             colour = _COLOURS[place % len(_COLOURS)]
@@ -48,10 +48,10 @@ class Plots:
 
     def gaps(self, by: str = "model", ax: Axes | None = None) -> Axes:
         """Draw the distribution of the gaps between chunks: the share that is at most so many seconds long."""
-        rows = self._frame.llm.related("chunks", by)
+        rows = self._frame.llm.related_rows("chunks", by)
         rows = rows[(rows.chunk > 0) & rows.gap_s.notna()]
         ax = _axes(ax, "Gaps between chunks", "seconds, at most", "share of gaps")
-        for place, (name, group) in enumerate(_grouped(rows, by)):
+        for place, (name, group) in enumerate(_groups(rows, by)):
             values = group.gap_s.astype(float).sort_values().clip(lower=0.0005)
             shares = [(number + 1) / len(values) for number in range(len(values))]
             label = f"{_short(name)} ({len(values)})"
@@ -152,7 +152,7 @@ def group_column(frame: pd.DataFrame, name: str) -> str:
     raise OptionError(f"the frame has no column {name!r} to group by")
 
 
-def _grouped(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
+def _groups(frame: pd.DataFrame, by: str) -> list[tuple[str, pd.DataFrame]]:
     groups = frame.groupby(group_column(frame, by), observed=True, dropna=False)
     return [(str(name), group) for name, group in groups]
 

@@ -42,7 +42,7 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     request : Request or None
         None for a call of a session that has no request.
     take : Take or None
-        None where there is no answer.
+        None for a call without an answer.
     recorded_ms : int or None
         Milliseconds since 1970, UTC.
     outcome, served_s : str, float or None

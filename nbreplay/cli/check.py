@@ -157,7 +157,9 @@ class _Targets:
         for folder, files in _walk("."):
             self._add_notebooks(Path(folder), files)
         if not self.stores and not self.notebooks:
-            raise OptionError(f"there is no store {store} and no notebook below the working directory. Name one")
+            raise OptionError(
+                f"no store and no notebook was found below the working directory, and {store} does not exist. Name one"
+            )
 
     def _add(self, text: str) -> None:
         path = Path(text)
@@ -166,7 +168,7 @@ class _Targets:
         elif path.is_dir():
             self._add_folder(path)
         elif not path.exists():
-            raise OptionError(f"there is no store or notebook {text}. Name a folder, a .zip or a file")
+            raise OptionError(f"{text} does not exist. Name a store (a folder or a .zip) or a notebook")
         elif path.suffix == ".ipynb":
             self.notebooks[path] = None
         elif path.suffix == ".json" or BLOB.fullmatch(path.name):

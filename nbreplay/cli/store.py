@@ -71,7 +71,7 @@ def open_store(path: str | None) -> Store:
     """
     where = path or default_store()
     if not is_archive(where) and not Path(where).exists():
-        raise OptionError(f"there is no store {where}. Name one, or record something first")
+        raise OptionError(f"store {where} does not exist. Name one, or record something first")
     return Store(where)
 
 
@@ -145,7 +145,7 @@ def _find(key: str, store_path: str | None) -> tuple[str, Recording]:
         raise OptionError(f"{key} may be any of {', '.join(sorted(names)[:5])}. Write more of it")
     recording = store.read(names[0]) if names else None
     if recording is None or not (names[0].startswith(start) or recording.key.partition(":")[2].startswith(start)):
-        raise OptionError(f"there is no recording {key} in {store.shown}. nbreplay ls lists the recordings")
+        raise OptionError(f"recording {key} was not found in {store.shown}. nbreplay ls lists the recordings")
     return names[0], recording
 
 

@@ -150,12 +150,12 @@ def _request(name: str, recording: Recording, take: Take, allow: tuple[str, ...]
 
 
 def _authorisation(host: str) -> dict[str, str]:
-    for known, names, header, prefix in _KEYS:
-        if host == known:
+    for key_host, names, header, prefix in _KEYS:
+        if host == key_host:
             key = next((value for name in names if (value := os.environ.get(name)) and value != PLACEHOLDER), None)
             if key is None:
                 raise _Skipped(f"no key for {host}. Set {names[0]}")
-            more = {"anthropic-version": "2023-06-01"} if known == "api.anthropic.com" else {}
+            more = {"anthropic-version": "2023-06-01"} if host == "api.anthropic.com" else {}
             return {header: prefix + key, **more}
     raise _Skipped(f"verify does not know how {host} is authorised")
 

@@ -62,7 +62,7 @@ def test_without_arguments_the_store_and_the_notebooks_here_are_checked(check: C
 
 @pytest.mark.parametrize(
     ("given", "why"),
-    [([], "there is no store"), (["nowhere"], "nowhere"), (["text.txt"], "is not a recording")],
+    [([], "no store and no notebook was found"), (["nowhere"], "nowhere"), (["text.txt"], "is not a recording")],
     ids=["nothing", "missing", "another file"],
 )
 def test_wrong_usage(given: Sequence[str], why: str, check: Check) -> None:

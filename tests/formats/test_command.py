@@ -75,7 +75,7 @@ def test_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "unknown format 'har'. Formats that can be imported: llama-stack, vcr",
         ),
         (["export", "out", "--format", "vcr"], "unknown format 'vcr'. Formats that can be exported: llama-stack, zip"),
-        (["export", "out", "--format", "llama-stack", "--store", "none"], "there is no store none"),
+        (["export", "out", "--format", "llama-stack", "--store", "none"], "store none does not exist"),
     ],
 )
 def test_what_is_not_there(

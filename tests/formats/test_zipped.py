@@ -98,7 +98,7 @@ def test_the_command_line_reads_a_zip(kept: Path, tmp_path: Path, capsys: pytest
     assert main(["diff", path, str(kept)]) == 0
     assert "3 same, 0 changed" in capsys.readouterr().out
     assert main(["show", "chat-0000", "--store", path]) == 2
-    assert f"there is no recording chat-0000 in {path}" in capsys.readouterr().err
+    assert f"recording chat-0000 was not found in {path}" in capsys.readouterr().err
     assert main(["verify", path, "--update"]) == 1
     assert f"{path} is read-only" in capsys.readouterr().err
     assert main(["ls", str(tmp_path / "none.zip")]) == 1
