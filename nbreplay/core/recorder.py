@@ -16,7 +16,7 @@ from operator import itemgetter
 from nbreplay.core.cell import Run, task_rank, utc
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction, Log
-from nbreplay.core.mcp_streams import stands
+from nbreplay.core.mcp_streams import stays_open
 from nbreplay.core.recording.blob import Blob, Spool
 from nbreplay.core.recording.body import LARGE, decompress, is_textual, plain_body
 from nbreplay.core.recording.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
@@ -264,7 +264,7 @@ class Recorder:
             task=self.task,
             standing=bool(reason)
             and reason != "dropped"
-            and stands(self.call, self.request, self.status, self.content_type),
+            and stays_open(self.call, self.request, self.status, self.content_type),
         )
 
     @property

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from nbreplay.core.cell import Run, current_run
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.log import Interaction, Log, warn_uncovered
-from nbreplay.core.mcp_streams import again, held
+from nbreplay.core.mcp_streams import adapt_take, answer_again
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.body import LARGE, Text
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.jsonrpc import answering
+from nbreplay.core.request.jsonrpc import answer_to
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import Call, Request, normalised, request_of
 from nbreplay.core.request.route import host_matches, route_of
@@ -274,7 +274,10 @@ class Session:
         if take is None:
             if mode is not Mode.REPLAY:
                 return None
-            take, note = again(call, request, recording), "asked by the MCP client, more often than when recorded"
+            take, note = (
+                answer_again(call, request, recording),
+                "asked by the MCP client, more often than when recorded",
+            )
         if take is None:
             why = ""
             if recording is not None and recording.takes:
@@ -282,9 +285,9 @@ class Session:
 
                 why = describe_used_up(len(recording.takes), run.count_refusal(slot, recording))
             self._miss(call, request, run, mode, why)
-        answer = held(call, request, take, recording) if call.method == "GET" or take.standing else take
+        answer = adapt_take(call, request, take, recording) if call.method == "GET" or take.standing else take
         if request.rpc_id is not None:
-            answer = answering(answer, request.rpc_id)
+            answer = answer_to(answer, request.rpc_id)
         self.log.note(request, answer)
         place = self._log(request, take, "replayed", call.note or note, call.host, run)
         return Replay(answer, self.options.speed, self.log, place, started)

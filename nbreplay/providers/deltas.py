@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.request.request import dicts, text_of
+from nbreplay.core.request.request import text_of
 from nbreplay.errors import RecordingFormatError
 
 __all__ = ["TOKENS", "Piece", "Reader", "arguments_text", "count", "dicts", "text", "text_of", "values"]

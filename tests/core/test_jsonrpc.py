@@ -15,7 +15,7 @@ from nbreplay.core.recording.recording import parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import parse_stream
 from nbreplay.core.recording.take import Body
-from nbreplay.core.request.jsonrpc import TOKEN, answering, has_answered, without_id
+from nbreplay.core.request.jsonrpc import TOKEN, answer_to, has_answered, without_id
 from nbreplay.core.request.request import Call
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError
@@ -41,7 +41,7 @@ def given_back(body: Body, recorded: Any, now: Any, kind: str = JSON) -> bytes:
     """The bytes of an answer as they come out of a file, for a request that has another id."""
     made = take(body, rpc_id=recorded, headers={"content-type": kind})
     read = parse(recording(made).text().encode()).takes[0] if not hasattr(body, "content") else made
-    return answering(read, now).body.data()  # type: ignore[union-attr]
+    return answer_to(read, now).body.data()  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("number", [0, 7, -1, 2**70, "", "7", "listen-1", '\u6f22 "x"'])
@@ -188,7 +188,7 @@ def test_times_stay_and_a_stream_of_progress_is_changed_event_by_event() -> None
         return [*progress, event(message(id=number, result={}))]
 
     events = Events.parse([(n / 10, part) for n, part in enumerate(told(1))], "sse", 0.0)
-    made = answering(take(events, rpc_id=1), 2).body
+    made = answer_to(take(events, rpc_id=1), 2).body
     assert made.parts() == told(2)  # type: ignore[union-attr]
     assert [chunk.gap_ms for chunk in made.chunks] == [0, 100, 100, 100, 100]  # type: ignore[union-attr]
 
@@ -212,19 +212,19 @@ def test_an_answer_in_a_file_of_its_own(store: Path) -> None:
     assert replayed(again, asked("a"))["id"] == "a"
     assert not hasattr(again.interactions[0].take.body, "text"), "the log has what is recorded"  # type: ignore[union-attr]
     image = take(plain_body(data, JSON), rpc_id=1, headers={"content-type": "image/png"})
-    assert answering(image, 2).body is image.body
+    assert answer_to(image, 2).body is image.body
 
 
 def test_bytes_that_stay_compressed_stay_as_they_are() -> None:
     made = take(Text('{"jsonrpc":"2.0","id":1}'), rpc_id=1, headers={"content-encoding": "gzip"})
-    assert answering(made, 2).body is made.body
+    assert answer_to(made, 2).body is made.body
 
 
 def test_the_same_id_costs_nothing() -> None:
     made = take(Text('{"jsonrpc":"2.0","id":1}'), rpc_id=1)
-    assert answering(made, 1) is made
-    assert answering(made, 2).rpc_id == 2
-    assert answering(take(), 1).rpc_id is None
+    assert answer_to(made, 1) is made
+    assert answer_to(made, 2).rpc_id == 2
+    assert answer_to(take(), 1).rpc_id is None
 
 
 # Through a session

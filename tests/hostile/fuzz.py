@@ -38,7 +38,7 @@ from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
-from nbreplay.core.request.jsonrpc import answering
+from nbreplay.core.request.jsonrpc import answer_to
 from nbreplay.core.request.request import Request
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store
@@ -262,7 +262,7 @@ def _reader(random: Random, note: Note) -> None:
                     raise AssertionError("a stream is not the sum of its parts")
             _serve(take)
             with contextlib.suppress(RecordingFormatError):
-                answering(take, 7).body.data()
+                answer_to(take, 7).body.data()
             with contextlib.suppress(RecordingFormatError):
                 fold(take)
                 frames = RowFrames([Row(request.key, None, request, take)])

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from nbreplay.errors import RecordingFormatError
 
 __all__ = [
-    "SHALLOW", "STYLES", "TOO_DEEP", "encode_json", "encoder", "has_long_number", "is_deep",
+    "SHALLOW", "STYLES", "TOO_DEEP", "dicts", "encode_json", "encoder", "has_long_number", "is_deep",
     "is_too_deep", "is_written_as", "parse_json", "parse_object", "parse_stored",
 ]  # fmt: skip
 
@@ -157,6 +157,11 @@ def parse_stored(text: msgspec.Raw) -> Any:
     if is_too_deep(value, data):
         raise RecordingFormatError(TOO_DEEP)
     return value
+
+
+def dicts(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list; of anything else, none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def has_long_number(text: msgspec.Raw) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body
 from nbreplay.core.request.rules import MASKED
@@ -20,34 +21,28 @@ _SHORTEST = 6  # characters; a shorter one may be anything
 def issued_by(body: Body) -> list[str]:
     """Return the ids that an answer brings: its own, and those of the items that the service remembers with it."""
     if isinstance(body, Json):
-        return list(_of(body.value))
-    if not isinstance(body, Events):
-        return []
-    found: list[str] = []
-    if body.common:
-        found += _of(body.common)
-    for number, chunk in enumerate(body.chunks):
-        data = chunk.data
-        if type(data) is dict and (number == 0 or "response" in data or "item" in data):
-            found += _of(data)
-            found += _of(data.get("response"))
-            found += _of({"output": [data.get("item")]})
-    return list(dict.fromkeys(found))
+        return list(_ids_of(body.value))
+    ids: list[str] = []
+    if isinstance(body, Events):
+        ids += _ids_of(body.common)
+        for number, chunk in enumerate(body.chunks):
+            data = chunk.data
+            if type(data) is dict and (number == 0 or "response" in data or "item" in data):
+                ids += [*_ids_of(data), *_ids_of(data.get("response")), *_ids_of({"output": [data.get("item")]})]
+    return list(dict.fromkeys(ids))
 
 
-def _of(value: Any) -> Iterator[str]:
+def _ids_of(value: Any) -> Iterator[str]:
     if not isinstance(value, dict):
         return
-    items = value.get("output")
-    for holder in (value, *(items if isinstance(items, list) else ())):
-        if isinstance(holder, dict):
-            for name in ("id", "call_id"):
-                own = holder.get(name)
-                if isinstance(own, str) and len(own) >= _SHORTEST:
-                    yield own
+    for holder in (value, *dicts(value.get("output"))):
+        for name in ("id", "call_id"):
+            own = holder.get(name)
+            if isinstance(own, str) and len(own) >= _SHORTEST:
+                yield own
 
 
-# What a library makes up in each run, and what does not change the answer: left as it is, no run would find its own.
+# A library makes these up in each run: left as they are, no run would find its own recordings.
 _MADE_UP, _OF_A_RUN = "prompt_cache_key", re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")
 
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
@@ -67,10 +62,10 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     ----------
     body : JSON value
     raw : bytes
-        The body as it was sent, to see quickly whether there are ids at all.
+        The body as it was sent, in which ids are looked for quickly.
     issued : mapping of str to str
     ids : list of str
-        Takes the replaced ids, verbatim and in order; appended to.
+        The replaced ids are appended to it, verbatim and in order.
     """
     if type(body) is not dict:
         return body
@@ -84,23 +79,35 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
         _collect(body.get(name), defined)
     if not defined and not issued:
         return body
-    return _replaced(body, defined, issued, {}, ids)
+    numbers: dict[str, str] = {}
+
+    def stand_in(name: str, text: str) -> str:
+        if text in defined and name in _REFERENCES:
+            if text not in numbers:
+                ids.append(text)
+                numbers[text] = f"@{len(numbers) + 1}"
+            return numbers[text]
+        if text in issued:
+            if text not in ids:
+                ids.append(text)
+            return "@" + issued[text]
+        return text
+
+    return _map_ids(body, stand_in)
 
 
 def _collect(node: Any, defined: set[str]) -> None:
+    """Add the ids to `defined` whose content is in a body."""
     if isinstance(node, list):
         for item in node:
             _collect(item, defined)
     elif isinstance(node, dict):
-        kind = node.get("type")
-        own = node.get("id")
-        if (
-            isinstance(own, str)
-            and kind != "item_reference"
-            and (isinstance(kind, str) or "function" in node or "role" in node or ("name" in node and "args" in node))
-        ):
+        kind, own, call = node.get("type"), node.get("id"), node.get("call_id")
+        has_content = (
+            isinstance(kind, str) or "function" in node or "role" in node or ("name" in node and "args" in node)
+        )
+        if isinstance(own, str) and kind != "item_reference" and has_content:
             defined.add(own)
-        call = node.get("call_id")
         if isinstance(call, str) and isinstance(kind, str) and kind.endswith("_call"):
             defined.add(call)
         for item in node.values():
@@ -108,33 +115,19 @@ def _collect(node: Any, defined: set[str]) -> None:
                 _collect(item, defined)
 
 
-def _replaced(
-    node: Any, defined: set[str], issued: Mapping[str, str], numbers: dict[str, str], ids: list[str], name: str = ""
-) -> Any:
+def _map_ids(node: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """Return JSON data in which `change` was applied to each text that has the name of an id."""
     if isinstance(node, dict):
         # In the order of the names, so that an SDK which sends its fields in another order numbers alike.
-        done = {
-            key: _replaced(node[key], defined, issued, numbers, ids, key if key in _REFERENCES or _refers(key) else "")
-            for key in sorted(node)
-        }
-        return {key: done[key] for key in node}
+        changed = {key: _map_ids(node[key], change, key) for key in sorted(node)}
+        return {key: changed[key] for key in node}
     if isinstance(node, list):
-        return [_replaced(item, defined, issued, numbers, ids, name) for item in node]
-    if isinstance(node, str) and name:
-        if node in defined and name in _REFERENCES:
-            if node not in numbers:
-                ids.append(node)
-                numbers[node] = f"@{len(numbers) + 1}"
-            return numbers[node]
-        if node in issued:
-            if node not in ids:
-                ids.append(node)
-            return "@" + issued[node]
-    return node
+        return [_map_ids(item, change, name) for item in node]
+    return change(name, node) if isinstance(node, str) and _names_id(name) else node
 
 
-def _refers(name: str) -> bool:
-    return name.endswith(("_id", "_ids")) or name in ("conversation", "container")
+def _names_id(name: str) -> bool:
+    return name in _REFERENCES or name.endswith(("_id", "_ids")) or name in ("conversation", "container")
 
 
 _STANDS_FOR = re.compile(r"@(?:\d+|k1:[0-9a-f]{64})")
@@ -146,25 +139,18 @@ def verbatim(body: Any, ids: tuple[str, ...]) -> Any:
     Raises
     ------
     RecordingFormatError
-        Where there are others than it has places for.
+        If there are more ids than places for them.
     """
-    left, found = list(ids), dict[str, str]()
+    left, originals = list(ids), dict[str, str]()
 
-    def restored(node: Any, name: str = "") -> Any:
-        if isinstance(node, dict):
-            # In the order in which they were replaced.
-            done = {key: restored(node[key], key) for key in sorted(node)}
-            return {key: done[key] for key in node}
-        if isinstance(node, list):
-            return [restored(item, name) for item in node]
-        known = name in _REFERENCES or _refers(name)
-        if ids and known and isinstance(node, str) and _STANDS_FOR.fullmatch(node):
-            if node not in found and left:
-                found[node] = left.pop(0)
-            return found.get(node, node)
-        return node
+    def restore(_: str, text: str) -> str:
+        if not _STANDS_FOR.fullmatch(text):
+            return text
+        if text not in originals and left:
+            originals[text] = left.pop(0)
+        return originals.get(text, text)
 
-    made = restored(body)
+    restored = _map_ids(body, restore) if ids else body
     if left:
-        raise RecordingFormatError("the ids of its request cannot be put back into their places")
-    return made
+        raise RecordingFormatError("the ids of the request cannot be put back into their places")
+    return restored

@@ -14,13 +14,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.stream_parser import StreamParser, parse_block
 from nbreplay.core.recording.take import Body, RpcId, Take, is_rpc_id
 
-__all__ = ["TOKEN", "answering", "has_answered", "without_id"]
+__all__ = ["TOKEN", "answer_to", "has_answered", "without_id"]
 
 TOKEN = "@id"
 """What stands in a canonical request where a progress token is the request's own id."""
@@ -31,84 +31,75 @@ _NOTIFICATION = (("params", "progressToken"), ("params", "_meta", _SUBSCRIPTION)
 
 
 def without_id(body: Mapping[str, Any]) -> tuple[dict[str, Any], RpcId | None]:
-    """Return a request without its id, and that id; None where it is no JSON-RPC or has no id.
+    """Return a request without its id, and that id; None if it is not JSON-RPC or has no id.
 
     The id is left out wherever MCP repeats it: a progress token that is the id, such as the ``mcp`` package makes,
     becomes `TOKEN`, and a notification that cancels a request does not tell which.
     """
-    made = dict(body)
+    message = dict(body)
     if body["jsonrpc"] != "2.0":
-        return made, None
-    own = made.pop("id") if is_rpc_id(body.get("id")) else None
+        return message, None
+    own = message.pop("id") if is_rpc_id(body.get("id")) else None
     params = body.get("params")
     if not isinstance(params, dict):
-        return made, own
+        return message, own
     if body.get("method") == "notifications/cancelled" and is_rpc_id(params.get("requestId")):
-        made["params"] = {name: value for name, value in params.items() if name != "requestId"}
+        message["params"] = {name: value for name, value in params.items() if name != "requestId"}
     meta = params.get("_meta")
-    if own is not None and isinstance(meta, dict) and _same(meta.get("progressToken"), own):
-        made["params"] = {**params, "_meta": {**meta, "progressToken": TOKEN}}
-    return made, own
+    if own is not None and isinstance(meta, dict) and _is_same(meta.get("progressToken"), own):
+        message["params"] = {**params, "_meta": {**meta, "progressToken": TOKEN}}
+    return message, own
 
 
-def answering(take: Take, asked: RpcId) -> Take:
-    """Return a take as the answer to a request with the id `asked`: else its bytes are those that were recorded."""
-    recorded = take.rpc_id
-    if recorded is None or _same(recorded, asked):
+def answer_to(take: Take, rpc_id: RpcId) -> Take:
+    """Return a take as the answer to a request with this id: else its bytes are those that were recorded."""
+    if take.rpc_id is None or _is_same(take.rpc_id, rpc_id):
         return take
-    return replace(take, body=_body(take, _Change(recorded, asked)), rpc_id=asked)
+    return replace(take, body=_Renumbering(take.rpc_id, rpc_id).body(take), rpc_id=rpc_id)
 
 
-def has_answered(stream: StreamParser, asked: RpcId | None) -> bool:
-    """Tell whether what has come of a stream ends with the answer to the request with the id `asked`."""
-    if asked is None:
+def has_answered(stream: StreamParser, rpc_id: RpcId | None) -> bool:
+    """Tell whether a stream so far ends with the answer to the request with this id."""
+    if rpc_id is None:
         return False
-    last = next((event.data for event in reversed(stream.events) if event.data is not None), "")
-    try:
-        message = json.loads(last)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(message, dict) and "method" not in message and _same(message.get("id"), asked)
+    message = parse_object(next((event.data for event in reversed(stream.events) if event.data is not None), None))
+    return message is not None and "method" not in message and _is_same(message.get("id"), rpc_id)
 
 
-def _same(one: Any, other: RpcId) -> bool:
+def _is_same(one: Any, other: RpcId) -> bool:
     return type(one) is type(other) and bool(one == other)  # True is not 1, and neither is "1"
 
 
-def _body(take: Take, change: _Change) -> Body:
-    body = take.body
-    if isinstance(body, Json):
-        return Json(change.value(body.value), body.style, body.end) if isinstance(body.value, dict) else body
-    if isinstance(body, Events):
-        if body.framing == "eventstream":
+class _Renumbering:
+    """Puts another id where the recorded one stands, in messages that answer the request."""
+
+    def __init__(self, recorded: RpcId, rpc_id: RpcId) -> None:
+        self.recorded, self.rpc_id = recorded, rpc_id
+
+    def body(self, take: Take) -> Body:
+        """Return the body of a take with the other id."""
+        body = take.body
+        if isinstance(body, Json):
+            return Json(self.value(body.value), body.style, body.end) if isinstance(body.value, dict) else body
+        if isinstance(body, Events):
+            if body.framing == "eventstream":
+                return body
+            chunks = [self.chunk(chunk, body.common or {}, body.framing) for chunk in body.chunks]
+            return replace(body, chunks=tuple(chunks), lines=None)
+        if "content-encoding" in take.headers:
+            return body  # its caller reads compressed bytes, which stay what they were
+        if isinstance(body, Text):
+            return Text(self.text(body.text))
+        if "json" not in take.headers.get("content-type", ""):
             return body
-        common = body.common or {}
-        return replace(
-            body, chunks=tuple([change.chunk(chunk, common, body.framing) for chunk in body.chunks]), lines=None
-        )
-    if "content-encoding" in take.headers:
-        return body  # its caller reads compressed bytes, which stay what they were
-    if isinstance(body, Text):
-        return Text(change.text(body.text))
-    return _read(body, change) if "json" in take.headers.get("content-type", "") else body
-
-
-def _read(body: Blob, change: _Change) -> Body:
-    text = body.data().decode("utf-8", "surrogateescape")
-    made = change.text(text)
-    return body if made is text else Text(made)
-
-
-class _Change:
-    """Puts the id that is asked now where the recorded one stands, in messages that answer the request."""
-
-    def __init__(self, recorded: RpcId, asked: RpcId) -> None:
-        self.recorded, self.asked = recorded, asked
+        text = body.data().decode("utf-8", "surrogateescape")
+        renumbered = self.text(text)
+        return body if renumbered is text else Text(renumbered)
 
     def value(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Return a message with the other id; itself where it has none of the request's."""
+        """Return a message with the other id; itself if it has none of the request's."""
         for path in self._paths(message):
-            message = _put(message, path, self.asked)
+            message = _put(message, path, self.rpc_id)
         return message
 
     def chunk(self, chunk: Chunk, common: Mapping[str, Any], framing: str) -> Chunk:
@@ -117,7 +108,7 @@ class _Change:
         if isinstance(data, dict):
             whole = {**common, **data}
             for path in self._paths(whole):
-                data = {**data, path[0]: _put(whole, path, self.asked)[path[0]]}
+                data = {**data, path[0]: _put(whole, path, self.rpc_id)[path[0]]}
                 whole = {**whole, **data}
             return chunk if data is chunk.data else chunk._replace(data=data)
         if raw is not None:
@@ -132,7 +123,7 @@ class _Change:
             paths = self._paths(message) if isinstance(message, dict) else []
             for path in paths:
                 start, end = _span(text, path)
-                text = text[:start] + json.dumps(self.asked) + text[end:]
+                text = text[:start] + json.dumps(self.rpc_id) + text[end:]
         except (ValueError, RecursionError):
             return text
         return text
@@ -143,7 +134,7 @@ class _Change:
             return []
         # A message with a method and an id is a request of the server, which counts for itself.
         paths = _RESPONSE if "method" not in message else () if "id" in message else _NOTIFICATION
-        return [path for path in paths if _same(_at(message, path), self.recorded)]
+        return [path for path in paths if _is_same(_at(message, path), self.recorded)]
 
 
 def _at(node: Any, path: tuple[str, ...]) -> Any:
@@ -163,21 +154,21 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def _span(text: str, path: tuple[str, ...]) -> tuple[int, int]:
     """Return where a value begins and ends in the text of a JSON object that is known to hold it."""
-    start, end = _space(text, 0), len(text)
+    start, end = _skip_space(text, 0), len(text)
     for name in path:
-        at = _space(text, start + 1)
+        at = _skip_space(text, start + 1)
         while text[at] != "}":
             # Of two with one name the last counts, as it does for whoever parses it.
             key, at = scanstring(text, at + 1)
-            value = _space(text, _space(text, at) + 1)
+            value = _skip_space(text, _skip_space(text, at) + 1)
             _, after = _decode(text, value)
             if key == name:
                 start, end = value, after
-            at = _space(text, after)
-            at = _space(text, at + 1) if text[at] == "," else at
+            at = _skip_space(text, after)
+            at = _skip_space(text, at + 1) if text[at] == "," else at
     return start, end
 
 
-def _space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at

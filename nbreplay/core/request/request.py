@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from nbreplay.core.recording.body import decompress
-from nbreplay.core.recording.json_text import SHALLOW, is_deep, parse_json
+from nbreplay.core.recording.json_text import SHALLOW, dicts, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
 from nbreplay.core.request.ids import replace_ids
 from nbreplay.core.request.jsonrpc import without_id
@@ -24,7 +24,7 @@ from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
-__all__ = ["Call", "Request", "clean_part", "dicts", "last_user_text", "normalised", "request_of", "text_of"]
+__all__ = ["Call", "Request", "clean_part", "last_user_text", "normalised", "request_of", "text_of"]
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -206,11 +206,6 @@ def text_of(content: Any) -> str:
     if isinstance(content, str):
         return content
     return "".join(part["text"] for part in dicts(content) if isinstance(part.get("text"), str))
-
-
-def dicts(value: Any) -> list[dict[str, Any]]:
-    """Return the objects in a list; of anything else, none."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor) -> Request:
