@@ -36,14 +36,7 @@ _Found = tuple[int, Secret, str]
 
 
 class Audited(NamedTuple):
-    """The result of an audit.
-
-    Attributes
-    ----------
-    findings : list of Finding
-    recordings, blobs : int
-        How many were checked.
-    """
+    """The findings of an audit, and the number of recordings and blobs that were checked."""
 
     findings: list[Finding]
     recordings: int
@@ -64,7 +57,6 @@ def audit(store: Store, only: Collection[str] | None = None, progress: Callable[
     Raises
     ------
     StoreError
-        Where the folder cannot be read.
     """
     root, shown = store.identity, store.shown
     present = set(store.blob_names())

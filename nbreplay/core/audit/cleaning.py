@@ -60,19 +60,7 @@ def named_blobs(text: str) -> set[str]:
 
 
 def clean_store(store: Store, names: Collection[str]) -> Cleaned:
-    """Remove the secrets from recordings and blobs of a store.
-
-    Parameters
-    ----------
-    store : Store
-    names : collection of str
-        The files that contain secrets.
-
-    Raises
-    ------
-    StoreError
-        Where the store cannot be written.
-    """
+    """Remove the secrets from those recordings and blobs of a store; raise `StoreError` where it cannot be written."""
     if store.path.is_symlink():
         reason = f"{store.shown} is a link, and nothing is rewritten through it. Name the folder that it leads to"
         return Cleaned({}, dict.fromkeys(names, reason))
@@ -236,13 +224,8 @@ def _is_pairs(value: Any) -> bool:
 def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) -> dict[str, Any]:
     """Return the fields of a take that may contain secrets, but its body, without them.
 
-    Parameters
-    ----------
-    take : Take
-    answer : Redactor
-        Of the answer's fields, whose secrets a take counts.
-    other : callable
-        Returns the redactor of another field; each numbers its own secrets.
+    `answer` redacts the fields of the answer, whose secrets a take counts; `other` returns the redactor of another
+    field, for each numbers its own secrets.
     """
     return {
         "headers": {name: _clean_url(value, answer) for name, value in take.headers.items()},

@@ -43,23 +43,14 @@ def is_container(data: bytes | memoryview) -> bool:
 
 
 def hides_secret(data: bytes, redactor: Redactor) -> bool:
-    """Tell whether a container holds a secret that no search through its bytes finds.
-
-    Raises
-    ------
-    UnreadableContainer
-        Where that cannot be told.
-    """
+    """Tell whether a container holds a secret that no search through its bytes finds; raise `UnreadableContainer`."""
     return any(redactor.finds(part.decode("latin-1")) for part in parts_inside(data))
 
 
 def parts_inside(data: bytes) -> Iterator[bytes]:
     """Yield the parts of a container, and those of containers inside it.
 
-    Raises
-    ------
-    UnreadableContainer
-        Where it is encrypted, damaged, too large, or of an unknown kind.
+    Raise `UnreadableContainer` where it is encrypted, damaged, too large, or of an unknown kind.
     """
     yield from _unpack(data, _Budget(), _DEEPEST)
 

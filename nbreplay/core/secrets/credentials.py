@@ -89,14 +89,7 @@ def query_secrets(target: str) -> list[str]:
 
 @functools.lru_cache(maxsize=512)
 def header_credentials(name: str, value: str) -> tuple[str, ...]:
-    """Return the secrets that a request's header carries, in every form in which an answer may repeat them.
-
-    Parameters
-    ----------
-    name : str
-        In lower case.
-    value : str
-    """
+    """Return the secrets of a request's header, named in lower case, in every form that an answer may repeat."""
     if name in _HARMLESS_HEADERS or name.startswith(_HARMLESS_BEGINNINGS):
         return ()
     if name == "cookie":

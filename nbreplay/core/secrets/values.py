@@ -69,10 +69,7 @@ _PASSWORD = re.compile("(?i)pass|pwd")
 def is_secret_name(name: str) -> bool:
     """Tell whether a member, a field or a variable of this name usually holds a secret.
 
-    Parameters
-    ----------
-    name : str
-        In any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
+    Names are of any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
     """
     parts: list[str] = [word.lower() for word in _WORD.findall(name)]
     while parts and parts[-1].isdigit():

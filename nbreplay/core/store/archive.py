@@ -70,12 +70,8 @@ def is_archive(store: object) -> bool:
 def open_archive(store: str | os.PathLike[str]) -> Archive | None:
     """Download a store that has an address, unpack a ``.zip``, and return it; None for a folder.
 
-    The folder is unpacked once a process, as long as the zip stays the same.
-
-    Raises
-    ------
-    StoreError
-        Where it cannot be downloaded, or is not the zip of a store.
+    It is unpacked once a process, as long as the zip stays the same. Raise `StoreError` where it cannot be downloaded,
+    or is not the zip of a store.
     """
     if not is_archive(store):
         return None
@@ -112,20 +108,7 @@ def _unpacked_folder(path: str, shown: str) -> str:
 
 
 def unpack(path: str, folder: str, shown: str) -> None:
-    """Unpack the files of a store from a ``.zip``.
-
-    Parameters
-    ----------
-    path : str
-    folder : str
-        Where they go.
-    shown : str
-        The name of the zip in messages.
-
-    Raises
-    ------
-    StoreError
-    """
+    """Unpack the files of a store from a ``.zip`` into a folder; raise `StoreError`, which calls the zip `shown`."""
     import zipfile
     import zlib
 

@@ -43,11 +43,7 @@ def is_member(name: str) -> bool:
 def read_file(path: str) -> tuple[bytes, Version]:
     """Return the content of a regular file, and its version.
 
-    Raises
-    ------
-    OSError
-    UnsafeRecordingError
-        For a link, a folder, a pipe or a device.
+    Raise `OSError`, or `UnsafeRecordingError` for a link, a folder, a pipe or a device.
     """
     descriptor = open_regular(path)
     try:
@@ -65,12 +61,7 @@ def read_file(path: str) -> tuple[bytes, Version]:
 
 
 def file_stat(path: str) -> FileStat:
-    """Return the version of a large file, without reading it.
-
-    Raises
-    ------
-    OSError
-    """
+    """Return the version of a large file, without reading it; raise `OSError` where that fails."""
     return _file_stat(os.lstat(path))
 
 
@@ -114,7 +105,7 @@ def _remove_at_exit(folder: str, process: int) -> None:
 
 
 class Writer:
-    """Writes files into a folder.
+    """Writes files into a folder. Every method raises `OSError`, or `UnsafeRecordingError` for a link in the way.
 
     Parameters
     ----------
@@ -124,13 +115,6 @@ class Writer:
         a home folder, is not written through.
     durable : bool
         Have the disk confirm every write (fsync).
-
-    Raises
-    ------
-    OSError
-        Where the folder cannot be made or written.
-    UnsafeRecordingError
-        Where it leads to a folder that is not a store, or its private folder is a link.
     """
 
     def __init__(self, root: str, *, durable: bool) -> None:
@@ -149,31 +133,16 @@ class Writer:
         self._lock = _locks.setdefault(root, _Lock(self._private))
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
-        """Keep every other writer out, of this process and of others.
-
-        Raises
-        ------
-        OSError, UnsafeRecordingError
-        """
+        """Keep every other writer out, of this process and of others."""
         return self._lock.hold()
 
     def temporary(self, name: str) -> str:
-        """Return a path that nobody else uses, for a file that gets its own name when it is whole.
-
-        Raises
-        ------
-        OSError, UnsafeRecordingError
-        """
+        """Return a path that nobody else uses, for a file that gets its own name when it is whole."""
         require_folder(self._private)  # it was a folder when this began, and may have been replaced
         return os.path.join(self._private, temporary_name(name))
 
     def replace(self, name: str, data: bytes) -> Version:
-        """Put `data` into the file `name`, at once for every reader; return its version.
-
-        Raises
-        ------
-        OSError, UnsafeRecordingError
-        """
+        """Put `data` into the file `name`, at once for every reader; return its version."""
         path, temporary = self._root + name, self.temporary(name)
         descriptor = create(temporary)
         try:
@@ -201,12 +170,7 @@ class Writer:
         return written
 
     def adopt(self, path: str, name: str) -> None:
-        """Give a whole file, whose path is from `temporary`, its name.
-
-        Raises
-        ------
-        OSError
-        """
+        """Give a whole file, whose path is from `temporary`, its name."""
         if self._durable:
             _confirm(path, os.O_RDWR)
         os.replace(path, self._root + name)

@@ -52,9 +52,8 @@ def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder
 
     Raises
     ------
-    OSError
-    UnsafeRecordingError
-        For a link, a folder, a pipe or a device.
+    OSError, UnsafeRecordingError
+        The latter for a link, a folder, a pipe or a device.
     """
     try:
         if not _NO_FOLLOW and not (flags & os.O_CREAT and not os.path.lexists(path)):
@@ -85,12 +84,7 @@ def is_regular(path: str, size: int) -> bool:
 
 
 def create(path: str, *, folder: int | None = None) -> int:
-    """Return the descriptor of a new file; an existing one, or a link, is an error.
-
-    Raises
-    ------
-    OSError
-    """
+    """Return the descriptor of a new file; raise `OSError` where there is one already, or a link."""
     return os.open(path, _CREATING, 0o666, dir_fd=folder)
 
 
@@ -100,14 +94,9 @@ def temporary_name(name: str) -> str:
 
 
 def require_folder(path: str, mode: int | None = None) -> None:
-    """Raise unless a path is a folder itself, and not a link to one; `mode` is that of its entry, where it is known.
+    """Raise `OSError` where a path is not a folder, and `UnsafeRecordingError` where it is a link to one.
 
-    Raises
-    ------
-    OSError
-        Where there is none.
-    UnsafeRecordingError
-        For a link.
+    `mode` is that of its entry, where it is known.
     """
     mode = os.lstat(path).st_mode if mode is None else mode
     if stat.S_ISLNK(mode):
@@ -130,11 +119,7 @@ def _require_regular(mode: int, path: str) -> None:
 class Folder:
     """An open folder; its entries are reached from it, and links among them are not followed.
 
-    Every method raises OSError where the system refuses it.
-
-    Attributes
-    ----------
-    path : str
+    Every method raises `OSError`; `read` and `folder` raise `UnsafeRecordingError` for a link.
     """
 
     def __init__(self, path: str, descriptor: int | None) -> None:
@@ -153,13 +138,7 @@ class Folder:
         return states
 
     def read(self, name: str) -> BinaryIO:
-        """Open a regular file to read it.
-
-        Raises
-        ------
-        UnsafeRecordingError
-            For a link, a folder, a pipe or a device.
-        """
+        """Open a regular file to read it."""
         shown = os.path.join(self.path, name)
         return os.fdopen(open_regular(self._at(name), shown=shown, folder=self._descriptor), "rb")
 
@@ -183,13 +162,7 @@ class Folder:
 
     @contextlib.contextmanager
     def folder(self, name: str, *, make: bool = False) -> Iterator[Folder]:
-        """Open a folder in it, made where it is missing and `make` is true.
-
-        Raises
-        ------
-        UnsafeRecordingError
-            For a link.
-        """
+        """Open a folder in it, made where it is missing and `make` is true."""
         path = os.path.join(self.path, name)
         if make:
             with contextlib.suppress(FileExistsError):
@@ -205,7 +178,7 @@ class Folder:
 
 @contextlib.contextmanager
 def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -> Iterator[Folder]:
-    """Open a folder, or one below it.
+    """Open a folder, or one below it; raise `OSError`, or `UnsafeRecordingError` for a link on the way.
 
     Parameters
     ----------
@@ -215,12 +188,6 @@ def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -
         The way down from there, on which no link is followed.
     make : bool
         Make what is missing below `path`.
-
-    Raises
-    ------
-    OSError
-    UnsafeRecordingError
-        For a link on the way.
     """
     path = os.fspath(path)
     with contextlib.ExitStack() as stack:

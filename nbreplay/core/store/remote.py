@@ -45,7 +45,6 @@ def fetch(url: str) -> str:
     Raises
     ------
     StoreError
-        Where it cannot be downloaded; the message names the address, without what may be secret in it.
     """
     with _lock:
         path = _zips.get(url)

@@ -85,10 +85,7 @@ class Store:
     def find(self, kind: str, key: str) -> Recording | None:
         """Return the recording with `key`, or None.
 
-        Raises
-        ------
-        RecordingFormatError
-            Where its file cannot be read, or does not match its name and its key; the message names it.
+        Raise `RecordingFormatError` where its file cannot be read, or does not match its name and its key.
         """
         name = file_name(kind, key)
         recording = self.read(name, Recording.verify)
@@ -100,18 +97,9 @@ class Store:
         return recording
 
     def read(self, name: str, check: Callable[[Recording], None] | None = None) -> Recording | None:
-        """Return the recording in the file `name`, or None.
+        """Return the recording in the file `name`, or None; raise `RecordingFormatError` where it cannot be read.
 
-        Parameters
-        ----------
-        name : str
-        check : callable, optional
-            `Recording.verify` where it is to be replayed, `Recording.decode` where all of it is to be looked at.
-
-        Raises
-        ------
-        RecordingFormatError
-            Where the file cannot be read; the message names it.
+        `check` is `Recording.verify` where it is to be replayed, `Recording.decode` where all of it is to be looked at.
         """
         path = self._root + name
         recording = self._read(path)
@@ -123,22 +111,12 @@ class Store:
         return recording
 
     def names(self, kind: str | None = None) -> list[str]:
-        """Return the names of the files that hold recordings, of one kind or of all.
-
-        Raises
-        ------
-        StoreError
-        """
+        """Return the names of the files that hold recordings, of one kind or of all; raise `StoreError`."""
         beginning = f"{kind}-" if kind else ""
         return [name for name in self._entries() if name.startswith(beginning) and RECORDING.fullmatch(name)]
 
     def blob_names(self) -> list[str]:
-        """Return the names of the files beside the recordings.
-
-        Raises
-        ------
-        StoreError
-        """
+        """Return the names of the files beside the recordings; raise `StoreError`."""
         return list(filter(BLOB.fullmatch, self._entries()))
 
     def _entries(self) -> list[str]:
@@ -162,12 +140,7 @@ class Store:
                 yield name, content
 
     def newest(self, kind: str, most: int) -> list[tuple[str, dict[str, Any]]]:
-        """Return name and request of the newest recordings of a kind, newest first; unreadable ones are left out.
-
-        Raises
-        ------
-        StoreError
-        """
+        """Return name and request of the newest recordings of a kind, newest first; unreadable ones are left out."""
         dated = []
         for name in self.names(kind):
             with contextlib.suppress(OSError):
@@ -209,21 +182,11 @@ class Store:
         return index
 
     def prepare(self) -> None:
-        """Make the folder, and see that it can be written.
-
-        Raises
-        ------
-        StoreError
-        """
+        """Make the folder; raise `StoreError` where it cannot be written."""
         self._open_writer()
 
     def spool(self, redactor: Redactor) -> Spool:
-        """Return a file that takes down a large body, until `write` gives it its name.
-
-        Raises
-        ------
-        OSError, StoreError
-        """
+        """Return a file that takes down a large body, until `write` gives it its name; raise `OSError`."""
         return Spool(self._open_writer().temporary("spool"), redactor)
 
     def write(
@@ -280,23 +243,13 @@ class Store:
             writer.replace(blob.name, blob.content)
 
     def unused(self, used: Collection[str]) -> list[str]:
-        """Return the names of the recordings that are not among `used`, sorted.
-
-        Raises
-        ------
-        StoreError
-        """
+        """Return the names of the recordings that are not among `used`, sorted; raise `StoreError`."""
         return sorted(set(self.names()).difference(used))
 
     def remove(self, names: Iterable[str]) -> list[str]:
         """Remove recordings, and bodies beside them that no other recording names; return the removed files, sorted.
 
-        Raises
-        ------
-        StoreError
-            Where a file cannot be removed, or read.
-        UnsafeRecordingError
-            Where the store, or a file in it that is to be removed or read, is a link.
+        Raise `StoreError`, or `UnsafeRecordingError` where the store or a file in it is a link.
         """
         removed = []
         try:
