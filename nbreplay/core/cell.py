@@ -1,7 +1,4 @@
-"""A cell, and one run of it: what decides which takes are a caller's own and which come next.
-
-Outside any cell a session counts as one.
-"""
+"""A cell and its runs. A run has the cursors of its takes; outside any cell a session counts as one."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class Cell(msgspec.Struct, frozen=True):
 
     @property
     def ref(self) -> CellRef:
-        """What a take keeps of the cell: never its text."""
+        """The reference that a take stores: the id and a digest, never the text."""
         return CellRef(self.id, hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:8])
 
     def __str__(self) -> str:
@@ -184,7 +181,7 @@ def task_rank() -> int | None:
     Siblings run the same coroutine function and were there when the first of them asked, as the tasks of one
     ``asyncio.gather`` or ``asyncio.TaskGroup`` were. They are counted in the order of their making.
     """
-    asyncio = sys.modules.get("asyncio")  # where nobody has imported it there is no task
+    asyncio = sys.modules.get("asyncio")  # until it is imported there are no tasks
     if asyncio is None or asyncio._get_running_loop() is None:
         return None
     task = asyncio.current_task()
@@ -200,7 +197,7 @@ def task_rank() -> int | None:
 
 
 def _code(task: asyncio.Task[Any]) -> object:
-    # Whatever has no code, such as a compiled coroutine, is nobody's sibling.
+    # A coroutine without code, such as a compiled one, has no siblings.
     return getattr(task.get_coro(), "cr_code", task)
 
 

@@ -31,7 +31,7 @@ _URL = re.compile(r"(https?):/{1,2}(?=[^/])", re.IGNORECASE)
 
 
 class Mode(enum.Enum):
-    """What a session does with a request."""
+    """The way in which a session answers a request."""
 
     OFF = "off"
     RECORD = "record"

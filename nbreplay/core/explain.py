@@ -1,4 +1,4 @@
-"""Why a request has no answer: the nearest recording, what differs from it, and what to do."""
+"""The explanation of a miss: the nearest recording, its differences from the request, and the remedy."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Miss(msgspec.Struct, frozen=True):
 def explain(
     request: Request | None, call: Call, store: Store, cell: Cell | None, mode: Mode, why: str, remedy: str = ""
 ) -> Miss:
-    """Return why `request` has no answer, and what to do.
+    """Return the reason for which `request` has no answer, and the remedy.
 
     Parameters
     ----------

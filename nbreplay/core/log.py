@@ -92,7 +92,7 @@ UNCOVERED = {
     "library": "libraries that open their own connections: what they send is neither replayed nor refused",
     "native": "functions of the C library that ctypes has looked up: what they send is neither replayed nor refused",
 }
-"""What the guard of a replay cannot see, by kind."""
+"""The kinds of events that the guard of a replay cannot see."""
 
 
 def all_logs() -> list[Log]:
@@ -135,7 +135,7 @@ def watch_calls(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
 
 
 def on_read(collector: Callable[[], None]) -> None:
-    """Have `collector` called before a log is read. It adds what other processes have logged."""
+    """Have `collector` called before a log is read. It adds the calls of other processes."""
     _collectors.append(collector)
 
 

@@ -175,7 +175,7 @@ class Recorder:
         self._finish("dropped", {"type": error, "message": message})
 
     def flush(self, interrupted: bool) -> None:
-        """Write what has come so far, since the cell or session ends. The answer may go on."""
+        """Write the answer so far, since the cell or session ends. The answer may go on."""
         with self._lock:
             if self._done or self.status is None:
                 return
@@ -347,7 +347,7 @@ class Keeper:
             return next((recorder for recorder in self._open if recorder.place == place), None)
 
     def keep(self, recorder: Recorder, make_take: Callable[[], Take]) -> None:
-        """Make a take of what has come, write and log it. Never raises, since the caller has its answer."""
+        """Make, write and log a take. Never raises, since the caller has its answer."""
         take: Take | None = None
         outcome, notes = "recorded", recorder.notes
         try:

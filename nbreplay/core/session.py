@@ -47,7 +47,7 @@ _RECORD_TOKEN = "record anew from the call that issues the token, such as the lo
 
 
 class Session:
-    """A store, a mode, and the log of what happens under them.
+    """A store, a mode, and the log of their calls.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Session:
         self.keeper.flush(run, interrupted=interrupted)
 
     def ask(self, call: Call, mode: Mode | None = None) -> Replay | Recorder | None:
-        """Decide what becomes of `call`, once and for all.
+        """Decide once and for all whether `call` is replayed, recorded or passed through.
 
         Parameters
         ----------
@@ -130,7 +130,7 @@ class Session:
         Replay
             Serve this; send nothing.
         Recorder
-            Send the call, and give the recorder what comes back.
+            Send the call, and give the recorder the answer.
         None
             Send the call; nbreplay does not handle it.
 

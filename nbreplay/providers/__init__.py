@@ -1,1 +1,1 @@
-"""Reading requests and answers of model providers, whoever wrote them."""
+"""Reading the requests and answers of model providers."""

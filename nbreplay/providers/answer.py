@@ -99,7 +99,7 @@ class AnswerBuilder:
     def feed(self, at: int, value: dict[str, Any], event: str | None = None) -> list[Piece]:
         """Add the next object of the answer, which came at `at` milliseconds, and return its pieces.
 
-        An object that repeats as a whole what came in pieces has none.
+        An object that repeats the whole answer after its pieces has none.
         """
         pieces = self.reader.read(value, event)
         begun, before = self.first_ms is not None, self.calls

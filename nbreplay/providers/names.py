@@ -1,4 +1,4 @@
-"""Providers, told by their hosts and named as OpenTelemetry's GenAI conventions name them. Imports no pandas."""
+"""Providers by their hosts, named as in OpenTelemetry's GenAI conventions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nbreplay.core.request.route import bare_host
 
 __all__ = ["provider_of"]
 
-# (what the host ends with, the provider). The first that fits wins.
+# The end of a host and its provider; the first that fits wins.
 _HOSTS = (
     ("openai.azure.com", "azure.ai.openai"),
     ("services.ai.azure.com", "azure.ai.inference"),

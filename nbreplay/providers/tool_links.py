@@ -125,7 +125,7 @@ class _Index:
     def links(self, item: Fact) -> list[Link]:
         """Return the links of the calls of an interaction."""
         used: set[str] = set()
-        return [self._link(item, *call[:3], used) for call in item.calls]
+        return [self._link(item, own, name, text, used) for own, name, text, *_ in item.calls]
 
     def _link(self, item: Fact, own: str, name: str, text: str, used: set[str]) -> Link:
         # A tool without parameters is called with nothing at all by some models.

@@ -6,6 +6,7 @@ import errno
 import gzip
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -455,9 +456,12 @@ def test_the_end_of_a_cell_writes_its_own_streams_once(store: Path, monkeypatch:
         second = begin(made, chat("two"), event({"n": 2}), kind=SSE)
     kept: list[Recorder] = []
     keep = Keeper.keep
-    monkeypatch.setattr(
-        Keeper, "keep", lambda self, recorder, make: (kept.append(recorder), keep(self, recorder, make))
-    )
+
+    def counted(self: Keeper, recorder: Recorder, make_take: Callable[[], Take]) -> None:
+        kept.append(recorder)
+        keep(self, recorder, make_take)
+
+    monkeypatch.setattr(Keeper, "keep", counted)
     made.flush(one)
     assert kept == [first]
     made.flush(one)
