@@ -97,7 +97,7 @@ class Recorder:
                 spool = self.keeper.store.spool(redactor)
                 for at in range(0, len(content), LARGE):
                     spool.feed(content[at : at + LARGE])
-                blob = spool.taken()
+                blob = spool.finish()
             except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
@@ -232,7 +232,7 @@ class Recorder:
         else:
             redactor, store = self._spool.redactor, self.keeper.store
             # What is to go on is left as it is; the answer so far goes into a file of its own.
-            body = (store.spool(redactor).copied(self._spool) if more else self._spool).taken()
+            body = (store.spool(redactor).copy_from(self._spool) if more else self._spool).finish()
         if isinstance(body, Blob) and (secret := _find_secret(body, redactor)):
             raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.blob import Blob, Spool
+from nbreplay.core.recording.blob import Blob, Spool, blob_from
 from nbreplay.core.recording.body import plain_body
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
-from tests.core.making import body_of
 
 SECRET = b"sk-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"
 
@@ -25,25 +24,26 @@ def spooled(path: Path, *pieces: bytes) -> tuple[Blob, bytes, int]:
     spool = Spool(str(path), redactor)
     for piece in pieces:
         spool.feed(piece)
-    blob = spool.taken()
+    blob = spool.finish()
     return blob, path.read_bytes(), redactor.count
 
 
 def test_a_blob_takes_only_the_bytes_of_its_name(tmp_path: Path) -> None:
-    body = plain_body(b"\xff\xfe", "audio/mpeg")
-    bare = body_of(body.as_fields())
-    assert isinstance(bare, Blob)
-    (tmp_path / "x").write_bytes(b"\xff\xfe")
-    assert bare.at(str(tmp_path / "x")).data() == b"\xff\xfe"
+    blob = plain_body(b"\xff\xfe", "audio/mpeg")
+    assert isinstance(blob, Blob)
+    folder = f"{tmp_path}/"
+    (tmp_path / blob.name).write_bytes(b"\xff\xfe")
+    assert blob_from(blob.name, 2, folder).data() == b"\xff\xfe"
     for other in (b"\xff", b"\xff\xfe\x00", b"\xfe\xff"):
-        (tmp_path / "x").write_bytes(other)
+        (tmp_path / blob.name).write_bytes(other)
         with pytest.raises(RecordingFormatError, match="is corrupt"):
-            bare.at(str(tmp_path / "x"))
+            blob_from(blob.name, 2, folder)
 
 
 def test_a_file_that_changes_while_it_is_there_to_be_read_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"one")
-    blob = Blob.of(b"one").at(str(tmp_path / "x"))
+    blob = Blob(Blob.of(b"one").name, 3, path=str(tmp_path / "x"))
+    assert blob.data() == b"one"
     (tmp_path / "x").write_bytes(b"two")
     with pytest.raises(RecordingFormatError, match="is corrupt"):
         blob.data()
@@ -78,7 +78,7 @@ def test_what_no_store_wants_does_not_stay(tmp_path: Path) -> None:
 def test_what_goes_on_can_be_copied_meanwhile(tmp_path: Path) -> None:
     first = Spool(str(tmp_path / "a"), Redactor())
     first.feed(b"a" * 50_000)
-    meanwhile = Spool(str(tmp_path / "b"), Redactor()).copied(first).taken()
+    meanwhile = Spool(str(tmp_path / "b"), Redactor()).copy_from(first).finish()
     first.feed(b"b")
     assert meanwhile.data() == b"a" * 50_000
-    assert first.taken().data() == b"a" * 50_000 + b"b"
+    assert first.finish().data() == b"a" * 50_000 + b"b"

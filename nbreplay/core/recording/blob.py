@@ -36,7 +36,7 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
     size : int
         Bytes.
     content : bytes or None
-        The bytes, where they are in memory.
+        The bytes, if they are in memory.
     path : str or None
         Where the file is, once a store has found or written it.
     spool : Spool or None
@@ -69,7 +69,7 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
         Raises
         ------
         RecordingFormatError
-            Where the file is gone or holds others.
+            If the file is gone or corrupt.
         """
         return b"".join(self.pieces()) if self.content is None else self.content
 
@@ -79,7 +79,7 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
         Raises
         ------
         RecordingFormatError
-            Where the file is gone; at the end, where it held others.
+            If the file is gone; at the end, if it is corrupt.
         """
         if self.content is not None:
             yield self.content
@@ -95,27 +95,15 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
                     size += len(piece)
                     yield piece
         except FileNotFoundError:
-            raise RecordingFormatError(f"{path}, which holds an answer of it, is gone") from None
+            raise RecordingFormatError(f"{path}, which holds an answer, is gone") from None
         except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), path) from error
+            raise _with_path(error, path) from error
         if size != self.size or blob_name(digest) != self.name:
             raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
         return {"blob": self.name, "size": self.size}
-
-    def at(self, path: str) -> Blob:
-        """Return this blob with its file, which must hold the bytes of its name.
-
-        Raises
-        ------
-        RecordingFormatError
-        """
-        found = Blob(self.name, self.size, path=path)
-        for _ in found.pieces():
-            pass
-        return found
 
 
 def blob_name(digest: hashlib._Hash) -> str:
@@ -138,15 +126,19 @@ def blob_from(name: object, size: object, folder: str = "") -> Blob:
     OSError, RecordingFormatError, UnsafeRecordingError
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UnsafeRecordingError(f"it names the file {name!r}, which is not one beside it")
+        raise UnsafeRecordingError(f"the file {name!r} is not named like a blob, and is not read")
     if type(size) is not int or size < 0:
-        raise RecordingFormatError(f"it gives {name} a size of {size!r}")
-    blob = Blob(name, size)
-    return blob.at(folder + name) if folder else blob
+        raise RecordingFormatError(f"the size of {name} is {size!r}")
+    if not folder:
+        return Blob(name, size)
+    blob = Blob(name, size, path=folder + name)
+    for _ in blob.pieces():
+        pass  # the file must hold the bytes of its name
+    return blob
 
 
 class Spool:
-    """Takes a large body down in a file of its own as it arrives, without the secrets in it.
+    """Writes a large body to a file of its own as it arrives, without the secrets in it.
 
     Parameters
     ----------
@@ -166,23 +158,23 @@ class Spool:
         self._end = weakref.finalize(self, _remove, path, os.getpid())
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take down what has just arrived."""
+        """Write bytes that have just arrived."""
         # What may be the beginning of a secret waits for what follows it.
         window = self._tail + bytes(data)
         if len(window) > 2 * _OVERLAP:
             cut = self.redactor.before(window.decode("latin-1"), len(window) - _OVERLAP)
-            self._put(window[:cut])
+            self._write(window[:cut])
             window = window[cut:]
         self._tail = window
 
-    def taken(self) -> Blob:
-        """Return all that has come as a blob; nothing may be fed any more."""
-        self._put(self._tail)
+    def finish(self) -> Blob:
+        """Return everything so far as a blob; nothing may be fed any more."""
+        self._write(self._tail)
         self._tail = b""
         try:
             self._file.close()
         except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), self.path) from error
+            raise _with_path(error, self.path) from error
         return Blob(blob_name(self._digest), self._size, spool=self)
 
     def discard(self) -> None:
@@ -191,7 +183,15 @@ class Spool:
             self._file.close()
         self._end()
 
-    def _put(self, data: bytes) -> None:
+    def copy_from(self, other: Spool) -> Spool:
+        """Write everything that another has so far; return self."""
+        with open(other.path, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                self._write(piece)
+        self._write(other._tail)
+        return self
+
+    def _write(self, data: bytes) -> None:
         clean = self.redactor.data(data)
         self._digest.update(clean)
         self._size += len(clean)
@@ -200,15 +200,11 @@ class Spool:
             while view:
                 view = view[self._file.write(view) :]
         except OSError as error:
-            raise OSError(error.errno, error.strerror or str(error), self.path) from error
+            raise _with_path(error, self.path) from error
 
-    def copied(self, other: Spool) -> Spool:
-        """Take down all that another has so far; return self."""
-        with open(other.path, "rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
-                self._put(piece)
-        self._put(other._tail)
-        return self
+
+def _with_path(error: OSError, path: str) -> OSError:
+    return OSError(error.errno, error.strerror or str(error), path)
 
 
 def _remove(path: str, process: int) -> None:
