@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gzip
 import io
@@ -527,3 +528,23 @@ def test_a_failure_that_may_pass_is_live_in_auto_and_waits_in_record(store: Path
         assert item.note == "not kept: a failure that may pass does not replace a good answer"
     assert len(Store(store).names()) == 1
     assert saved(store).status == 200
+
+
+@pytest.mark.parametrize(("method", "status", "stored"), [("HEAD", 200, True), ("GET", 304, True), ("GET", 200, False)])
+def test_an_answer_without_a_body_says_its_encoding(store: Path, method: str, status: int, stored: bool) -> None:
+    recorder = session(store).ask(call(method=method, path="/x"))
+    assert isinstance(recorder, Recorder)
+    recorder.begin(status, [("content-type", "text/plain"), ("content-encoding", "gzip")])
+    recorder.end()
+    assert ("content-encoding" in saved(store).headers) is stored
+
+
+async def test_a_take_has_the_rank_of_its_task(store: Path) -> None:
+    made = session(store)
+
+    async def ask() -> Take | None:
+        await asyncio.sleep(0)
+        return record(made, chat(), {"n": 1}).saved
+
+    takes = await asyncio.gather(ask(), ask())
+    assert [take.task for take in takes if take is not None] == [0, 1]
