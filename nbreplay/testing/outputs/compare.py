@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,8 +17,6 @@ from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, ren
 __all__ = ["compare"]
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_MARKUP = re.compile(r"text/html|image/svg\+xml|application/(x-)?javascript|text/javascript|application/xhtml\+xml")
-_JSON = re.compile(r"application/(.*\+)?json")
 
 
 def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
@@ -113,54 +110,83 @@ class _Comparison(msgspec.Struct, frozen=True):
 
     def _fingerprint(self, bundle: dict[str, Any]) -> tuple[tuple[str, int], ...]:
         """Return a key to align outputs by. Images and widgets count by kind only, since similar ones may be equal."""
-        texts = [
-            (kind, "" if _is_image(kind, value) else "\n".join(self._lines(kind, value)))
-            for kind, value in bundle.items()
-        ]
-        return tuple(sorted((kind, 0 if kind == _WIDGET else hash(text)) for kind, text in texts))
+        return tuple(sorted((name, self._hash(name, value)) for name, value in bundle.items()))
+
+    def _hash(self, name: str, value: Any) -> int:
+        kind = _kind_of(name, value)
+        return 0 if kind.diff else hash("\n".join(kind.lines(self, name, value)))
 
     def _diff_bundles(self, old: dict[str, Any], new: dict[str, Any], number: str) -> list[str]:
         lines = []
-        for kind in sorted({**old, **new}, key=lambda kind: (kind.startswith("text/plain"), kind)):
-            if kind not in new:
-                lines_of_kind = diff.one_sided_lines("-", self._lines(kind, old[kind]))
-            elif kind not in old:
-                lines_of_kind = diff.one_sided_lines("+", self._lines(kind, new[kind]))
+        for name in sorted({**old, **new}, key=lambda name: (name.startswith("text/plain"), name)):
+            if name not in new:
+                lines_of_kind = diff.one_sided_lines("-", self._lines(name, old[name]))
+            elif name not in old:
+                lines_of_kind = diff.one_sided_lines("+", self._lines(name, new[name]))
             else:
-                lines_of_kind = self._diff_values(kind, old[kind], new[kind])
-            lines += [f"  [{number}{kind}]", *lines_of_kind] if lines_of_kind else []
+                lines_of_kind = self._diff_values(name, old[name], new[name])
+            lines += [f"  [{number}{name}]", *lines_of_kind] if lines_of_kind else []
         return lines
 
-    def _diff_values(self, kind: str, old: Any, new: Any) -> list[str]:
+    def _diff_values(self, name: str, old: Any, new: Any) -> list[str]:
         if isinstance(old, str) and old == new:
             return []
-        if _is_image(kind, old) and _is_image(kind, new):
-            descriptions = images.compare_images(kind, old, new, self.rules.tolerance)
-            return [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else []
-        if kind == _WIDGET:
-            before, after = json_lines.widget_lines(old, new, self.states, self._text)
-        else:
-            before, after = self._lines(kind, old), self._lines(kind, new)
+        kind = _kind_of(name, old)
+        if kind.diff and _kind_of(name, new) is kind:
+            return kind.diff(self, name, old, new)
+        before, after = self._lines(name, old), self._lines(name, new)
         return [] if before == after else diff.diff_lines(before, after)
 
-    def _lines(self, kind: str, value: Any) -> list[str]:
-        if kind == _WIDGET:
-            return ["widget"]
-        if _is_image(kind, value):
-            return [images.describe_image(kind, value)]
-        if isinstance(value, list) and not _JSON.fullmatch(kind) and all(isinstance(item, str) for item in value):
-            value = "".join(value)
-        if not isinstance(value, str) or _JSON.fullmatch(kind):
-            return json_lines.flatten(value, self._text)
-        return (mask_markup if _MARKUP.fullmatch(kind) else mask_text)(value, self.rules).split("\n")
+    def _lines(self, name: str, value: Any) -> list[str]:
+        return _kind_of(name, value).lines(self, name, value)
 
-    @property
-    def _text(self) -> Callable[[str], str]:
-        return functools.partial(mask_text, rules=self.rules)
+    def mask(self, text: str) -> str:
+        """Return a text without what differs from run to run."""
+        return mask_text(text, self.rules)
 
 
-def _is_image(kind: str, value: Any) -> bool:
-    return kind.startswith("image/") and kind != "image/svg+xml" and isinstance(value, str)
+class _Kind(NamedTuple):
+    """How values of some MIME types are compared; `diff` is given where comparing their lines is not enough."""
+
+    pattern: str
+    lines: Callable[[_Comparison, str, Any], list[str]]
+    diff: Callable[[_Comparison, str, Any, Any], list[str]] | None = None
+
+
+def _diff_images(comparison: _Comparison, name: str, old: str, new: str) -> list[str]:
+    descriptions = images.compare_images(name, old, new, comparison.rules.tolerance)
+    return [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else []
+
+
+def _diff_widgets(comparison: _Comparison, _: str, old: Any, new: Any) -> list[str]:
+    before, after = json_lines.widget_lines(old, new, comparison.states, comparison.mask)
+    return [] if before == after else diff.diff_lines(before, after)
+
+
+def _join(value: Any) -> str:
+    return value if isinstance(value, str) else "".join(value)
+
+
+_KINDS = (
+    _Kind(re.escape(_WIDGET), lambda *_: ["widget"], _diff_widgets),
+    _Kind(r"image/(?!svg\+xml$).*", lambda _, name, value: [images.describe_image(name, value)], _diff_images),
+    _Kind(
+        r"text/html|image/svg\+xml|application/(x-)?javascript|text/javascript|application/xhtml\+xml",
+        lambda comparison, _, value: mask_markup(_join(value), comparison.rules).split("\n"),
+    ),
+    _Kind(r"(?!application/(.*\+)?json$).*", lambda comparison, _, value: comparison.mask(_join(value)).split("\n")),
+    _Kind(r".*", lambda comparison, _, value: json_lines.flatten(value, comparison.mask)),
+)
+"""The kinds of outputs. The first one whose pattern matches counts; a value that is not a text is compared as JSON."""
+
+
+def _kind_of(name: str, value: Any) -> _Kind:
+    is_lines = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(value, str) or name == _WIDGET:
+        kinds: Sequence[_Kind] = _KINDS
+    else:
+        kinds = _KINDS[2:] if is_lines else _KINDS[-1:]
+    return next(kind for kind in kinds if re.fullmatch(kind.pattern, name, re.DOTALL))
 
 
 def _stream_text(outputs: Sequence[Mapping[str, Any]], name: str) -> str:

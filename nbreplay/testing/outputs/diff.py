@@ -77,53 +77,39 @@ def _brief(lines: Iterator[str]) -> list[str]:
 
 
 def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    start, end = _common_ends(old, new)
-    before, after = old[start : len(old) - end], new[start : len(new) - end]
-    yield from _same(old[:start], first=False)
-    if max(len(before), len(after)) > _ALIGNED:
-        yield from _changed(before, after)
-    else:
-        codes = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
-        for place, (tag, low, high, other_low, other_high) in enumerate(codes):
-            if tag == "equal":
-                yield from _between(before[low:high], place, len(codes))
-            else:
-                yield from _changed(before[low:high], after[other_low:other_high])
-    yield from _same(old[len(old) - end :], first=True)
+    codes = _opcodes(old, new)
+    for place, (tag, low, high, other_low, other_high) in enumerate(codes):
+        if tag == "equal":
+            yield from _unchanged(old[low:high], _AROUND if place else 0, _AROUND if place < len(codes) - 1 else 0)
+        else:
+            yield from _changed(old[low:high], new[other_low:other_high])
 
 
-def _common_ends(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
-    """Return how many lines are equal at the start and at the end."""
+def _opcodes(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
+    """Align two texts. Between their common start and end, that takes quadratic time."""
     most = min(len(old), len(new))
     start = next((place for place in range(most) if old[place] != new[place]), most)
     most -= start
-    return start, next((place for place in range(most) if old[-1 - place] != new[-1 - place]), most)
+    end = next((place for place in range(most) if old[-1 - place] != new[-1 - place]), most)
+    before, after = old[start : len(old) - end], new[start : len(new) - end]
+    codes: list[tuple[str, int, int, int, int]] = [("replace", 0, len(before), 0, len(after))]
+    if max(len(before), len(after)) <= _ALIGNED:
+        codes = list(difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes())
+    codes = [(tag, *(place + start for place in places)) for tag, *places in codes]  # type: ignore[misc]
+    codes.insert(0, ("equal", 0, start, 0, start))
+    codes.append(("equal", len(old) - end, len(old), len(new) - end, len(new)))
+    return [code for code in codes if code[1] < code[2] or code[3] < code[4]]
 
 
-def _same(lines: Sequence[str], *, first: bool) -> Iterator[str]:
-    left = len(lines) - _AROUND
-    kept = lines[:_AROUND] if first else lines[max(left, 0) :]
-    if left > 0 and not first:
-        yield _omission(left)
-    for line in kept:
-        yield f"  {_clipped(line)}"
-    if left > 0 and first:
-        yield _omission(left)
-
-
-def _between(lines: Sequence[str], place: int, number: int) -> Iterator[str]:
-    if place in (0, number - 1):
-        yield from _same(lines, first=place > 0)
-    elif len(lines) <= 2 * _AROUND + 1:
-        yield from (f"  {_clipped(line)}" for line in lines)
-    else:
-        yield from (f"  {_clipped(line)}" for line in lines[:_AROUND])
-        yield _omission(len(lines) - 2 * _AROUND)
-        yield from (f"  {_clipped(line)}" for line in lines[-_AROUND:])
-
-
-def _omission(number: int) -> str:
-    return f"  … {number:,} line{'s' if number > 1 else ''} the same"
+def _unchanged(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
+    """Yield the first and the last lines, and the number of those between."""
+    omitted = len(lines) - first - last
+    if omitted <= 1:
+        first, omitted = len(lines), 0
+    yield from (f"  {_clipped(line)}" for line in lines[:first])
+    if omitted:
+        yield f"  … {omitted:,} lines the same"
+        yield from (f"  {_clipped(line)}" for line in lines[len(lines) - last :])
 
 
 def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
