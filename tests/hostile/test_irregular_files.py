@@ -216,7 +216,7 @@ def test_outputs_do_not_wait_for_a_pipe(store: Path, tmp_path: Path, capsys: pyt
     recorded(store, "hello")
     os.mkfifo(tmp_path / "x.zip")
     assert main(["export", str(tmp_path / "x.zip"), "--format", "zip", "--store", str(store)]) == 1
-    assert f"{tmp_path / 'x.zip'} is there already" in capsys.readouterr().err
+    assert f"{tmp_path / 'x.zip'} exists already" in capsys.readouterr().err
     path = notebook(tmp_path / "one.ipynb", ASK, "print(1)")
     (tmp_path / "out").mkdir()
     os.mkfifo(tmp_path / "out" / "one.ipynb")
