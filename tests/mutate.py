@@ -14,6 +14,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -95,7 +96,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Any, Any]]:
 def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Yield each node that runs, with the qualified name of the function that it is in, ``""`` outside of any.
 
-    Neither annotations, docstrings, ``__all__``, imports nor the text of errors are among them.
+    Neither annotations, types, docstrings, ``__all__``, imports nor the text of errors are among them.
     """
     todo: list[tuple[ast.AST, tuple[str, ...], bool]] = [(tree, (), False)]
     while todo:
@@ -104,8 +105,10 @@ def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             continue
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            continue
+        if isinstance(node, ast.Assign) and (
+            ast.unparse(node.targets[0]) == "__all__" or (not inside and isinstance(node.value, ast.Subscript))
+        ):
+            continue  # names that are exported, and types
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not inside:
@@ -172,6 +175,9 @@ def _functions(owner: Any) -> Iterator[tuple[str, types.FunctionType]]:
             yield from _functions(value)
 
 
+_CONSTANTS = (int, float, str, bytes, tuple, frozenset, set, dict, list, re.Pattern)
+
+
 def _install(module: types.ModuleType, tree: ast.Module) -> None:
     """Put the changed code into the functions of the module, and its changed constants wherever they were imported."""
     changed = types.ModuleType(module.__name__)
@@ -185,13 +191,10 @@ def _install(module: types.ModuleType, tree: ast.Module) -> None:
     for name, value in list(vars(module).items()):
         if hasattr(value, "cache_clear"):
             value.cache_clear()
-        elif not isinstance(value, type | types.FunctionType | types.ModuleType) and not name.startswith("__"):
-            other = vars(changed).get(name)
-            if type(other) is type(value) and other != value:
-                for user in [user for key, user in sys.modules.items() if key.startswith("nbreplay")]:
-                    for attribute, held in list(vars(user).items()):
-                        if held is value:
-                            setattr(user, attribute, other)
+        elif isinstance(value, _CONSTANTS) and not name.startswith("__") and vars(changed).get(name) != value:
+            for user in [user for key, user in sys.modules.items() if key.startswith("nbreplay")]:
+                for attribute in [attribute for attribute, other in vars(user).items() if other is value]:
+                    setattr(user, attribute, vars(changed).get(name))
 
 
 class _Mutation:

@@ -120,8 +120,8 @@ class Run:
         used = self._used.get((replaying, slot))
         if not used:
             return recording.takes
-        given = {id(take) for take in used}
-        left = tuple(take for take in recording.takes if id(take) not in given)
+        used_ids = {id(take) for take in used}
+        left = tuple(take for take in recording.takes if id(take) not in used_ids)
         if len(left) + len(used) > len(recording.takes):
             # Another process has written the file since, so that equal takes are other objects now.
             left = recording.takes
@@ -131,8 +131,8 @@ class Run:
 
     def count_refusal(self, slot: Slot, recording: Recording) -> int:
         """Note that replay had no take to give, and return how many times it has been asked for one."""
-        given = len(recording.takes) - len(self.unused_takes(slot, recording, True))
-        return given + self.place(slot)  # only such calls take places under replay
+        takes = len(recording.takes) - len(self.unused_takes(slot, recording, True))
+        return takes + self.place(slot)  # only such calls take places under replay
 
     def use(self, slot: Slot, take: Take, replaying: bool, *, instead_of: Take | None = None) -> None:
         """Note that `take` has been given; `instead_of` is the same take, when it was recorded only in part."""

@@ -128,9 +128,9 @@ def _sdk_of(store: Store, name: str) -> str:
     return recording.takes[-1].sdk if recording and recording.takes else ""
 
 
-def _describe_upgrade(differing: tuple[Difference, ...], recorded: str, asked: str) -> str:
+def _describe_upgrade(differing: tuple[Difference, ...], old: str, new: str) -> str:
     """Return that another version of the SDK sends other fields, where nothing else differs."""
-    if not differing or recorded == asked or recorded.partition(" ")[0] != asked.partition(" ")[0]:
+    if not differing or old == new or old.partition(" ")[0] != new.partition(" ")[0]:
         return ""
     added = [item.path for item in differing if item.recorded is None]
     dropped = [item.path for item in differing if item.asked is None]
@@ -139,7 +139,7 @@ def _describe_upgrade(differing: tuple[Difference, ...], recorded: str, asked: s
     parts = [f"sends {', '.join(added)}"] if added else []
     parts += [f"no longer sends {', '.join(dropped)}"] if dropped else []
     verb = "not" if added else "so"
-    return f"{asked} {' and '.join(parts)}; {recorded}, which recorded it, did {verb}. All else is equal"
+    return f"{new} {' and '.join(parts)}; {old}, which recorded it, did {verb}. All else is equal"
 
 
 def _suggest_recording(cell: Cell | None, store: Store) -> str:
@@ -258,8 +258,8 @@ def _format_option(cell: Cell | None, name: str, *values: str) -> str:
     return f"nbreplay.session(..., {name}=[{', '.join(literals)}])"
 
 
-def describe_used_up(takes: int, asked: int) -> str:
+def describe_used_up(takes: int, count: int) -> str:
     """Return that all takes are used up, such as ``recorded twice, asked a 3rd time``."""
     times = {1: "once", 2: "twice"}.get(takes, f"{takes} times")
-    ending = "th" if 10 < asked % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(asked % 10, "th")
-    return f"recorded {times}, asked a {asked}{ending} time"
+    ending = "th" if 10 < count % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(count % 10, "th")
+    return f"recorded {times}, asked a {count}{ending} time"

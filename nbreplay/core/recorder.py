@@ -236,9 +236,9 @@ class Recorder:
         if isinstance(body, Blob) and (secret := _find_secret(body, redactor)):
             raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)
-        kept = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
-        if reason and self.decode is not None and "content-encoding" not in kept:
-            kept.pop("content-length", None)  # a replay gives the decoded bytes
+        headers = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
+        if reason and self.decode is not None and "content-encoding" not in headers:
+            headers.pop("content-length", None)  # a replay gives the decoded bytes
         self.secrets = redactor.secrets
         if error:
             error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
@@ -249,7 +249,7 @@ class Recorder:
             sdk=redactor.text(self.call.sdk),
             body=body,
             status=self.status,
-            headers=kept,
+            headers=headers,
             cell=self.run.ref,
             ids=self.request.ids,
             complete=reason is None,
@@ -259,7 +259,7 @@ class Recorder:
             error=error,
             reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
             http_version=kept_version(self.version),
-            sized=not self.version or bare or isinstance(body, Events) or "content-length" in kept,
+            sized=not self.version or bare or isinstance(body, Events) or "content-length" in headers,
             rpc_id=self.request.rpc_id,
             task=self.task,
             standing=bool(reason)
