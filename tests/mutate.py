@@ -192,9 +192,9 @@ def _install(module: types.ModuleType, tree: ast.Module) -> None:
         if hasattr(value, "cache_clear"):
             value.cache_clear()
         elif isinstance(value, _CONSTANTS) and not name.startswith("__") and vars(changed).get(name) != value:
-            for user in [user for key, user in sys.modules.items() if key.startswith("nbreplay")]:
-                for attribute in [attribute for attribute, other in vars(user).items() if other is value]:
-                    setattr(user, attribute, vars(changed).get(name))
+            for key, user in list(sys.modules.items()):
+                if key.startswith("nbreplay") and vars(user).get(name) is value:
+                    setattr(user, name, vars(changed).get(name))
 
 
 class _Mutation:
