@@ -77,6 +77,7 @@ FRAGMENTS = [
 @example([b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":1},{"b":2}\n\n'], [], "sse")
 @example([b'data: {"a":[1\n\n', b'data: {"b":2}]}\n\n', b'data: {"a":1},{"b":2}\n\n'] + [FRAGMENTS[0]] * 9, [], "sse")
 @example([FRAGMENTS[at] for at in (3, 0, 0, 2, 1)], [], "sse")
+@example([b'data: {"a":1e999,"b":1}\n\n'] * 4, [], "sse")
 @example([b'data: {"a":"\xff"}\n\n'] * 4, [], "sse")
 @example([b'data: {"a":"\xe2\x80\xa8"}\n\n'] * 4, [], "sse")
 @example([b'data: {"a":"\\ud800"}\n\n'] * 4, [], "sse")

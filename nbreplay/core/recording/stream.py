@@ -41,6 +41,7 @@ _PROPORTION = 64
 _SAMPLE = 24  # chunks
 _STYLES = ("compact", "spaced", "compact-ascii", "spaced-ascii")
 _ABSENT = object()
+_INFINITE = (float("inf"), float("-inf"))  # a number too large for a float has become so, and cannot be written
 
 
 class Chunk(NamedTuple):
@@ -51,11 +52,11 @@ class Chunk(NamedTuple):
     gap_ms : int
         Milliseconds since the chunk before it; of the first, since the request was sent.
     data : dict, str or None
-        JSON data, the raw text of a ``data:`` line, or None where `raw` holds the whole block.
+        JSON data, the raw text of a ``data:`` line, or None if `raw` holds the whole block.
     event : str or None
         The event's name.
     raw : str or None
-        The block as it came, where it has another shape.
+        The block as it came, if it has another shape.
     """
 
     gap_ms: Millis
@@ -174,9 +175,8 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         """Return the text of each chunk; in an event stream of AWS, the payload of the message."""
         if self.framing != "eventstream":
             return list(self._blocks())
-        return [
-            text if chunk.raw is None else chunk.raw for chunk, text in zip(self.chunks, self._texts(), strict=True)
-        ]
+        pairs = zip(self.chunks, self._texts(), strict=True)
+        return [text if chunk.raw is None else chunk.raw for chunk, text in pairs]
 
     def encode_parts(self, texts: Sequence[str]) -> list[bytes]:
         """Return the bytes of each chunk, given its text as `readable_parts` returns it.
@@ -259,7 +259,7 @@ class _Layout:
         return encode_json(self.whole(stored), self.style)
 
     def reduce(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """Return what is stored of an object, and its text; None if it would not come back as `text`."""
+        """Return an object without what it shares, and the text of it; None if it would not come back as `text`."""
         if self._between and text.startswith(self._start) and text.endswith(self._end):
             own = f"{{{text[len(self._start) : -len(self._end)]}}}"
             value = _parse_exactly(own)
@@ -268,20 +268,16 @@ class _Layout:
         value, common = _parse_exactly(text), self.common
         if value is None:
             return None
-        stored = value
-        if common:
-            # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
-            stored = {
-                name: item
-                for name, item in value.items()
-                if name not in common or common[name] != item or type(common[name]) is not type(item)
-            }
-        if not is_written_as(self.whole(stored), text, self.style):
-            return None
-        return stored, text
+        # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
+        stored = {
+            name: item
+            for name, item in value.items()
+            if name not in common or common[name] != item or type(common[name]) is not type(item)
+        }
+        return (stored, text) if is_written_as(self.whole(stored), text, self.style) else None
 
     def body(self, events: Sequence[StreamEvent], started: float, framing: Framing) -> Events:
-        """Return the body that is stored of the events of a stream."""
+        """Return the body of the events of a stream."""
         chunks, lines, before = [], [], 0
         for event in events:
             # Rounding the times and not the differences keeps errors from adding up.
@@ -331,7 +327,11 @@ def _find_shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dic
     for name in fields:
         items = [value.get(name, _ABSENT) for value in values]
         for item in (items[len(items) // 2], items[-1]):
-            if isinstance(item, str | int | float | None) and 2 * items.count(item) > len(items):
+            if (
+                isinstance(item, str | int | float | None)
+                and item not in _INFINITE
+                and 2 * items.count(item) > len(items)
+            ):
                 usual[name] = item
                 break
     lead = list(itertools.takewhile(usual.__contains__, fields))

@@ -1,4 +1,4 @@
-"""Bodies of uploads: the parts of a form, and what is named by its digest since it is large or no text."""
+"""Bodies of uploads: the parts of a form, and the bytes that a request names by their digest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Part(msgspec.Struct, frozen=True):
     Attributes
     ----------
     fields : dict
-        ``name``, ``filename``, ``content_type``, and ``text`` where it is short and a text.
+        ``name``, ``filename``, ``content_type``, and ``text`` if it is short and a text.
     content : memoryview
         Its bytes, which are not copied: an upload may be large.
     """
@@ -33,17 +33,17 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def is_upload(self) -> bool:
-        """Whether it is known by its digest."""
+        """Whether a request names it by its digest."""
         return "text" not in self.fields
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What identifies it: its fields, and ``digest`` where it is an upload."""
+        """The fields that identify it, and the ``digest`` of an upload."""
         return {**self.fields, "digest": digest(self.content)} if self.is_upload else self.fields
 
 
 def digest(data: bytes | memoryview) -> str:
-    """Return what stands for bytes in a request."""
+    """Return the text that stands for bytes in a request."""
     return f"sha256:{hashlib.sha256(data).hexdigest()} {len(data)} bytes"
 
 
@@ -57,7 +57,7 @@ def parts(data: bytes, content_type: str) -> list[Part]:
 
 
 def uploads(data: bytes, content_type: str) -> list[memoryview]:
-    """Return what of a body stands in its request by digest alone."""
+    """Return the bytes that a request names by their digest: parts of a form, or a body that is not text."""
     if content_type.startswith("multipart/"):
         return [part.content for part in parts(data, content_type) if part.is_upload]
     try:
