@@ -132,16 +132,10 @@ def _identity(finding: Finding) -> tuple[str, ...]:
 
 
 class _Targets:
-    """The stores and notebooks to check.
-
-    Attributes
-    ----------
-    stores : dict of str to (Store, set of str or None)
-        By the folder; with the files to check, else all of them.
-    notebooks : dict of Path to None
-    """
+    """The stores and notebooks to check."""
 
     def __init__(self, paths: Sequence[str]) -> None:
+        # By the folder; with the names of the files to check, else all of them.
         self.stores: dict[str, tuple[Store, set[str] | None]] = {}
         self.notebooks: dict[Path, None] = {}
         for path in paths:

@@ -448,7 +448,7 @@ def test_what_it_has_written_is_not_read_again(store: Path, monkeypatch: pytest.
 
 def test_a_small_file_is_known_by_its_content(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time_ns()  # a clock that does not move while the file is written several times
-    monkeypatch.setattr("nbreplay.core.store.files._file_stat", lambda stat: (now, now, stat.st_size, stat.st_ino))
+    monkeypatch.setattr("nbreplay.core.store.files.file_stat", lambda stat: (now, now, stat.st_size, stat.st_ino))
     add(Store(store), take(at=1))
     asked = Store(store)
     for number in range(2, 5):

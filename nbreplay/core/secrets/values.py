@@ -110,13 +110,7 @@ def is_placeholder(value: str) -> bool:
 def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> bool:
     """Tell whether a value looks as if a machine had drawn it, rather than a person had written it.
 
-    Parameters
-    ----------
-    value : str
-    shortest : int
-        Characters; anything shorter does not look random.
-    most_words : float
-        From 0 to 1: how much like words it may be.
+    It must have `shortest` characters, and may be like words up to `most_words`, from 0 to 1.
     """
     if len(value) < shortest or value.isdigit() or is_placeholder(value):
         return False

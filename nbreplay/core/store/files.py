@@ -55,17 +55,13 @@ def read_file(path: str) -> tuple[bytes, Version]:
         parts = [data]
         while more := os.read(descriptor, max(status.st_size, _SMALL)):
             parts.append(more)
-        return b"".join(parts), _file_stat(status)
+        return b"".join(parts), file_stat(status)
     finally:
         os.close(descriptor)
 
 
-def file_stat(path: str) -> FileStat:
-    """Return the version of a large file, without reading it; raise `OSError` where that fails."""
-    return _file_stat(os.lstat(path))
-
-
-def _file_stat(status: os.stat_result) -> FileStat:
+def file_stat(status: os.stat_result) -> FileStat:
+    """Return the version of a large file."""
     # A replaced file has another inode, and no program sets when an inode was changed.
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
@@ -152,7 +148,7 @@ class Writer:
                     view = view[os.write(descriptor, view) :]
                 if self._durable:
                     os.fsync(descriptor)
-                written = _file_stat(os.fstat(descriptor))
+                written = file_stat(os.fstat(descriptor))
             finally:
                 os.close(descriptor)
             os.replace(temporary, path)
@@ -164,7 +160,7 @@ class Writer:
         if len(data) <= _SMALL:
             return data
         with contextlib.suppress(OSError):  # the file may be gone already
-            status = file_stat(path)
+            status = file_stat(os.lstat(path))
             if (status[0], *status[2:]) == (written[0], *written[2:]):
                 return status  # renaming has changed the inode
         return written

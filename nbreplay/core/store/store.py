@@ -160,13 +160,8 @@ class Store:
     ) -> dict[str, list[str]]:
         """Return the files of the recordings of a kind by the keys that a new ``--ignore`` or ``--mask`` gives them.
 
-        Parameters
-        ----------
-        kind : str
-        rule : tuple
-            Identifies the rule, so that an unchanged store is looked through once.
-        rekey : callable
-            From a canonical request to its key under the rule.
+        `rule` identifies it, so that an unchanged store is looked through once; `rekey` returns the key of a canonical
+        request under it.
         """
         try:
             changed = os.stat(self._root).st_mtime_ns
@@ -294,7 +289,7 @@ class Store:
     def _read(self, path: str) -> Recording | None:
         cached = self._cache.get(path)
         try:
-            if cached is not None and isinstance(cached[0], tuple) and file_stat(path) == cached[0]:
+            if cached is not None and isinstance(cached[0], tuple) and file_stat(os.lstat(path)) == cached[0]:
                 return cached[1]
             data, version = read_file(path)
             if cached is not None and cached[0] == version:
