@@ -93,6 +93,9 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Any, Any]]:
                     yield field, block, [*block[:index], swap, *block[index + 1 :]]
 
 
+_DECLARATIONS = ("annotation", "returns", "decorator_list")
+
+
 def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
     """Yield each node that runs, with the qualified name of the function that it is in, ``""`` outside of any.
 
@@ -111,11 +114,13 @@ def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
             continue  # names that are exported, and types
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
+        if names and not inside and not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue  # the fields of a class
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not inside:
             names, inside = (*names, node.name), not isinstance(node, ast.ClassDef)
         yield node, ".".join(names) if inside else ""
         for field, value in ast.iter_fields(node):
-            if field not in ("annotation", "returns", "decorator_list", "bases"):
+            if field == "body" or (not isinstance(node, ast.ClassDef) and field not in _DECLARATIONS):
                 items = value if isinstance(value, list) else [value]
                 todo += [(item, names, inside) for item in items if isinstance(item, ast.AST)]
 

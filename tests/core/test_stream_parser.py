@@ -14,7 +14,15 @@ from msgspec.structs import replace
 
 from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_parser import Framing, StreamEvent, StreamParser, framing_of, parse_stream
+from nbreplay.core.recording.stream_parser import (
+    Framing,
+    StreamEvent,
+    StreamParser,
+    framing_of,
+    parse_block,
+    parse_stream,
+    write_block,
+)
 from nbreplay.providers.deltas import values
 from tests.core.making import json_values
 
@@ -68,10 +76,106 @@ def test_an_event_of_several_lines_has_them_all_for_data() -> None:
     assert (event.event, event.data, event.is_plain) == ("x", "a\nb", False)
 
 
-def test_which_content_types_are_streams() -> None:
-    assert framing_of("text/event-stream") == framing_of("Text/Event-Stream; charset=utf-8") == "sse"
-    assert framing_of("application/x-ndjson") == framing_of("application/jsonl") == "ndjson"
-    assert framing_of("application/json") is framing_of("") is framing_of("text/plain") is None
+@pytest.mark.parametrize(
+    ("content_type", "framing"),
+    [
+        ("text/event-stream", "sse"),
+        (" Text/Event-Stream ; charset=utf-8", "sse"),
+        ("application/x-ndjson", "ndjson"),
+        ("application/ndjson", "ndjson"),
+        ("application/jsonl", "ndjson"),
+        ("application/x-jsonlines; charset=utf-8", "ndjson"),
+        ("application/vnd.amazon.eventstream", "eventstream"),
+        ("application/json", None),
+        ("text/plain", None),
+        ("", None),
+    ],
+)
+def test_which_content_types_are_streams(content_type: str, framing: str | None) -> None:
+    assert framing_of(content_type) == framing
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_an_event_ends_with_an_empty_line_wherever_its_bytes_are_cut(line_end: str) -> None:
+    blocks = [f"data: {number}{line_end}{line_end}" for number in range(3)]
+    data = "".join(blocks).encode()
+    for cut in range(len(data) + 1):
+        for size in (1, len(data)):
+            pieces = [data[:cut], *(data[at : at + size] for at in range(cut, len(data), size))]
+            stream = parse_stream(enumerate(pieces), "sse")
+            assert [event.block for event in stream.events] == blocks
+            assert stream.rest is None
+
+
+def test_line_ends_of_all_kinds_may_be_mixed() -> None:
+    blocks = ["data: 1\n\n", "data: 2\r\n\r\n", "data: 3\n\n", "data: 4\r\r", "data: 5\r\n\n\n"]
+    for size in (1, 2, 3, 5, 100):
+        data = "".join(blocks).encode()
+        stream = parse_stream([(0.0, data[at : at + size]) for at in range(0, len(data), size)], "sse")
+        assert [event.data for event in stream.events] == ["1", "2", "3", "4", "5"]
+
+
+def test_each_event_has_the_time_of_its_last_byte() -> None:
+    stream = parse_stream([(1.0, b"data: 1\n"), (2.0, b"\ndata: 2\n\nda"), (3.0, b"ta: 3\n\nx")], "sse")
+    assert [event.at for event in stream.events] == [2.0, 2.0, 3.0]
+    assert stream.rest is not None
+    assert (stream.rest.at, stream.rest.block) == (3.0, "x")
+    assert StreamParser("sse").rest is None
+
+
+@pytest.mark.parametrize(
+    ("framing", "block", "event", "data", "is_plain"),
+    [
+        ("sse", "data: x\n\n", None, "x", True),
+        ("sse", "event: e\ndata: x\n\n", "e", "x", True),
+        ("sse", "data:x\n\n", None, "x", False),
+        ("sse", "data:  x\n\n", None, " x", True),
+        ("sse", "data: x\ny\n\n", None, "x", False),
+        ("sse", "data: x\ndata: y\n\n", None, "x\ny", False),
+        ("sse", "data: x\r\n\r\n", None, "x", False),
+        ("sse", "event: e\r\ndata: x\r\n\r\n", "e", "x", False),
+        ("sse", "event:e\ndata: x\n\n", "e", "x", False),
+        ("sse", "event: e\n\n", "e", None, False),
+        ("sse", ": ping\n\n", None, None, False),
+        ("sse", "id: 1\ndata: x\n\n", None, "x", False),
+        ("sse", "data: x\n", None, "x", False),
+        ("sse", "data\n\n", None, "", False),
+        ("ndjson", "{}\n", None, "{}", True),
+        ("ndjson", "{}\r\n", None, "{}", False),
+        ("ndjson", "{}", None, "{}", False),
+        ("eventstream", "too short", None, None, False),
+    ],
+)
+def test_name_and_data_of_a_block(
+    framing: str, block: str, event: str | None, data: str | None, is_plain: bool
+) -> None:
+    assert parse_block(block, framing) == (event, data, is_plain)
+    if is_plain:
+        assert data is not None
+        assert write_block(event, data, framing) == block
+
+
+def test_a_message_of_aws_is_written_as_it_was_read() -> None:
+    block = write_block("chunk", '{"n":1}', "eventstream")
+    assert parse_block(block, "eventstream") == ("chunk", '{"n":1}', True)
+    assert parse_block(write_block(None, "{}", "eventstream"), "eventstream")[1] == "{}"
+    data = block.encode("utf-8", "surrogateescape")
+    for cut in range(len(data)):
+        stream = parse_stream([(1.0, data + data[:cut]), (2.0, data[cut:])], "eventstream")
+        assert [(event.at, event.block) for event in stream.events] == [(1.0, block), (2.0, block)]
+
+
+def test_bytes_that_are_not_utf8_come_back() -> None:
+    (event,) = parse(b"data: \xff\n\n", "sse").events
+    assert event.block.encode("utf-8", "surrogateescape") == b"data: \xff\n\n"
+
+
+def test_only_the_last_events_and_what_is_pending_can_end_a_stream() -> None:
+    end, more = b"data: [DONE]\n\n", b": ping\n\n"
+    assert parse(end + more * 5, "sse").ended
+    assert not parse(end + more * 6, "sse").ended
+    assert parse(more * 9 + b"data: [DONE]\n", "sse").ended
+    assert not parse(b"", "sse").ended
 
 
 @pytest.mark.parametrize(
@@ -84,6 +188,11 @@ def test_which_content_types_are_streams() -> None:
         (b'data: {"type":"response.failed"}\n\n', True),
         (b'data: {"type":"response.incomplete"}\n\n', True),
         (b'{"message":{},"done": true}\n', True),
+        (b'data: {"candidates":[{"finishReason": "STOP"}]}\n\n', True),
+        (b'data: {"candidates":[{"finishReason": ""}]}\n\n', False),
+        (b'data: {"type": "message-end"}\n\n', True),
+        (b'data: {"type":"message_stopped"}\n\n', False),
+        (b"x data: [DONE]\n\n", False),
         (b'data: {"type":"response.in_progress"}\n\n', False),
         (b'{"message":{},"done":false}\n', False),
         (b'data: {"choices":[{"delta":{"content":"DONE"}}]}\n\n', False),
