@@ -130,7 +130,7 @@ def _trim(given: argparse.Namespace) -> int:
     for store, asked in sorted(used.items()):
         if is_archive(store):
             raise OptionError(f"{store} is a zip, and nothing is taken out of it: unzip it, and name the folder")
-        left = Store(store).unused(asked)
+        left = Store(store).find_unused(asked)
         removed = Store(store).remove(left) if given.yes else []
         rows.append({"store": store, "used": len(asked), "unused": left, "removed": removed})
     if given.json:

@@ -124,7 +124,7 @@ class RunSummary:
                 continue  # an archive is read-only
             # A test may have removed the store, or replaced it by a file.
             with contextlib.suppress(StoreError):
-                if left := Store(store).unused(names):
+                if left := Store(store).find_unused(names):
                     unused_by_store[store] = left
         return unused_by_store
 

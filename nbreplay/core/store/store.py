@@ -29,7 +29,7 @@ from nbreplay.core.store.files import (
     file_stat,
     read_file,
     write_error,
-)  # fmt: skip
+)
 from nbreplay.core.store.folder import is_regular, open_regular
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 
@@ -237,7 +237,7 @@ class Store:
         elif blob.content is not None and not is_regular(path, blob.size):
             writer.replace(blob.name, blob.content)
 
-    def unused(self, used: Collection[str]) -> list[str]:
+    def find_unused(self, used: Collection[str]) -> list[str]:
         """Return the names of the recordings that are not among `used`, sorted; raise `StoreError`."""
         return sorted(set(self.names()).difference(used))
 
