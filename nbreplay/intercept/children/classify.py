@@ -88,32 +88,15 @@ _SEPARATORS = ";&|()\n"
 
 
 class Child(NamedTuple):
-    """A child process, classified by its command line.
+    """A child process, classified by its command line."""
 
-    Attributes
-    ----------
-    name : str
-        A few words for messages.
-    kind : {"client", "other", "harmless"}
-    stdin : bool
-        True for a shell or Python that reads its script from standard input.
-    """
-
-    name: str
-    kind: str
-    stdin: bool = False
+    name: str  # a few words for messages
+    kind: str  # "client", "other" or "harmless"
+    stdin: bool = False  # a shell or Python that reads its script from standard input
 
 
 def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth: int = 0) -> Child:
-    """Classify a command line.
-
-    Parameters
-    ----------
-    words : sequence of str
-        The program and its arguments.
-    folder : path
-        The working directory, to which paths of scripts are relative.
-    """
+    """Classify a command line: the program and its arguments. Paths of scripts are relative to the working `folder`."""
     if not words or not words[0]:
         return Child("a process", "other")
     program = words[0].replace("\\", "/").rpartition("/")[2]

@@ -39,16 +39,7 @@ def prepare() -> None:
 def send(log: Log, host: str, text: str, cell: Cell | None = None, store: str = "") -> None:
     """Report a refusal to the parent process, if this process is a forked child.
 
-    Parameters
-    ----------
-    log : Log
-    host : str
-        The host, or the name of a child process.
-    text : str
-        Empty for a child process that was started, and is only named.
-    cell : Cell, optional
-    store : str
-        The store's path.
+    An empty `text` is a child process that was started, and is only named; `host` is its name then.
     """
     global _last_report
     if _memory is None or _owner == os.getpid():

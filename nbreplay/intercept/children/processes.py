@@ -37,14 +37,8 @@ _MULTIPROCESSING = "a process of multiprocessing"
 def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
     """Raise `NetworkBlocked` for a child process that is a known network client; name any other.
 
-    Parameters
-    ----------
-    words : sequence or str
-        The command line; a str is a shell's script.
-    folder : path, optional
-        The working directory.
-    program : path, optional
-        The program, where that is not the first word.
+    `words` is the command line, or as a str a shell's script; `folder` the working directory; `program` is given where
+    it is not the first word.
     """
     session = guard.replay_session()
     if session is None:

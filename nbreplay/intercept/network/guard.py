@@ -117,8 +117,8 @@ def name_existing(session: Session) -> None:
     for peer in sockets.peers():
         host, port = peer if isinstance(peer, tuple) else (peer, None)
         if (host, port) not in _pooled and not _is_allowed(session, host, port):
-            shown = f"[{host}]" if ":" in host else host
-            name_uncovered("connection", host if port is None else f"{shown}:{port}")
+            text = f"[{host}]" if ":" in host else host
+            name_uncovered("connection", host if port is None else f"{text}:{port}")
     for name in _libraries:
         name_uncovered("library", name)
 

@@ -30,7 +30,7 @@ _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|
 def install(module: ModuleType, *more: tuple[Any, str, Any]) -> Undo:
     """Hook into the methods of a module that `_METHODS` lists, and `more` of them."""
     methods = _METHODS[module.__name__]
-    return put(*(_checked(getattr(module, kind), name, check) for kind, name, check in methods), *more)
+    return put(*(_with_check(getattr(module, kind), name, check) for kind, name, check in methods), *more)
 
 
 def install_unhooked(module: ModuleType) -> Undo:
@@ -64,7 +64,7 @@ def install_pycurl(module: ModuleType) -> Undo:
         return socket.socket(address.family, address.socktype, address.protocol)
 
     def subclass(kind: Any, names: tuple[str, ...], check: Callable[..., None], **methods: Any) -> Any:
-        checked = {name: _checked(kind, name, check)[2] for name in names}
+        checked = {name: _with_check(kind, name, check)[2] for name in names}
         return type(kind.__name__, (kind,), {"__module__": kind.__module__, **checked, **methods})
 
     handle = subclass(module.Curl, ("perform", "perform_rb", "perform_rs"), check, setopt=setopt)
@@ -85,16 +85,16 @@ def install_uvloop(module: ModuleType) -> Undo:
         guard.check_address(remote_addr)
         protocol = protocol_factory()
 
-        def checked(transport: Any) -> StandIn:
+        def check_sends(transport: Any) -> StandIn:
             def sendto(data: Any, addr: Any = None) -> None:
                 guard.check_address(addr)
                 transport.sendto(data, addr)
 
             return StandIn(transport, sendto=sendto, get_protocol=lambda: protocol)
 
-        inner = StandIn(protocol, connection_made=lambda transport: protocol.connection_made(checked(transport)))
+        inner = StandIn(protocol, connection_made=lambda transport: protocol.connection_made(check_sends(transport)))
         transport, _ = await before(self, lambda: inner, local_addr, remote_addr, **kwargs)
-        return checked(transport), protocol
+        return check_sends(transport), protocol
 
     return install(module, (module.Loop, "create_datagram_endpoint", create_datagram_endpoint))
 
@@ -110,7 +110,7 @@ def check_url(url: Any) -> None:
     guard.check(parts.hostname or text, port or _PORTS.get(parts.scheme))
 
 
-def _checked(kind: Any, name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
+def _with_check(kind: Any, name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
     """Return a method, as `put` takes it, that under replay first calls `check` with its own arguments."""
     before = getattr(kind, name)
 

@@ -22,7 +22,7 @@ import time
 import typing
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
@@ -35,6 +35,7 @@ from nbreplay.intercept.tools.codec import UNKNOWN, Codec, dump_arguments
 
 __all__ = ["MARK", "ToolCalls", "adapt", "encode_line", "origin_of", "return_type", "tool_session"]
 
+_T = TypeVar("_T")
 MARK = "__nbreplay_tool__"
 """The attribute of a function decorated with `tool` that holds its `ToolCalls`."""
 
@@ -51,16 +52,8 @@ def tool_session() -> Session | None:
 class ToolCalls:
     """A tool whose calls are recorded and replayed.
 
-    Parameters
-    ----------
-    name : str
-    origin : str
-        The module and name of its code, which two tools of one name must share.
-    codec : Codec
-    ignore : frozenset of str
-        Arguments to leave out of the key.
-    remedy : str
-        The advice where two tools have one name.
+    `origin` is the module and name of its code, which two tools of one name must share; `remedy` is the advice where
+    they do not. The arguments in `ignore` are left out of the key.
     """
 
     def __init__(self, name: str, origin: str, codec: Codec, ignore: frozenset[str], remedy: str) -> None:
@@ -84,12 +77,13 @@ class ToolCalls:
         call = Call("CALL", "", self.name, "", b"", (), "tool", (self.name, dump_arguments(keyed, self.name)))
         return session.ask(call, mode)
 
-    def run(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], Any]) -> Any:
+    def run(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], _T]) -> _T:
         """Return the result of a call, replayed or from `call`."""
         decision = self.ask(arguments)
         if decision is None:
             return call()
         if isinstance(decision, Replay):
+            value: _T
             delay, value = self._result(decision)
             time.sleep(delay)
             return value
@@ -98,12 +92,13 @@ class ToolCalls:
         self._record(decision, self.codec.dump, value)
         return value
 
-    async def arun(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], Awaitable[Any]]) -> Any:
+    async def arun(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], Awaitable[_T]]) -> _T:
         """Return the result of an asynchronous call, as `run` does."""
         decision = self.ask(arguments)
         if decision is None:
             return await call()
         if isinstance(decision, Replay):
+            value: _T
             delay, value = self._result(decision)
             await asyncio.sleep(delay)
             return value
@@ -141,7 +136,7 @@ class ToolCalls:
         self.finish(replay)
         return sum(delay for delay, _ in parts), self.load(replay, b"".join(data for _, data in parts))
 
-    def load(self, replay: Replay, data: bytes) -> Any:
+    def load(self, replay: Replay, data: bytes) -> object:
         """Return the recorded result, or raise the recorded exception."""
         try:
             return self.codec.load(_decode(data))
@@ -172,14 +167,11 @@ def adapt(
 
     Parameters
     ----------
-    name : str
-        The framework's name of the tool.
+    name, origin : str
+        The framework's name of the tool, and the module and name of its code.
     function : callable or None
         The user's function, if there is one.
-    origin : str
-        The module and name of the tool's code.
     fallback : type
-        The type of results that do not fit the annotation.
     shapes : mapping of str to type
         The framework's classes of results, by their names in recordings.
     raises : iterable of exception classes
@@ -215,7 +207,7 @@ def origin_of(function: Any) -> str:
     return f"{named.__module__}.{named.__qualname__}"
 
 
-def return_type(function: Any) -> Any:
+def return_type(function: Any) -> object:
     """Return the type that a function is annotated to return, or `UNKNOWN`."""
     try:
         return typing.get_type_hints(function, include_extras=True).get("return", UNKNOWN)

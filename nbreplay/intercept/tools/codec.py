@@ -39,7 +39,7 @@ class Codec:
     Parameters
     ----------
     kind : type
-        The type of the results, or `UNKNOWN`.
+        The type of the results, or `UNKNOWN`; a `ToolError` where its values have no JSON form.
     raises : iterable of exception classes
         Exceptions that are raised as themselves, as built-in ones are.
     name : str
@@ -48,11 +48,6 @@ class Codec:
         The type of results that are not of `kind`; `UNKNOWN` for plain data. Not given: they are refused.
     shapes : mapping of str to type, optional
         Other classes of results, by their names in recordings.
-
-    Raises
-    ------
-    ToolError
-        Where values of `kind` have no JSON form.
     """
 
     def __init__(
@@ -85,13 +80,7 @@ class Codec:
             ) from error
 
     def dump(self, value: Any) -> dict[str, Any]:
-        """Return a result as JSON data.
-
-        Raises
-        ------
-        ToolError
-            Where a replay would return something else.
-        """
+        """Return a result as JSON data. Raises `ToolError` where a replay would return something else."""
         if isinstance(value, bytes):
             return {"bytes": base64.b64encode(value).decode("ascii")}
         if _is_frame(type(value)):
@@ -141,13 +130,10 @@ class Codec:
             "Annotate its return type, or name it with @nbreplay.tool(returns=...)"
         )
 
-    def load(self, data: Any) -> Any:
+    def load(self, data: Any) -> object:
         """Return the result that JSON data stands for, or raise the exception that it stands for.
 
-        Raises
-        ------
-        RecordingFormatError
-            Where `dump` and `dump_exception` never return such data for this tool.
+        Raises `RecordingFormatError` where `dump` and `dump_exception` never return such data for this tool.
         """
         if not isinstance(data, dict) or len(data) != 1:
             raise RecordingFormatError(f"the recorded result of the tool {self._name} must have exactly one field")
@@ -199,13 +185,7 @@ class Codec:
 
 
 def dump_arguments(arguments: Mapping[str, Any], tool: str) -> dict[str, Any]:
-    """Return a tool's arguments as JSON data, for the key.
-
-    Raises
-    ------
-    ToolError
-        Where one has no JSON form.
-    """
+    """Return a tool's arguments as JSON data, for the key. Raises `ToolError` where one has no JSON form."""
     data = {}
     for name, value in arguments.items():
         try:
@@ -218,7 +198,7 @@ def dump_arguments(arguments: Mapping[str, Any], tool: str) -> dict[str, Any]:
     return data
 
 
-def item_type(kind: Any) -> Any:
+def item_type(kind: Any) -> object:
     """Return the type that a generator is annotated to yield, or `UNKNOWN`."""
     arguments = get_args(kind)
     return arguments[0] if get_origin(kind) is not None and arguments else UNKNOWN

@@ -11,7 +11,7 @@ import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
@@ -24,8 +24,22 @@ __all__ = ["tool"]
 
 _END = object()
 Function = Callable[..., Any]
+_F = TypeVar("_F", bound=Function)
 
 
+@overload
+def tool(
+    function: _F,
+    *,
+    name: str = "",
+    returns: Any = ...,
+    raises: Iterable[type[Exception]] = (),
+    ignore: Iterable[str] = (),
+) -> _F: ...
+@overload
+def tool(
+    *, name: str = "", returns: Any = ..., raises: Iterable[type[Exception]] = (), ignore: Iterable[str] = ()
+) -> Callable[[_F], _F]: ...
 def tool(
     function: Any = None,
     *,
@@ -33,7 +47,7 @@ def tool(
     returns: Any = UNKNOWN,
     raises: Iterable[type[Exception]] = (),
     ignore: Iterable[str] = (),
-) -> Any:
+) -> object:
     """Record and replay a function: ``@tool``, ``@tool(name=…)`` or ``tool(function)``.
 
     Parameters
