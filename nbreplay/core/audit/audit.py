@@ -200,7 +200,7 @@ class _Recording:
         for index, take in enumerate(recording.takes):
             if not isinstance(take.body, Events):
                 continue
-            redactor, before = Redactor(), take.body.parts()
+            redactor = Redactor()
             try:
                 after = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
@@ -208,7 +208,7 @@ class _Recording:
                 continue
             for value in redactor.secrets if after is not None else ():
                 replacement = redactor.placeholder(value).encode()
-                pairs = enumerate(zip(before, after or [], strict=False))
+                pairs = enumerate(zip(take.body.parts(), after or [], strict=False))
                 chunk = next((n for n, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
                 yield self._line(("takes", index, "chunks", chunk)), _secret(value), where
 

@@ -43,7 +43,10 @@ def is_container(data: bytes | memoryview) -> bool:
 
 
 def hides_secret(data: bytes, redactor: Redactor) -> bool:
-    """Tell whether a container holds a secret that no search through its bytes finds; raise `UnreadableContainer`."""
+    """Tell whether a container holds a secret that no search through its bytes finds.
+
+    Raise `UnreadableContainer` where that cannot be told.
+    """
     return any(redactor.finds(part.decode("latin-1")) for part in parts_inside(data))
 
 

@@ -111,12 +111,15 @@ class Store:
         return recording
 
     def names(self, kind: str | None = None) -> list[str]:
-        """Return the names of the files that hold recordings, of one kind or of all; raise `StoreError`."""
+        """Return the names of the files that hold recordings, of one kind or of all.
+
+        Raise `StoreError` where the folder cannot be read.
+        """
         beginning = f"{kind}-" if kind else ""
         return [name for name in self._entries() if name.startswith(beginning) and RECORDING.fullmatch(name)]
 
     def blob_names(self) -> list[str]:
-        """Return the names of the files beside the recordings; raise `StoreError`."""
+        """Return the names of the files beside the recordings, as `names` does."""
         return list(filter(BLOB.fullmatch, self._entries()))
 
     def _entries(self) -> list[str]:
@@ -181,7 +184,7 @@ class Store:
         self._open_writer()
 
     def spool(self, redactor: Redactor) -> Spool:
-        """Return a file that takes down a large body, until `write` gives it its name; raise `OSError`."""
+        """Return a file that takes down a large body, until `write` gives it its name; raise `OSError` if it cannot."""
         return Spool(self._open_writer().temporary("spool"), redactor)
 
     def write(
@@ -238,7 +241,7 @@ class Store:
             writer.replace(blob.name, blob.content)
 
     def find_unused(self, used: Collection[str]) -> list[str]:
-        """Return the names of the recordings that are not among `used`, sorted; raise `StoreError`."""
+        """Return the names of the recordings that are not among `used`, sorted."""
         return sorted(set(self.names()).difference(used))
 
     def remove(self, names: Iterable[str]) -> list[str]:
