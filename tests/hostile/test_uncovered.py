@@ -162,8 +162,8 @@ def test_children_are_allowed(store: Path) -> None:
 
 
 def test_the_line_takes_the_option() -> None:
-    assert parse_line("replay --allow-children").given == {"allow_children": True}
-    assert parse_line("replay").given == {}
+    assert parse_line("replay --allow-children").options == {"allow_children": True}
+    assert parse_line("replay").options == {}
 
 
 @pytest.mark.parametrize("value", ["yes", 1, ["curl"]])
