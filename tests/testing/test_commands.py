@@ -53,7 +53,7 @@ def test_parameters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read_notebook(out / "two.ipynb").cells[0].outputs[0].text == "Rome\n"
     capsys.readouterr()
     assert main(["run", str(path), "-p", "city"]) == 2
-    assert "--parameter city: write it as NAME=VALUE" in capsys.readouterr().err
+    assert "--parameter city has no value. Write NAME=VALUE" in capsys.readouterr().err
     assert main(["run", str(path), "-p", "class=1"]) == 1
     assert "'class' is not a valid Python name" in capsys.readouterr().out
 
@@ -167,7 +167,7 @@ def test_trim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert row == {"store": str(store), "used": 1, "unused": sorted(names.values()), "removed": []}
     assert main(["trim", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert f"{store}: 2 asked for by these notebooks, 1 not\n  {names['never']}\ntrim --yes removes them." in said
+    assert f"{store}: 2 used by these notebooks, 1 unused\n  {names['never']}\ntrim --yes removes them." in said
     assert len(list(store.glob("chat-*"))) == 3
     failing = notebook(tmp_path / "x.ipynb", ASK, "ask('new')")
     assert main(["trim", "--yes", str(tmp_path)]) == 1
