@@ -26,21 +26,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "Chunk": "nbreplay.core.recording.stream",
     "Interaction": "nbreplay.core.log",
-    "NbreplayError": "nbreplay.errors",
-    "NetworkBlocked": "nbreplay.errors",
-    "NotebookMismatch": "nbreplay.errors",
-    "OptionError": "nbreplay.errors",
-    "RecordedToolError": "nbreplay.errors",
     "Recording": "nbreplay.core.recording.recording",
-    "RecordingFormatError": "nbreplay.errors",
-    "RecordingIncomplete": "nbreplay.errors",
-    "RecordingMissing": "nbreplay.errors",
     "Session": "nbreplay.core.session",
     "Store": "nbreplay.core.store.store",
-    "StoreError": "nbreplay.errors",
     "Take": "nbreplay.core.recording.take",
-    "ToolError": "nbreplay.errors",
-    "UnsafeRecordingError": "nbreplay.errors",
     "compare": "nbreplay.analysis.compare",
     "load": "nbreplay.analysis.load",
     "session": "nbreplay.intercept.registry",
@@ -103,8 +92,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    home = _HOMES.get(name, "nbreplay.errors")
+    if name not in __all__:
         raise AttributeError(f"module 'nbreplay' has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(home), name)
     return value

@@ -151,7 +151,8 @@ _lock = threading.Lock()
 
 def current_run() -> Run | None:
     """Return the run of the cell that is running, or None outside any."""
-    return _runs[-1] if _runs else None
+    runs = _runs  # another thread may replace it
+    return runs[-1] if runs else None
 
 
 def enter_run(run: Run) -> None:

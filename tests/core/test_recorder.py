@@ -548,3 +548,12 @@ async def test_a_take_has_the_rank_of_its_task(store: Path) -> None:
 
     takes = await asyncio.gather(ask(), ask())
     assert [take.task for take in takes if take is not None] == [0, 1]
+
+
+def test_a_stream_that_its_caller_closes_after_the_cell_is_closed(store: Path) -> None:
+    made = session(store)
+    recorder = begin(made, chat(), event({"n": 1}), kind=SSE)
+    made.flush()
+    assert saved(store).reason == "open"
+    recorder.close()
+    assert saved(store).reason == "closed"
