@@ -204,7 +204,7 @@ class _Recording:
             try:
                 after = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
-                yield self._line(("takes", index)), Secret(0, 0, "secret", ""), where
+                yield self._line(("takes", index)), Secret(0, "secret", ""), where
                 continue
             for value in redactor.secrets if after is not None else ():
                 replacement = redactor.placeholder(value).encode()
@@ -214,8 +214,7 @@ class _Recording:
 
 
 def _secret(value: str) -> Secret:
-    rule = next((secret.rule for secret in find_secrets(value)), "named-value")
-    return Secret(0, len(value), rule, value)
+    return Secret(0, next((secret.rule for secret in find_secrets(value)), "named-value"), value)
 
 
 def _blob_findings(path: str, shown: str) -> Iterator[Finding]:

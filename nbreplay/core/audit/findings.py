@@ -52,10 +52,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Secret(NamedTuple):
-    """A secret in a text, from `start` to `end`; its value is never to be printed."""
+    """A secret in a text, which begins at `start`; its value is never to be printed."""
 
     start: int
-    end: int
     rule: str
     value: str
 
@@ -63,7 +62,7 @@ class Secret(NamedTuple):
 def find_secrets(text: str) -> list[Secret]:
     """Return the secrets in `text`, in order."""
     return [
-        Secret(match.start, match.end, match.rule, text[match.start : match.end])
+        Secret(match.start, match.rule, text[match.start : match.end])
         for match in Redactor().matches(text)
         if match.rule != "placeholder"
     ]
@@ -89,8 +88,8 @@ class Leaf(NamedTuple):
     ----------
     path : tuple of (str or int)
         The names and indexes that lead to it.
-    start, end : int
-        Its place in the JSON text, with its quotes.
+    start : int
+        The place of its first quote in the JSON text.
     text : str
     is_name : bool
         Whether it is the name of a member and not a value.
@@ -98,7 +97,6 @@ class Leaf(NamedTuple):
 
     path: tuple[str | int, ...]
     start: int
-    end: int
     text: str
     is_name: bool
 
@@ -129,7 +127,7 @@ def leaves(text: str) -> Iterator[Leaf]:
             value = json.loads(token, strict=False)
             if name_next:
                 path[-1] = value
-            yield Leaf(tuple(path), match.start(), match.end(), value, name_next)
+            yield Leaf(tuple(path), match.start(), value, name_next)
 
 
 def unescape(value: str) -> str:

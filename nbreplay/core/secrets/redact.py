@@ -145,13 +145,13 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""
-        matches = self.matches(text)
-        if not matches:
+        spans = self.spans(text)
+        if not spans:
             return text
         parts, done = list[str](), 0
-        for match in matches:
-            parts += [text[done : match.start], self._number(text[match.start : match.end])]
-            done = match.end
+        for start, end, replacement in spans:
+            parts += [text[done:start], replacement]
+            done = end
         return "".join([*parts, text[done:]])
 
     def spans(self, text: str) -> list[tuple[int, int, str]]:
@@ -185,16 +185,17 @@ class Redactor:
             return whole
         path, mark, query = whole.partition("?")
         # A slash before a key keeps it from being seen, for the sake of base64; in a path it is but a separator.
-        path = _SEGMENT.sub(lambda match: self._redact_part(match.group(), unquote, quote), path)
-        return (
-            path + mark + _SEGMENT.sub(lambda match: self._redact_part(match.group(), unquote_plus, quote_plus), query)
-        )
+        return self._redact_parts(path, unquote, quote) + mark + self._redact_parts(query, unquote_plus, quote_plus)
 
-    def _redact_part(self, text: str, decode: Callable[[str], str], encode: Callable[..., str]) -> str:
-        """Return a part of a URL without the secrets in its meaning; as it is, where there are none."""
-        meant = decode(text)
-        clean = self.text(meant)
-        return text if clean == meant else encode(clean, safe="[]:", errors="surrogatepass")
+    def _redact_parts(self, text: str, decode: Callable[[str], str], encode: Callable[..., str]) -> str:
+        """Return a path or a query without the secrets in the meaning of its parts."""
+
+        def redact(match: re.Match[str]) -> str:
+            meant = decode(match.group())
+            clean = self.text(meant)
+            return match.group() if clean == meant else encode(clean, safe="[]:", errors="surrogatepass")
+
+        return _SEGMENT.sub(redact, text)
 
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
         """Return the fields of a query or a form without their secrets; a name such as ``key`` is enough there."""
