@@ -21,7 +21,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.jsonrpc import answer_to
 from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import Call, Request, normalised, request_of
+from nbreplay.core.request.request import Call, Request, apply_rules, request_of
 from nbreplay.core.request.route import host_matches, route_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import PLACEHOLDER
@@ -253,7 +253,7 @@ class Session:
             return own
         # These were recorded before the option was given: their stored requests are keyed anew.
         rule, kind = (self.normaliser.ignore, self.normaliser.mask), request.kind
-        by_key = self.store.names_by_key(kind, rule, lambda fields: key_of(kind, normalised(fields, self.normaliser)))
+        by_key = self.store.names_by_key(kind, rule, lambda fields: key_of(kind, apply_rules(fields, self.normaliser)))
         names = by_key.get(request.key, ())
         self.log.healed.update((self.store.name, name) for name in names)
         recordings = (*[self.store.read(name, Recording.verify) for name in names], own)

@@ -75,29 +75,29 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
     also : collection of str
         Names to keep that are otherwise left out.
     """
-    kept: dict[str, str] = {}
+    result: dict[str, str] = {}
     pairs = list(headers)
     dropped: Collection[str] = _DROPPED
     for name, value in pairs:
         if name == "connection" and value.lower() not in ("keep-alive", "close"):
-            dropped = _DROPPED | {named.strip().lower() for named in value.split(",")}
+            dropped = _DROPPED | {item.strip().lower() for item in value.split(",")}
     for name, value in pairs:
         if (name in dropped and name not in also) or not _is_name(name):
             continue
         if not value.isprintable():
             value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
         if name in _COOKIES:
-            value = "".join(_without_values(value, redactor))
+            value = "".join(_redact_cookies(value, redactor))
             if not value:
                 continue
         elif (name in _SECRET and value) or is_secret_named(name, value):
             value = redactor.placeholder(value)
-        kept[name] = f"{kept[name]}\n{value}" if name in kept else value
-    text = "\n".join(kept.values())
+        result[name] = f"{result[name]}\n{value}" if name in result else value
+    text = "\n".join(result.values())
     # An address is not searched for what its query names, unless there may be one.
-    if "?" in text or "location" in kept or "link" in kept or redactor.finds(text):
-        kept = {name: _redacted(name, value, redactor) for name, value in kept.items()}
-    return kept
+    if "?" in text or "location" in result or "link" in result or redactor.finds(text):
+        result = {name: _redact(name, value, redactor) for name, value in result.items()}
+    return result
 
 
 @functools.lru_cache(maxsize=4096)
@@ -105,10 +105,10 @@ def _is_name(name: str) -> bool:
     return bool(re.fullmatch(_NAME, name))
 
 
-def _redacted(name: str, value: str, redactor: Redactor) -> str:
+def _redact(name: str, value: str, redactor: Redactor) -> str:
     if name not in _COOKIES:
         # Addresses one by one: what ends one, such as ">" in a Link, is not a part of a secret.
-        value = re.sub(_ADDRESS, lambda found: redactor.url(found.group()), value)
+        value = re.sub(_ADDRESS, lambda match: redactor.url(match.group()), value)
     return redactor.text(value)
 
 
@@ -132,7 +132,7 @@ def _cookies(value: str) -> Iterator[tuple[str, str, str, str]]:
         yield comma, name + equals, secret.strip(), semicolon + attributes
 
 
-def _without_values(value: str, redactor: Redactor) -> Iterator[str]:
+def _redact_cookies(value: str, redactor: Redactor) -> Iterator[str]:
     for comma, name, secret, attributes in _cookies(value):
         if name.strip(" =") not in _NOISE_COOKIES:
             yield f"{comma}{name}{redactor.placeholder(secret) if secret else ''}{attributes}"

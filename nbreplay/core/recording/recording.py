@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -187,7 +187,7 @@ def _request_text(request: Mapping[str, Any]) -> str:
     return "{" + ",\n    ".join(lines) + "}"
 
 
-def _is_rows(value: Any) -> bool:
+def _is_rows(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 

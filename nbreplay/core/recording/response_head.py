@@ -5,7 +5,7 @@ The headers agree with the body that is given:
 - ``content-encoding`` is there only where the body is still encoded (`http.client`, `urllib`, an aiohttp session with
   ``auto_decompress=False``); else the body is decoded, also for who reads it raw (``iter_raw``, ``.raw.read()``).
 - ``content-length`` is there if it was there when the answer was recorded. It is the length of the body that is
-  given, or the recorded one where there is no body (HEAD, 204, 304).
+  given, or the recorded one if it has no body (HEAD, 204, 304).
 - Other headers about the body, such as ``etag`` and ``content-md5``, stay as they were.
 """
 
@@ -73,18 +73,18 @@ def framed_headers(take: Take, method: str, size: int | None) -> Pairs:
 
 def _without_expiry(cookie: str, take: Take) -> str:
     """Return a cookie that has not expired, if it had not when it was recorded: else a client would not keep it."""
-    found = re.search(_EXPIRES, cookie)
-    if found is None:
+    match = re.search(_EXPIRES, cookie)
+    if match is None:
         return cookie
     from datetime import datetime
     from email.utils import parsedate_to_datetime  # which imports sockets
 
     try:
-        expires = parsedate_to_datetime(found[2].replace("-", " ")).timestamp()
+        expires = parsedate_to_datetime(match[2].replace("-", " ")).timestamp()
         recorded = datetime.fromisoformat(take.recorded_at).timestamp()
     except (TypeError, ValueError, OverflowError):
         return cookie
-    return cookie[: found.start(2)] + _NEVER + cookie[found.end(2) :] if recorded < expires < time.time() else cookie
+    return cookie[: match.start(2)] + _NEVER + cookie[match.end(2) :] if recorded < expires < time.time() else cookie
 
 
 def is_sized(take: Take) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -376,7 +376,7 @@ def events_from(
             )
     except ValueError as error:
         raise _unwritable(error) from None
-    return Events(chunks, framing, fields, common, style)
+    return Events(chunks, cast("Framing", framing), fields, common, style)
 
 
 def _is_oversized(chunks: Sequence[Chunk], layout: _Layout) -> bool:

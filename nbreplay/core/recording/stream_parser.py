@@ -120,8 +120,8 @@ class StreamParser:
         if self.framing == "eventstream":
             return aws_eventstream.find_end(buffer, start)
         if self.framing == "sse" and self._has_return:
-            found = _BLOCK_END.search(buffer, search)
-            return found.end() if found else None
+            match = _BLOCK_END.search(buffer, search)
+            return match.end() if match else None
         mark = b"\n\n" if self.framing == "sse" else b"\n"
         at = buffer.find(mark, search)
         return None if at < 0 else at + len(mark)

@@ -89,10 +89,10 @@ def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | N
 def _objects(parts: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
     """Yield each JSON object in a stream with the number of its part and its text there."""
     for index, part in enumerate(parts):
-        found = _OBJECT.search(part)
-        if found:
+        match = _OBJECT.search(part)
+        if match:
             try:
-                yield index, found.group(), json.loads(found.group())
+                yield index, match.group(), json.loads(match.group())
             except (ValueError, RecursionError):
                 continue
 
@@ -121,11 +121,11 @@ def _redact_channel(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> No
     end = 0
     for holder, name in leaves:
         start, end = end, end + len(holder[name])
-        kept, done = "", start
+        text, done = "", start
         for first, last, placeholder in spans:
             if last <= start or first >= end:
                 continue
-            kept += whole[done : max(first, start)] + (placeholder if first >= start else "")
+            text += whole[done : max(first, start)] + (placeholder if first >= start else "")
             done = min(last, end)
-        if done > start or kept:
-            holder[name] = kept + whole[done:end]
+        if done > start or text:
+            holder[name] = text + whole[done:end]

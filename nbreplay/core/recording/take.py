@@ -92,7 +92,7 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
         What stood after the status, where it is not the status' own phrase.
     http_version : str
     sized : bool
-        Whether the answer said its length; not asked of events, nor where there is no body.
+        Whether the answer said its length; not asked of events, nor of answers without a body.
     extra : mapping
         Fields of later versions: kept, not understood.
     rpc_id : int, str or None

@@ -24,7 +24,7 @@ from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
-__all__ = ["Call", "Request", "clean_part", "last_user_text", "normalised", "request_of", "text_of"]
+__all__ = ["Call", "Request", "apply_rules", "clean_part", "last_user_text", "request_of", "text_of"]
 
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -157,7 +157,7 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     ids : tuple of str
         The ids that were replaced, verbatim, in the order of their replacements.
     rpc_id : int, str or None
-        The id of a JSON-RPC request, which is no part of it.
+        The id of a JSON-RPC request; it is not a part of `fields`.
     """
 
     kind: str
@@ -223,7 +223,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         no more.
     """
     if call.tool is not None:
-        fields = normalised({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
+        fields = apply_rules({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
         return Request("tool", fields, key_of("tool", fields))
     route = call.route or route_of(call.host, call.target)
     # What a body holds goes before what it is called: urllib calls every body a form.
@@ -256,7 +256,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
 _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
 
 
-def normalised(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
+def apply_rules(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
     """Return a canonical request without what is ignored and masked in its body."""
     places = ("body", "arguments", "form", "parts", "text") if normaliser.rules else ()
     return {name: normaliser.apply(value) if name in places else value for name, value in fields.items()}
