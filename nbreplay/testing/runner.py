@@ -35,8 +35,7 @@ from nbreplay.testing.outputs.compare import compare
 from nbreplay.testing.outputs.diff import format_difference
 from nbreplay.testing.outputs.sanitise import rules_for
 from nbreplay.testing.result import CallReport, CellRun, Failure, Result, RunOptions
-from nbreplay.testing.warm.imports import imported_modules
-from nbreplay.testing.warm.provisioner import WarmProcess, can_fork
+from nbreplay.testing.warm.provisioner import WarmProcess, can_fork, imported_modules
 
 __all__ = ["compare_runs", "default_concurrency", "find_notebooks", "run", "run_all", "update", "warm_folders", "write"]
 

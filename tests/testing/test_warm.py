@@ -16,7 +16,7 @@ import pytest
 from nbreplay.testing.result import Result, RunOptions
 from nbreplay.testing.runner import run, run_all
 from nbreplay.testing.warm import provisioner
-from nbreplay.testing.warm.imports import imported_modules
+from nbreplay.testing.warm.provisioner import imported_modules
 from tests.testing.making import ASK, gone, notebook, recorded
 
 needs_forks = pytest.mark.skipif(not provisioner.can_fork(), reason="kernels are forked on Linux only")
