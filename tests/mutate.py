@@ -14,7 +14,6 @@ import importlib
 import itertools
 import json
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import threading
 import time
 import types
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
@@ -109,7 +108,9 @@ def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str]]:
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Assign) and (
-            ast.unparse(node.targets[0]) == "__all__" or (not inside and isinstance(node.value, ast.Subscript))
+            ast.unparse(node.targets[0]) == "__all__"
+            or (not inside and ast.unparse(node.value).partition("[")[0] in ("list", "dict", "tuple", "Literal"))
+            or ast.unparse(node.value).startswith("TypeVar(")
         ):
             continue  # names that are exported, and types
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -180,9 +181,6 @@ def _functions(owner: Any) -> Iterator[tuple[str, types.FunctionType]]:
             yield from _functions(value)
 
 
-_CONSTANTS = (int, float, str, bytes, tuple, frozenset, set, dict, list, re.Pattern)
-
-
 def _install(module: types.ModuleType, tree: ast.Module) -> None:
     """Put the changed code into the functions of the module, and its changed constants wherever they were imported."""
     changed = types.ModuleType(module.__name__)
@@ -196,10 +194,13 @@ def _install(module: types.ModuleType, tree: ast.Module) -> None:
     for name, value in list(vars(module).items()):
         if hasattr(value, "cache_clear"):
             value.cache_clear()
-        elif isinstance(value, _CONSTANTS) and not name.startswith("__") and vars(changed).get(name) != value:
-            for key, user in list(sys.modules.items()):
-                if key.startswith("nbreplay") and vars(user).get(name) is value:
-                    setattr(user, name, vars(changed).get(name))
+        # Functions and objects of the module's own classes have the new code already.
+        own = getattr(value, "__module__", type(value).__module__) == module.__name__
+        if own or name.startswith("__") or isinstance(value, type | types.ModuleType | TypeVar):
+            continue
+        for key, user in list(sys.modules.items()):
+            if key.startswith("nbreplay") and vars(user).get(name) is value:
+                setattr(user, name, vars(changed).get(name))
 
 
 class _Mutation:

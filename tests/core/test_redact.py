@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbreplay.core.secrets.credentials import PLACEHOLDER, environment_secrets
-from nbreplay.core.secrets.redact import Redactor, redact_url
+from nbreplay.core.secrets.redact import UNREDACTED, Redactor, redact_url
 from tests.core.making import json_values
 
 MIXED = "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7dE9fG1hJ3"
@@ -258,3 +258,168 @@ def test_no_secret_stays_anywhere_in_json_and_redacting_again_changes_nothing(va
     clean = Redactor().value(plant(value))
     assert secret not in re.sub(r"\\n", "\n", json.dumps(clean))
     assert Redactor().value(clean) == clean
+
+
+def test_what_was_redacted_before_is_numbered_anew_where_that_is_asked_for() -> None:
+    text = f"[secret:7] and {SECRETS['openai']} and [secret:7]"
+    assert Redactor().text(text) == "[secret:7] and [secret:1] and [secret:7]"
+    again = Redactor(again=True)
+    assert again.text("[secret:7]") == "[secret:1]"
+    assert again.text(text) == "[secret:1] and [secret:2] and [secret:1]"
+    assert again.secrets == ["[secret:7]", SECRETS["openai"]]
+    assert again.text("[secret:1234567] [secret:x] secret:1") == "[secret:1234567] [secret:x] secret:1"
+    assert again.count == 4
+
+
+def test_matches_tell_places_rules_and_contexts() -> None:
+    key = SECRETS["openai"]
+    (match,) = Redactor().matches(f"use {key}!")
+    assert (match.start, match.end, match.begin) == (4, 4 + len(key), 4)
+    (named,) = Redactor().matches(f'my.api_key = "{HEX}"')
+    assert (named.start, named.end, named.rule, named.begin) == (14, 14 + len(HEX), "named-value", 0)
+    (known,) = Redactor(["quite-ordinary"]).matches("a quite-ordinary word")
+    assert (known.start, known.end, known.rule, known.begin) == (2, 16, "credential", 2)
+    assert Redactor().matches("nothing") == []
+    assert Redactor().finds("nothing") is False
+    assert Redactor().spans(f"a {key}") == [(2, 2 + len(key), "[secret:1]")]
+
+
+def test_secrets_that_overlap_are_one_and_those_that_touch_are_two() -> None:
+    assert Redactor(["abcdefgh-1234", "1234-ijklmnop"]).text("x abcdefgh-1234-ijklmnop y") == "x [secret:1] y"
+    assert Redactor(["abcdefgh-1234", "-abcdefgh"]).text("abcdefgh-1234-abcdefgh") == "[secret:1][secret:2]"
+    (match,) = Redactor(["abcdefgh-1234", "1234-ijklmnop"]).matches("abcdefgh-1234-ijklmnop")
+    assert (match.start, match.end, match.begin) == (0, 22, 0)
+
+
+def test_a_text_may_be_cut_only_outside_of_secrets_and_their_names() -> None:
+    key = SECRETS["openai"]
+    text = f"one {key} two"
+    end = 4 + len(key)
+    assert [Redactor().before(text, place) for place in (0, 3, 4, 5, end - 1, end, end + 1)] == [
+        *(0, 3, 4, 4, 4),
+        *(end, end + 1),
+    ]
+    named = f'x my_api_key = "{HEX}"'
+    assert Redactor().before(named, 20) == 2
+    both = f'x my_api_key = "{HEX}" api_key={HEX}'
+    assert Redactor().before(both, len(both) - 1) == both.rindex("api_key")
+
+
+@pytest.mark.parametrize(("mark", "encoding"), [(b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")])
+def test_texts_of_two_bytes_a_letter_lose_secrets(mark: bytes, encoding: str) -> None:
+    data = mark + f"grüße {SECRETS['openai']} \ud800".encode(encoding, "surrogatepass")
+    clean = mark + "grüße [secret:1] \ud800".encode(encoding, "surrogatepass")
+    assert Redactor().data(data) == clean
+    assert Redactor().data(data + b"x") == data + b"x", "half of a letter"
+    sound = mark + "grüße".encode(encoding)
+    assert Redactor().data(sound) is sound
+
+
+def test_parts_of_a_url_are_read_as_they_are_meant() -> None:
+    key = SECRETS["openai"]
+    coded = key.replace("-", "%2D")
+    assert Redactor().url(f"/v1/{coded}/x?a={coded}&b=c%20d") == "/v1/[secret:1]/x?a=[secret:1]&b=c%20d"
+    assert Redactor().url(f"/v1/keys/{key}") == "/v1/keys/[secret:1]"
+    assert Redactor(["some words here"]).url("/x?q=some+words+here&r=1+2") == "/x?q=[secret:1]&r=1+2"
+    assert Redactor(["some words here"]).url("/some%20words%20here/a+b") == "/[secret:1]/a+b"
+    assert Redactor(["token/with:odd"]).url("/x?q=say:token%2Fwith%3Aodd%20%26") == "/x?q=say:[secret:1]%20%26"
+    assert Redactor().url("/plain/path") == "/plain/path"
+
+
+def test_fields_of_a_form_are_secret_by_their_names() -> None:
+    redactor = Redactor()
+    assert redactor.pairs([("key", "abc"), ("key", ""), ("monkey", "abc"), ("q", SECRETS["openai"])]) == [
+        *(["key", "[secret:1]"], ["key", ""]),
+        *(["monkey", "abc"], ["q", "[secret:2]"]),
+    ]
+    assert Redactor().pairs([(SECRETS["openai"], "x")]) == [["[secret:1]", "x"]]
+
+
+def test_members_are_secret_by_their_names() -> None:
+    assert Redactor().member("api_key", HEX) == "[secret:1]"
+    assert Redactor().member("content", HEX) == HEX
+    assert Redactor().member("api_key", f"Bearer {SECRETS['openai']}") == "Bearer [secret:1]"
+    listed = {"name": "MY_API_KEY", "value": HEX}
+    assert Redactor().value({"env": [listed]}) == {"env": [{"name": "MY_API_KEY", "value": "[secret:1]"}]}
+    assert Redactor().value({"key": "MY_API_KEY", "value": HEX}) == {"key": "MY_API_KEY", "value": "[secret:1]"}
+    assert Redactor().value({"name": "color", "value": HEX}) == {"name": "color", "value": HEX}
+    assert Redactor().value({"name": 1, "value": HEX}) == {"name": 1, "value": HEX}
+    assert Redactor().value({"api_key": HEX, "n": [1, None, True]}) == {"api_key": "[secret:1]", "n": [1, None, True]}
+    assert Redactor().value({"api_key": [SECRETS["openai"]]}) == {"api_key": ["[secret:1]"]}
+
+
+def test_json_without_a_hint_is_not_gone_through() -> None:
+    sound = {"a": [1, "text"]}
+    assert Redactor().json(sound, json.dumps(sound).encode()) is sound
+    held = {"a": SECRETS["openai"]}
+    assert Redactor().json(held, json.dumps(held).encode()) == {"a": "[secret:1]"}
+    nested = {"a": json.dumps({"b": 'one"two"three'})}
+    assert Redactor(['one"two"three']).json(nested, json.dumps(nested).encode()) != nested
+
+
+@pytest.mark.parametrize("escape", [r"\/", r"\u002F", r"\\/", r"\u002f"])
+def test_secrets_with_needless_escapes_are_found(escape: str) -> None:
+    secret = "quite/ordinary/words"
+    text = "x " + secret.replace("/", escape) + r" \/ y"
+    redactor = Redactor([secret])
+    assert redactor.text(text) == r"x [secret:1] \/ y"
+    assert redactor.secrets == [secret.replace("/", escape)]
+    assert Redactor().text(r"no secret \/ here \u0041") == r"no secret \/ here \u0041"
+
+
+@pytest.mark.parametrize(
+    ("before", "seen"),
+    [
+        (" ", True),
+        ("=", True),
+        ("/", True),
+        (":/", True),
+        ("A/", False),
+        ("Z+", False),
+        ("_", False),
+        ("__", True),
+        ("-", False),
+        ("x", False),
+        ("7", False),
+        ("é", True),
+        (r"\n", True),
+        (r"\q", False),
+        (r"\u000a", True),
+        (r"%0A", True),
+        (r"u000a", False),
+        ("sha256=", False),
+        ("sha=", True),
+    ],
+)
+def test_a_key_is_seen_where_a_word_may_begin(before: str, seen: bool) -> None:
+    key = "AK" + "IA" + "IOSFODNN7QWERTYU"
+    assert Redactor().text(before + key) == before + ("[secret:1]" if seen else key)
+
+
+def test_a_password_in_an_address_is_a_secret_unless_it_is_a_dummy() -> None:
+    assert Redactor().text("ftp://me:Gh7Kq2Zx@host/x") == "ftp://me:[secret:1]@host/x"
+    for text in ("ftp://me:me@host/x", "ftp://user:password@host/x", "postgres://postgres:postgres@localhost/x"):
+        assert Redactor().text(text) == text
+
+
+def test_the_end_of_a_sentence_is_not_part_of_a_named_value() -> None:
+    assert Redactor().text(f"my api_key = {HEX}. Next") == "my api_key = [secret:1]. Next"
+
+
+def test_a_redactor_that_finds_nothing_changes_nothing() -> None:
+    key = SECRETS["openai"]
+    assert UNREDACTED.text(key) is key
+    assert UNREDACTED.url(f"/x?key={key}") == f"/x?key={key}"
+    assert UNREDACTED.pairs([("key", key)]) == [["key", key]]
+    assert UNREDACTED.member("api_key", key) is key
+    value = {"a": key}
+    assert UNREDACTED.value(value) is value
+    assert UNREDACTED.json(value, b"") is value
+    assert UNREDACTED.count == 0
+
+
+def test_placeholders_are_numbered_and_not_counted() -> None:
+    redactor = Redactor()
+    assert [redactor.placeholder(secret) for secret in ("a", "b", "a")] == ["[secret:1]", "[secret:2]", "[secret:1]"]
+    assert redactor.count == 0
+    assert redactor.secrets == ["a", "b"]
