@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.recording import Recording, parse
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body, CellRef, Take
 from nbreplay.core.request.key import key_of
 from nbreplay.core.request.request import Call, Request, request_of
@@ -92,6 +94,13 @@ def body_of(fields: dict[str, Any]) -> Body:
     if isinstance(found[0], type):
         raise refused
     return found[0]
+
+
+def objects(events: Events) -> list[tuple[int, dict[str, Any]]]:
+    """The time in milliseconds and the JSON of every chunk that holds JSON."""
+    times = itertools.accumulate(chunk.gap_ms for chunk in events.chunks)
+    pairs = [(at, events.value(chunk)) for at, chunk in zip(times, events.chunks, strict=True)]
+    return [(at, value) for at, value in pairs if value is not None]
 
 
 def through_file(body: Body) -> bytes:

@@ -16,7 +16,7 @@ from nbreplay.core.recording.stream_parser import parse_stream
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
-from tests.core.making import body_of
+from tests.core.making import body_of, objects
 
 SAID = [
     ("messageStart", {"role": "assistant"}),
@@ -64,7 +64,7 @@ def test_a_stream_is_kept_as_readable_data_with_its_times() -> None:
     assert [(chunk.data, chunk.event) for chunk in events.chunks] == [(value, event) for event, value in SAID]
     assert events.duration_ms == 300
     assert events.data() == data
-    assert [value for _, value in events.objects()] == [value for _, value in SAID]
+    assert [value for _, value in objects(events)] == [value for _, value in SAID]
 
 
 def test_a_stream_has_ended_with_its_metadata() -> None:

@@ -1,49 +1,49 @@
-"""Encoders made once write what `json.dumps` writes."""
+"""JSON text is written in each style as Python itself writes it."""
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.json_text import encoder
+from nbreplay.core.recording.json_text import STYLES, encode_json, is_written_as, parse_object
 from tests.core.making import json_values
 
-WAYS = [
-    {"separators": separators, "ascii_only": ascii_only, "sort_keys": sort_keys, "indent": indent}
-    for separators, ascii_only, sort_keys, indent in itertools.product(
-        [(",", ":"), (", ", ": ")], [True, False], [True, False], [None, 2]
-    )
-]
+WAYS: dict[str, dict[str, Any]] = {
+    "compact": {"separators": (",", ":")},
+    "spaced": {},
+    "indent": {"separators": (",", ": "), "indent": 2},
+}
 
 
-def _dumped(value: Any, ascii_only: bool, **how: Any) -> str:
-    return json.dumps(value, ensure_ascii=ascii_only, **how)
+@given(json_values, st.sampled_from(sorted(STYLES)))
+@example([1e16, 1e-5, 0.0001, -0.0, 1.5e300, 5e-324, 123456789012345680.0, 2**70], "compact")
+@example({"a": "\x7f\x00\u2028\U0001f642/"}, "compact")
+@example(["\ud800"], "compact")
+@example({"a": ["-", "x-1e-5", "0.0000", "NaN"], "b": 1e-7}, "compact")
+def test_a_style_is_written_as_json_itself_writes_it(value: Any, style: str) -> None:
+    name, _, ascii_only = style.partition("-")
+    wanted = json.dumps(value, ensure_ascii=bool(ascii_only), **WAYS[name])
+    assert encode_json(value, style) == wanted
+    assert is_written_as(value, wanted, style)
+    assert not is_written_as(value, wanted + " ", style)
 
 
-@given(json_values | st.floats(), st.sampled_from(WAYS))
-def test_an_encoder_writes_what_json_writes(value: Any, how: dict[str, Any]) -> None:
-    assert encoder(**how)(value) == _dumped(value, **how)
-
-
-@pytest.mark.parametrize("how", WAYS)
-def test_an_encoder_without_the_compiled_one_does_so_too(how: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("json.encoder.c_make_encoder", None)
-    for value in ("é\x7f", [1, {"b": 1.5, "a": None}], {}):
-        assert encoder(**how)(value) == _dumped(value, **how)
-
-
-@pytest.mark.parametrize("value", [float("nan"), [float("inf")]])
-def test_what_is_no_json_is_refused_where_that_is_asked_for(value: Any) -> None:
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {"a": [-float("inf")]}])
+def test_a_number_that_json_does_not_have_is_not_written(value: Any, style: str) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        encoder(allow_nan=False)(value)
-    assert encoder()(value) == json.dumps(value)
+        encode_json(value, style)
+    assert not is_written_as(value, json.dumps(value), style)
 
 
-def test_what_is_no_data_is_refused() -> None:
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        encoder()({"a": object()})
+@pytest.mark.parametrize("text", ["", None, "[1]", "{", "data", " [1]", "{" * 100_000])
+def test_what_is_not_an_object_is_none(text: str | None) -> None:
+    assert parse_object(text) is None
+
+
+def test_an_object_may_hold_undecodable_bytes() -> None:
+    assert parse_object(' {"a": "\udcff"}') == {"a": "\udcff"}

@@ -22,7 +22,7 @@ from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.key import key_of
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from tests.core.making import JSON, json_bodies, json_values, recording, take, through_file
+from tests.core.making import JSON, json_bodies, json_values, objects, recording, take, through_file
 
 ROOT = Path(__file__).resolve().parents[2]
 FOREIGN = ROOT.parent / "shared" / "recordings-llama-stack"
@@ -345,7 +345,7 @@ def test_every_answer_that_another_recorder_has_comes_back() -> None:
             assert events.data() == data, name
             assert through_file(events) == data, name
             if framing == "sse":
-                assert [value for _, value in events.objects()] == [item for item in body if isinstance(item, dict)], (
+                assert [value for _, value in objects(events)] == [item for item in body if isinstance(item, dict)], (
                     name
                 )
             assert all(isinstance(chunk.data, dict) for chunk in events.chunks if str(chunk.data)[:1] == "{"), name

@@ -16,7 +16,7 @@ from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
-from tests.core.making import body_of, json_values, recording, take, through_file
+from tests.core.making import body_of, json_values, objects, recording, take, through_file
 
 FRAMINGS = ("sse", "ndjson", "eventstream")
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1763841350, "model": "gpt-4o-2024-08-06"}
@@ -102,7 +102,7 @@ def test_any_json_events_come_back_as_bytes_and_as_data(
     data = sse(*values, style=style, ascii_only=ascii_only, **around)
     events = cut(data, framing)
     assert events.data() == data == through_file(events)
-    assert [value for _, value in events.objects()] == values
+    assert [value for _, value in objects(events)] == values
 
 
 @given(st.lists(st.tuples(st.floats(0, 0.02), st.integers(0, 40)), max_size=40), st.integers(0, 1000))
@@ -164,7 +164,7 @@ def test_the_file_says_once_what_most_chunks_share() -> None:
         [0, {"choices": [{"index": 0, "delta": {"content": "yo"}}]}],
         [0, "[DONE]"],
     ]
-    assert [value for _, value in events.objects()] == sent
+    assert [value for _, value in objects(events)] == sent
 
 
 def test_a_chunk_overrides_what_is_shared_by_naming_it() -> None:
@@ -186,7 +186,7 @@ def test_a_chunk_that_lacks_what_is_shared_or_has_another_order_keeps_its_text()
     other = json.dumps({"choices": [], **HEAD}, separators=(",", ":"))
     events = cut(sse(*chunks("a", "b", "c", "d", "e"), short, other))
     assert [each[1] for each in stored_in_file(events)["chunks"]][-2:] == [short, other]
-    assert [value for _, value in events.objects()][-2:] == [json.loads(short), json.loads(other)]
+    assert [value for _, value in objects(events)][-2:] == [json.loads(short), json.loads(other)]
 
 
 def test_each_shape_of_a_block_is_stored_as_the_format_says() -> None:
@@ -228,11 +228,11 @@ def test_ndjson_is_cut_by_line() -> None:
     assert found["framing"] == "ndjson"
     assert len(found["chunks"]) == 4
     assert found["chunks"][-1] == [0, None, None, '{"done":true}']
-    assert [value for _, value in events.objects()][:3] == lines
+    assert [value for _, value in objects(events)][:3] == lines
 
 
 def test_the_last_line_of_ndjson_counts_without_its_line_end() -> None:
-    assert list(cut(b'{"a":1}\n{"done":true}', "ndjson").objects()) == [(0, {"a": 1}), (0, {"done": True})]
+    assert objects(cut(b'{"a":1}\n{"done":true}', "ndjson")) == [(0, {"a": 1}), (0, {"done": True})]
 
 
 def test_a_stream_written_otherwise_is_still_kept_as_data() -> None:
@@ -247,7 +247,7 @@ def test_a_stream_written_otherwise_is_still_kept_as_data() -> None:
 
 def test_objects_tells_the_time_since_the_request_was_sent() -> None:
     pieces = [(5.25, sse({"a": 1})), (5.5, b": ping\n\n"), (6.0, sse({"a": 2}, end="\r\n\r\n"))]
-    assert list(Events.parse(pieces, "sse", 5.0).objects()) == [(250, {"a": 1}), (1000, {"a": 2})]
+    assert objects(Events.parse(pieces, "sse", 5.0)) == [(250, {"a": 1}), (1000, {"a": 2})]
 
 
 @pytest.mark.parametrize("depth", [400, 950, 100_000])

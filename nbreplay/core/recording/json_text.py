@@ -13,9 +13,11 @@ from pydantic_core import to_json
 from nbreplay.errors import RecordingFormatError
 
 __all__ = [
-    "SHALLOW", "STYLES", "TOO_DEEP", "dicts", "encode_json", "encoder", "has_long_number", "is_deep",
+    "SHALLOW", "STYLES", "TOO_DEEP", "dicts", "encode_json", "has_long_number", "is_deep",
     "is_too_deep", "is_written_as", "parse_json", "parse_object", "parse_stored",
 ]  # fmt: skip
+
+Encode = Callable[[Any], str]
 
 TOO_DEEP = "the JSON is nested too deeply"
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
@@ -25,35 +27,13 @@ _ODD_NUMBER = re.compile(rb"\de-\d|0\.0000|Infinity|NaN")
 _TINY = re.compile(r"\de-\d|0\.0000")
 
 
-def encoder(
-    separators: tuple[str, str] = (", ", ": "),
-    *,
-    ascii_only: bool = False,
-    sort_keys: bool = False,
-    allow_nan: bool = True,
-    indent: int | None = None,
-) -> Callable[[Any], str]:
-    """Return a function that writes JSON data as text, as `json.dumps` does with these options.
-
-    `json.JSONEncoder.encode` builds its C encoder in every call, which takes as long as writing a small value.
-    """
-    usual = json.JSONEncoder(
-        separators=separators, ensure_ascii=ascii_only, sort_keys=sort_keys, allow_nan=allow_nan, indent=indent
-    )
-    compiled = getattr(json.encoder, "c_make_encoder", None)
-    if compiled is None or indent is not None:
-        return usual.encode
-    text = json.encoder.encode_basestring_ascii if ascii_only else json.encoder.encode_basestring
-    comma, colon = separators
-    parts = compiled(None, usual.default, text, None, colon, comma, sort_keys, False, allow_nan)
-
-    def encode(value: Any) -> str:
-        return text(value) if type(value) is str else "".join(parts(value, 0))
-
-    return encode
+def _encoder(item: str = ", ", key: str = ": ", *, ascii_only: bool = False, indent: int | None = None) -> Encode:
+    return json.JSONEncoder(
+        ensure_ascii=ascii_only, check_circular=False, allow_nan=False, indent=indent, separators=(item, key)
+    ).encode
 
 
-_encode_compact = encoder((",", ":"), allow_nan=False)
+_encode_compact = _encoder(",", ":")
 
 
 def _compact(value: Any) -> str:
@@ -68,13 +48,13 @@ def _compact(value: Any) -> str:
     return data.decode("utf-8")
 
 
-STYLES: Mapping[str, Callable[[Any], str]] = {
+STYLES: Mapping[str, Encode] = {
     "compact": _compact,
-    "spaced": encoder((", ", ": "), allow_nan=False),
-    "compact-ascii": encoder((",", ":"), ascii_only=True, allow_nan=False),
-    "spaced-ascii": encoder((", ", ": "), ascii_only=True, allow_nan=False),
-    "indent": encoder((",", ": "), indent=2, allow_nan=False),
-    "indent-ascii": encoder((",", ": "), ascii_only=True, indent=2, allow_nan=False),
+    "spaced": _encoder(),
+    "compact-ascii": _encoder(",", ":", ascii_only=True),
+    "spaced-ascii": _encoder(ascii_only=True),
+    "indent": _encoder(",", indent=2),
+    "indent-ascii": _encoder(",", ascii_only=True, indent=2),
 }
 """The ways in which servers write JSON; most write the first. A body in none of them is kept as text."""
 

@@ -157,14 +157,6 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         except (ValueError, RecursionError) as error:
             raise _unwritable(error) from None
 
-    def objects(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the time in milliseconds and the JSON of every chunk that holds JSON."""
-        times = itertools.accumulate(chunk.gap_ms for chunk in self.chunks)
-        for at, chunk in zip(times, self.chunks, strict=True):
-            value = self.value(chunk)
-            if value is not None:
-                yield at, value
-
     def value(self, chunk: Chunk) -> dict[str, Any] | None:
         """Return the JSON object that one of the chunks holds, or None."""
         if isinstance(chunk.data, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeGuard
@@ -14,7 +15,7 @@ from msgspec.structs import astuple
 from nbreplay.core.recording.blob import Blob, blob_from
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.headers import HTTP11, check_headers
-from nbreplay.core.recording.json_text import STYLES, encoder
+from nbreplay.core.recording.json_text import STYLES
 from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
 from nbreplay.errors import RecordingFormatError
 
@@ -173,7 +174,7 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
 
 
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(_Fields)}
-_encode_readable = encoder()
+_encode_readable = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def dumps(value: Any) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from nbreplay.core.recording.json_text import encoder
-
 __all__ = ["ALGORITHM", "canonical", "key_of", "read_plain"]
 
 ALGORITHM = "k1"
-_encode = encoder((",", ":"), ascii_only=True, sort_keys=True)
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 _encode_plain = msgspec.json.Encoder(order="sorted").encode
 
 
