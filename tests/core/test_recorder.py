@@ -557,3 +557,13 @@ def test_a_stream_that_its_caller_closes_after_the_cell_is_closed(store: Path) -
     assert saved(store).reason == "open"
     recorder.close()
     assert saved(store).reason == "closed"
+
+
+def test_a_take_keeps_the_ids_of_its_request(store: Path) -> None:
+    body = {
+        "model": "m",
+        "input": [{"type": "function_call", "call_id": "call_abc123XYZ", "name": "f", "arguments": ""}],
+    }
+    body["input"].append({"type": "function_call_output", "call_id": "call_abc123XYZ", "output": "1"})
+    record(session(store), call(body, path="/v1/responses"), {"n": 1})
+    assert saved(store).ids == ("call_abc123XYZ",)

@@ -217,3 +217,21 @@ def test_streams_say_that_they_are_whole(tail: bytes, ended: bool) -> None:
 def test_a_model_that_writes_about_end_marks_has_not_ended(text: str) -> None:
     data = json.dumps({"choices": [{"delta": {"content": f"The mark is {text}"}}]}).encode()
     assert not parse(b"data: " + data + b"\n\n", "sse").ended
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 99])
+@pytest.mark.parametrize(
+    ("framing", "blocks"),
+    [
+        ("sse", ["\n\n", "data: 1\n\n"]),
+        ("ndjson", ['{"a":1}\n', "\n", '{"b":2}\r\n', '{"c":3}\n']),
+    ],
+)
+def test_lines_and_empty_events_are_cut_wherever_they_stand(framing: Framing, blocks: list[str], size: int) -> None:
+    data = "".join(blocks).encode()
+    stream = parse_stream([(0.0, data[at : at + size]) for at in range(0, len(data), size)], framing)
+    assert [event.block for event in stream.events] == blocks
+
+
+def test_a_stream_that_breaks_inside_a_letter_has_not_ended() -> None:
+    assert not parse(b"data: \xc3", "sse").ended
