@@ -144,7 +144,7 @@ function card(state) {
       const over = at >= told.until;
       parts.forEach((one, place) => one.show(textAt(told.tracks[place], over ? Infinity : at), over));
     },
-    /** Take in what has come of an answer that streams. */
+    /** Show more of an answer that streams. */
     more({ again, tracks, texts, chunks, at }) {
       tracks.forEach(([kind, choice, name], place) => {
         if (place === told.tracks.length) {
