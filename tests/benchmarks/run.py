@@ -31,7 +31,6 @@ import platform
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,6 @@ import openai
 
 import nbreplay
 from nbreplay.core.cell import Run, enter_run, leave_run
-from nbreplay.core.store.files import SETTLED
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import placeholder_keys
 from tests.benchmarks import setting
@@ -90,7 +88,6 @@ def _replay(size: Size, base: Path) -> Iterator[Figure]:
     hooked = setting.client()
     plain = setting.write_plain(base / "plain", size.calls)
     streams = setting.write_streams(base / "streams", size.streams, size.chunks)
-    time.sleep(SETTLED / 1e9 + 0.1)  # as recordings are that were not made just now
     bodies = [setting.plain(number) for number in range(size.calls)]
     joined = [b"".join(setting.events(number, size.chunks)) for number in range(size.streams)]
     cases: tuple[tuple[str, Call, list[bytes], dict[str, str], Path], ...] = (
