@@ -169,13 +169,12 @@ def _find_nearest(request: Request, store: Store) -> tuple[str | None, tuple[Dif
     return nearest[1:] if nearest else (None, ())
 
 
-def differences(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> tuple[Difference, ...]:
+def differences(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Return the fields in which two canonical requests differ."""
-    one, other = dict(_leaves(recorded)), dict(_leaves(asked))
-    paths = dict.fromkeys([*other, *one])
+    one, other = dict(_leaves(recorded)), dict(_leaves(sent))
     return tuple(
         Difference(path, _value(one, path), _value(other, path))
-        for path in paths
+        for path in dict.fromkeys([*other, *one])
         if _differ(one.get(path, _ABSENT), other.get(path, _ABSENT))
     )
 
@@ -207,8 +206,8 @@ def _value(leaves: dict[str, Any], path: str) -> str | None:
 def _describe(differing: tuple[Difference, ...]) -> list[str]:
     lines = []
     for item in differing[:_SHOWN]:
-        recorded, asked = _cut(item.recorded, item.asked)
-        lines += [item.path, f"  recorded  {recorded}", f"  asked     {asked}"]
+        old, new = _cut(item.recorded, item.asked)
+        lines += [item.path, f"  recorded  {old}", f"  asked     {new}"]
     if len(differing) > _SHOWN:
         lines.append(f"and {len(differing) - _SHOWN} more; nbreplay diff shows all")
     return lines

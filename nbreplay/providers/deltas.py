@@ -91,7 +91,7 @@ def arguments_text(value: Any) -> str:
 
 
 def _first_text(value: dict[str, Any], *names: str) -> str:
-    return next((found for name in names if (found := text(value.get(name)))), "")
+    return next((string for name in names if (string := text(value.get(name)))), "")
 
 
 def _first_dict(value: dict[str, Any], *names: str) -> dict[str, Any] | None:
@@ -181,9 +181,9 @@ class Reader:
 
     # The parts that all formats share.
 
-    def _say(self, kind: str, said: Any, choice: int = 0) -> None:
-        if said and isinstance(said, str):
-            self._pieces.append(Piece(kind, said, choice))
+    def _say(self, kind: str, value: Any, choice: int = 0) -> None:
+        if value and isinstance(value, str):
+            self._pieces.append(Piece(kind, value, choice))
 
     def _call(self, key: Hashable, name: Any, arguments: Any, own: Any, choice: int = 0) -> None:
         """Add a tool call, or a piece of one."""

@@ -118,9 +118,9 @@ class _Draft:
         self.calls: list[MessageCall] = []
         self.others: list[Any] = []
 
-    def say(self, kind: str, said: str) -> None:
+    def say(self, kind: str, text: str) -> None:
         self.kinds.append(kind)
-        self.texts.append(said)
+        self.texts.append(text)
 
     def content_type(self) -> str:
         kinds = self.kinds
@@ -182,8 +182,8 @@ class _History:
             if isinstance(function, dict):
                 draft.calls.append(self._note_call(call.get("id"), function.get("name"), function.get("arguments")))
         if draft.kinds or draft.calls or not (isinstance(content, list) and content):
-            said, kind = "".join(draft.texts), draft.content_type()
-            self.messages.append(Message(role, said, kind, tuple(draft.calls), others=tuple(draft.others)))
+            whole, kind = "".join(draft.texts), draft.content_type()
+            self.messages.append(Message(role, whole, kind, tuple(draft.calls), others=tuple(draft.others)))
 
     def _add_item(self, kind: str, item: dict[str, Any]) -> None:
         """Add an item of the responses API that is not a message."""
@@ -211,7 +211,7 @@ class _History:
             content = _first(inner, "content", "response", "result", "output")
             self._add_result(own, inner.get("name"), content, failed)
         elif kind == "reasoning":
-            self.messages.append(Message(role, _thought(part), "reasoning"))
+            self.messages.append(Message(role, _reasoning_of(part), "reasoning"))
         elif kind == "tool_call":
             inner = _inner(part, "toolUse", "functionCall")
             arguments = _first(inner, "input", "args", "arguments")
@@ -237,13 +237,13 @@ class _History:
             call = next((other for other in self._nameless if other.name == text(name)), None)
             if call is not None:
                 self._nameless.remove(call)
-        said = text_of(content)
-        if not said and content is not None and not isinstance(content, str):
+        output = text_of(content)
+        if not output and content is not None and not isinstance(content, str):
             blocks = dicts(content)
             data = blocks[0]["json"] if len(blocks) == 1 and "json" in blocks[0] else content
-            said = "" if data == [] else json.dumps(data, ensure_ascii=False)
+            output = "" if data == [] else json.dumps(data, ensure_ascii=False)
         result_of = call or MessageCall(text(own), text(name), "")
-        self.messages.append(Message("tool", said, "tool_result", (), result_of, failed))
+        self.messages.append(Message("tool", output, "tool_result", (), result_of, failed))
 
 
 def _first(value: dict[str, Any], *names: str) -> Any:
@@ -255,7 +255,7 @@ def _inner(part: dict[str, Any], *names: str) -> dict[str, Any]:
     return next((part[name] for name in names if isinstance(part.get(name), dict)), part)
 
 
-def _thought(part: dict[str, Any]) -> str:
+def _reasoning_of(part: dict[str, Any]) -> str:
     thought = _first(part, "thinking", "summary", "text", "reasoningContent")
     if isinstance(thought, dict):
         thought = thought.get("reasoningText", thought)

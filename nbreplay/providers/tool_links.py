@@ -171,11 +171,11 @@ class _Index:
 
 def _after(item: Fact, others: Iterable[Fact]) -> list[Fact]:
     """Return the interactions after `item` in the order of time; all but itself where the times are not known."""
-    found = [other for other in others if other is not item]
+    rest = [other for other in others if other is not item]
     if item.at is None:
-        return found
-    later = [(other.at, place) for place, other in enumerate(found) if other.at is not None and other.at >= item.at]
-    return [found[place] for _, place in sorted(later)] or found
+        return rest
+    later = [(other.at, place) for place, other in enumerate(rest) if other.at is not None and other.at >= item.at]
+    return [rest[place] for _, place in sorted(later)] or rest
 
 
 def _sorted_json(value: Any) -> str:
