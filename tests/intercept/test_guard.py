@@ -444,3 +444,10 @@ guard.__dict__["last"] = Late()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "module gone: True object: True\n", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("allow", ["unix:/tmp/a-server.sock", "allowed.invalid:80"])
+def test_looking_for_the_address_of_an_allowed_name_is_not_refused(allow: str, store: Path) -> None:
+    with nr.session(store, mode="replay", allow=[allow]) as session, pytest.raises(nr.NetworkBlocked):
+        socket.create_connection(("192.0.2.1", 80), timeout=5).close()
+    assert [item.host for item in session.interactions] == ["192.0.2.1:80"]

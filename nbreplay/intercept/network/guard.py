@@ -206,7 +206,7 @@ def _is_address_of_allowed(allow: tuple[str, ...], host: str, port: Any) -> bool
         name, _, allowed_port = item.rpartition(":")
         if not allowed_port.isdigit():
             name, allowed_port = item, ""
-        if allowed_port not in ("", str(port)):
+        if "/" in name or allowed_port not in ("", str(port)):
             continue
         if is_loopback(host):
             if name == "localhost":
@@ -214,7 +214,7 @@ def _is_address_of_allowed(allow: tuple[str, ...], host: str, port: Any) -> bool
             continue
         with contextlib.suppress(OSError):
             # This lookup passes the guard, since the name is allowed.
-            if any(address[0] == host for *_, address in socket.getaddrinfo(name, None)):
+            if any(address[0] == host for *_, address in socket.getaddrinfo(name, port if allowed_port else None)):
                 return True
     return False
 
