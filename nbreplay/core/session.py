@@ -183,7 +183,7 @@ class Session:
             self._block(
                 host,
                 f"{call} opens a websocket, which nbreplay does not replay. Nothing was sent. "
-                f"To let it through, say %replay replay --allow {host}",
+                f"To let it through, run %replay replay --allow {host}",
             )
         note = ""
         if mode in (Mode.RECORD, Mode.AUTO):

@@ -44,21 +44,15 @@ _HARMLESS = _names("""
 """)
 _SHELLS = _names("ash bash dash fish ksh sh zsh")
 # Programs that start the one that follows, each with its options that take a value.
-_WRAPPERS = {
-    "busybox": "",
-    "chronic": "",
-    "command": "",
+_WRAPPERS = dict.fromkeys(_names("busybox chronic command nohup setsid unbuffer"), "") | {
     "env": "-u -C --unset --chdir",
     "exec": "-a",
     "ionice": "-c -n -p",
     "nice": "-n",
-    "nohup": "",
-    "setsid": "",
     "stdbuf": "-i -o -e",
     "sudo": "-u -g -C -D -h -p -r -t -T",
     "time": "-f -o",
     "timeout": "-k -s --kill-after --signal",
-    "unbuffer": "",
     "watch": "-n",
     "xargs": "-a -d -E -I -L -n -P -s",
 }

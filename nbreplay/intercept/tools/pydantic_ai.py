@@ -19,6 +19,7 @@ from nbreplay.intercept.tools.calls import adapt, origin_of, tool_session
 
 __all__ = ["install", "install_combined", "install_wrapper"]
 
+Call = Callable[[], Awaitable[Any]]
 _SHAPES = ("ToolReturn", "BinaryContent", "BinaryImage", "ImageUrl", "DocumentUrl", "AudioUrl", "VideoUrl")
 
 
@@ -94,21 +95,12 @@ class _Runner:
             return None
 
         async def call_tool(name: str, args: dict[str, Any], ctx: Any, tool: Any) -> Any:
-            return await self.run(
-                name, ctx, None, type(toolset), args, lambda: toolset.call_tool(name, args, ctx, tool)
-            )
+            call = functools.partial(toolset.call_tool, name, args, ctx, tool)
+            return await self.run(name, ctx, None, type(toolset), args, call)
 
         return StandIn(toolset, call_tool=call_tool)
 
-    async def run(
-        self,
-        name: str,
-        ctx: Any,
-        function: Any,
-        owner: Any,
-        args: dict[str, Any],
-        call: Callable[[], Awaitable[Any]],
-    ) -> Any:
+    async def run(self, name: str, ctx: Any, function: Any, owner: Any, args: Any, call: Call) -> Any:
         # Two toolsets may have tools of one name, which the agent tells apart by prefixes.
         name = getattr(ctx, "_dispatched_tool_name", None) or name
         raises = (self._exceptions.ModelRetry, self._exceptions.ToolFailed)
