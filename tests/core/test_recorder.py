@@ -567,3 +567,23 @@ def test_a_take_keeps_the_ids_of_its_request(store: Path) -> None:
     body["input"].append({"type": "function_call_output", "call_id": "call_abc123XYZ", "output": "1"})
     record(session(store), call(body, path="/v1/responses"), {"n": 1})
     assert saved(store).ids == ("call_abc123XYZ",)
+
+
+def test_a_take_has_the_time_of_a_plain_answer_and_a_stream_those_of_its_events(store: Path) -> None:
+    recorder = begin(session(store), chat(), {"n": 1})
+    recorder.started -= 2.0
+    recorder.end()
+    elapsed_ms = saved(store).elapsed_ms
+    assert elapsed_ms is not None
+    assert 2_000 <= elapsed_ms < 60_000
+    recorder = record(session(store), chat("stream"), event({"n": 1}), event("[DONE]"), kind=SSE)
+    assert recorder.saved is not None
+    assert recorder.saved.elapsed_ms is None
+
+
+def test_the_usual_reason_phrase_is_not_stored(store: Path) -> None:
+    recorder = session(store).ask(chat())
+    assert isinstance(recorder, Recorder)
+    recorder.begin(200, [("content-type", "text/plain")], "OK", "HTTP/1.1")
+    recorder.end()
+    assert saved(store).reason_phrase is None

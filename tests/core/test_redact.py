@@ -288,7 +288,7 @@ def test_secrets_that_overlap_are_one_and_those_that_touch_are_two() -> None:
     assert Redactor(["abcdefgh-1234", "1234-ijklmnop"]).text("x abcdefgh-1234-ijklmnop y") == "x [secret:1] y"
     assert Redactor(["abcdefgh-1234", "-abcdefgh"]).text("abcdefgh-1234-abcdefgh") == "[secret:1][secret:2]"
     (match,) = Redactor(["abcdefgh-1234", "1234-ijklmnop"]).matches("abcdefgh-1234-ijklmnop")
-    assert (match.start, match.end, match.begin) == (0, 22, 0)
+    assert (match.start, match.end, match.rule, match.begin) == (0, 22, "credential", 0)
 
 
 def test_a_text_may_be_cut_only_outside_of_secrets_and_their_names() -> None:
@@ -364,6 +364,8 @@ def test_secrets_with_needless_escapes_are_found(escape: str) -> None:
     redactor = Redactor([secret])
     assert redactor.text(text) == r"x [secret:1] \/ y"
     assert redactor.secrets == [secret.replace("/", escape)]
+    (match,) = redactor.matches(text)
+    assert (match.rule, match.begin, match.start) == ("credential", 2, 2)
     assert Redactor().text(r"no secret \/ here \u0041") == r"no secret \/ here \u0041"
 
 
