@@ -180,7 +180,7 @@ def read_text(path: Path) -> str:
         raise import_error(path, f"not UTF-8 ({error})") from None
 
 
-def load_json(path: Path, text: str) -> Any:
+def load_json(path: Path, text: str) -> object:
     """Return JSON data, which must not be nested too deeply, nor have a name twice in one object."""
     try:
         value = json.loads(text, object_pairs_hook=_build_object)

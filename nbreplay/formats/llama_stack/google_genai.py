@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["METHODS", "from_wire", "request_from_wire", "request_to_wire", "to_wire"]
+
+_Node = TypeVar("_Node")
 
 METHODS: Mapping[str, str] = {
     "/generate_content": "generateContent",
@@ -27,14 +29,16 @@ _OWN = frozenset({"args", "response", "labels", "parameters"})  # whose names ar
 _SCHEMAS = ("_schema", "Schema")  # names are kept as well as what is below them, but for the first letter's case
 
 
-def to_wire(node: Any) -> Any:
+def to_wire(node: _Node) -> _Node:
     """Return data with its names in camel case."""
-    return _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match.group(1).upper(), name))
+    wire: _Node = _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])_([a-z])", lambda found: found[1].upper(), name))
+    return wire
 
 
-def from_wire(node: Any) -> Any:
+def from_wire(node: _Node) -> _Node:
     """Return data with its names in snake case."""
-    return _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])([A-Z])", lambda match: "_" + match.group(1).lower(), name))
+    own: _Node = _rename(node, lambda name: re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found[1].lower(), name))
+    return own
 
 
 def _rename(node: Any, rename: Callable[[str], str]) -> Any:

@@ -209,7 +209,7 @@ def _recorded_reader(base: Any) -> Any:
 # Replaying
 
 
-def connection_of(library: ModuleType, connector: Any, request: Any, replay: Replay) -> Any:
+def connection_of(library: ModuleType, connector: Any, request: Any, replay: Replay) -> object:
     """Return a connection that answers with a take, whatever is sent into it.
 
     Where no connection was made when this was recorded, raise the library's own error.

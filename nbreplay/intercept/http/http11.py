@@ -246,7 +246,7 @@ def _chunks(parts: Iterator[bytes], missing: int | None) -> Iterator[bytes]:
 
 def record_response(
     connection: Any, recorder: Recorder, getresponse: Callable[[], Any], on_head: Callable[[Any], None]
-) -> Any:
+) -> object:
     """Return the response of a connection, recorded as it is read: its body out of its chunks, compressed as it comes.
 
     `getresponse` reads the head of the response, and `on_head` gets the response then.
