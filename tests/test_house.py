@@ -13,16 +13,16 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (160, 130),
-    "lines": (25_800, 21_500),
+    "modules": (156, 130),
+    "lines": (25_050, 21_500),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),
     "arrows back up": (0, 0),
     "public functions without a docstring": (4, 0),
-    'messages that begin with "it" or "its"': (10, 0),
-    'messages and docstrings with "is no" or "are no"': (10, 0),
-    "functions named by a participle": (30, 0),
-    "public functions that return Any": (26, 0),
+    'messages that begin with "it" or "its"': (4, 0),
+    'messages and docstrings with "is no" or "are no"': (0, 0),
+    "functions named by a participle": (9, 0),
+    "public functions that return Any": (19, 0),
 }
 
 
