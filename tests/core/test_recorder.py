@@ -587,3 +587,33 @@ def test_the_usual_reason_phrase_is_not_stored(store: Path) -> None:
     recorder.begin(200, [("content-type", "text/plain")], "OK", "HTTP/1.1")
     recorder.end()
     assert saved(store).reason_phrase is None
+
+
+def test_texts_are_redacted_as_they_are_encoded(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_API_KEY", "quite ördinary")
+    record(session(store, "record"), chat(), "x quite ördinary".encode(), kind="text/plain")
+    assert saved(store).body.data() == b"x [secret:1]"
+    for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
+        record(session(store, "record"), chat(), mark + "x quite ördinary".encode(encoding), kind="text/plain")
+        assert saved(store).body.data() == mark + "x [secret:1]".encode(encoding)
+
+
+def test_a_secret_of_an_answer_is_secret_in_the_next_request(store: Path) -> None:
+    token = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+    made = session(store)
+    record(made, chat("log in"), {"access_token": token})
+    record(made, chat(f"the word {token}"), {"n": 1})
+    assert not any(token in path.read_text() for path in store.glob("*.json"))
+
+
+@pytest.mark.parametrize(("limit", "stored"), [(0, True), (-1, False)])
+def test_a_container_that_is_too_large_is_not_searched_and_not_stored(
+    store: Path, monkeypatch: pytest.MonkeyPatch, limit: int, stored: bool
+) -> None:
+    content = zipped(b"nothing to hide")
+    monkeypatch.setattr("nbreplay.core.recorder._LARGEST_CONTAINER", len(content) + limit)
+    made = session(store)
+    record(made, multipart(content), {"n": 1})
+    assert blobs(store) == ([content] if stored else [])
+    note = made.interactions[0].note
+    assert note.endswith("is not stored: the content is too large to be searched for secrets") is not stored

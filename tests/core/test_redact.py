@@ -425,3 +425,28 @@ def test_placeholders_are_numbered_and_not_counted() -> None:
     assert [redactor.placeholder(secret) for secret in ("a", "b", "a")] == ["[secret:1]", "[secret:2]", "[secret:1]"]
     assert redactor.count == 0
     assert redactor.secrets == ["a", "b"]
+
+
+def test_an_escape_at_the_end_or_of_a_letter_hides_nothing() -> None:
+    secret = "quite/ordinary/words"
+    assert Redactor([secret]).text(r"x quite\/ordinary\/words y") == "x [secret:1] y"
+    assert Redactor(["quiteAordinaryZwords"]).text(r"x quite\u0041ordinary\u005Awords") == "x [secret:1]"
+
+
+def test_a_key_is_found_after_a_longer_word_that_has_its_beginning() -> None:
+    key = SECRETS["openai"]
+    assert Redactor().text(f"a task-{HEX} and {key}") == f"a task-{HEX} and [secret:1]"
+
+
+def test_different_secrets_have_different_numbers_wherever_they_stand() -> None:
+    assert Redactor().pairs([("key", "abc"), ("token", "abd"), ("key", "abc")]) == [
+        *(["key", "[secret:1]"], ["token", "[secret:2]"], ["key", "[secret:1]"]),
+    ]
+    redactor = Redactor()
+    assert [redactor.member("api_key", value) for value in (HEX, MIXED)] == ["[secret:1]", "[secret:2]"]
+
+
+def test_a_plus_is_a_space_in_a_query_alone() -> None:
+    redactor = Redactor(["some words here"])
+    assert redactor.url("/x?q=some+words%20here") == "/x?q=[secret:1]"
+    assert redactor.url("/some+words%20here") == "/some+words%20here"
