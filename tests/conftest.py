@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for session in active_sessions():
             leave_session(session)
         registry.undo()
+        # Each session would look for handles of it among all objects, of which there are many here.
+        sys.modules.pop("pycurl", None)
 
 
 @pytest.fixture

@@ -513,7 +513,9 @@ def _(out: Outside) -> None:
 def _channel(target: str) -> Iterator[Any]:
     import grpc
 
-    with grpc.insecure_channel(target) as channel:
+    # Of itself it would try again in the background, which would be counted as a call.
+    patient = [(f"grpc.{which}_reconnect_backoff_ms", 60_000) for which in ("initial", "min", "max")]
+    with grpc.insecure_channel(target, options=patient) as channel:
         yield channel
 
 
