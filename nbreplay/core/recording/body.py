@@ -1,4 +1,4 @@
-"""Bodies of answers: from bytes to what a recording stores, and back to the very same bytes.
+"""Bodies of answers: from bytes to the fields of a recording, and back to the very same bytes.
 
 A body is JSON (kept as data where re-encoding gives the same bytes), text, or a blob that lies in a
 file of its own. Streams of events are in `nbreplay.core.recording.stream`.

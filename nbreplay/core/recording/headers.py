@@ -1,4 +1,4 @@
-"""Headers of an answer as a take keeps them, without secrets and without what is only about the connection.
+"""Headers of an answer as a take keeps them: without secrets, and without those that are only about the connection.
 
 A take maps each name, in lower case, to its value. The values of a header that came several times are the lines of one
 string, in their order. `nbreplay.core.recording.response_head` gives them back.
@@ -41,7 +41,7 @@ NOISE = {
     "x-served-by": "the machine that answered",
     "x-timer": "the cache's clock",
 }
-"""Headers about the machine that answered, each with what it says: no program needs them again."""
+"""Headers about the machine that answered, each with its meaning. No program needs them again."""
 
 _NOISE_COOKIES = frozenset(["__cf_bm", "_cfuvid"])  # Cloudflare sets them for itself, with each answer
 _COOKIES = frozenset(["set-cookie", "set-cookie2"])
@@ -119,7 +119,7 @@ def cookie_values(headers: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def _cookies(value: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yield what stands before each cookie, its name with the sign after it, its value, and its attributes."""
+    """Yield for each cookie the comma before it, its name with the sign after it, its value, and its attributes."""
     comma = ""
     for part in re.split(_NEXT_COOKIE, value):
         if part == ",":

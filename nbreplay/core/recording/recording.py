@@ -242,7 +242,7 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
 
 
 def _parse_unusual(text: str | bytes, folder: str) -> Recording:
-    """Read a recording with fields of later versions or of foreign recorders, or say what is wrong with it."""
+    """Read a recording with fields of later versions or of foreign recorders; its errors name the field."""
     data, is_odd = _parse_data(text)
     kind, key, request = _head_of(data)
     if not isinstance(data.get("takes"), list):
@@ -312,7 +312,7 @@ def _other_fields(data: dict[str, Any], names: frozenset[str]) -> dict[str, Any]
 
 
 def _parse_data(text: str | bytes) -> tuple[Any, bool]:
-    """Return the data of a file, and whether some of it is not JSON to everybody, such as half of a surrogate pair."""
+    """Return the data of a file, and whether not every parser reads it, as with half of a surrogate pair."""
     try:
         return msgspec.json.decode(text), False
     except (msgspec.MsgspecError, ValueError, RecursionError):

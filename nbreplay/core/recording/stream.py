@@ -1,4 +1,4 @@
-"""Streams of events as a recording stores them: what most chunks share is there once, and the same bytes come back."""
+"""Streams of events as a recording stores them: values that most chunks share are there once."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
 
 
 class _Layout:
-    """How the objects of a stream are written: their style, the order of their names, and what most of them share."""
+    """How the objects of a stream are written: their style, their names in order, and the values that most share."""
 
     def __init__(self, fields: tuple[str, ...], common: Mapping[str, Any], style: str) -> None:
         self.fields, self.common, self.style = fields, common, style
@@ -232,7 +232,7 @@ class _Layout:
         self._end = comma + encode_json(tail, style)[1:] if tail else "}"
 
     def whole(self, stored: dict[str, Any]) -> dict[str, Any]:
-        """Return an object with all that it shares with others."""
+        """Return an object with the values that it shares with others."""
         common = self.common
         if not common:
             return stored
@@ -251,7 +251,7 @@ class _Layout:
         return encode_json(self.whole(stored), self.style)
 
     def reduce(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """Return an object without what it shares, and the text of it; None if it would not come back as `text`."""
+        """Return an object without its shared values, and its text; None if it would not come back as `text`."""
         if self._between and text.startswith(self._start) and text.endswith(self._end):
             own = f"{{{text[len(self._start) : -len(self._end)]}}}"
             value = _parse_exactly(own)
@@ -311,7 +311,7 @@ def _find_style(sample: Sequence[tuple[str, dict[str, Any]]]) -> str:
 
 
 def _find_shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the order of the first chunk's names, and what most chunks begin and end with."""
+    """Return the order of the first chunk's names, and the values that most chunks begin and end with."""
     if len(values) < 3:
         return (), {}
     fields = tuple(values[0])

@@ -98,7 +98,7 @@ def _objects(parts: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
-    """Yield each text of an event with what joins it to those of other events: its path, and which item it is of."""
+    """Yield each text of an event, with the channel that joins it to texts of other events, and its place."""
     if isinstance(node, dict):
         path = (*path, *(str(node[name]) for name in _PLACES if name in node))
         for name, item in node.items():

@@ -183,7 +183,7 @@ def dumps(value: Any) -> str:
 
 
 def _escape(lines: Sequence[str]) -> Sequence[str]:
-    """Escape in JSON texts what UTF-8 cannot hold (half of a surrogate pair) and what editors would break a line at."""
+    """Escape characters that UTF-8 cannot hold (half of a surrogate pair) or at which editors break a line."""
     text = "".join(lines)
     if text.isascii() or not _UNSAFE.search(text):
         return lines

@@ -1,4 +1,4 @@
-"""Ids in requests and answers: those that answers issue, and what stands in place of an id in a canonical request."""
+"""Ids in requests and answers: those that answers issue, and the signs that stand for ids in a canonical request."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "i
 
 
 def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]) -> Any:
-    """Replace the ids in a JSON body by what they stand for, and what is known to be made up in each run.
+    """Replace the ids in a JSON body by signs, and mask a value that a library makes up in each run.
 
     An id whose content is in the same body, such as a tool call's, becomes ``@1``, ``@2``, … in order
     of appearance; an id that an earlier answer of the session issued becomes ``@`` and the key of the

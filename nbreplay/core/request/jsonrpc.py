@@ -1,4 +1,4 @@
-"""JSON-RPC, which MCP speaks: the ids of its messages count calls, and say nothing of what is asked.
+"""JSON-RPC, which MCP speaks: the ids of its messages count calls, and are not a part of the request.
 
 A request is keyed without its id, and what was recorded is given back with the id that is asked now. Knows messages;
 batches stay as they are. Must not import sessions or recorders.
@@ -103,7 +103,7 @@ class _Renumbering:
         return message
 
     def chunk(self, chunk: Chunk, common: Mapping[str, Any], framing: str) -> Chunk:
-        """Return an event with the other id, given what it shares with most others."""
+        """Return an event with the other id, given the values that it shares with most others."""
         data, raw = chunk.data, chunk.raw
         if isinstance(data, dict):
             whole = {**common, **data}

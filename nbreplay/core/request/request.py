@@ -1,4 +1,4 @@
-"""A request, reduced to what identifies it, and the key made of that.
+"""A request, reduced to the fields that identify it, and its key.
 
 Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of who sends them.
 """
@@ -209,7 +209,7 @@ def text_of(content: Any) -> str:
 
 
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor) -> Request:
-    """Reduce `call` to what identifies it.
+    """Reduce `call` to the fields that identify it.
 
     Parameters
     ----------
@@ -257,7 +257,7 @@ _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
 
 
 def apply_rules(fields: Mapping[str, Any], normaliser: Normaliser) -> dict[str, Any]:
-    """Return a canonical request without what is ignored and masked in its body."""
+    """Return a canonical request with the rules applied to its body."""
     places = ("body", "arguments", "form", "parts", "text") if normaliser.rules else ()
     return {name: normaliser.apply(value) if name in places else value for name, value in fields.items()}
 
@@ -288,7 +288,7 @@ def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any,
 
 
 def clean_part(identity: dict[str, Any], redactor: Redactor) -> dict[str, Any]:
-    """Return what identifies a part of a form, without secrets: its name may tell that its text is one."""
+    """Return the identity of a part of a form, without secrets. Its name may tell that its text is one."""
     clean: dict[str, Any] = redactor.value(identity)
     if "text" in clean and clean["text"] == identity["text"]:
         clean["text"] = redactor.member(str(identity.get("name", "")), identity["text"])

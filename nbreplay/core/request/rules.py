@@ -45,7 +45,7 @@ class Normaliser:
         self.rules = len(self.ignore) + len(self.mask)
 
     def apply(self, value: Any) -> Any:
-        """Return JSON data without what is ignored and masked, as another value if it has any of that."""
+        """Return JSON data without ignored fields and with masks; `value` itself is not changed."""
         for path in self._paths:
             value = _without(value, path)
         return self._mask(value) if self._masks else value
