@@ -16,7 +16,7 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.request.request import Request
 from tests.analysis.making import lib, rows, streamed
 from tests.core.making import JSON, json_values, take
-from tests.core.test_fold import odd_values
+from tests.providers.test_answer import odd_values
 
 ARGS = '{"city": "Tokyo"}'
 OPENAI: dict[str, Any] = {

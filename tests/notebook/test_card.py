@@ -21,7 +21,7 @@ from nbreplay.notebook.card import Card
 from nbreplay.notebook.escape import clip, escape, fence, format_seconds, indent_json, one_line, plain
 from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
 from tests.core.making import call, chat, request, take
-from tests.core.test_fold import chunk
+from tests.providers.test_answer import chunk
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202e[x](javascript:1)"
 
