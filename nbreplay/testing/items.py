@@ -127,17 +127,20 @@ class CellItem(Item):
 
     @property
     def calls(self) -> list[CallReport]:
+        """The calls that the cell made."""
         if self.ran is None:
             return []
         result, cell = self.ran[0], self.cell
-        others = [call for call in result.calls if not any(known.owns(call) for known in result.cells)]
+        others = [call for call in result.calls if not any(each.owns(call) for each in result.cells)]
         return (result.calls_of(cell) if cell else []) + (others if self._last else [])
 
     @property
     def seconds(self) -> float:
+        """Duration of the cell in seconds."""
         return self.cell.seconds if self.cell else 0.0
 
     def failures(self, result: Result) -> list[Failure]:
+        """Return the failures of the cell; skip a cell that did not run."""
         failures = [failure for failure in result.failures if failure.cell == self.index]
         if self._last:
             failures += [failure for failure in result.failures if failure.cell is None]

@@ -146,9 +146,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if _FIXTURE not in names and item.get_closest_marker("nbreplay") is None:
         return
     item.stash[_passed] = True
-    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     own = getattr(getattr(item, "_fixtureinfo", None), "argnames", ())
-    scopes = {name: found[-1].scope for name, found in known.items() if found}
+    scopes = {name: fixtures[-1].scope for name, fixtures in definitions.items() if fixtures}
     others = [name for name in names if name != _FIXTURE]
     place = next(
         (index for index, name in enumerate(others) if name in own and scopes.get(name) == "function"), len(others)

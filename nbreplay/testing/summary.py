@@ -89,7 +89,7 @@ class RunSummary:
 
         most = self._config.getoption("maxfail") or 0
         stopped = 0 < most <= self._failed or exitstatus == pytest.ExitCode.INTERRUPTED
-        unused = self._unused() if self.whole and not stopped else {}
+        unused = self._find_unused() if self.whole and not stopped else {}
         terminalreporter.ensure_newline()
         for path in self._updated:
             terminalreporter.write_line(f"nbreplay: outputs stored in {self._short(path)}")
@@ -113,7 +113,7 @@ class RunSummary:
         unused_note = f", {number} unused" if number else ""
         terminalreporter.write_line(f"nbreplay: {format_counts(self._counts)}{unused_note}")
 
-    def _unused(self) -> dict[str, list[str]]:
+    def _find_unused(self) -> dict[str, list[str]]:
         from nbreplay.core.store.archive import is_archive
         from nbreplay.core.store.store import Store
         from nbreplay.errors import StoreError

@@ -62,27 +62,27 @@ def diff_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
 
 def one_sided_lines(sign: str, lines: Sequence[str]) -> list[str]:
     """Return the lines of an output that only one side has."""
-    return _brief(f"{sign} {_clipped(line)}" for line in lines)
+    return _brief(f"{sign} {_clip(line)}" for line in lines)
 
 
 def _brief(lines: Iterator[str]) -> list[str]:
-    kept: list[str] = []
+    brief: list[str] = []
     more = 0
     for line in lines:
-        if len(kept) < _LINES:
-            kept.append(line)
+        if len(brief) < _LINES:
+            brief.append(line)
         else:
             more += 1
-    return [*kept, f"  … {more:,} more line{'s' if more > 1 else ''}"] if more else kept
+    return [*brief, f"  … {more:,} more line{'s' if more > 1 else ''}"] if more else brief
 
 
 def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     codes = _opcodes(old, new)
     for place, (tag, low, high, other_low, other_high) in enumerate(codes):
         if tag == "equal":
-            yield from _unchanged(old[low:high], _AROUND if place else 0, _AROUND if place < len(codes) - 1 else 0)
+            yield from _context_lines(old[low:high], _AROUND if place else 0, _AROUND if place < len(codes) - 1 else 0)
         else:
-            yield from _changed(old[low:high], new[other_low:other_high])
+            yield from _change_lines(old[low:high], new[other_low:other_high])
 
 
 def _opcodes(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, int, int, int, int]]:
@@ -101,18 +101,18 @@ def _opcodes(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, int, int
     return [code for code in codes if code[1] < code[2] or code[3] < code[4]]
 
 
-def _unchanged(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
+def _context_lines(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
     """Yield the first and the last lines, and the number of those between."""
     omitted = len(lines) - first - last
     if omitted <= 1:
         first, omitted = len(lines), 0
-    yield from (f"  {_clipped(line)}" for line in lines[:first])
+    yield from (f"  {_clip(line)}" for line in lines[:first])
     if omitted:
         yield f"  … {omitted:,} lines the same"
-        yield from (f"  {_clipped(line)}" for line in lines[len(lines) - last :])
+        yield from (f"  {_clip(line)}" for line in lines[len(lines) - last :])
 
 
-def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
+def _change_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     if len(old) != len(new):
         yield from _some("-", old)
         yield from _some("+", new)
@@ -120,17 +120,17 @@ def _changed(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     # Alternate, so that the limit does not cut off all new lines.
     starts = [_start(line, other) for line, other in zip(old, new, strict=True)]
     if len(old) * 2 <= _LINES:
-        yield from (f"- {_clipped(line, start)}" for line, start in zip(old, starts, strict=True))
-        yield from (f"+ {_clipped(line, start)}" for line, start in zip(new, starts, strict=True))
+        yield from (f"- {_clip(line, start)}" for line, start in zip(old, starts, strict=True))
+        yield from (f"+ {_clip(line, start)}" for line, start in zip(new, starts, strict=True))
         return
     for line, other, start in zip(old, new, starts, strict=True):
-        yield f"- {_clipped(line, start)}"
-        yield f"+ {_clipped(other, start)}"
+        yield f"- {_clip(line, start)}"
+        yield f"+ {_clip(other, start)}"
 
 
 def _some(sign: str, lines: Sequence[str]) -> Iterator[str]:
     most = _LINES // 2 - _AROUND  # leaves room for the other side
-    yield from (f"{sign} {_clipped(line)}" for line in lines[:most])
+    yield from (f"{sign} {_clip(line)}" for line in lines[:most])
     if len(lines) > most:
         yield f"{sign} … {len(lines) - most:,} more line{'s' if len(lines) > most + 1 else ''}"
 
@@ -142,7 +142,7 @@ def _start(line: str, other: str) -> int:
     return 0 if same < _WIDTH - 40 else same - 40
 
 
-def _clipped(line: str, start: int = 0) -> str:
+def _clip(line: str, start: int = 0) -> str:
     ending = len(line) - len(line.rstrip(" "))
     part = line[start : start + _WIDTH]
     if ending and start + _WIDTH >= len(line):

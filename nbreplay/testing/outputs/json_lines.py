@@ -22,7 +22,7 @@ def flatten(value: Any, text: Callable[[str], str], path: str = "") -> list[str]
     while pending:
         where, node = pending.pop()
         if isinstance(node, Mapping) and node:
-            items = sorted((_step(text(str(name))), item) for name, item in _sorted(node))
+            items = sorted((_step(text(str(name))), item) for name, item in _sort_items(node))
             pending.extend((where + step, item) for step, item in reversed(items))
         elif isinstance(node, list | tuple) and node:
             pending.extend((f"{where}[{place}]", item) for place, item in reversed(list(enumerate(node))))
@@ -31,7 +31,7 @@ def flatten(value: Any, text: Callable[[str], str], path: str = "") -> list[str]
     return lines
 
 
-def _sorted(node: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+def _sort_items(node: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
     return sorted(node.items(), key=lambda item: str(item[0]))
 
 
@@ -71,16 +71,16 @@ def widget_lines(
     lines: tuple[list[str], list[str]] = ([], [])
     place = 0
     while place < max(map(len, ids)):
-        models = [_model(known, found, place) for known, found in zip(states, ids, strict=True)]
+        models = [_model(side, references, place) for side, references in zip(states, ids, strict=True)]
         names = _names(*(model.get("state", {}) for model in models))
         for side, model in enumerate(models):
             if place < len(ids[side]):
-                kept = {
+                value = {
                     "widget": f"{model.get('model_module')}.{model.get('model_name')}" if model else None,
                     "state": {name: item for name, item in model.get("state", {}).items() if name in names},
                     "buffers": model.get("buffers") or [],
                 }
-                lines[side].extend(flatten(kept, _numbered(ids[side], text), f"widget {place + 1}"))
+                lines[side].extend(flatten(value, _number_references(ids[side], text), f"widget {place + 1}"))
         place += 1
     return lines
 
@@ -89,8 +89,8 @@ def _id(view: Any) -> str:
     return str(view.get("model_id", "")) if isinstance(view, Mapping) else ""
 
 
-def _model(known: Mapping[str, Any], found: list[str], place: int) -> Mapping[str, Any]:
-    model = known.get(found[place]) if place < len(found) else None
+def _model(models: Mapping[str, Any], ids: list[str], place: int) -> Mapping[str, Any]:
+    model = models.get(ids[place]) if place < len(ids) else None
     return model if isinstance(model, Mapping) and isinstance(model.get("state", {}), Mapping) else {}
 
 
@@ -101,15 +101,15 @@ def _names(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
     return names - _UNCOMPARED
 
 
-def _numbered(ids: list[str], text: Callable[[str], str]) -> Callable[[str], str]:
-    def shown(value: str) -> str:
+def _number_references(ids: list[str], text: Callable[[str], str]) -> Callable[[str], str]:
+    def replace(value: str) -> str:
         if not value.startswith(_REFERENCE):
             return text(value)
         name = value.removeprefix(_REFERENCE)
-        if name not in known:
-            known[name] = len(ids)
+        if name not in places:
+            places[name] = len(ids)
             ids.append(name)
-        return f"widget {known[name] + 1}"
+        return f"widget {places[name] + 1}"
 
-    known = {name: place for place, name in enumerate(ids)}
-    return shown
+    places = {name: place for place, name in enumerate(ids)}
+    return replace

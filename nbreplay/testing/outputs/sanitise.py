@@ -163,18 +163,18 @@ def mask_markup(text: str, rules: Rules) -> str:
     if "okeh" in text:
         text = _BOKEH.sub('"[id]"', text)
     numbers: dict[str, str] = {}
-    for found in _DECLARED.finditer(text):
-        numbers.setdefault(found[1] or found[2], f"[id {len(numbers) + 1}]")
-    return _REFERRED.sub(functools.partial(_numbered, numbers), text) if numbers else text
+    for match in _DECLARED.finditer(text):
+        numbers.setdefault(match[1] or match[2], f"[id {len(numbers) + 1}]")
+    return _REFERRED.sub(functools.partial(_replace_id, numbers), text) if numbers else text
 
 
-def _numbered(numbers: dict[str, str], found: re.Match[str]) -> str:
-    before, name = next((found[place], found[place + 1]) for place in (1, 3, 5) if found[place] is not None)
+def _replace_id(numbers: dict[str, str], match: re.Match[str]) -> str:
+    before, name = next((match[place], match[place + 1]) for place in (1, 3, 5) if match[place] is not None)
     if name in numbers:
         return before + numbers[name]
     # A selector such as "#name.part" continues after the id.
     head = re.split("[:.]", name, maxsplit=1)[0]
-    return before + numbers[head] + name[len(head) :] if head in numbers else found[0]
+    return before + numbers[head] + name[len(head) :] if head in numbers else match[0]
 
 
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][0-9A-Z]|\x1b[=>78M]")

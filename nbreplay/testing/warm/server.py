@@ -96,7 +96,7 @@ class _Server:
             while True:
                 for key, _ in self.selector.select():
                     if key.data is not None:
-                        self._ended(key.data)
+                        self._report_end(key.data)
                         continue
                     received = self.control.recv(1 << 20)
                     if not received:
@@ -129,7 +129,7 @@ class _Server:
         self._send(kernel=request["kernel"], pid=pid)
         return None
 
-    def _ended(self, pid: int) -> None:
+    def _report_end(self, pid: int) -> None:
         descriptor = self.kernels.pop(pid)
         self.selector.unregister(descriptor)
         os.close(descriptor)
