@@ -190,7 +190,7 @@ def _from_google(values: list[Any], origin: Mapping[str, Any], shape: str) -> li
     own = origin.get("sdk", {})
     each = own if isinstance(own, list) else [own] * len(values)
     if len(each) != len(values):
-        raise RecordingFormatError("its SDK fields do not match the number of chunks")
+        raise RecordingFormatError("the SDK fields that it keeps are not one per chunk")
     plain = values if origin.get("answer_as_it_was") else google_genai.from_wire(values)
     return [{**more, **value} for more, value in zip(each, plain, strict=True)]
 
@@ -199,7 +199,7 @@ def _wrap(values: list[Any], origin: Mapping[str, Any]) -> list[Any]:
     names = origin.get("type")
     each = names if isinstance(names, list) else [names] * len(values)
     if len(each) != len(values):
-        raise RecordingFormatError("its classes do not match the number of chunks")
+        raise RecordingFormatError("the classes that it keeps are not one per chunk")
     return [
         value if name is None else {"__type__": name, "__data__": value}
         for name, value in zip(each, values, strict=True)

@@ -76,7 +76,7 @@ def export(store: Store, folder: str | os.PathLike[str]) -> Counts:
                     raise
                 left_out.append(f"{name}, take {number}: {error}")
             except (TypeError, ValueError, KeyError, AttributeError, IndexError, RecursionError) as error:
-                why = f"its field {OWN!r} has an unexpected structure ({type(error).__name__}: {error})"
+                why = f"the field {OWN!r} has an unexpected structure ({type(error).__name__}: {error})"
                 left_out.append(f"{name}, take {number}: {why}. Import it again")
             else:
                 written += new
