@@ -17,8 +17,8 @@ from nbreplay.testing.outputs.diff import format_difference
 from nbreplay.testing.result import CallReport, Failure, Result
 
 _REMEDY = (
-    "The outputs differ from the stored ones. To store the new ones: nbreplay run --update, or",
-    "pytest --nbreplay-update. For outputs that may differ: tag the cell nbreplay-run, or mask it in pyproject.toml,",
+    "It does not display what it displayed before. To store what is new: nbreplay run --update, or",
+    "pytest --nbreplay-update. What may differ: tag the cell nbreplay-run, or mask it in pyproject.toml,",
     "[tool.nbreplay.outputs].",
 )
 
