@@ -22,7 +22,7 @@ import pytest
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, find_uncovered
 from nbreplay.intercept.children.classify import classify, classify_script
-from nbreplay.intercept.network import guard
+from nbreplay.intercept.network import guard, sockets
 from nbreplay.intercept.patching import problems
 from nbreplay.notebook.directive import parse_line
 from nbreplay.testing.result import RunOptions
@@ -40,6 +40,13 @@ COVER = "child processes are not covered"
 def no_libraries_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """A library is named for the rest of its process, in which other tests have run."""
     monkeypatch.setattr(guard, "_libraries", {})
+
+
+@pytest.fixture(autouse=True)
+def no_connections_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that other tests share are connected to this process for the whole run."""
+    peers, others = sockets.peers, set(sockets.peers())
+    monkeypatch.setattr(sockets, "peers", lambda: [peer for peer in peers() if peer not in others])
 
 
 def notebook(*cells: str) -> Path:
