@@ -11,8 +11,8 @@ __all__ = ["flatten", "widget_lines", "widget_states"]
 
 _STATE = "application/vnd.jupyter.widget-state+json"
 _REFERENCE = "IPY_MODEL_"
-# They change with versions of libraries, and from run to run.
-_UNCOMPARED = frozenset({"_model_module_version", "_view_module_version", "_view_count", "msg_id"})
+# They change with the version of a library, or from run to run.
+_UNCOMPARED = frozenset({"_css", "_esm", "_model_module_version", "_view_count", "_view_module_version", "msg_id"})
 
 
 def flatten(value: Any, text: Callable[[str], str], path: str = "") -> list[str]:
