@@ -21,6 +21,7 @@ import pytest
 
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, find_uncovered
+from nbreplay.intercept import registry
 from nbreplay.intercept.children.classify import classify, classify_script
 from nbreplay.intercept.network import guard, sockets
 from nbreplay.intercept.patching import problems
@@ -34,6 +35,13 @@ pytest_plugins = ("pytester",)
 
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 COVER = "child processes are not covered"
+
+
+@pytest.fixture(autouse=True)
+def only_what_the_test_imports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that cannot be hooked are named as soon as they are loaded, also by another test."""
+    for name in registry.UNHOOKED:
+        monkeypatch.delitem(sys.modules, name, raising=False)
 
 
 @pytest.fixture(autouse=True)
