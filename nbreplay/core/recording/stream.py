@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, cast, get_args
 
 import msgspec
@@ -142,7 +142,10 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         RecordingFormatError
             If a chunk cannot be written, as in a file that was edited.
         """
-        return b"".join(self.parts())
+        try:
+            return "".join(self._blocks()).encode("utf-8", "surrogateescape")
+        except (ValueError, RecursionError) as error:
+            raise _unwritable(error) from None
 
     def parts(self) -> list[bytes]:
         """Return the bytes of each chunk, as they were received.
@@ -166,7 +169,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def readable_parts(self) -> list[str]:
         """Return the text of each chunk; in an event stream of AWS, the payload of the message."""
         if self.framing != "eventstream":
-            return list(self._blocks())
+            return self._blocks()
         pairs = zip(self.chunks, self._texts(), strict=True)
         return [text if chunk.raw is None else chunk.raw for chunk, text in pairs]
 
@@ -204,14 +207,15 @@ class Events(msgspec.Struct, frozen=True, eq=False):
             msgspec.structs.force_setattr(self, "lines", [encode_json(chunk.as_list()) for chunk in self.chunks])
         return self.lines or []
 
-    def _blocks(self) -> Iterator[str]:
-        for chunk, text in zip(self.chunks, self._texts(), strict=True):
-            yield write_block(chunk.event, text, self.framing) if chunk.raw is None else chunk.raw
+    def _blocks(self) -> list[str]:
+        return [
+            write_block(chunk.event, text, self.framing) if chunk.raw is None else chunk.raw
+            for chunk, text in zip(self.chunks, self._texts(), strict=True)
+        ]
 
-    def _texts(self) -> Iterator[str]:
+    def _texts(self) -> list[str]:
         layout = _Layout(self.fields, self.common or {}, self.style)
-        for chunk in self.chunks:
-            yield layout.text(chunk.data) if isinstance(chunk.data, dict) else chunk.data or ""
+        return [layout.text(chunk.data) if isinstance(chunk.data, dict) else chunk.data or "" for chunk in self.chunks]
 
 
 class _Layout:
