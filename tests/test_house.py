@@ -13,16 +13,16 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (156, 130),
-    "lines": (25_050, 21_500),
+    "modules": (136, 130),
+    "lines": (25_038, 21_500),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),
     "arrows back up": (0, 0),
-    "public functions without a docstring": (4, 0),
-    'messages that begin with "it" or "its"': (4, 0),
+    "public functions without a docstring": (0, 0),
+    'messages that begin with "it" or "its"': (0, 0),
     'messages and docstrings with "is no" or "are no"': (0, 0),
-    "functions named by a participle": (9, 0),
-    "public functions that return Any": (19, 0),
+    "functions named by a participle": (0, 0),
+    "public functions that return Any": (14, 0),
 }
 
 
@@ -107,7 +107,7 @@ def test_each_rule_finds_what_breaks_it(sample: Path) -> None:
     assert texts(found, "locals named by a participle") == ["given in public", "asked in told"]
     assert texts(found, "public functions that return Any") == ["public returns Any"]
     assert found.figures["messages of exceptions"] == 2
-    assert found.figures["modules"] == len(SAMPLE)
+    assert found.figures["modules"] == len(SAMPLE) - 1, "a package of one line is no module"
     assert found.figures["lines"] == sum(text.count("\n") for text in SAMPLE.values())
     assert found.longest == "nbreplay/core/one.py"
     assert found.places["arrows back up"][0].startswith("nbreplay/core/one.py:8: ")
@@ -154,6 +154,6 @@ def test_the_script_prints_the_table(sample: Path) -> None:
         root = Path(__file__).parent.parent
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
 
-    assert f"modules {len(SAMPLE):>50}".split() == printed().splitlines()[0].split()
+    assert f"modules {len(SAMPLE) - 1:>50}".split() == printed().splitlines()[0].split()
     assert "nbreplay/core/one.py:8: imports nbreplay.cli" in printed("--places")
     assert json.loads(printed("--json"))["figures"]["import circles"] == 1
