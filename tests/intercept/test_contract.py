@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
