@@ -31,7 +31,7 @@ _HOMES = {
     "Store": "nbreplay.core.store.store",
     "Take": "nbreplay.core.recording.take",
     "compare": "nbreplay.analysis.compare",
-    "load": "nbreplay.analysis.load",
+    "load": "nbreplay.analysis.library",
     "session": "nbreplay.intercept.registry",
     "tool": "nbreplay.intercept.tools.decorator",
     "transport": "nbreplay.intercept.http.httpx",
@@ -66,7 +66,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from nbreplay.analysis.compare import compare
-    from nbreplay.analysis.load import load
+    from nbreplay.analysis.library import load
     from nbreplay.core.log import Interaction
     from nbreplay.core.recording.recording import Recording
     from nbreplay.core.recording.stream import Chunk

@@ -13,7 +13,7 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (136, 130),
+    "modules": (134, 130),
     "lines": (25_038, 21_500),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),

@@ -12,8 +12,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
 from nbreplay.analysis.frames import RowFrames, frame_of
-from nbreplay.analysis.library import Library
-from nbreplay.analysis.load import load
+from nbreplay.analysis.library import Library, load
 from nbreplay.analysis.metrics import library_of
 from nbreplay.analysis.rows import Row
 from nbreplay.analysis.sources import Source

@@ -228,7 +228,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _export_frames(store: Store, folder: str, _: str) -> Counts:
-    from nbreplay.analysis.load import load
+    from nbreplay.analysis.library import load
     from nbreplay.formats.importer import Counts
 
     library = load(store, strict=False)

@@ -11,8 +11,7 @@ from typing import Any
 
 from nbreplay.core.cell import current_run
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.agent_loop import make_cards
-from nbreplay.notebook.card import Card
+from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.live import Screen, try_view
 from nbreplay.notebook.render import MANY, bundle, render_calls
 

@@ -17,8 +17,7 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.session import active_sessions
-from nbreplay.notebook.agent_loop import make_cards
-from nbreplay.notebook.card import OUTCOMES, Card, prompt_of
+from nbreplay.notebook.card import OUTCOMES, Card, make_cards, prompt_of
 from nbreplay.notebook.escape import plain
 from nbreplay.notebook.render import MANY
 from nbreplay.notebook.timeline import Entry, Timeline

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.agent_loop import make_cards
-from nbreplay.notebook.card import Card
+from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
 from nbreplay.notebook.timeline import Track
 

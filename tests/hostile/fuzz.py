@@ -48,7 +48,7 @@ from nbreplay.formats.llama_stack import writer
 from nbreplay.intercept.http.http11 import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
-from nbreplay.notebook.agent_loop import make_cards
+from nbreplay.notebook.card import make_cards
 from nbreplay.providers.answer import fold
 from tests.clients import http as http_library
 from tests.formats.making import SHARED, chat, method

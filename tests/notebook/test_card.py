@@ -16,8 +16,7 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.request.request import Request
-from nbreplay.notebook.agent_loop import make_cards
-from nbreplay.notebook.card import Card
+from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.escape import clip, escape, fence, format_seconds, indent_json, one_line, plain
 from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
 from tests.core.making import call, chat, request, take

@@ -13,8 +13,7 @@ from rich.console import Console
 
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.agent_loop import make_cards
-from nbreplay.notebook.card import Card
+from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.terminal import TerminalScreen
 from nbreplay.testing.result import Result
 from nbreplay.testing.runner import run
