@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "ways-out.md"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def outside() -> Iterator[Outside]:
     """The outside, in a process of its own."""
     with tempfile.TemporaryDirectory(dir=Path.home()) as folder:
@@ -73,7 +73,7 @@ def test_no_way_out_is_silent(way: Way, outside: Outside, store: Path) -> None:
     arrived = attempt(steps_of(way), outside, session)
     outcomes = [item.outcome for item in session.interactions]
     if way.expected == HELD:
-        assert arrived == 0
+        assert arrived == 0, (arrived, outcomes, find_uncovered([session.log]))
         assert set(outcomes) & set(FAILURES), "the run fails"
         assert not set(outcomes) - set(FAILURES)
     else:

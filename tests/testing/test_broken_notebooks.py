@@ -35,7 +35,7 @@ def project(tmp_path: Path) -> Path:
 
 def under_pytest(project: Path, *given: str, path: str = "notebooks") -> tuple[int, str]:
     """Run pytest over notebooks as anybody would, with no key; return its exit status and what it says."""
-    keys = {name for name in os.environ if name.endswith("_API_KEY") or name.startswith("NBREPLAY")}
+    keys = {name for name in os.environ if name.endswith("_API_KEY") or name.startswith(("NBREPLAY", "PYTEST_"))}
     environment = {name: value for name, value in os.environ.items() if name not in keys}
     environment["PYTHONPATH"] = str(HERE)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--nbreplay", "-o", "addopts=", *given]
@@ -185,7 +185,8 @@ def test_somebody_elses_notebook_works_from_any_working_directory(tmp_path: Path
     shutil.copytree(project / "recordings", home / "recordings")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment["PYTHONPATH"] = str(HERE)
     environment.pop("NBREPLAY_MODE", None)
     run = ["-m", "nbreplay", "run"]
     test = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "nbreplay.testing.plugin", "--nbreplay"]
