@@ -120,8 +120,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for session in active_sessions():
             leave_session(session)
         registry.undo()
-        # Each session would look for handles of it among all objects, of which there are many here.
-        sys.modules.pop("pycurl", None)
+        # Each session would look for handles of pycurl among all objects, of which there are many here. Tornado's
+        # client would keep this pycurl, while the next session hooks into another.
+        for name in ("pycurl", "tornado.curl_httpclient"):
+            sys.modules.pop(name, None)
 
 
 @pytest.fixture
