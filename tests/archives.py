@@ -38,7 +38,7 @@ def certificate(folder: Path) -> Path:
     """Make a certificate for this machine, with its key in the same file."""
     openssl = shutil.which("openssl")
     if openssl is None:
-        pytest.skip("there is no openssl, with which a certificate is made")
+        pytest.skip("openssl, which makes the certificate, is not installed")
     key, made = folder / "key.pem", folder / "certificate.pem"
     command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]

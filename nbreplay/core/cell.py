@@ -182,7 +182,7 @@ def task_rank() -> int | None:
     Siblings run the same coroutine function and were there when the first of them asked, as the tasks of one
     ``asyncio.gather`` or ``asyncio.TaskGroup`` were. They are counted in the order of their making.
     """
-    asyncio = sys.modules.get("asyncio")  # until it is imported there are no tasks
+    asyncio = sys.modules.get("asyncio")  # a program that has not imported it has no tasks
     if asyncio is None or asyncio._get_running_loop() is None:
         return None
     task = asyncio.current_task()

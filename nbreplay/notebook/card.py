@@ -47,7 +47,7 @@ class Card(msgspec.Struct, frozen=True):
     """Everything that is shown of one call."""
 
     title: str  # the model, the tool or the host
-    word: str = ""  # the outcome, where there is no take
+    word: str = ""  # the outcome of a call without a take
     facts: tuple[str, ...] = ()  # beside the title
     foot: tuple[str, ...] = ()  # below the answer
     prompt: str = ""  # the user's last message

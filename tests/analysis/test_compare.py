@@ -200,7 +200,7 @@ def test_what_cannot_be_compared_is_told(tmp_path: Path) -> None:
 
 def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that has been removed, and an export of frames, are errors, not pairs without an answer."""
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     store = tmp_path / "store"
     shutil.copytree(OWN, store, ignore=shutil.ignore_patterns(".nbreplay"))

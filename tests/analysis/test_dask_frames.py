@@ -11,7 +11,7 @@ import pytest
 import nbreplay
 from nbreplay.analysis import columns, dask_frames
 
-pytest.importorskip("dask.dataframe", reason="pip install -e '.[dask]'")
+pytest.importorskip("dask.dataframe", reason="dask is not installed: pip install -e '.[dask]'")
 OWN = Path(__file__).parents[2] / "recordings"
 
 

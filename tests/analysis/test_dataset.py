@@ -16,7 +16,7 @@ from nbreplay.cli.main import main
 from tests.core.making import chat, record, session
 from tests.formats.making import REAL, real_files
 
-pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
 OWN = Path(__file__).parents[2] / "recordings"
 SAID = {"choices": [{"index": 0, "message": {"content": "Hello"}}], "usage": {"prompt_tokens": 3}}
 

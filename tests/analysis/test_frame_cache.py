@@ -17,7 +17,7 @@ from nbreplay.analysis import columns, frame_cache
 from nbreplay.core.store.store import Store
 from tests.analysis.making import lib, put, streamed
 
-pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
 OWN = Path(__file__).parents[2] / "recordings"
 NAMES = tuple(columns.FRAMES)
 
@@ -190,7 +190,7 @@ def test_where_nothing_can_be_written_nothing_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("old")
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows file names that are not UTF-8")
 def test_a_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     store = real_copy(Path(os.fsdecode(os.fsencode(tmp_path) + b"/st\xffre")))
     hold(store)

@@ -237,7 +237,7 @@ def test_two_calls_of_one_key_in_a_session_are_two_rows(tmp_path: Path) -> None:
     assert list(made.interactions.outcome) == ["recorded", "recorded"]
 
 
-@pytest.mark.skipif(ARROW == "python", reason="pyarrow is not installed")
+@pytest.mark.skipif(ARROW == "python", reason="pyarrow is not installed: pip install -e '.[parquet]'")
 def test_without_pyarrow_the_frames_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_arrow = lib(tmp_path, (ASKED, SAID)).interactions
     for module in (frames, parquet):

@@ -126,7 +126,7 @@ def test_what_is_no_price_is_refused(some: Library, bad: Any) -> None:
 
 
 def test_list_prices_come_from_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prices = pytest.importorskip("genai_prices", reason="pip install -e '.[prices]'")
+    prices = pytest.importorskip("genai_prices", reason="genai-prices is not installed: pip install -e '.[prices]'")
     made = lib(tmp_path, (asked("gpt-4o"), said(prompt_tokens=1000, completion_tokens=10)))
     expected = prices.calc_price(prices.Usage(input_tokens=1000, output_tokens=10), "gpt-4o", provider_id="openai")
     assert made.interactions.llm.cost().usd_estimate["gpt-4o"] == pytest.approx(float(expected.total_price))

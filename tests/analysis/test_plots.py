@@ -13,7 +13,7 @@ import nbreplay
 from nbreplay.analysis.library import Library
 from tests.analysis.making import lib
 
-plt = pytest.importorskip("matplotlib.pyplot", reason="pip install -e '.[plot]'")
+plt = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed: pip install -e '.[plot]'")
 OWN = Path(__file__).parents[2] / "recordings"
 PRICES = {"smollm2-135m": (1, 2)}
 

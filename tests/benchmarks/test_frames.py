@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks import frames
 
-pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
 
 
 def test_it_measures_first_and_second_loads(

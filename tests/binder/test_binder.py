@@ -17,7 +17,7 @@ import pytest
 with warnings.catch_warnings():
     # repo2docker imports a name of python-json-logger that has moved.
     warnings.filterwarnings("ignore", "pythonjsonlogger", DeprecationWarning)
-    pytest.importorskip("repo2docker", reason="pip install -e '.[binder]'")
+    pytest.importorskip("repo2docker", reason="jupyter-repo2docker is not installed: pip install -e '.[binder]'")
 
 from repo2docker.app import Repo2Docker
 from repo2docker.buildpacks import PythonBuildPack
@@ -37,7 +37,7 @@ OpenAI().chat.completions.create(model="smollm2-135m", messages=[{"role": "user"
 def cloned(folder: Path) -> Path:
     """A copy of what git holds, or would: that is what Binder has, and nothing is changed here."""
     if not (ROOT / ".git").exists():
-        pytest.skip("what Binder builds is what git holds, and this is no clone")
+        pytest.skip("Binder builds from git, and this folder is not a clone")
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for name in filter(None, names.split("\0")):

@@ -206,7 +206,7 @@ def test_a_store_is_made_or_the_session_does_not_begin(error: str, lasts: bool, 
 def test_frames_are_those_of_the_recordings(
     error: str, lasts: bool, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     with begun(store) as session:
         record(session, chat("one"), {"choices": [{"index": 0, "message": {"content": "two"}}]})
@@ -297,7 +297,7 @@ EXPORTS: dict[str, Callable[[Path], object]] = {
 def test_an_export_is_whole_or_is_not_there(
     target: str, again: bool, error: str, lasts: bool, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     with begun(store) as session:
         for text in ("one", "two"):
             record(session, chat(text), {"choices": [{"index": 0, "message": {"content": text}}]})

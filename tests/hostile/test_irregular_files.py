@@ -191,7 +191,7 @@ def test_a_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", ["interactions", "messages"])
 def test_a_file_of_the_cache(name: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     monkeypatch.setattr("nbreplay.analysis.frame_cache.YOUNG_NS", 0)
     recorded(store, "hello")
     assert len(nr.load(store).interactions) == len(nr.load(store).messages) - 1 == 1
@@ -202,7 +202,7 @@ def test_a_file_of_the_cache(name: str, store: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_an_export_of_frames(store: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     recorded(store, "hello")
     nr.load(store).to_parquet(tmp_path / "out")
     (path,) = (tmp_path / "out" / "interactions").rglob("*.parquet")

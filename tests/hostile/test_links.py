@@ -279,7 +279,7 @@ def test_a_store_may_be_a_link_to_a_store_or_to_an_empty_folder(
 
 
 def test_only_half_written_files_of_the_cache_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     recorded(tmp_path / "recordings", "question")
     frames = tmp_path / "recordings" / ".nbreplay" / "frames"
@@ -323,7 +323,7 @@ def test_a_linked_notebook_is_updated_where_it_is_below_its_folder(
 def test_an_export_is_replaced_only_where_nothing_else_is_in_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("pyarrow", reason="pip install -e '.[parquet]'")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
     monkeypatch.chdir(tmp_path)
     recorded(tmp_path / "recordings", "hello")
     assert main(["export", "out", "--format", "parquet"]) == 0

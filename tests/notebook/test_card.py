@@ -269,7 +269,7 @@ def test_small_words() -> None:
 
 
 def test_what_a_call_cost_is_estimated_and_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    prices = pytest.importorskip("genai_prices", reason="pip install -e '.[prices]'")
+    prices = pytest.importorskip("genai_prices", reason="genai-prices is not installed: pip install -e '.[prices]'")
     usage = {"model": "gpt-4o", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 200}}
     item = Interaction(request(chat()), take(Json(usage)), "replayed", host="api.openai.com")
     wanted = prices.calc_price(prices.Usage(input_tokens=1000, output_tokens=200), "gpt-4o", provider_id="openai")

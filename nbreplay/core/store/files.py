@@ -201,7 +201,7 @@ class _Lock:
         """Wait until no other process has the lock; return the descriptor of its file."""
         try:
             from filelock import lock_descriptor
-        except ImportError:  # Pyodide, where there is no other process
+        except ImportError:  # Pyodide has only one process
             return None
         while True:
             try:
