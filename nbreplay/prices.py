@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["UNKNOWN", "Cost", "Price", "packaged_prices"]
-
 Cost = tuple[float | None, float | None]
 """The costs of input and output, in dollars."""
 

@@ -13,19 +13,6 @@ from typing import Any, NamedTuple
 from nbreplay.providers.messages import prompt_key
 from nbreplay.providers.names import provider_of
 
-__all__ = [
-    "CHUNKS",
-    "FRAMES",
-    "INTERACTIONS",
-    "MESSAGES",
-    "OPERATIONS",
-    "OTEL",
-    "SERVED",
-    "TOOL_CALLS",
-    "UNREAD",
-    "Column",
-]
-
 
 class Column(NamedTuple):
     """A column of a frame.

@@ -20,8 +20,6 @@ from nbreplay.core.log import Interaction
 from nbreplay.errors import OptionError
 from nbreplay.providers.messages import canonical
 
-__all__ = ["COMPARED", "Comparison", "compare"]
-
 _STATUSES = ("same", "changed", "only in a", "only in b")
 
 

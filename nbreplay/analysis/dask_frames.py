@@ -23,8 +23,6 @@ from nbreplay.providers.tool_links import Fact
 if TYPE_CHECKING:
     import dask.dataframe
 
-__all__ = ["DaskLibrary"]
-
 FILES = 2000
 """How many recordings are a partition."""
 

@@ -26,8 +26,6 @@ from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["MARK", "Dataset", "is_dataset", "part_files", "read_part", "write_dataset"]
-
 MARK = "_nbreplay.json"
 _VERSION = 1
 _PART = "part-0.parquet"

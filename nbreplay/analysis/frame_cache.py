@@ -30,8 +30,6 @@ from nbreplay.core.store.folder import Folder, open_folder
 from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
-__all__ = ["YOUNG_NS", "CachedFrames"]
-
 YOUNG_NS = 2_000_000_000
 _TEMPORARY = re.compile(r"\.[a-z_]+\.parquet\.\d+\.[0-9a-f]+\.\d+\.tmp")
 _FORMAT = 2  # raise it when an extractor changes

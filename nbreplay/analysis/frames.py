@@ -14,8 +14,6 @@ from nbreplay.analysis.columns import FRAMES, SERVED, Column
 from nbreplay.analysis.rows import Row, chunks, messages, tool_calls
 from nbreplay.errors import StoreError
 
-__all__ = ["FrameSource", "RowFrames", "array_of", "declared_columns", "frame_of", "index_of", "valid_text"]
-
 _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
     "interactions": lambda rows: rows,
     "messages": lambda rows: (item for row in rows for item in messages(row)),

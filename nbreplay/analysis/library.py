@@ -25,8 +25,6 @@ from nbreplay.errors import OptionError
 if TYPE_CHECKING:
     from nbreplay.analysis.dask_frames import DaskLibrary
 
-__all__ = ["Library", "load"]
-
 
 class Library:
     """Recordings as frames; `nbreplay.load` makes it.

@@ -17,8 +17,6 @@ from nbreplay.analysis.plots import GROUP, Plots, group_column
 from nbreplay.errors import OptionError
 from nbreplay.prices import UNKNOWN, Cost, Price, packaged_prices
 
-__all__ = ["Metrics", "library_of", "link_to_library"]
-
 By = str | Sequence[str] | None
 _MILLION = 1_000_000
 

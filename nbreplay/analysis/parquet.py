@@ -19,8 +19,6 @@ from nbreplay.errors import OptionError
 if TYPE_CHECKING:
     import pyarrow
 
-__all__ = ["arrow", "from_table", "is_available", "read", "to_table", "write"]
-
 _MARK = b"nbreplay"
 
 

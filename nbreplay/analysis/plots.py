@@ -12,8 +12,6 @@ from nbreplay.errors import OptionError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["GROUP", "Plots", "group_column"]
-
 GROUP = "by "
 """Prefix of a column that a frame is grouped by and that came from another frame: it may have one of that name."""
 

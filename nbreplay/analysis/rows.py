@@ -15,15 +15,14 @@ from pydantic_core import to_json
 
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Text
+from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import AnswerBuilder
-from nbreplay.providers.deltas import Reader, dicts, values
+from nbreplay.providers.deltas import Reader, values
 from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
 from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
-
-__all__ = ["ChunkItem", "MessageItem", "Row", "ToolCallItem", "chunks", "messages", "tool_calls"]
 
 _MAX_TOKENS = (
     *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),

@@ -27,8 +27,6 @@ from nbreplay.formats import registry
 from nbreplay.formats.importer import find_files
 from nbreplay.formats.llama_stack import writer
 
-__all__ = ["Source", "Trouble", "own_store", "pause_gc", "read", "read_store", "unreadable"]
-
 Source = str | os.PathLike[str] | Store | Session
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

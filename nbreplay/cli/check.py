@@ -22,8 +22,6 @@ from nbreplay.core.store.files import BLOB, PRIVATE, is_member
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError
 
-__all__ = ["add"]
-
 _EPILOG = """\
 Without arguments the store of the working directory and the notebooks below it are checked. A store is a folder or a
 .zip; of a folder, every store and notebook below it is checked. Files are named one by one, too, as pre-commit does.

@@ -14,8 +14,6 @@ from nbreplay import __version__
 from nbreplay.cli import check, notebooks, store, verify
 from nbreplay.errors import NbreplayError, OptionError
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""

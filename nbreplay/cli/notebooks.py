@@ -18,8 +18,6 @@ from nbreplay.errors import OptionError
 if TYPE_CHECKING:
     from nbreplay.testing.result import Result, RunOptions
 
-__all__ = ["add"]
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to those of the command line."""

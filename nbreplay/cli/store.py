@@ -23,8 +23,6 @@ from nbreplay.providers.answer import fold
 if TYPE_CHECKING:
     from nbreplay.formats.importer import Counts, ImportCounts
 
-__all__ = ["add", "open_store", "print_error"]
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to those of the command line."""

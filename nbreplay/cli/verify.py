@@ -32,8 +32,6 @@ from nbreplay.errors import OptionError, RecordingFormatError
 if TYPE_CHECKING:
     import urllib.request
 
-__all__ = ["add"]
-
 # Host, variables with its key, header of the key, prefix of its value.
 _KEYS = (
     ("api.openai.com", ("OPENAI_API_KEY",), "authorization", "Bearer "),

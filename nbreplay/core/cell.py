@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import sys
 import threading
 import time
@@ -18,8 +19,6 @@ from nbreplay.core.selection import choose_take, remove_take
 
 if TYPE_CHECKING:
     import asyncio
-
-__all__ = ["Cell", "Run", "current_run", "enter_run", "leave_run", "task_rank", "utc"]
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -170,11 +169,18 @@ def leave_run(run: Run) -> None:
 
 
 # The rank of a task must not change when its siblings have ended.
-_ranks: WeakKeyDictionary[asyncio.Task[Any], int | None] = WeakKeyDictionary()
+_places: WeakKeyDictionary[asyncio.Task[Any], tuple[int, int] | None] = WeakKeyDictionary()
+_families = itertools.count()
 
 
 def task_rank() -> int | None:
-    """Return the place of the running task among its siblings, from 0, or None where it has none or no number.
+    """Return the rank of the running task among its siblings, from 0, or None where it has none or no number."""
+    place = task_place()
+    return place and place[1]
+
+
+def task_place() -> tuple[int, int] | None:
+    """Return a number for the running task and its siblings, and its rank among them, from 0.
 
     Tasks do not ask in the order in which they were made: several SDKs look their platform up in a thread before a
     client's first request, and threads end as they like.
@@ -188,13 +194,15 @@ def task_rank() -> int | None:
     task = asyncio.current_task()
     if task is None:
         return None
-    if task not in _ranks:
-        siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _ranks]
+    if task not in _places:
+        siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _places]
         numbers = {other: number for other in siblings if (number := _number(other)) is not None}
-        alone = task not in numbers or len(numbers) == 1
-        ranked = [task] if alone else sorted(numbers, key=numbers.__getitem__)
-        _ranks.update((other, None if alone else at) for at, other in enumerate(ranked))
-    return _ranks[task]
+        if task not in numbers or len(numbers) == 1:
+            _places[task] = None
+        else:
+            family = next(_families)
+            _places.update((other, (family, at)) for at, other in enumerate(sorted(numbers, key=numbers.__getitem__)))
+    return _places[task]
 
 
 def _code(task: asyncio.Task[Any]) -> object:

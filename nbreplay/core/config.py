@@ -13,20 +13,6 @@ import msgspec
 
 from nbreplay.errors import OptionError
 
-__all__ = [
-    "Mode",
-    "Options",
-    "Project",
-    "default_store",
-    "forced_mode",
-    "is_url",
-    "mode_of_run",
-    "parse_flag",
-    "parse_strings",
-    "project",
-    "whole_url",
-]
-
 _URL = re.compile(r"(https?):/{1,2}(?=[^/])", re.IGNORECASE)
 
 

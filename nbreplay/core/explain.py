@@ -20,8 +20,6 @@ from nbreplay.core.secrets.redact import redact_url
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
 
-__all__ = ["Difference", "Miss", "describe_used_up", "differences", "explain"]
-
 _NEAREST_AMONG = 300
 _SHOWN = 6
 _ABSENT = object()

@@ -1,4 +1,4 @@
-"""The log of sessions: their interactions, in the order in which they started."""
+"""The log of sessions: their interactions, in the order in which they started; those of sibling tasks in theirs."""
 
 from __future__ import annotations
 
@@ -7,35 +7,15 @@ import itertools
 import sys
 import warnings
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from nbreplay.core.cell import Cell
+from nbreplay.core.cell import Cell, task_place
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.ids import issued_by
 from nbreplay.core.request.request import Request
-
-__all__ = [
-    "FAILURES",
-    "OUTCOMES",
-    "STATELESS",
-    "UNCOVERED",
-    "Interaction",
-    "Log",
-    "all_logs",
-    "collect_logs",
-    "describe_uncovered",
-    "find_uncovered",
-    "format_counts",
-    "keep_all_logs",
-    "on_read",
-    "summary",
-    "used_recordings",
-    "warn_uncovered",
-    "watch_calls",
-]
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """The outcomes of a call. ``unsaved`` was answered but not written; ``blocked`` was refused by the guard."""
@@ -168,6 +148,7 @@ class Log:
             logs.append(self)
         self._places = itertools.count()  # atomic, so that threads get different places
         self._slots: dict[int, Interaction | None] = {}
+        self._tasks: dict[int, tuple[int, int]] = {}
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
         self.served: dict[int, float] = {}
         self.issued: dict[str, str] = {}
@@ -180,6 +161,8 @@ class Log:
         """Reserve a place for a call that has just started. Its outcome is put there now, or by `finish`."""
         place = next(self._places)
         self._slots[place] = interaction
+        if (task := task_place()) is not None:
+            self._tasks[place] = task
         for watcher in _watchers:
             watcher(self, place)
         return place
@@ -217,11 +200,23 @@ class Log:
     def since(self, place: int) -> list[Interaction]:
         """Return the interactions that have ended, of the calls that started at `place` or after."""
         _collect()
-        return [item for at in range(place, len(self._slots)) if (item := self.at(at)) is not None]
+        places = range(place, len(self._slots))
+        return [item for at in self._by_task(places) if (item := self.at(at)) is not None]
+
+    def _by_task(self, places: Sequence[int]) -> list[int]:
+        """Return places so that the calls of sibling tasks, which start in any order, are in the order of the tasks."""
+        families: dict[int, list[int]] = defaultdict(list)
+        for place in places:
+            if place in self._tasks:
+                families[self._tasks[place][0]].append(place)
+        moved: dict[int, int] = {}
+        for family in families.values():
+            moved.update(zip(family, sorted(family, key=lambda place: (self._tasks[place][1], place)), strict=True))
+        return [moved.get(place, place) for place in places]
 
     @property
     def interactions(self) -> list[Interaction]:
-        """The interactions that have ended, in the order in which they started."""
+        """The interactions that have ended, in the order in which they started; those of sibling tasks in theirs."""
         return self.since(0)
 
     def __len__(self) -> int:

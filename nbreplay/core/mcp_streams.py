@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from nbreplay.core.recording.recording import Recording
     from nbreplay.core.request.request import Call, Request
 
-__all__ = ["adapt_take", "answer_again", "is_listener", "stays_open"]
-
 _SSE = "text/event-stream"
 _SESSION = "mcp-session-id"
 _SUBSCRIBES = "subscriptions/listen"

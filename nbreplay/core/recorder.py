@@ -34,8 +34,6 @@ from nbreplay.core.store.files import failed_path, write_error
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
 
-__all__ = ["Keeper", "Pieces", "Recorder"]
-
 Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 

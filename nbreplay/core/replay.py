@@ -15,8 +15,6 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
-__all__ = ["Replay"]
-
 _CUT_SHORT = {
     "closed": "the caller that was recorded closed it there",
     "interrupted": "the recording was interrupted there",

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.route import is_private
 
-__all__ = ["choose_take", "insert_take", "is_missing_in_auto", "owns", "remove_take"]
-
 
 def owns(cell: CellRef | None, take: Take) -> bool:
     """Tell whether `cell` recorded `take`: the same cell id where both have one, else the same source."""

@@ -32,8 +32,6 @@ from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 if TYPE_CHECKING:
     from nbreplay.core.explain import Miss
 
-__all__ = ["Session", "active_sessions", "current_session", "enter_session", "leave_session", "on_change"]
-
 _PLACEHOLDER = PLACEHOLDER.encode()
 _DISPLAY = "nbreplay.notebook.display"  # the one place where the core looks upward, by name and when asked
 _ONLY_SECRETS_DIFFER = (

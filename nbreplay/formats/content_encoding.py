@@ -10,8 +10,6 @@ from typing import Any
 
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["LARGEST", "decode_body"]
-
 LARGEST = 256 << 20  # bytes; no model sends a larger answer
 _MODULES = {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd", "zstandard")}
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")

@@ -23,19 +23,6 @@ from nbreplay.core.store.folder import open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
 
-__all__ = [
-    "Contents",
-    "Counts",
-    "ImportCounts",
-    "find_files",
-    "import_error",
-    "load_json",
-    "merge_contents",
-    "read_contents",
-    "read_text",
-    "write_contents",
-]
-
 LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
 _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 

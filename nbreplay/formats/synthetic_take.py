@@ -23,8 +23,6 @@ from nbreplay.core.request.request import Call, Request, request_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["Answer", "compact_json", "header_pairs", "record_answer"]
-
 
 class Answer(msgspec.Struct, frozen=True):
     """An answer as a server would have sent it."""

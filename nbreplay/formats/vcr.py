@@ -36,8 +36,6 @@ from nbreplay.formats.content_encoding import decode_body
 from nbreplay.formats.importer import Contents, import_error, load_json, read_text
 from nbreplay.formats.synthetic_take import Answer, compact_json, header_pairs, record_answer
 
-__all__ = ["read_cassette"]
-
 _PORTS = {"http": ":80", "https": ":443"}
 _OTHER_LISTS = {"ws_interactions": "websocket session", "grpc_interactions": "gRPC call"}
 """Lists of cassetter's beside the one of HTTP interactions."""

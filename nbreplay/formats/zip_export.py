@@ -17,8 +17,6 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from nbreplay.formats.importer import Counts
 
-__all__ = ["export"]
-
 _PIECE = 1 << 16
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 

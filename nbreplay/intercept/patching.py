@@ -15,8 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-__all__ = ["StandIn", "Undo", "hook", "install", "problems", "put", "remove"]
-
 Undo = Callable[[], None]
 
 _undo: dict[str, Undo] = {}

@@ -11,8 +11,6 @@ from pathlib import Path
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.errors import RecordingMissing
 
-__all__ = ["place", "placed_names", "refuse", "was_placed", "withdraw"]
-
 # (the SDK, the variables that it takes its key from; the first stands in for all)
 _SDKS = (
     ("openai", ("OPENAI_API_KEY",)),

@@ -24,8 +24,6 @@ from nbreplay.providers.messages import messages_in
 from nbreplay.providers.names import provider_of
 from nbreplay.providers.tool_links import Link, fact_of, links, tool_error, tool_value
 
-__all__ = ["MAX_RESULT", "OUTCOMES", "Card", "make_card", "make_cards", "prompt_of"]
-
 OUTCOMES = {
     "replayed": "REPLAY",
     "recorded": "REC",

@@ -23,8 +23,6 @@ from nbreplay.errors import NbreplayError, RecordingMissing
 from nbreplay.notebook.directive import Directive, clean_cell, parse_cell
 from nbreplay.notebook.live import Live
 
-__all__ = ["Cells", "RunningCell", "guard_callbacks"]
-
 # VS Code sends an address with the path of the file instead, which differs between runs.
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

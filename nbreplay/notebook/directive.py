@@ -12,19 +12,6 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbreplay.core.config import Mode, Options
 from nbreplay.errors import OptionError
 
-__all__ = [
-    "HELP",
-    "MODES",
-    "VIEWS",
-    "WORDS",
-    "Directive",
-    "clean_cell",
-    "is_misplaced",
-    "parse_cell",
-    "parse_line",
-    "transform",
-]
-
 VIEWS = ("badge", "stream", "off")
 MODES = ("on", "auto", "record", "replay", "off")
 WORDS = (*MODES, "last", "diff")

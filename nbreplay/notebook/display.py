@@ -15,8 +15,6 @@ from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.live import Screen, try_view
 from nbreplay.notebook.render import MANY, bundle, render_calls
 
-__all__ = ["make_screen", "preload", "show", "show_pairs"]
-
 Pair = tuple[Interaction | None, Interaction | None]
 
 

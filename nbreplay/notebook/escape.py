@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import re
 
-__all__ = ["clip", "escape", "fence", "format_seconds", "indent_json", "one_line", "plain"]
-
 # Control characters, those that turn or hide text, and halves of surrogate pairs, which no message can carry.
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"

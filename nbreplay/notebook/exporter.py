@@ -15,8 +15,6 @@ from nbconvert.exporters.html import HTMLExporter
 
 from nbreplay.notebook.escape import escape
 
-__all__ = ["PageExporter"]
-
 _STATIC = Path(__file__).parent / "static"
 _STATE = "application/vnd.jupyter.widget-state+json"
 _VIEW = "application/vnd.jupyter.widget-view+json"

@@ -22,8 +22,6 @@ from nbreplay.notebook.escape import plain
 from nbreplay.notebook.render import MANY
 from nbreplay.notebook.timeline import Entry, Timeline
 
-__all__ = ["PACE", "Live", "Screen", "try_view"]
-
 PACE = 0.13
 """Seconds between two updates, so that a minute's stream takes 460 messages."""
 

@@ -36,8 +36,6 @@ from nbreplay.notebook.directive import (
 )
 from nbreplay.notebook.live import Live
 
-__all__ = ["ReplayMagics", "load", "unload"]
-
 STATUS = {"nbreplay": "status"}
 """Metadata of nbreplay's own displays, which the runner neither compares nor stores."""
 

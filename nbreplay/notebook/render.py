@@ -10,8 +10,6 @@ from nbreplay.notebook.card import Card, make_cards
 from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
 from nbreplay.notebook.timeline import Track
 
-__all__ = ["MANY", "bundle", "heading", "model_rows", "render", "render_calls", "sparkline"]
-
 MANY = 20
 """More calls than this are shown as a summary."""
 

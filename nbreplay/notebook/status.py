@@ -16,8 +16,6 @@ from nbreplay.notebook.card import OUTCOMES
 from nbreplay.notebook.escape import escape, format_seconds, plain
 from nbreplay.providers.answer import fold
 
-__all__ = ["Totals", "badge", "mode_text", "overview", "short_path"]
-
 _MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
 _FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _RED = "#b42318"

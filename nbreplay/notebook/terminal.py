@@ -12,8 +12,6 @@ from rich.text import Text
 from nbreplay.notebook.card import Card
 from nbreplay.notebook.render import bundle
 
-__all__ = ["TerminalScreen"]
-
 _LINES = 12  # of an answer under way; all of them are shown at the end
 
 

@@ -14,8 +14,6 @@ from nbreplay.notebook.escape import indent_json, plain
 from nbreplay.providers.answer import AnswerBuilder
 from nbreplay.providers.deltas import values
 
-__all__ = ["Entry", "Timeline", "ToolResult", "Track"]
-
 _MAX_INDENTED = 100_000  # characters; longer arguments are shown as they came
 
 

@@ -20,8 +20,6 @@ from ipywidgets import Layout
 from nbreplay.notebook.card import Card
 from nbreplay.notebook.render import MANY, bundle, heading, model_rows
 
-__all__ = ["StreamView", "WidgetScreen"]
-
 _STATIC = Path(__file__).parent / "static"
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _open_views: dict[str, StreamView] = {}

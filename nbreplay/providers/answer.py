@@ -10,9 +10,7 @@ from typing import Any
 import msgspec
 
 from nbreplay.core.recording.take import Take
-from nbreplay.providers.deltas import Piece, Reader, text_of, values
-
-__all__ = ["Answer", "AnswerBuilder", "StreamedCall", "ToolCall", "fold", "text_of"]
+from nbreplay.providers.deltas import Piece, Reader, values
 
 
 class ToolCall(msgspec.Struct, frozen=True):

@@ -18,8 +18,6 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.request.request import text_of
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["TOKENS", "Piece", "Reader", "arguments_text", "count", "dicts", "text", "text_of", "values"]
-
 
 class Piece(NamedTuple):
     """A piece of an answer.

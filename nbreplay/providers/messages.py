@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.request.ids import verbatim
+from nbreplay.core.request.request import text_of
 from nbreplay.errors import RecordingFormatError
-from nbreplay.providers.deltas import arguments_text, dicts, text, text_of
-
-__all__ = ["Message", "MessageCall", "canonical", "messages_in", "messages_of", "prompt_key"]
+from nbreplay.providers.deltas import arguments_text, text
 
 
 class MessageCall(NamedTuple):

@@ -6,8 +6,6 @@ import functools
 
 from nbreplay.core.request.route import bare_host
 
-__all__ = ["provider_of"]
-
 # The end of a host and its provider; the first that fits wins.
 _HOSTS = (
     ("openai.azure.com", "azure.ai.openai"),

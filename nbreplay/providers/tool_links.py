@@ -17,8 +17,6 @@ from nbreplay.providers.answer import AnswerBuilder
 from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import Message, MessageCall, canonical
 
-__all__ = ["Fact", "Link", "fact_of", "links", "tool_error", "tool_value"]
-
 
 class Fact(NamedTuple):
     """The data of an interaction that linking needs; plain data, so that it can be cached.

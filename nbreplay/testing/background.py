@@ -25,8 +25,6 @@ from nbreplay.testing.result import Result, RunOptions
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["BackgroundRunner", "main"]
-
 _STOP_SECONDS = 10.0
 
 

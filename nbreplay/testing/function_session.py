@@ -18,8 +18,6 @@ from nbreplay.intercept.registry import open_session
 from nbreplay.testing.report import format_failures
 from nbreplay.testing.result import Failure
 
-__all__ = ["FunctionSession", "shorten"]
-
 _OPTIONS = ("store", "mode", "speed", "ignore", "mask", "only", "allow", "allow_children")
 
 

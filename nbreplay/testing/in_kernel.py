@@ -11,8 +11,6 @@ from typing import Any
 from nbreplay.core import log as logs
 from nbreplay.core.session import active_sessions
 
-__all__ = ["begin", "report"]
-
 _END_SECONDS = 2.0
 
 

@@ -10,8 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from nbreplay.testing.result import CallReport, CellRun, Failure, Result
 
-__all__ = ["CellItem", "Item", "NotebookFile", "NotebookItem"]
-
 
 class NotebookFile(pytest.File):
     """Collects the items of a notebook.

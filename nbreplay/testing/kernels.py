@@ -26,8 +26,6 @@ from nbreplay.errors import NbreplayError
 from nbreplay.testing.result import RunOptions
 from nbreplay.testing.warm.provisioner import PROVISIONER, WarmProcess
 
-__all__ = ["Kernel", "open_kernel"]
-
 _INSIDE = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0

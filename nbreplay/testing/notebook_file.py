@@ -15,17 +15,6 @@ import nbformat
 from nbreplay.core.store.folder import open_folder
 from nbreplay.errors import NbreplayError
 
-__all__ = [
-    "is_skipped",
-    "may_raise",
-    "read_notebook",
-    "requested_check",
-    "rewrite_notebook",
-    "save_outputs",
-    "strip_status",
-    "tags_of",
-]
-
 _SKIPPED = {"skip", "skip-execution"}
 _CHECKS: dict[str, Literal["compare", "run", "ignore"]] = {
     "nbreplay-ignore": "ignore",

@@ -17,8 +17,6 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.notebook_file import rewrite_notebook
 
-__all__ = ["audit_notebook", "clean_notebook"]
-
 _WIDGETS = "application/vnd.jupyter.widget-state+json"
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 

@@ -22,8 +22,6 @@ _REMEDY = (
     "[tool.nbreplay.outputs].",
 )
 
-__all__ = ["format_failures", "last_line", "print_results"]
-
 
 def last_line(results: Sequence[Result]) -> str:
     """Return the last line of a run: ``nbreplay: 12 replayed, 0 recorded, 0 missing``."""

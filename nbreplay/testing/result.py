@@ -11,8 +11,6 @@ import msgspec
 from nbreplay.core.config import Mode
 from nbreplay.testing.outputs.diff import Difference
 
-__all__ = ["CallReport", "CellRun", "Failure", "Result", "RunOptions"]
-
 
 class RunOptions(msgspec.Struct, frozen=True):
     """How to run notebooks.

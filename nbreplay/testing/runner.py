@@ -37,8 +37,6 @@ from nbreplay.testing.outputs.sanitise import rules_for
 from nbreplay.testing.result import CallReport, CellRun, Failure, Result, RunOptions
 from nbreplay.testing.warm.provisioner import WarmProcess, can_fork, imported_modules
 
-__all__ = ["compare_runs", "default_concurrency", "find_notebooks", "run", "run_all", "update", "warm_folders", "write"]
-
 
 def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Return the notebooks among files and in folders.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from nbreplay.testing.function_session import FunctionSession
     from nbreplay.testing.items import Item
 
-__all__ = ["RunSummary", "test_entry"]
-
 
 def test_entry(test: FunctionSession | Item | None, updated: str, whole: bool) -> dict[str, Any]:
     """Return the entry of one test in the summary, as plain data.

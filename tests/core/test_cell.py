@@ -6,6 +6,7 @@ import asyncio
 import threading
 
 from nbreplay.core.cell import Cell, Run, task_rank, utc
+from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recording.take import CellRef
 from tests.core.making import recording, take
 
@@ -21,6 +22,37 @@ async def ranks_of(waits: list[float]) -> list[int | None]:
 async def test_it_is_the_order_of_making() -> None:
     assert await ranks_of([0.02, 0.0, 0.01]) == [0, 1, 2]
     assert await ranks_of([0.0, 0.02]) == [0, 1], "those that follow are counted anew"
+
+
+async def test_the_log_has_the_calls_of_sibling_tasks_in_the_order_of_the_tasks() -> None:
+    log = Log()
+
+    def call(name: str) -> None:
+        log.start(Interaction(None, None, "live", host=name))
+
+    async def calls(name: str, wait: float) -> None:
+        await asyncio.sleep(wait)
+        call(f"{name}1")
+        await asyncio.sleep(0.02)
+        call(f"{name}2")
+
+    call("before")
+    await asyncio.gather(calls("a", 0.01), calls("b", 0.0))
+    call("between")
+    await asyncio.gather(*(calls(name, wait) for name, wait in (("c", 0.01), ("d", 0.0))), asyncio.sleep(0))
+    assert [item.host for item in log.interactions] == [
+        "before",
+        "a1",
+        "a2",
+        "b1",
+        "b2",
+        "between",
+        "c1",
+        "c2",
+        "d1",
+        "d2",
+    ]
+    assert [item.host for item in log.since(5)] == ["between", "c1", "c2", "d1", "d2"]
 
 
 async def test_it_stays_when_the_siblings_have_ended() -> None:

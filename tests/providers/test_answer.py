@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Text, plain_body
 from nbreplay.core.recording.stream import Chunk, Events
-from nbreplay.core.request.request import last_user_text
-from nbreplay.providers.answer import Answer, ToolCall, fold, text_of
+from nbreplay.core.request.request import last_user_text, text_of
+from nbreplay.providers.answer import Answer, ToolCall, fold
 from tests.core.making import JSON, call, chat, json_values, request, take
 
 

@@ -23,8 +23,6 @@ from nbreplay.core.store.folder import open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["Audited", "audit"]
-
 _ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\([/\\\"])")
 _PIECE, _OVERLAP = 1 << 22, 1 << 13  # bytes; how much of a file is searched at once
 _LARGEST = 256 << 20  # bytes; a larger container is not read into memory

@@ -29,8 +29,6 @@ from nbreplay.core.store.files import BLOB, Writer, read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError
 
-__all__ = ["Cleaned", "clean_fields", "clean_request", "clean_store", "named_blobs", "set_apart", "set_back"]
-
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
 _PLACEHOLDER = re.compile(r"\[secret:(\d+)\]")
 _URL_PARTS = re.compile(r"(\[secret:\d+\])")

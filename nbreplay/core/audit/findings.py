@@ -11,8 +11,6 @@ import msgspec
 
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["Finding", "Leaf", "Secret", "find_secrets", "leaves", "line_of", "secret_finding", "unescape"]
-
 _LONG = 20  # characters; of a shorter secret nothing is shown
 _SHOWN = 4
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)

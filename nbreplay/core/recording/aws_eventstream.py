@@ -9,8 +9,6 @@ from __future__ import annotations
 import struct
 import zlib
 
-__all__ = ["CONTENT_TYPE", "decode_message", "encode_message", "find_end"]
-
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 _PRELUDE, _END = 12, 4  # bytes: two lengths and their checksum; the checksum of all
 _EXCEPTION = "exception:"

@@ -19,8 +19,6 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.folder import create, open_regular
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["Blob", "Spool", "blob_from", "blob_name"]
-
 _PIECE = 1 << 16  # bytes; how much of a file is read at once
 _OVERLAP = 1 << 13  # bytes; a secret that is longer may be cut apart where two pieces meet
 _NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")

@@ -20,8 +20,6 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.json_text import STYLES, encode_json, is_deep, is_written_as, parse_json, parse_stored
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["LARGE", "Blob", "Json", "Text", "decompress", "is_textual", "plain_body"]
-
 LARGE = 1 << 20
 """Bytes; a larger body lies in a file of its own."""
 _LARGEST_DECOMPRESSED = 256 << 20  # bytes; what grows beyond stays compressed

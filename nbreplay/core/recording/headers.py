@@ -14,11 +14,6 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.secrets.values import is_secret_named
 from nbreplay.errors import RecordingFormatError
 
-__all__ = [
-    "HOP_BY_HOP", "HTTP11", "NOISE", "check_headers", "cookie_values", "is_bare", "kept_headers", "kept_phrase",
-    "kept_version", "unfold", "usual_phrase",
-]  # fmt: skip
-
 HTTP11 = "HTTP/1.1"
 
 HOP_BY_HOP = frozenset(

@@ -12,11 +12,6 @@ from pydantic_core import to_json
 
 from nbreplay.errors import RecordingFormatError
 
-__all__ = [
-    "SHALLOW", "STYLES", "TOO_DEEP", "dicts", "encode_json", "has_long_number", "is_deep",
-    "is_too_deep", "is_written_as", "parse_json", "parse_object", "parse_stored",
-]  # fmt: skip
-
 Encode = Callable[[Any], str]
 
 TOO_DEEP = "the JSON is nested too deeply"

@@ -20,8 +20,6 @@ from nbreplay.core.recording.take import StoredTake, Take, dumps
 from nbreplay.core.request.key import ALGORITHM, key_of, read_plain
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["FORMAT", "Recording", "check_texts", "file_name", "parse", "parse_head"]
-
 FORMAT = 1
 
 

@@ -18,8 +18,6 @@ from nbreplay.core.recording.headers import HOP_BY_HOP, is_bare, unfold, usual_p
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 
-__all__ = ["Pairs", "framed_headers", "is_sized", "phrase_of", "recorded_length", "response_headers"]
-
 Pairs = list[tuple[str, str]]
 """Headers in their order, each with its name in lower case."""
 

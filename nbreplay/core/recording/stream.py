@@ -27,8 +27,6 @@ from nbreplay.core.recording.stream_parser import (
 )
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
-__all__ = ["LONGEST_MS", "Chunk", "Events", "Millis", "events_from"]
-
 LONGEST_MS = 7 * 86_400_000
 """The longest time that a recording may ask a replay to wait, a week."""
 

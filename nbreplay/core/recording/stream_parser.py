@@ -13,8 +13,6 @@ import msgspec
 
 from nbreplay.core.recording import aws_eventstream
 
-__all__ = ["Framing", "StreamEvent", "StreamParser", "framing_of", "parse_block", "parse_stream", "write_block"]
-
 Framing = Literal["sse", "ndjson", "eventstream"]
 
 _BLOCK_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")

@@ -12,8 +12,6 @@ from nbreplay.core.recording.json_text import encode_json
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["redact_stream", "remove_spread_secrets"]
-
 # What models write piece by piece.
 _TEXTS = re.compile(
     r'"(?:content|text|delta|arguments|input|partial_json|reasoning\w*|thinking|refusal|response)":\s?'

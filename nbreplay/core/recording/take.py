@@ -19,8 +19,6 @@ from nbreplay.core.recording.json_text import STYLES
 from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["Body", "CellRef", "Reason", "RpcId", "StoredTake", "Take", "dumps", "is_rpc_id"]
-
 Reason = Literal["closed", "dropped", "interrupted", "open"]
 """Why a take may be incomplete: the caller stopped, the connection broke, the kernel was interrupted, it still runs."""
 

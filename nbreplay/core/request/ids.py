@@ -13,8 +13,6 @@ from nbreplay.core.recording.take import Body
 from nbreplay.core.request.rules import MASKED
 from nbreplay.errors import RecordingFormatError
 
-__all__ = ["issued_by", "replace_ids", "verbatim"]
-
 _SHORTEST = 6  # characters; a shorter one may be anything
 
 

@@ -20,8 +20,6 @@ from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.stream_parser import StreamParser, parse_block
 from nbreplay.core.recording.take import Body, RpcId, Take, is_rpc_id
 
-__all__ = ["TOKEN", "answer_to", "has_answered", "without_id"]
-
 TOKEN = "@id"
 """What stands in a canonical request where a progress token is the request's own id."""
 

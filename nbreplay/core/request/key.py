@@ -9,8 +9,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["ALGORITHM", "canonical", "key_of", "read_plain"]
-
 ALGORITHM = "k1"
 _encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
 _encode_plain = msgspec.json.Encoder(order="sorted").encode

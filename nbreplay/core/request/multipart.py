@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Part", "digest", "parts", "uploads"]
-
 _TEXT = 4096  # bytes; a longer part of a form is keyed and stored by its digest
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')

@@ -24,9 +24,6 @@ from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
-__all__ = ["Call", "Request", "apply_rules", "clean_part", "last_user_text", "request_of", "text_of"]
-
-
 Headers = Sequence[tuple[bytes, bytes]]
 
 

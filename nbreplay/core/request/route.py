@@ -12,8 +12,6 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-__all__ = ["Route", "bare_host", "find_endpoint", "host_matches", "is_loopback", "is_private", "route_of"]
-
 # (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
 # service may use ("messages", "responses") count only with a model in the body.
 _TABLE: tuple[tuple[str, str, bool], ...] = (

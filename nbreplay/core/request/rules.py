@@ -8,8 +8,6 @@ from typing import Any
 
 from nbreplay.errors import OptionError
 
-__all__ = ["MASKED", "Normaliser"]
-
 MASKED = "[masked]"
 """What stands where a mask has matched."""
 

@@ -17,8 +17,6 @@ from typing import IO
 
 from nbreplay.core.secrets.redact import Redactor
 
-__all__ = ["UnreadableContainer", "hides_secret", "is_container", "parts_inside"]
-
 _LARGEST = 256 << 20  # bytes; content that unpacks to more is not searched
 _DEEPEST = 3  # containers in containers
 _PIECE, _STEP = 1 << 20, 1 << 14

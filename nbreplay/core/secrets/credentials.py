@@ -15,11 +15,6 @@ from urllib.parse import quote, quote_plus, unquote_plus
 
 from nbreplay.core.secrets.values import looks_random, words
 
-__all__ = [
-    "PLACEHOLDER", "QUERY", "QUERY_NAME", "environment_secrets", "header_credentials", "literals",
-    "query_secrets",
-]  # fmt: skip
-
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """Stands in for an API key that is not set. Never sent; redacted like a real one."""
 

@@ -19,8 +19,6 @@ from nbreplay.core.secrets.credentials import QUERY, QUERY_NAME, environment_sec
 from nbreplay.core.secrets.rules import NAMED_VALUE, RULES, Rule, finder
 from nbreplay.core.secrets.values import is_dummy_password, is_placeholder, is_secret_named, looks_random
 
-__all__ = ["UNREDACTED", "Match", "Redactor", "redact_url"]
-
 _T = TypeVar("_T")
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
 # A value that was redacted before, as a replayed answer gives it: in a request it is numbered anew, like the real one.

@@ -11,8 +11,6 @@ from collections.abc import Callable
 import msgspec
 from pydantic_core import SchemaValidator, core_schema
 
-__all__ = ["NAMED_VALUE", "RULES", "Rule", "finder"]
-
 
 class Rule(msgspec.Struct, frozen=True):
     """One kind of secret.

@@ -7,8 +7,6 @@ import math
 import re
 from collections import Counter
 
-__all__ = ["is_dummy_password", "is_placeholder", "is_secret_name", "is_secret_named", "looks_random", "words"]
-
 
 def words(text: str) -> frozenset[str]:
     """Return the words of a text."""

@@ -23,8 +23,6 @@ from nbreplay.errors import StoreError
 if TYPE_CHECKING:
     import zipfile
 
-__all__ = ["MOST_MEMBERS", "Archive", "is_archive", "open_archive", "unpack"]
-
 MOST_MEMBERS = 60_000
 _UNPACKED_BYTES = 1 << 30
 _RATIO, _SMALL = 200, 16 << 20  # of what is unpacked to the zip, where it is more than a few bytes

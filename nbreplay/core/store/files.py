@@ -14,11 +14,6 @@ from collections.abc import Iterator
 from nbreplay.core.store.folder import Folder, create, open_folder, open_regular, require_folder, temporary_name
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
-__all__ = [
-    "BLOB", "PRIVATE", "RECORDING", "Version", "Writer", "failed_path", "file_stat", "is_member", "private_folder",
-    "read_file", "remove_folder", "write_error",
-]  # fmt: skip
-
 PRIVATE = ".nbreplay"
 """Folder in a store for the lock and for half-written files; ignored by git."""
 

@@ -16,10 +16,6 @@ from typing import BinaryIO
 
 from nbreplay.errors import UnsafeRecordingError
 
-__all__ = [
-    "Folder", "create", "is_regular", "open_folder", "open_regular", "require_folder", "temporary_name",
-]  # fmt: skip
-
 _BINARY, _NO_FOLLOW = getattr(os, "O_BINARY", 0), getattr(os, "O_NOFOLLOW", 0)
 # Opening a pipe without O_NONBLOCK waits for its writer.
 _SAFE = _BINARY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0)

@@ -17,8 +17,6 @@ from nbreplay.core.request.route import is_loopback
 from nbreplay.core.store.files import private_folder, remove_folder
 from nbreplay.errors import StoreError
 
-__all__ = ["fetch", "printable", "set_permit", "shown_url"]
-
 _MOST_BYTES = 256 << 20
 _PIECE = 1 << 16
 _SECONDS, _SECONDS_IN_ALL = 30, 600

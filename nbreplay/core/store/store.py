@@ -33,8 +33,6 @@ from nbreplay.core.store.files import (
 from nbreplay.core.store.folder import is_regular, open_regular
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 
-__all__ = ["Store"]
-
 _CACHE_BYTES = 64 << 20
 
 

@@ -18,8 +18,6 @@ from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from nbreplay.formats.llama_stack import google_genai
 from nbreplay.formats.synthetic_take import Answer, compact_json
 
-__all__ = ["answer_of", "response_of"]
-
 Origin = dict[str, Any]
 
 _JSON, _SSE, _NDJSON = "application/json", "text/event-stream", "application/x-ndjson"

@@ -9,8 +9,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-__all__ = ["METHODS", "from_wire", "request_from_wire", "request_to_wire", "to_wire"]
-
 _Node = TypeVar("_Node")
 
 METHODS: Mapping[str, str] = {

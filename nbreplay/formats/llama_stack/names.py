@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["file_of", "folder_of", "is_file", "is_folder"]
-
 _FILE = re.compile(r"(?:[0-9a-f]{12}|[0-9a-f]{64}|models-[0-9a-f]{12,64}-[0-9a-f]{8})\.json")
 _PART = re.compile(r"\w[\w.\-]{0,100}")
 _DECIMAL = re.compile(r"(-?\d+\.\d{4,})")

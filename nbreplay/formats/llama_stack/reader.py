@@ -21,8 +21,6 @@ from nbreplay.formats.llama_stack.requests import call_of, shape_of
 from nbreplay.formats.llama_stack.writer import OWN, differences, recording_of
 from nbreplay.formats.synthetic_take import record_answer
 
-__all__ = ["is_recording", "read_recording"]
-
 
 def is_recording(path: Path) -> bool:
     """Return whether a file may be one of llama-stack's; a VCR cassette may end in ``.json``, too."""

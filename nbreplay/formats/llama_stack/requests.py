@@ -19,8 +19,6 @@ from nbreplay.errors import RecordingFormatError
 from nbreplay.formats.llama_stack import google_genai
 from nbreplay.formats.synthetic_take import header_pairs
 
-__all__ = ["call_of", "request_of", "shape_of"]
-
 Origin = dict[str, Any]
 
 _NOT_SENT = ("extra_body", "extra_query", "extra_headers", "timeout")  # arguments of an SDK that are not in the body

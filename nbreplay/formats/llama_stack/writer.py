@@ -25,8 +25,6 @@ from nbreplay.formats.llama_stack.answers import response_of
 from nbreplay.formats.llama_stack.names import file_of, folder_of, is_file, is_folder
 from nbreplay.formats.llama_stack.requests import request_of
 
-__all__ = ["OWN", "differences", "export", "recording_of"]
-
 OWN = "llama_stack"
 """The field of a take that keeps the fields of llama-stack which a take does not have."""
 

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Child", "classify", "classify_script", "imported_library"]
-
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())

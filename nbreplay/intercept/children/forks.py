@@ -16,8 +16,6 @@ from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell
 from nbreplay.core.log import Interaction, Log
 
-__all__ = ["prepare", "send"]
-
 _SLOTS, _SLOT_SIZE, _HEADER = 64, 8192, 4  # a child writes to the slot of its process id, which needs no lock
 _MAX_TEXT = 1000
 

@@ -22,15 +22,6 @@ from nbreplay.intercept.patching import Undo, put
 if TYPE_CHECKING:  # imported when a child is started
     from nbreplay.intercept.children.classify import Child
 
-__all__ = [
-    "check_child",
-    "install_fork_exec",
-    "install_forkserver",
-    "install_ptyprocess",
-    "is_called_by",
-    "name_existing",
-]
-
 _MULTIPROCESSING = "a process of multiprocessing"
 
 

@@ -17,8 +17,6 @@ from nbreplay.intercept.http.exchange import Exchange, record_error
 from nbreplay.intercept.http.websockets import check_websocket
 from nbreplay.intercept.network import guard
 
-__all__ = ["install"]
-
 
 def install(library: ModuleType) -> patching.Undo:
     """Hook into aiohttp."""

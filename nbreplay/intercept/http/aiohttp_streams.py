@@ -21,8 +21,6 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.intercept.http.exchange import CUT_OFF, errno_and_text, event_parts, head_lines, record_error
 
-__all__ = ["ResponseRecorder", "connection_of", "describe_error"]
-
 _PIECE = 1 << 16  # bytes; as much as comes at once through a socket
 
 

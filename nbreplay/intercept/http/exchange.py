@@ -23,18 +23,6 @@ from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import placeholder_keys
 from nbreplay.intercept.network import guard
 
-__all__ = [
-    "CUT_OFF",
-    "DescribeError",
-    "Exchange",
-    "encode_line",
-    "errno_and_text",
-    "event_parts",
-    "head_lines",
-    "record_error",
-    "wait_for",
-]
-
 CUT_OFF = "the connection broke here when this was recorded"
 """The message of an error for which a take has none."""
 

@@ -38,18 +38,6 @@ except ImportError:  # Pyodide has none
 else:
     _TLS = {"SSLCertVerificationError": ssl.SSLCertVerificationError, "SSLError": ssl.SSLError}
 
-__all__ = [
-    "ChunkDecoder",
-    "ReplaySocket",
-    "body_bytes",
-    "describe_error",
-    "describe_read_error",
-    "error_of",
-    "host_and_target",
-    "record_response",
-    "was_sent",
-]
-
 # Errors that a take may name. Nothing else from a file is looked up. Those of a call that was sent:
 _ANSWERING: dict[str, type[Exception]] = {
     "BadStatusLine": http_client.BadStatusLine,

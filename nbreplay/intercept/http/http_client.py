@@ -16,8 +16,6 @@ from nbreplay.intercept.http.exchange import Exchange, record_error
 from nbreplay.intercept.http.http11 import ReplaySocket
 from nbreplay.intercept.network import guard
 
-__all__ = ["install"]
-
 _WAITING = "_nbreplay_waiting"
 _RECORDER = "_nbreplay_recorder"
 _CHARSET = "iso-8859-1"  # of text that a program sends

@@ -25,8 +25,6 @@ from nbreplay.intercept import patching
 from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error, wait_for
 from nbreplay.intercept.network import guard
 
-__all__ = ["install", "response_of", "transport"]
-
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
     [

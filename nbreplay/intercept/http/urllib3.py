@@ -17,8 +17,6 @@ from nbreplay.intercept.http import http11
 from nbreplay.intercept.http.exchange import Exchange
 from nbreplay.intercept.network import guard
 
-__all__ = ["install", "install_botocore"]
-
 # Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
 _CONNECTING = frozenset(["ConnectTimeoutError", "NameResolutionError", "NewConnectionError", "ProxyError"])
 _ERRORS = _CONNECTING | {"ProtocolError", "ReadTimeoutError"}

@@ -13,8 +13,6 @@ from nbreplay.core.session import current_session
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching, placeholder_keys
 
-__all__ = ["check_websocket", "install", "install_protocol"]
-
 _CALLS = {"realtime": "realtime.connect", "responses": "responses.connect"}
 """The functions of SDKs that open a websocket, by the end of its path."""
 

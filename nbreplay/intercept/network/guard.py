@@ -25,23 +25,6 @@ from nbreplay.errors import NetworkBlocked
 from nbreplay.intercept.children import forks
 from nbreplay.intercept.network import sockets
 
-__all__ = [
-    "add_handlers",
-    "check",
-    "check_address",
-    "check_name",
-    "check_path",
-    "check_reverse",
-    "install",
-    "is_permitted",
-    "name_existing",
-    "name_library",
-    "name_uncovered",
-    "permit",
-    "refuse",
-    "replay_session",
-]
-
 _installed = False
 _permitted: contextvars.ContextVar[str | bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
 # By permit, not as counts: a count that one of two threads loses would leave a host open for ever.

@@ -20,8 +20,6 @@ from nbreplay.intercept.children.processes import check_child, is_called_by
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import StandIn, Undo, put
 
-__all__ = ["check_url", "install", "install_pycurl", "install_unhooked", "install_uvloop"]
-
 _PORTS = {"ftp": 21, "ftps": 990, "http": 80, "https": 443, "imap": 143, "ldap": 389, "smtp": 25, "telnet": 23}
 _JUPYTER = ("ipykernel", "ipyparallel", "jupyter_client", "jupyter_server", "nbclient", "nbreplay.testing")
 _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|xds|google-c2p):(//[^/]*/)?")

@@ -20,8 +20,6 @@ from typing import Any, NamedTuple
 
 from nbreplay.intercept.patching import Undo, put
 
-__all__ = ["install", "is_own_path", "listens_here", "numeric", "peers"]
-
 numeric: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_numeric", default=False)
 """True inside a `socket.getnameinfo` for numbers only, which sends nothing."""
 

@@ -33,8 +33,6 @@ from nbreplay.errors import RecordingFormatError, RecordingMissing, ToolError
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.tools.codec import UNKNOWN, Codec, dump_arguments
 
-__all__ = ["MARK", "ToolCalls", "adapt", "encode_line", "origin_of", "return_type", "tool_session"]
-
 _T = TypeVar("_T")
 MARK = "__nbreplay_tool__"
 """The attribute of a function decorated with `tool` that holds its `ToolCalls`."""

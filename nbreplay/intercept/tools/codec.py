@@ -17,8 +17,6 @@ from nbreplay.errors import RecordedToolError, RecordingFormatError, ToolError
 if TYPE_CHECKING:
     import pandas as pd  # type: ignore[import-untyped]
 
-__all__ = ["UNKNOWN", "Codec", "dump_arguments", "item_type"]
-
 UNKNOWN: Any = object()
 """Stands for a type where nothing is annotated."""
 

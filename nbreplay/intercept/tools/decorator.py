@@ -20,8 +20,6 @@ from nbreplay.intercept.network import guard
 from nbreplay.intercept.tools.calls import MARK, ToolCalls, encode_line, origin_of, return_type
 from nbreplay.intercept.tools.codec import UNKNOWN, Codec, item_type
 
-__all__ = ["tool"]
-
 _END = object()
 Function = Callable[..., Any]
 _F = TypeVar("_F", bound=Function)

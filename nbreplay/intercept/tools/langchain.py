@@ -16,8 +16,6 @@ from nbreplay.intercept.patching import StandIn, Undo, put
 from nbreplay.intercept.tools.calls import adapt, origin_of, tool_session
 from nbreplay.intercept.tools.codec import UNKNOWN
 
-__all__ = ["install"]
-
 
 def install(base: ModuleType) -> Undo:
     """Hook into the module of langchain's tools."""

@@ -15,8 +15,6 @@ from typing import Any
 from nbreplay.intercept.patching import Undo, put
 from nbreplay.intercept.tools.calls import adapt, tool_session
 
-__all__ = ["install", "install_http", "server_origin"]
-
 _connected: contextvars.ContextVar[bool] = contextvars.ContextVar("nbreplay_mcp_over_http", default=False)
 _over_http: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -18,8 +18,6 @@ from nbreplay.intercept.patching import StandIn, Undo, put
 from nbreplay.intercept.tools.calls import ToolCalls, adapt, origin_of, tool_session
 from nbreplay.intercept.tools.mcp import server_origin
 
-__all__ = ["install", "install_runner"]
-
 _INVOKE = "_invoke_function_tool_with_metadata"
 
 

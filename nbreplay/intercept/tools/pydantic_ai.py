@@ -17,8 +17,6 @@ from typing import Any
 from nbreplay.intercept.patching import StandIn, Undo, put
 from nbreplay.intercept.tools.calls import adapt, origin_of, tool_session
 
-__all__ = ["install", "install_combined", "install_wrapper"]
-
 Call = Callable[[], Awaitable[Any]]
 _SHAPES = ("ToolReturn", "BinaryContent", "BinaryImage", "ImageUrl", "DocumentUrl", "AudioUrl", "VideoUrl")
 

@@ -14,8 +14,6 @@ from nbreplay.testing.outputs import diff, images, json_lines
 from nbreplay.testing.outputs.diff import Difference
 from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, render_stream
 
-__all__ = ["compare"]
-
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

@@ -9,8 +9,6 @@ import msgspec
 
 from nbreplay.notebook.escape import plain
 
-__all__ = ["Difference", "diff_lines", "format_difference", "make_difference", "one_sided_lines"]
-
 _WIDTH = 160
 _LINES = 30  # of one output
 _AROUND = 2

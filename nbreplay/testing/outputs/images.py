@@ -8,8 +8,6 @@ import io
 import warnings
 from typing import Any
 
-__all__ = ["compare_images", "describe_image"]
-
 _TILE = 32
 
 

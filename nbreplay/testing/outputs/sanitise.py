@@ -14,8 +14,6 @@ import msgspec
 from nbreplay.core.config import parse_flag, parse_strings, project
 from nbreplay.errors import OptionError
 
-__all__ = ["Rules", "mask_markup", "mask_text", "render_stream", "rules_for"]
-
 _STREAMS = ("stdout", "stderr", "error")
 
 

@@ -23,8 +23,6 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from nbreplay.testing.warm.server import OPTIONS
 
-__all__ = ["PROVISIONER", "Provisioner", "WarmProcess", "can_fork", "imported_modules"]
-
 PROVISIONER = "nbreplay-warm"
 """The entry point of `Provisioner` in jupyter_client's group."""
 

@@ -26,8 +26,6 @@ import time
 import warnings
 from typing import Any
 
-__all__ = ["OPTIONS", "main"]
-
 # Modules that every kernel imports.
 _KERNEL = (
     "ipykernel.kernelapp",
