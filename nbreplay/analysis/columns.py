@@ -15,25 +15,14 @@ from nbreplay.providers.names import provider_of
 
 
 class Column(NamedTuple):
-    """A column of a frame.
-
-    Attributes
-    ----------
-    name : str
-    dtype : str
-        ``string``, ``category``, ``Int64``, ``Float64``, ``boolean`` or ``datetime`` (UTC, milliseconds).
-    meaning : str
-    get : callable, optional
-        Returns the value of an item, None where there is none. If not given, the item's attribute of that name.
-    otel : str, optional
-        The name in OpenTelemetry's GenAI conventions.
-    """
+    """A column of a frame."""
 
     name: str
-    dtype: str
+    dtype: str  # ``string``, ``category``, ``Int64``, ``Float64``, ``boolean`` or ``datetime`` (UTC, milliseconds)
     meaning: str
+    # Returns the value of an item, None where there is none. If not given, the item's attribute of that name.
     get: Callable[[Any], Any] | None = None
-    otel: str | None = None
+    otel: str | None = None  # the name in OpenTelemetry's GenAI conventions
 
     def values(self, items: Sequence[Any]) -> list[Any]:
         """Return the value of each item."""

@@ -100,21 +100,11 @@ COMPARED = (
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The answers of a and of b, in pairs.
+    """The answers of a and of b, in pairs."""
 
-    Attributes
-    ----------
-    frame : pandas.DataFrame
-        A row per pair, by `pair`; its columns are `COMPARED`.
-    on : str
-        How answers are paired: by ``key`` or ``prompt``.
-    libraries : tuple of Library
-        The libraries of a and b.
-    """
-
-    frame: pd.DataFrame = field(repr=False, compare=False)
-    on: str
-    libraries: tuple[Library, Library] = field(repr=False, compare=False)
+    frame: pd.DataFrame = field(repr=False, compare=False)  # A row per pair, by `pair`; its columns are `COMPARED`
+    on: str  # how answers are paired: by ``key`` or ``prompt``
+    libraries: tuple[Library, Library] = field(repr=False, compare=False)  # the libraries of a and b
 
     def __len__(self) -> int:
         return len(self.frame)

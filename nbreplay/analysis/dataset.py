@@ -142,14 +142,7 @@ def part_files(folder: Path, name: str) -> list[Path]:
 
 
 class Dataset:
-    """The frames in a folder that `write_dataset` wrote.
-
-    Attributes
-    ----------
-    path : Path
-    served : bool
-        Whether they are a session's.
-    """
+    """The frames in a folder that `write_dataset` wrote."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder).expanduser()
@@ -158,6 +151,7 @@ class Dataset:
         try:
             fields = json.loads(mark.read_text(encoding="utf-8"))
             version = fields["nbreplay-frames"]
+            # served: whether they are a session's
             self.served, self._count = bool(fields["served"]), int(fields["interactions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordingFormatError(f"{mark} cannot be read: {error}. Export the recordings again") from None

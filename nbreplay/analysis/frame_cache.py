@@ -65,10 +65,6 @@ def _state(path: str) -> tuple[int, int, int, int]:
 class CachedFrames:
     """The frames of one store, out of the cache where nothing has changed.
 
-    Attributes
-    ----------
-    troubles : list of Trouble
-
     Raises
     ------
     UnsafeRecordingError

@@ -34,28 +34,17 @@ _PASSING = frozenset(("id", "created", "created_at", "completed_at", "system_fin
 
 
 class Row(msgspec.Struct, frozen=True, dict=True):
-    """A take of a store, or a call of a session.
-
-    Attributes
-    ----------
-    request : Request or None
-        None for a call of a session that has no request.
-    take : Take or None
-        None for a call without an answer.
-    recorded_ms : int or None
-        Milliseconds since 1970, UTC.
-    outcome, served_s : str, float or None
-        Of a session's call.
-    """
+    """A take of a store, or a call of a session."""
 
     interaction: str
     file: str | None
-    request: Request | None
-    take: Take | None
-    recorded_ms: int | None = None
+    request: Request | None  # none for a call of a session that has no request
+    take: Take | None  # none for a call without an answer
+    recorded_ms: int | None = None  # milliseconds since 1970, UTC
     cell: str | None = None
     origin: str | None = None
     host: str = ""
+    # outcome, served_s: of a session's call
     outcome: str | None = None
     served_s: float | None = None
 

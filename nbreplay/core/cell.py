@@ -22,21 +22,11 @@ if TYPE_CHECKING:
 
 
 class Cell(msgspec.Struct, frozen=True):
-    """A notebook's cell.
+    """A notebook's cell."""
 
-    Attributes
-    ----------
-    id : str or None
-        The cell's id, where the front end tells it.
-    number : int or None
-        Its execution count.
-    source : str
-        Its text, without its ``%%replay`` line, stripped.
-    """
-
-    id: str | None
-    number: int | None
-    source: str
+    id: str | None  # the cell's id, where the front end tells it
+    number: int | None  # its execution count
+    source: str  # its text, without its ``%%replay`` line, stripped
 
     @property
     def ref(self) -> CellRef:
@@ -67,11 +57,6 @@ class Run:
     cell : Cell or None
     started : float, optional
         Seconds since the epoch; now, if not given. A take that was recorded before is an older run's.
-
-    Attributes
-    ----------
-    written, waiting : dict of slot to list of (int, Take)
-        The takes that are in the store, and the failures that wait for a good take; each with its place.
     """
 
     def __init__(self, cell: Cell | None = None, started: float | None = None) -> None:
@@ -82,6 +67,8 @@ class Run:
         self._views = -1
         self._order: dict[Slot, int] = defaultdict(int)
         self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = {}
+        # written, waiting: the takes that are in the store, and the failures that wait for a good take; each with its
+        # place
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
         self.waiting: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
 

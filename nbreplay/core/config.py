@@ -61,30 +61,17 @@ def mode_of_run(name: str | None, option: str) -> Mode | None:
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a session treats requests.
-
-    Attributes
-    ----------
-    mode : Mode
-    speed : float or None
-        Replays keep the recorded pace, divided by this; None replays at once.
-    ignore, mask : tuple of str
-        See `nbreplay.core.request.rules.Normaliser`.
-    only : tuple of str
-        Hosts to record and replay; empty for all.
-    allow : tuple of str
-        ``HOST`` or ``HOST:PORT`` that replay lets through, live; or the path of a Unix socket.
-    allow_children : bool
-        Whether replay lets child processes start that are known network clients.
-    """
+    """How a session treats requests."""
 
     mode: Mode = Mode.AUTO
-    speed: float | None = None
+    speed: float | None = None  # replays keep the recorded pace, divided by this; None replays at once
+    # ignore, mask: see `nbreplay.core.request.rules.Normaliser`
     ignore: tuple[str, ...] = ()
     mask: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()  # hosts to record and replay; empty for all
+    # ``HOST`` or ``HOST:PORT`` that replay lets through, live; or the path of a Unix socket.
     allow: tuple[str, ...] = ()
-    allow_children: bool = False
+    allow_children: bool = False  # whether replay lets child processes start that are known network clients
 
     @classmethod
     def of(cls, **options: Any) -> Options:
@@ -144,28 +131,15 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
 
 
 class Project(msgspec.Struct, frozen=True):
-    """The defaults of ``[tool.nbreplay]``.
-
-    Attributes
-    ----------
-    options : Options
-    store : Path or str or None
-        An address is a str, since a Path would change it.
-    durable : bool
-    view : str or None
-        The default of ``--view``.
-    outputs : mapping
-        The table ``[tool.nbreplay.outputs]``, unchecked: `nbreplay.testing.outputs.sanitise.Rules` reads it.
-    file : Path or None
-        The pyproject.toml.
-    """
+    """The defaults of ``[tool.nbreplay]``."""
 
     options: Options = Options()
-    store: Path | str | None = None
+    store: Path | str | None = None  # an address is a str, since a Path would change it
     durable: bool = False
-    view: str | None = None
+    view: str | None = None  # the default of ``--view``
+    # The table ``[tool.nbreplay.outputs]``, unchecked: `nbreplay.testing.outputs.sanitise.Rules` reads it.
     outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    file: Path | None = None
+    file: Path | None = None  # the pyproject.toml
 
 
 def project(folder: str | os.PathLike[str] = ".") -> Project:

@@ -47,19 +47,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Miss(msgspec.Struct, frozen=True):
-    """Why a request has no answer.
+    """Why a request has no answer."""
 
-    Attributes
-    ----------
-    text : str
-        The whole explanation, for people.
-    nearest : str or None
-        The file that comes closest.
-    differences : tuple of Difference
-    """
-
-    text: str
-    nearest: str | None = None
+    text: str  # the whole explanation, for people
+    nearest: str | None = None  # the file that comes closest
     differences: tuple[Difference, ...] = ()
 
 

@@ -120,24 +120,7 @@ def on_read(collector: Callable[[], None]) -> None:
 
 
 class Log:
-    """The interactions of one or more sessions.
-
-    Attributes
-    ----------
-    served : dict of int to float
-        Seconds that a replay took to its end, by the place of its call.
-    issued : dict of str to str
-        Ids that answers brought, each with the key of the request that issued it.
-    healed : set of (str, str)
-        Store and file of recordings that an ``--ignore`` or ``--mask`` made equal to a request of another key.
-    secrets : dict of str to int
-        The hash of the first request's secrets, by key; good for this process alone.
-    known_secrets : tuple of str
-        Secrets that were found so far, such as a token that an answer issued. They are redacted wherever they come
-        next, whatever name is beside them.
-    uncovered : dict of (str, str) to bool
-        Events under replay that the guard cannot see, by kind (see `UNCOVERED`) and name; True once reported.
-    """
+    """The interactions of one or more sessions."""
 
     _numbers = itertools.count()
 
@@ -150,11 +133,16 @@ class Log:
         self._slots: dict[int, Interaction | None] = {}
         self._tasks: dict[int, tuple[int, int]] = {}
         # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
-        self.served: dict[int, float] = {}
-        self.issued: dict[str, str] = {}
+        self.served: dict[int, float] = {}  # seconds that a replay took to its end, by the place of its call
+        self.issued: dict[str, str] = {}  # ids that answers brought, each with the key of the request that issued it
+        # Store and file of recordings that an ``--ignore`` or ``--mask`` made equal to a request of another key.
         self.healed: set[tuple[str, str]] = set()
+        # The hash of the first request's secrets, by key; good for this process alone.
         self.secrets: dict[str, int] = {}
+        # Secrets that were found so far, such as a token that an answer issued. They are redacted wherever they come
+        # next, whatever name is beside them.
         self.known_secrets: tuple[str, ...] = ()
+        # Events under replay that the guard cannot see, by kind (see `UNCOVERED`) and name; True once reported.
         self.uncovered: dict[tuple[str, str], bool] = {}
 
     def start(self, interaction: Interaction | None = None) -> int:

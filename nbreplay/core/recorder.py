@@ -42,22 +42,7 @@ _ENCODING = frozenset(["content-encoding"])
 
 
 class Recorder:
-    """Records one answer.
-
-    Attributes
-    ----------
-    note : callable
-        Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. It may be a list's ``append``:
-        look it up once an answer has begun, not for each piece.
-    decode : callable
-        Undoes the content encoding of all that was noted. The interceptor sets it where there is one.
-    saved : Take or None
-        The take that the store has, in part or whole.
-    notes : list of str
-        Sentences that the log adds to the call.
-    secrets : list of str
-        The secrets that were removed from the answer.
-    """
+    """Records one answer."""
 
     def __init__(
         self, keeper: Keeper, request: Request, call: Call, run: Run, order: int, mode: Mode, place: int
@@ -70,13 +55,16 @@ class Recorder:
         self.version = ""
         self.headers: list[tuple[str, str]] = []
         self.content_type = ""
+        # Undoes the content encoding of all that was noted. The interceptor sets it where there is one.
         self.decode: Callable[[Pieces], Pieces] | None = None
-        self.saved: Take | None = None
+        self.saved: Take | None = None  # the take that the store has, in part or whole
         self.uploads: list[Blob] = []
-        self.notes: list[str] = []
-        self.secrets: list[str] = []
+        self.notes: list[str] = []  # sentences that the log adds to the call
+        self.secrets: list[str] = []  # the secrets that were removed from the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
+        # Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. It may be a list's
+        # ``append``: look it up once an answer has begun, not for each piece.
         self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
         self._done = self._interrupted = False
         self._parsed: tuple[int, StreamParser] | None = None  # of so many bytes

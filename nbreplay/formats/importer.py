@@ -28,24 +28,13 @@ _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that canno
 
 
 class Contents(msgspec.Struct, frozen=True):
-    """The interactions of one foreign file. Each of them is a take, of an unsupported kind, or covered by `error`.
+    """The interactions of one foreign file. Each of them is a take, of an unsupported kind, or covered by `error`."""
 
-    Attributes
-    ----------
-    interactions : int
-        The number of interactions in the file; 0 where it cannot be read at all.
-    takes : sequence of (Request, Take)
-        Those that can be imported, in the order of the file.
-    unsupported : mapping of str to int
-        The number of each kind that nbreplay cannot record, such as ``"websocket message"``.
-    error : RecordingFormatError or None
-        The reason why nothing of the file is imported.
-    """
-
-    interactions: int = 0
-    takes: Sequence[tuple[Request, Take]] = ()
+    interactions: int = 0  # the number of interactions in the file; 0 where it cannot be read at all
+    takes: Sequence[tuple[Request, Take]] = ()  # those that can be imported, in the order of the file
+    # The number of each kind that nbreplay cannot record, such as ``"websocket message"``.
     unsupported: Mapping[str, int] = {}
-    error: RecordingFormatError | None = None
+    error: RecordingFormatError | None = None  # the reason why nothing of the file is imported
 
     def problem(self, path: Path) -> RecordingFormatError | None:
         """Return the error that says which interactions of the file are not imported; None where all are."""
@@ -58,23 +47,12 @@ class Contents(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """The result of an export.
+    """The result of an export."""
 
-    Attributes
-    ----------
-    written : int
-        Takes or files that were written.
-    known : int
-        Those that were there already.
-    recordings : int
-        Recordings of the store.
-    left_out : tuple of str
-        One message for everything that could not be written, with its file, the reason and the remedy.
-    """
-
-    written: int
-    known: int
-    recordings: int
+    written: int  # takes or files that were written
+    known: int  # those that were there already
+    recordings: int  # recordings of the store
+    # One message for everything that could not be written, with its file, the reason and the remedy.
     left_out: tuple[str, ...] = ()
 
     def text(self, action: str) -> str:
@@ -86,36 +64,16 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class ImportCounts(msgspec.Struct, frozen=True):
-    """The result of an import: `interactions` equals `written` + `known` + all of `not_imported`.
+    """The result of an import: `interactions` equals `written` + `known` + all of `not_imported`."""
 
-    Attributes
-    ----------
-    files : int
-        Files that were looked at.
-    unreadable : int
-        Those whose interactions could not even be counted.
-    interactions : int
-        Interactions of the other files.
-    written : int
-        Interactions that were added to the store, each as a take.
-    known : int
-        Those that the store had already.
-    recordings : int
-        Recordings that these takes belong to.
-    not_imported : mapping of str to int
-        The number of interactions that are not in the store, by reason or kind.
-    left_out : tuple of str
-        One message for each file with such interactions, with the reason and the remedy.
-    """
-
-    files: int
-    unreadable: int
-    interactions: int
-    written: int
-    known: int
-    recordings: int
-    not_imported: Mapping[str, int]
-    left_out: tuple[str, ...] = ()
+    files: int  # files that were looked at
+    unreadable: int  # those whose interactions could not even be counted
+    interactions: int  # interactions of the other files
+    written: int  # interactions that were added to the store, each as a take
+    known: int  # those that the store had already
+    recordings: int  # recordings that these takes belong to
+    not_imported: Mapping[str, int]  # the number of interactions that are not in the store, by reason or kind
+    left_out: tuple[str, ...] = ()  # one message for each file with such interactions, with the reason and the remedy
 
     def text(self, action: str) -> str:
         """Return the counts in words; `action` says what happened to the takes, such as ``"added to recordings"``."""

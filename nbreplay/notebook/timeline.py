@@ -59,20 +59,11 @@ class Track:
 
 
 class Timeline:
-    """Tracks and entries of an answer, as they come.
-
-    Attributes
-    ----------
-    answer : AnswerBuilder
-        The whole answer so far.
-    tracks : list of Track
-        In the order in which they began.
-    entries : list of Entry
-    """
+    """Tracks and entries of an answer, as they come."""
 
     def __init__(self) -> None:
-        self.answer = AnswerBuilder()
-        self.tracks: list[Track] = []
+        self.answer = AnswerBuilder()  # the whole answer so far
+        self.tracks: list[Track] = []  # in the order in which they began
         self.entries: list[Entry] = []
         self._places: dict[Hashable, int] = {}
 

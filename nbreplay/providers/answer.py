@@ -22,74 +22,44 @@ class ToolCall(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The content of an answer.
+    """The content of an answer."""
 
-    Attributes
-    ----------
-    text, reasoning : str
-        Of the first choice.
-    tool_calls : tuple of ToolCall
-    model, finish_reason : str
-    input_tokens, output_tokens : int or None
-        None where the provider did not say.
-    error : str
-        The provider's error message.
-    """
-
+    # text, reasoning: of the first choice
     text: str = ""
     reasoning: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
     model: str = ""
     finish_reason: str = ""
+    # input_tokens, output_tokens: none where the provider did not say
     input_tokens: int | None = None
     output_tokens: int | None = None
-    error: str = ""
+    error: str = ""  # the provider's error message
 
 
 @dataclass(slots=True)
 class StreamedCall:
-    """A tool call as it comes together.
-
-    Attributes
-    ----------
-    name, id : str
-    arguments : list of str
-        In the pieces in which they came.
-    choice : int
-    first_ms, last_ms : int
-        When its first and its last piece came, from the sending of the request.
-    """
+    """A tool call as it comes together."""
 
     name: str = ""
     id: str = ""
-    arguments: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)  # in the pieces in which they came
     choice: int = 0
+    # first_ms, last_ms: when its first and its last piece came, from the sending of the request
     first_ms: int = 0
     last_ms: int = 0
 
 
 class AnswerBuilder:
-    """Builds an answer from a whole body, or from None and the objects that are fed as they come.
-
-    Attributes
-    ----------
-    reader : Reader
-        With model, finish reason, tokens and error.
-    texts : dict
-        From kind (``text``, ``reasoning``, ``refusal``) and choice to the pieces.
-    calls : dict of hashable to StreamedCall
-        In the order in which they began.
-    first_ms : int or None
-        When the first piece came.
-    """
+    """Builds an answer from a whole body, or from None and the objects that are fed as they come."""
 
     __slots__ = ("calls", "first_ms", "reader", "texts")
 
     def __init__(self, body: object = None) -> None:
-        self.reader = Reader()
+        self.reader = Reader()  # with model, finish reason, tokens and error
+        # From kind (``text``, ``reasoning``, ``refusal``) and choice to the pieces.
         self.texts: dict[tuple[str, int], list[str]] = defaultdict(list)
-        self.calls: dict[Hashable, StreamedCall] = {}
-        self.first_ms: int | None = None
+        self.calls: dict[Hashable, StreamedCall] = {}  # in the order in which they began
+        self.first_ms: int | None = None  # when the first piece came
         for at, value, event in values(body):
             if value is not None:
                 self.feed(at, value, event)

@@ -20,26 +20,13 @@ from nbreplay.errors import RecordingFormatError
 
 
 class Piece(NamedTuple):
-    """A piece of an answer.
+    """A piece of an answer."""
 
-    Attributes
-    ----------
-    kind : str
-        ``text``, ``reasoning``, ``refusal`` or ``tool_call``.
-    text : str
-        The text; of a tool call, a piece of its arguments.
-    choice : int
-        The number of the answer (``n=2``).
-    call : hashable
-        Tells the tool calls of an answer apart.
-    name, id : str
-        The tool call's, where this piece brings them.
-    """
-
-    kind: str
-    text: str
-    choice: int = 0
-    call: Hashable = None
+    kind: str  # ``text``, ``reasoning``, ``refusal`` or ``tool_call``
+    text: str  # the text; of a tool call, a piece of its arguments
+    choice: int = 0  # the number of the answer (``n=2``)
+    call: Hashable = None  # tells the tool calls of an answer apart
+    # name, id: the tool call's, where this piece brings them
     name: str = ""
     id: str = ""
 
@@ -132,22 +119,13 @@ def count(usage: Any, tokens: dict[str, int]) -> None:
 
 
 class Reader:
-    """Reads the objects of one answer in their order.
-
-    Attributes
-    ----------
-    model, finish, error, error_type : str
-        The last ones that were said; `finish` is the first choice's.
-    tokens : dict of str to int
-        By the names in `TOKENS`.
-    whole : bool
-        Whether the pieces of the last object are the whole answer, in place of all before it.
-    """
+    """Reads the objects of one answer in their order."""
 
     def __init__(self) -> None:
+        # model, finish, error, error_type: the last ones that were said; `finish` is the first choice's
         self.model = self.finish = self.error = self.error_type = ""
-        self.tokens: dict[str, int] = {}
-        self.whole = False
+        self.tokens: dict[str, int] = {}  # by the names in `TOKENS`
+        self.whole = False  # whether the pieces of the last object are the whole answer, in place of all before it
         self._pieces: list[Piece] = []  # of the current object
         self._calls: dict[Hashable, tuple[Hashable, str]] = {}  # by place: the key and the id of the last one there
         self._serial = 0

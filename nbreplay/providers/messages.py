@@ -25,31 +25,16 @@ class MessageCall(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message of a request.
-
-    Attributes
-    ----------
-    role : str
-    content : str
-        Its text.
-    content_type : str
-        The kinds of its parts, joined by ``+``.
-    calls : tuple of MessageCall
-    result_of : MessageCall or None
-        The call that it is the result of; without name and arguments where the request does not tell.
-    failed : bool
-        Whether the tool failed.
-    others : tuple
-        Its parts that are neither text nor calls, as they are.
-    """
+    """A message of a request."""
 
     role: str
-    content: str
-    content_type: str
+    content: str  # its text
+    content_type: str  # the kinds of its parts, joined by ``+``
     calls: tuple[MessageCall, ...] = ()
+    # The call that it is the result of; without name and arguments where the request does not tell.
     result_of: MessageCall | None = None
-    failed: bool = False
-    others: tuple[Any, ...] = ()
+    failed: bool = False  # whether the tool failed
+    others: tuple[Any, ...] = ()  # its parts that are neither text nor calls, as they are
 
 
 def canonical(arguments: Any) -> str:

@@ -19,53 +19,28 @@ from nbreplay.providers.messages import Message, MessageCall, canonical
 
 
 class Fact(NamedTuple):
-    """The data of an interaction that linking needs; plain data, so that it can be cached.
-
-    Attributes
-    ----------
-    interaction : str
-    at : int or None
-        When it was recorded, in milliseconds since 1970; or any number that grows with the time.
-    timed : bool
-        Whether the times of its stream were measured.
-    calls : sequence
-        The calls that its answer asks for: id, name, arguments, when the first and the last piece came (ms).
-    results : sequence
-        The results that its request carries: id, name, arguments, content, and whether the tool failed.
-    tool : sequence or None
-        Of the recording of a tool: name, arguments, result, exception, and how long it ran (s).
-    """
+    """The data of an interaction that linking needs; plain data, so that it can be cached."""
 
     interaction: str
-    at: int | None
-    timed: bool
+    at: int | None  # when it was recorded, in milliseconds since 1970; or any number that grows with the time
+    timed: bool  # whether the times of its stream were measured
+    # The calls that its answer asks for: id, name, arguments, when the first and the last piece came (ms).
     calls: Sequence[Any] = ()
+    # The results that its request carries: id, name, arguments, content, and whether the tool failed.
     results: Sequence[Any] = ()
+    # Of the recording of a tool: name, arguments, result, exception, and how long it ran (s).
     tool: Sequence[Any] | None = None
 
 
 class Link(NamedTuple):
-    """The result of a call, and where it came from.
+    """The result of a call, and where it came from."""
 
-    Attributes
-    ----------
-    valid : bool
-        Whether the arguments are a JSON object.
-    carriers : tuple of str
-        The interactions that carried the result, the first one first.
-    ran : str or None
-        The recording of the tool that ran.
-    result, error : str or None
-    duration_s : float or None
-        How long the tool ran.
-    """
-
-    valid: bool
-    carriers: tuple[str, ...] = ()
-    ran: str | None = None
+    valid: bool  # whether the arguments are a JSON object
+    carriers: tuple[str, ...] = ()  # the interactions that carried the result, the first one first
+    ran: str | None = None  # the recording of the tool that ran
     result: str | None = None
     error: str | None = None
-    duration_s: float | None = None
+    duration_s: float | None = None  # how long the tool ran
 
 
 def fact_of(

@@ -12,15 +12,9 @@ if TYPE_CHECKING:
 
 
 class NotebookFile(pytest.File):
-    """Collects the items of a notebook.
+    """Collects the items of a notebook."""
 
-    Attributes
-    ----------
-    ran : tuple of Result and bool, or None
-        The result of the notebook, and whether new outputs were stored.
-    """
-
-    ran: tuple[Result, bool] | None = None
+    ran: tuple[Result, bool] | None = None  # the result of the notebook, and whether new outputs were stored
 
     def collect(self) -> Iterator[Item]:
         """Yield the notebook, or its code cells with ``--nbreplay-cells``."""
@@ -106,16 +100,11 @@ class NotebookItem(Item):
 
 
 class CellItem(Item):
-    """A code cell of a notebook. The last one also has the failures and calls that belong to no cell.
-
-    Attributes
-    ----------
-    index : int
-        Position among all cells, from 1.
-    """
+    """A code cell of a notebook. The last one also has the failures and calls that belong to no cell."""
 
     def __init__(self, *, index: int, last: bool, **options: Any) -> None:
         super().__init__(**options)
+        # index: position among all cells, from 1
         self.index, self._last = index, last
 
     @property

@@ -38,12 +38,7 @@ class _EndedEarly(RuntimeError):
 
 
 class Manager(AsyncKernelManager):
-    """Starts a kernel, forked from a warm process if there is one.
-
-    Attributes
-    ----------
-    warm : WarmProcess or None
-    """
+    """Starts a kernel, forked from a warm process if there is one."""
 
     warm: WarmProcess | None = None
 

@@ -13,31 +13,17 @@ from nbreplay.testing.outputs.diff import Difference
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """How to run notebooks.
+    """How to run notebooks."""
 
-    Attributes
-    ----------
-    mode : Mode
-        Overrides the magics of the notebooks.
-    timeout : float or None
-        Seconds per cell.
-    keep_going : bool
-        Whether to run the cells after one that fails.
-    compare : bool or None
-        Whether to compare the displayed outputs with the stored ones. None: in replay mode, unless the project's
-        settings say otherwise.
-    parameters : mapping of str to object
-        JSON values, assigned after the cell with the tag ``parameters``, or before the first cell.
-    allow_children : bool
-        Whether network clients may start as child processes.
-    """
-
-    mode: Mode = Mode.REPLAY
-    timeout: float | None = 600
-    keep_going: bool = False
+    mode: Mode = Mode.REPLAY  # overrides the magics of the notebooks
+    timeout: float | None = 600  # seconds per cell
+    keep_going: bool = False  # whether to run the cells after one that fails
+    # Whether to compare the displayed outputs with the stored ones. None: in replay mode, unless the project's settings
+    # say otherwise.
     compare: bool | None = None
+    # JSON values, assigned after the cell with the tag ``parameters``, or before the first cell
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    allow_children: bool = False
+    allow_children: bool = False  # whether network clients may start as child processes
 
 
 class CallReport(msgspec.Struct, frozen=True):
@@ -54,27 +40,14 @@ class CallReport(msgspec.Struct, frozen=True):
 
 
 class CellRun(msgspec.Struct, frozen=True):
-    """The result of running a code cell.
+    """The result of running a code cell."""
 
-    Attributes
-    ----------
-    index : int
-        Position among all cells, from 1.
-    id : str or None
-    first : str
-        First line of its source.
-    status : {"ok", "failed", "skipped"}
-    seconds : float
-    number : int or None
-        Its execution count.
-    """
-
-    index: int
+    index: int  # position among all cells, from 1
     id: str | None
-    first: str
+    first: str  # first line of its source
     status: str
     seconds: float
-    number: int | None = None
+    number: int | None = None  # its execution count
 
     def owns(self, call: CallReport) -> bool:
         """Return whether this cell made a call. Notebooks before format 4.5 have no cell ids."""
@@ -82,51 +55,24 @@ class CellRun(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a notebook failed.
+    """Why a notebook failed."""
 
-    Attributes
-    ----------
-    text : str
-        One or more lines.
-    cell : int or None
-        Position of the failing cell, from 1.
-    difference : Difference or None
-        Set if the cell displays something other than the stored outputs.
-    """
-
-    text: str
-    cell: int | None = None
-    difference: Difference | None = None
+    text: str  # one or more lines
+    cell: int | None = None  # position of the failing cell, from 1
+    difference: Difference | None = None  # set if the cell displays something other than the stored outputs
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The result of running a notebook.
-
-    Attributes
-    ----------
-    path : Path
-    notebook : nbformat.NotebookNode
-        As executed, without nbreplay's own displays.
-    calls : list of Call
-    failures : list of Failure
-        Empty if the notebook passed.
-    used : dict of str to list of str
-        Names of the recordings that it used, by store.
-    cells : list of CellRun
-        The code cells that were reached.
-    seconds : float
-        Duration, including the start of the kernel.
-    uncovered : list of tuple of str
-        Kind and name of each thing that replay did not cover; see `nbreplay.core.log.UNCOVERED`.
-    """
+    """The result of running a notebook."""
 
     path: Path
-    notebook: Any
+    notebook: Any  # as executed, without nbreplay's own displays
     calls: list[CallReport] = msgspec.field(default_factory=list)
-    failures: list[Failure] = msgspec.field(default_factory=list)
-    used: dict[str, list[str]] = msgspec.field(default_factory=dict)
-    cells: list[CellRun] = msgspec.field(default_factory=list)
-    seconds: float = 0.0
+    failures: list[Failure] = msgspec.field(default_factory=list)  # empty if the notebook passed
+    used: dict[str, list[str]] = msgspec.field(default_factory=dict)  # names of the recordings that it used, by store
+    cells: list[CellRun] = msgspec.field(default_factory=list)  # the code cells that were reached
+    seconds: float = 0.0  # duration, including the start of the kernel
+    # Kind and name of each thing that replay did not cover; see `nbreplay.core.log.UNCOVERED`.
     uncovered: list[tuple[str, str]] = msgspec.field(default_factory=list)
 
     @property

@@ -39,16 +39,11 @@ def test_entry(test: FunctionSession | Item | None, updated: str, whole: bool) -
 
 
 class RunSummary:
-    """A pytest plugin that adds up the entries of all tests. Some of its hooks get no configuration, so it keeps one.
-
-    Attributes
-    ----------
-    whole : bool
-        Whether all tests of whole folders have run and passed so far. Only then are unused recordings reported.
-    """
+    """A pytest plugin that adds up the entries of all tests. Some hooks get no configuration, so it keeps one."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        # Whether all tests of whole folders have run and passed so far. Only then are unused recordings reported.
         self.whole = _whole_folders(config)
         self._tests = self._failed = 0
         self._counts: Counter[str] = Counter()

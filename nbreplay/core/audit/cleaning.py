@@ -38,18 +38,11 @@ _ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "que
 
 
 class Cleaned(NamedTuple):
-    """The result of cleaning a store.
+    """The result of cleaning a store."""
 
-    Attributes
-    ----------
-    files : dict of str to str
-        From the name of a file that was rewritten to the name that it has now; ``""`` where it was removed.
-    failures : dict of str to str
-        From the name of a file that was left as it is to the reason.
-    """
-
+    # From the name of a file that was rewritten to the name that it has now; ``""`` where it was removed.
     files: dict[str, str]
-    failures: dict[str, str]
+    failures: dict[str, str]  # from the name of a file that was left as it is to the reason
 
 
 def named_blobs(text: str) -> set[str]:

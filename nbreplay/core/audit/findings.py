@@ -17,31 +17,15 @@ _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that is wrong with a file.
-
-    Attributes
-    ----------
-    file : str
-    line : int
-        From 1.
-    kind : str
-        ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused`` and ``unread``, which are only notes.
-    rule : str
-        The rule that found a secret; ``""`` for other kinds.
-    shown : str
-        The beginning of a secret and its length; ``""`` where even that would tell too much.
-    message : str
-    fixed : bool
-        Whether ``--fix`` has removed it.
-    """
+    """One thing that is wrong with a file."""
 
     file: str
-    line: int
-    kind: str
-    rule: str = ""
-    shown: str = ""
+    line: int  # from 1
+    kind: str  # ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused`` and ``unread``, which are only notes
+    rule: str = ""  # the rule that found a secret; ``""`` for other kinds
+    shown: str = ""  # the beginning of a secret and its length; ``""`` where even that would tell too much
     message: str = ""
-    fixed: bool = False
+    fixed: bool = False  # whether ``--fix`` has removed it
 
     @property
     def is_note(self) -> bool:
@@ -80,23 +64,12 @@ def line_of(text: str, place: int) -> int:
 
 
 class Leaf(NamedTuple):
-    """A string in a JSON text.
+    """A string in a JSON text."""
 
-    Attributes
-    ----------
-    path : tuple of (str or int)
-        The names and indexes that lead to it.
-    start : int
-        The place of its first quote in the JSON text.
-    text : str
-    is_name : bool
-        Whether it is the name of a member and not a value.
-    """
-
-    path: tuple[str | int, ...]
-    start: int
+    path: tuple[str | int, ...]  # the names and indexes that lead to it
+    start: int  # the place of its first quote in the JSON text
     text: str
-    is_name: bool
+    is_name: bool  # whether it is the name of a member and not a value
 
 
 def leaves(text: str) -> Iterator[Leaf]:

@@ -25,27 +25,13 @@ _NAME = re.compile(r"blob-[0-9a-f]{32}\.bin")
 
 
 class Blob(msgspec.Struct, frozen=True, eq=False):
-    """A binary or large body, in a file beside the recording that is named by its digest.
+    """A binary or large body, in a file beside the recording that is named by its digest."""
 
-    Attributes
-    ----------
-    name : str
-        ``blob-`` and the first half of the SHA-256.
-    size : int
-        Bytes.
-    content : bytes or None
-        The bytes, if they are in memory.
-    path : str or None
-        Where the file is, once a store has found or written it.
-    spool : Spool or None
-        Where the bytes are that a store is still to put into a file.
-    """
-
-    name: str
-    size: int
-    content: bytes | None = None
-    path: str | None = None
-    spool: Spool | None = None
+    name: str  # ``blob-`` and the first half of the SHA-256
+    size: int  # bytes
+    content: bytes | None = None  # the bytes, if they are in memory
+    path: str | None = None  # where the file is, once a store has found or written it
+    spool: Spool | None = None  # where the bytes are that a store is still to put into a file
 
     def __eq__(self, other: object) -> bool:
         return type(other) is Blob and (self.name, self.size) == (other.name, other.size)

@@ -59,21 +59,12 @@ def _import_any(*names: str) -> Any:
 
 
 class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A JSON body.
+    """A JSON body."""
 
-    Attributes
-    ----------
-    source : JSON value or msgspec.Raw
-        The value, or the text of it in a file. The text is parsed when the value is wanted; a replay does without.
-    style : str
-        One of `nbreplay.core.recording.json_text.STYLES`.
-    end : str
-        White space after the value, such as a line end.
-    """
-
+    # The value, or the text of it in a file. The text is parsed when the value is wanted; a replay does without.
     source: Any
-    style: str = "compact"
-    end: str = ""
+    style: str = "compact"  # one of `nbreplay.core.recording.json_text.STYLES`
+    end: str = ""  # white space after the value, such as a line end
 
     @property
     def value(self) -> Any:

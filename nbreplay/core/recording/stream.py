@@ -70,30 +70,14 @@ class Chunk(NamedTuple):
 
 
 class Events(msgspec.Struct, frozen=True, eq=False):
-    """The body of a stream.
+    """The body of a stream."""
 
-    Attributes
-    ----------
-    chunks : tuple of Chunk
-        As they are stored: mostly without the values of `common`.
-    framing : str
-        ``sse``, ``ndjson`` or ``eventstream``.
-    fields : tuple of str
-        The order of the top-level names, where `common` is used.
-    common : mapping
-        The values that most chunks share.
-    style : str
-        How the chunks' JSON was written, one of `nbreplay.core.recording.json_text.STYLES`.
-    lines : list of str or None
-        The JSON texts of the chunks, once `stored_chunks` has made them.
-    """
-
-    chunks: tuple[Chunk, ...]
-    framing: Framing = "sse"
-    fields: tuple[str, ...] = ()
-    common: Mapping[str, Any] | None = None
-    style: str = "compact"
-    lines: list[str] | None = None
+    chunks: tuple[Chunk, ...]  # as they are stored: mostly without the values of `common`
+    framing: Framing = "sse"  # ``sse``, ``ndjson`` or ``eventstream``
+    fields: tuple[str, ...] = ()  # the order of the top-level names, where `common` is used
+    common: Mapping[str, Any] | None = None  # the values that most chunks share
+    style: str = "compact"  # how the chunks' JSON was written, one of `nbreplay.core.recording.json_text.STYLES`
+    lines: list[str] | None = None  # the JSON texts of the chunks, once `stored_chunks` has made them
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Events:

@@ -41,39 +41,22 @@ def framing_of(content_type: str) -> Framing | None:
 
 
 class StreamEvent(msgspec.Struct, frozen=True, gc=False):
-    """One event of a stream.
+    """One event of a stream."""
 
-    Attributes
-    ----------
-    at : float
-        When its last byte came, in seconds.
-    block : str
-        Its text with all that frames it. Bytes that are not UTF-8 are surrogate escapes in it.
-    event, data : str or None
-        Its name and its data, as far as it has any.
-    is_plain : bool
-        Whether `write_block` makes the same block of name and data.
-    """
-
-    at: float
-    block: str
+    at: float  # when its last byte came, in seconds
+    block: str  # Its text with all that frames it. Bytes that are not UTF-8 are surrogate escapes in it.
+    # event, data: its name and its data, as far as it has any
     event: str | None
     data: str | None
-    is_plain: bool
+    is_plain: bool  # whether `write_block` makes the same block of name and data
 
 
 class StreamParser:
-    """Cuts a stream into events as its bytes arrive, such that the blocks of all events are these very bytes.
-
-    Attributes
-    ----------
-    events : list of StreamEvent
-        The events so far.
-    """
+    """Cuts a stream into events as its bytes arrive, such that the blocks of all events are these very bytes."""
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
-        self.events: list[StreamEvent] = []
+        self.events: list[StreamEvent] = []  # the events so far
         self._pending = bytearray()
         self._at = 0.0
         self._has_return = False

@@ -16,18 +16,10 @@ _PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part of a form.
+    """One part of a form."""
 
-    Attributes
-    ----------
-    fields : dict
-        ``name``, ``filename``, ``content_type``, and ``text`` if it is short and a text.
-    content : memoryview
-        Its bytes, which are not copied: an upload may be large.
-    """
-
-    fields: dict[str, Any]
-    content: memoryview
+    fields: dict[str, Any]  # ``name``, ``filename``, ``content_type``, and ``text`` if it is short and a text
+    content: memoryview  # its bytes, which are not copied: an upload may be large
 
     @property
     def is_upload(self) -> bool:

@@ -36,44 +36,21 @@ class HasRaw(Protocol):
 
 
 class Call(msgspec.Struct, eq=False, gc=False):
-    """One outgoing HTTP call, in the neutral terms that every interceptor can give.
-
-    Attributes
-    ----------
-    method : str
-    host : str
-        The host, with its port unless that is the scheme's own.
-    target : str
-        Path and query, as they go over the wire.
-    named_type : str
-        The content type, unless it is to be taken from the headers.
-    body : bytes
-    header_source : sequence of (bytes, bytes), or HasRaw
-        The request's headers. Only looked at for secrets and for the name of the SDK, which a replay does not ask for;
-        never stored.
-    library : str
-        The HTTP library that makes the call, with its version.
-    tool : (str, dict), optional
-        Name and arguments of a tool's call, which does not go over HTTP.
-    credentials : tuple of str, optional
-        The values of `tokens`, once they have been looked for.
-    route : Route, optional
-        Where it goes, once that has been looked up.
-    note : str
-        A remark for the log.
-    """
+    """One outgoing HTTP call, in the neutral terms that every interceptor can give."""
 
     method: str
-    host: str
-    target: str
-    named_type: str
+    host: str  # the host, with its port unless that is the scheme's own
+    target: str  # path and query, as they go over the wire
+    named_type: str  # the content type, unless it is to be taken from the headers
     body: bytes
+    # The request's headers. Only looked at for secrets and for the name of the SDK, which a replay does not ask for;
+    # never stored.
     header_source: Headers | HasRaw = ()
-    library: str = ""
-    tool: tuple[str, dict[str, Any]] | None = None
-    credentials: tuple[str, ...] | None = None
-    route: Route | None = None
-    note: str = ""
+    library: str = ""  # the HTTP library that makes the call, with its version
+    tool: tuple[str, dict[str, Any]] | None = None  # name and arguments of a tool's call, which does not go over HTTP
+    credentials: tuple[str, ...] | None = None  # the values of `tokens`, once they have been looked for
+    route: Route | None = None  # where it goes, once that has been looked up
+    note: str = ""  # A remark for the log
 
     def __repr__(self) -> str:
         # Nothing that may hold a key, whoever prints it.
@@ -141,27 +118,13 @@ _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)"
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """What identifies one call.
+    """What identifies one call."""
 
-    Attributes
-    ----------
-    kind : str
-        ``chat``, ``response``, ``embedding``, ``http``, ``tool``, …
-    fields : mapping
-        The canonical request, as a recording stores it under ``request``.
-    key : str
-        ``k1:`` and the SHA-256 of kind and fields.
-    ids : tuple of str
-        The ids that were replaced, verbatim, in the order of their replacements.
-    rpc_id : int, str or None
-        The id of a JSON-RPC request; it is not a part of `fields`.
-    """
-
-    kind: str
-    fields: Mapping[str, Any]
-    key: str
-    ids: tuple[str, ...] = ()
-    rpc_id: RpcId | None = None
+    kind: str  # ``chat``, ``response``, ``embedding``, ``http``, ``tool``, …
+    fields: Mapping[str, Any]  # the canonical request, as a recording stores it under ``request``
+    key: str  # ``k1:`` and the SHA-256 of kind and fields
+    ids: tuple[str, ...] = ()  # the ids that were replaced, verbatim, in the order of their replacements
+    rpc_id: RpcId | None = None  # the id of a JSON-RPC request; it is not a part of `fields`
 
     @property
     def body(self) -> Any:

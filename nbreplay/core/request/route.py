@@ -48,17 +48,11 @@ _BACKGROUND = (
 
 
 class Route(NamedTuple):
-    """Where a call goes.
-
-    Attributes
-    ----------
-    path, query : str
-    background : bool
-        Whether a library asks there on its own account. A notebook exchanges nothing there, and runs without it.
-    """
+    """Where a call goes."""
 
     path: str
     query: str
+    # Whether a library asks there on its own account. A notebook exchanges nothing there, and runs without it.
     background: bool
 
 

@@ -22,11 +22,6 @@ class Normaliser:
     mask : iterable of str
         Regular expressions; what they match in any string of the body becomes ``[masked]``.
 
-    Attributes
-    ----------
-    rules : int
-        How many paths and patterns there are.
-
     Raises
     ------
     OptionError
@@ -40,7 +35,7 @@ class Normaliser:
         self.mask = _texts(mask, "mask")
         self._paths = [_path(text) for text in self.ignore]
         self._masks = [_pattern(text) for text in self.mask]
-        self.rules = len(self.ignore) + len(self.mask)
+        self.rules = len(self.ignore) + len(self.mask)  # how many paths and patterns there are
 
     def apply(self, value: Any) -> Any:
         """Return JSON data without ignored fields and with masks; `value` itself is not changed."""

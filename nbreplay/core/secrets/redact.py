@@ -45,23 +45,15 @@ _has_escapes = finder(r"\\(?:/|u00[2-7])")  # of what JSON need not escape, as P
 
 
 class Match(NamedTuple):
-    """A secret in a text.
+    """A secret in a text."""
 
-    Attributes
-    ----------
-    start, end : int
-        Where the secret is.
-    rule : str
-        The id of the rule that found it; ``environment`` and ``credential`` are values that are known to be secret,
-        ``named-value`` is a value that looks random beside a name such as ``api_key``.
-    begin : int
-        The start of the context that shows it, such as that name.
-    """
-
+    # start, end: where the secret is
     start: int
     end: int
+    # The id of the rule that found it; ``environment`` and ``credential`` are values that are known to be secret,
+    # ``named-value`` is a value that looks random beside a name such as ``api_key``.
     rule: str
-    begin: int
+    begin: int  # the start of the context that shows it, such as that name
 
 
 class Redactor:
@@ -73,11 +65,6 @@ class Redactor:
         Values known to be secret here, such as the token of this very request.
     again : bool
         Count ``[secret:N]`` itself as a secret: in a request it stands for one that a replayed answer gave.
-
-    Attributes
-    ----------
-    count : int
-        How many were taken out so far.
     """
 
     __slots__ = ("_again", "_literals", "_numbers", "count")
@@ -86,7 +73,7 @@ class Redactor:
         self._literals = literals(environment_secrets(), tuple(extra))
         self._numbers: dict[str, int] = {}
         self._again = again
-        self.count = 0
+        self.count = 0  # how many were taken out so far
 
     @property
     def secrets(self) -> list[str]:

@@ -13,30 +13,17 @@ from pydantic_core import SchemaValidator, core_schema
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One kind of secret.
+    """One kind of secret."""
 
-    Attributes
-    ----------
-    id : str
-        Its name in reports.
-    hints : tuple of str
-        Every match contains one of these. Unless `anywhere`, it begins with one, at the beginning of a word.
-    pattern : str
-        A regular expression without lookaround in its unbounded parts, so that a search takes linear time. Where it has
-        a group ``secret``, only that is the secret.
-    anywhere : bool
-        Whether the pattern is searched for in the whole text, since the hint is in its middle.
-    random : bool
-        Whether the match has to look random too, since ordinary words begin alike.
-    gate : str
-        Where the hints are in every text: an expression in Rust's syntax that is in few. Without it nothing is searched.
-    """
-
-    id: str
+    id: str  # its name in reports
+    # Every match contains one of these. Unless `anywhere`, it begins with one, at the beginning of a word.
     hints: tuple[str, ...]
+    # A regular expression without lookaround in its unbounded parts, so that a search takes linear time. Where it has a
+    # group ``secret``, only that is the secret.
     pattern: str
-    anywhere: bool = False
-    random: bool = False
+    anywhere: bool = False  # whether the pattern is searched for in the whole text, since the hint is in its middle
+    random: bool = False  # whether the match has to look random too, since ordinary words begin alike
+    # Where the hints are in every text: an expression in Rust's syntax that is in few. Without it nothing is searched.
     gate: str = ""
 
 

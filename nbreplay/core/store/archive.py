@@ -35,24 +35,13 @@ _folders: dict[tuple[str, int, int], str] = {}
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """A store that is one ``.zip``.
+    """A store that is one ``.zip``."""
 
-    Attributes
-    ----------
-    source : str
-        Opens it again from any working directory: an absolute path, or the whole address, with what is secret in it.
-    name : str
-        Identifies it, without secrets.
-    shown : str
-        The path as it was given, or the address without secrets.
-    folder : str
-        Where it is unpacked.
-    """
-
+    # Opens it again from any working directory: an absolute path, or the whole address, with what is secret in it.
     source: str
-    name: str
-    shown: str
-    folder: str
+    name: str  # identifies it, without secrets
+    shown: str  # the path as it was given, or the address without secrets
+    folder: str  # where it is unpacked
 
     def __repr__(self) -> str:
         return f"Archive({self.shown!r})"

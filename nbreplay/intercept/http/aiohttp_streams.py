@@ -118,18 +118,11 @@ def _error(library: ModuleType, request: Any, take: Take) -> Exception:
 
 
 class ResponseRecorder:
-    """Records the response that comes through a connection, until the connection is released.
-
-    Attributes
-    ----------
-    recorder : Recorder
-    is_awaited : bool
-        Whether the caller has begun to wait for the response.
-    was_cancelled : bool
-        Whether the caller was cancelled when it last waited for a piece.
-    """
+    """Records the response that comes through a connection, until the connection is released."""
 
     def __init__(self, library: ModuleType, recorder: Recorder, connection: Any) -> None:
+        # is_awaited: whether the caller has begun to wait for the response
+        # was_cancelled: whether the caller was cancelled when it last waited for a piece
         self.recorder, self.was_cancelled, self.is_awaited = recorder, False, False
         self._library, self._protocol, self._content = library, connection.protocol, None
         connection.nbreplay_recording = self._protocol.nbreplay_recording = self

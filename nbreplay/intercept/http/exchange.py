@@ -36,11 +36,6 @@ class Exchange:
     """A call that a library is about to send. The mode in which it starts decides, whatever happens to the session.
 
     Outside of any session it is sent, unless it carries the placeholder of an API key, which raises `RecordingMissing`.
-
-    Attributes
-    ----------
-    recorder : Recorder or None
-        Records the answer, once `replay` has decided so.
     """
 
     __slots__ = ("_call", "_mode", "_session", "recorder")
@@ -48,7 +43,7 @@ class Exchange:
     def __init__(
         self, session: Session | None, method: str, host: str, target: str, headers: Headers, library: str
     ) -> None:
-        self.recorder: Recorder | None = None
+        self.recorder: Recorder | None = None  # records the answer, once `replay` has decided so
         self._call = Call(method, host, target, "", b"", headers, library)
         self._session, self._mode = session, Mode.OFF
         if session is None:

@@ -328,21 +328,13 @@ class _RecordedFile:
 
 
 class ChunkDecoder:
-    """Decodes ``transfer-encoding: chunked``, piece by piece.
-
-    Attributes
-    ----------
-    over : bool
-        Whether the last chunk has come.
-    broken : bool
-        Whether something else than chunks has come.
-    missing : int or None
-        Bytes to come of the chunk that has begun; None between two chunks.
-    """
+    """Decodes ``transfer-encoding: chunked``, piece by piece."""
 
     def __init__(self) -> None:
+        # over: whether the last chunk has come
+        # broken: whether something else than chunks has come
         self.over = self.broken = False
-        self.missing: int | None = None
+        self.missing: int | None = None  # bytes to come of the chunk that has begun; None between two chunks
         self._line = b""
 
     def feed(self, data: bytes) -> bytes:

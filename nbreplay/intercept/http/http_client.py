@@ -90,16 +90,10 @@ def _remove_socket(connection: Any) -> None:
 
 
 class _Request:
-    """A request of which the head is complete.
-
-    Attributes
-    ----------
-    exchange : Exchange
-    sent : list of bytes
-        Pieces that the program has sent after the head.
-    """
+    """A request of which the head is complete."""
 
     def __init__(self, connection: Any) -> None:
+        # sent: pieces that the program has sent after the head
         self._connection, self._head, self.sent = connection, list(connection._buffer), list[bytes]()
         self._method, target = self._head[0].decode("latin-1").split(" ")[:2]
         self._headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in self._head[1:])]

@@ -16,21 +16,11 @@ _ALIGNED = 1000  # lines; to align more takes too long
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How the outputs of one cell differ.
+    """How the outputs of one cell differ."""
 
-    Attributes
-    ----------
-    index : int
-        Position of the cell in the notebook, from 1.
-    first : str
-        First line of its source.
-    lines : tuple of str
-        Each begins with ``-`` and a space (stored), ``+`` and a space (now) or two spaces (both).
-    """
-
-    index: int
-    first: str
-    lines: tuple[str, ...]
+    index: int  # position of the cell in the notebook, from 1
+    first: str  # first line of its source
+    lines: tuple[str, ...]  # each begins with ``-`` and a space (stored), ``+`` and a space (now) or two spaces (both)
 
 
 def make_difference(index: int, source: str, lines: Sequence[str]) -> Difference:

@@ -18,27 +18,15 @@ _STREAMS = ("stdout", "stderr", "error")
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """Rules for equal outputs: the table ``[tool.nbreplay.outputs]``.
+    """Rules for equal outputs: the table ``[tool.nbreplay.outputs]``."""
 
-    Attributes
-    ----------
-    mask : tuple of str
-        Regular expressions. Text that matches is not compared.
-    ignore : tuple of str
-        Not compared: MIME types such as ``image/png`` or ``image/*``, ``stdout``, ``stderr`` and ``error``.
-    stderr : bool
-        Whether stderr is compared. Warnings and progress bars change with versions.
-    tolerance : float
-        Allowed difference of images, from 0 to 1; see `nbreplay.testing.outputs.images.compare_images`.
-    compare : bool
-        Whether outputs are compared, unless the tags of a cell say otherwise.
-    """
-
-    mask: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()  # Regular expressions. Text that matches is not compared.
+    # Not compared: MIME types such as ``image/png`` or ``image/*``, ``stdout``, ``stderr`` and ``error``.
     ignore: tuple[str, ...] = ()
-    stderr: bool = False
+    stderr: bool = False  # Whether stderr is compared. Warnings and progress bars change with versions.
+    # Allowed difference of images, from 0 to 1; see `nbreplay.testing.outputs.images.compare_images`.
     tolerance: float = 0.02
-    compare: bool = True
+    compare: bool = True  # whether outputs are compared, unless the tags of a cell say otherwise
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Rules:

@@ -128,12 +128,7 @@ class WarmProcess:
 
 
 class ForkedProcess:
-    """The process of a forked kernel, with the methods of Popen that jupyter_client uses.
-
-    Attributes
-    ----------
-    pid : int
-    """
+    """The process of a forked kernel, with the methods of Popen that jupyter_client uses."""
 
     stdin = stdout = stderr = None
 
