@@ -29,10 +29,10 @@ from urllib.parse import urlsplit
 
 from nbreplay.core.cell import utc
 from nbreplay.core.log import Log
+from nbreplay.core.recording.body import decode_content
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats.content_encoding import decode_body
 from nbreplay.formats.importer import Contents, import_error, load_json, read_text
 from nbreplay.formats.synthetic_take import Answer, compact_json, header_pairs, record_answer
 
@@ -259,7 +259,8 @@ def _time(item: Mapping[str, Any], headers: list[tuple[str, str]]) -> str:
 def _body(message: Mapping[str, Any], side: str, headers: list[tuple[str, str]] | tuple[()]) -> bytes:
     """Return the body of a request or a response, without the encodings that `headers` name."""
     try:
-        bodies = [decode_body(_data(message.get(field), side), headers) for field in ("body", "content")]
+        encoding = ",".join(value for name, value in headers if name.lower() == "content-encoding")
+        bodies = [decode_content(_data(message.get(field), side), encoding) for field in ("body", "content")]
         if "body_type" in message:  # cassetter's TOML
             kind, content = message["body_type"], message.get("body_content")
             content = json.loads(content) if kind == "json" and isinstance(content, str) else content

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from nbreplay.core.recording import body
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats import content_encoding, importer, registry
+from nbreplay.formats import importer, registry
 from nbreplay.formats.llama_stack import writer
 from tests.formats.making import chat, method, written
 
@@ -215,7 +216,7 @@ def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
 def test_a_body_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import base64
 
-    monkeypatch.setattr(content_encoding, "LARGEST", 1 << 20)
+    monkeypatch.setattr(body, "LARGEST_DECODED", 1 << 20)
     packed = base64.b64encode(gzip.compress(bytes(1 << 22))).decode()
     text = item(status={"code": 200}, headers={"content-encoding": ["gzip"]}, body={"base64_string": packed})
     error = refused(cassette(tmp_path / "in", text, "one.json"), tmp_path / "store")

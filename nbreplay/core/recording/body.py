@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import re
 import zlib
 from typing import Any
 
@@ -18,44 +19,100 @@ from msgspec.json import format as _unspaced
 
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.json_text import STYLES, encode_json, is_deep, is_written_as, parse_json, parse_stored
-from nbreplay.errors import RecordingFormatError
+from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 LARGE = 1 << 20
 """Bytes; a larger body lies in a file of its own."""
-_LARGEST_DECOMPRESSED = 256 << 20  # bytes; what grows beyond stays compressed
+LARGEST_DECODED = 256 << 20
+"""Bytes; no model sends a larger answer."""
+_MODULES = {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd", "zstandard")}
+_SIGNS = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
 
 
 def decompress(data: bytes, encoding: str) -> bytes:
     """Return `data` without its content encoding; unchanged if it cannot be undone here, or grows too large."""
-    with contextlib.suppress(Exception):  # each library has its own for data that it cannot read
-        match encoding.strip().lower():
-            case "gzip" | "x-gzip" | "deflate":
-                return _inflate(data)
-            case "br":
-                brotli = _import_any("brotli", "brotlicffi").Decompressor()
-                content: bytes = brotli.process(data, output_buffer_limit=_LARGEST_DECOMPRESSED)
-                return content if brotli.is_finished() else data
-            case "zstd":
-                zstd = _import_any("compression.zstd", "backports.zstd").ZstdDecompressor()
-                content = zstd.decompress(data, _LARGEST_DECOMPRESSED)
-                return content if zstd.eof else data
+    try:
+        return decode_content(data, encoding)
+    except RecordingFormatError:
+        return data
+
+
+def decode_content(data: bytes, encoding: str) -> bytes:
+    """Return `data` without its content encodings, given as in a header ``content-encoding``.
+
+    Raise UnsafeRecordingError if it grows too large, and RecordingFormatError if it cannot be decoded here.
+    """
+    for coding in reversed([one.strip().lower() for one in encoding.split(",") if one.strip()]):
+        # Some recorders decode the body and leave the header.
+        if not data or coding == "identity" or not data.startswith(_SIGNS.get(coding, b"")):
+            continue
+        if coding in ("br", "deflate") and _is_text(data):
+            continue  # these two have no sign of their own, and a text may pass for them by chance
+        try:
+            data = _decode(data, coding)
+        except RecordingFormatError:
+            raise
+        except Exception as error:  # each library has its own
+            raise RecordingFormatError(f"body is not {coding}, as its headers say ({error})") from None
     return data
 
 
-def _inflate(data: bytes) -> bytes:
-    for bits in (47, -15):  # gzip or zlib by its head, or bare deflate
-        with contextlib.suppress(zlib.error):
-            decompressor = zlib.decompressobj(bits)
-            content = decompressor.decompress(data, _LARGEST_DECOMPRESSED)
-            return data if decompressor.unconsumed_tail else content
+def _is_text(data: bytes) -> bool:
+    try:
+        return not _CONTROLS.search(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        return False
+
+
+def _decode(data: bytes, coding: str) -> bytes:
+    if coding in ("gzip", "x-gzip", "deflate"):
+        try:
+            return _inflate(data, 47)  # gzip or zlib, by its head
+        except zlib.error:
+            if coding != "deflate":
+                raise
+            return _inflate(data, -zlib.MAX_WBITS)
+    library = _import_library(coding)
+    if coding == "br":
+        decoder, body = library.Decompressor(), bytearray()
+        step = getattr(decoder, "process", None) or decoder.decompress
+        for at in range(0, len(data), 256):  # a few bytes may stand for very many
+            body += step(data[at : at + 256])
+            _check_size(body)
+        return bytes(body)
+    decoder = library.ZstdDecompressor()
+    if library.__name__ == "zstandard":
+        with decoder.stream_reader(data, read_across_frames=True) as reader:
+            return bytes(_check_size(reader.read(LARGEST_DECODED + 1)))
+    return bytes(_check_size(decoder.decompress(data, LARGEST_DECODED + 1)))
+
+
+def _inflate(data: bytes, bits: int) -> bytes:
+    body = b""
+    while data:
+        member = zlib.decompressobj(bits)
+        body += member.decompress(data, LARGEST_DECODED + 1 - len(body))
+        _check_size(body)
+        rest = member.unused_data.lstrip(b"\0")
+        data = rest if rest.startswith(_SIGNS["gzip"]) else b""  # another member, or nothing that clients read
+    return body
+
+
+def _check_size(data: bytes | bytearray) -> bytes | bytearray:
+    if len(data) > LARGEST_DECODED:
+        raise UnsafeRecordingError(f"body decodes to more than {LARGEST_DECODED >> 20} MB")
     return data
 
 
-def _import_any(*names: str) -> Any:
+def _import_library(coding: str) -> Any:
+    names = _MODULES.get(coding, ())
     for name in names:
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
-    raise ImportError(names)
+    package = " or ".join(name for name in names if not name.startswith("compression"))
+    remedy = f"install {package}" if package else "record again with decoded bodies (vcrpy: decode_compressed_response)"
+    raise RecordingFormatError(f"encoding {coding!r} cannot be decoded here: {remedy}")
 
 
 class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -68,13 +125,7 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def value(self) -> Any:
-        """The JSON value.
-
-        Raises
-        ------
-        RecordingFormatError
-            If it is nested too deeply, or holds a number that is too long.
-        """
+        """The JSON value. Raise RecordingFormatError if it is nested too deeply, or holds a number that is too long."""
         if type(self.source) is Raw:
             msgspec.structs.force_setattr(self, "source", parse_stored(self.source))
         return self.source
@@ -85,13 +136,7 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
         return bool((self.style, self.end, self.value) == (other.style, other.end, other.value))
 
     def data(self) -> bytes:
-        """Return the bytes of the body, as they were received.
-
-        Raises
-        ------
-        RecordingFormatError
-            If the value cannot be written, as in a file that was edited.
-        """
+        """Return the received bytes. Raise RecordingFormatError if the value was edited and cannot be written."""
         try:
             if self.style == "compact" and type(self.source) is Raw:
                 # A file has the same text, but for white space in it and some characters that are escaped.
@@ -104,12 +149,9 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body."""
-        fields: dict[str, Any] = {}
-        if self.style != "compact":
-            fields["style"] = self.style
-        if self.end:
-            fields["end"] = self.end
-        return {**fields, "json": self.value}
+        style = {"style": self.style} if self.style != "compact" else {}
+        end = {"end": self.end} if self.end else {}
+        return {**style, **end, "json": self.value}
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -118,13 +160,7 @@ class Text(msgspec.Struct, frozen=True):
     text: str
 
     def data(self) -> bytes:
-        """Return the bytes of the body.
-
-        Raises
-        ------
-        RecordingFormatError
-            If the text stands for no bytes, as in a file that was edited.
-        """
+        """Return the received bytes. Raise RecordingFormatError if the text was edited and stands for no bytes."""
         try:
             return self.text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
