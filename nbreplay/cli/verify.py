@@ -20,10 +20,9 @@ from msgspec.structs import replace
 from nbreplay.cli.store import open_store, print_error
 from nbreplay.core.recording.recording import Recording, file_name
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.ids import verbatim
 from nbreplay.core.request.request import Call, request_of
 from nbreplay.core.request.route import host_matches, is_private
-from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.request.rules import Normaliser, verbatim
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store

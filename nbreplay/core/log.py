@@ -14,8 +14,8 @@ import msgspec
 
 from nbreplay.core.cell import Cell, task_place
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.ids import issued_by
 from nbreplay.core.request.request import Request
+from nbreplay.core.request.rules import issued_by
 
 OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
 """The outcomes of a call. ``unsaved`` was answered but not written; ``blocked`` was refused by the guard."""

@@ -20,9 +20,8 @@ from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.jsonrpc import answer_to
-from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import Call, Request, apply_rules, request_of
-from nbreplay.core.request.route import host_matches, route_of
+from nbreplay.core.request.request import Call, Request, apply_rules, key_of, request_of
+from nbreplay.core.request.route import host_matches, is_background
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
@@ -139,8 +138,7 @@ class Session:
         """
         mode = mode or self.mode
         run = current_run() or self._run
-        call.route = route_of(call.host, call.target)
-        if call.route.background:
+        if is_background(call.host, call.target):
             return self._answer_background(call, mode)
         if mode is Mode.OFF or (self._limited and not self._handles(call.host, mode)):
             self._refuse_unsendable(call, run, mode, None)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from nbreplay.core.recording.json_text import dicts
-from nbreplay.core.request.ids import verbatim
 from nbreplay.core.request.request import text_of
+from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
 from nbreplay.providers.deltas import arguments_text, text
 

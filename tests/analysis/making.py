@@ -13,7 +13,7 @@ from nbreplay.core.recording.aws_eventstream import encode_message
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 from nbreplay.core.store.store import Store
 from tests.core.making import take
 

@@ -18,7 +18,7 @@ from nbreplay.core.recording.body import plain_body
 from nbreplay.core.recording.recording import Recording, file_name
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 
 __all__ = [
     "JSON", "LIBRARY", "SSE", "Body", "Call", "Memory", "answers", "ask", "client", "events", "floor", "plain", "read",

@@ -19,7 +19,7 @@ from playwright.sync_api import expect  # noqa: E402
 from nbreplay.core.recording.recording import Recording, file_name  # noqa: E402
 from nbreplay.core.recording.stream import Chunk, Events  # noqa: E402
 from nbreplay.core.recording.take import Take  # noqa: E402
-from nbreplay.core.request.key import key_of  # noqa: E402
+from nbreplay.core.request.request import key_of  # noqa: E402
 from tests.browser.conftest import ROOT  # noqa: E402
 from tests.browser.page import Opened  # noqa: E402
 

@@ -14,8 +14,7 @@ import pytest
 from nbreplay.cli.main import main
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.recording import file_name, parse
-from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import Call
+from nbreplay.core.request.request import Call, key_of
 from nbreplay.core.store.store import Store
 from tests.check.making import KEY, OTHER, Check, put, said, with_blob
 from tests.core.making import chat, replayed, session

@@ -20,8 +20,7 @@ from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body, CellRef, Take
-from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import Call, Request, request_of
+from nbreplay.core.request.request import Call, Request, key_of, request_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.session import Replay, Session

@@ -19,7 +19,7 @@ from nbreplay.core.config import default_store, project
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import plain_body
 from nbreplay.core.recording.recording import file_name
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 from nbreplay.core.store import archive, remote
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing, StoreError

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nbreplay.core.request.key import canonical, key_of, read_plain
-from nbreplay.core.request.request import Call
+from nbreplay.core.request.request import Call, canonical, key_of, read_plain
 from tests.core.making import call, chat, json_values, request, shuffled
 
 SECRET = "sk-" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY"
@@ -85,7 +84,7 @@ def test_a_number_that_is_not_written_alike_everywhere_is_keyed_the_slow_way(num
 
 def test_the_fast_way_is_taken_for_what_is_sent_to_models(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in ("Hi", "Hé")}
-    monkeypatch.setattr("nbreplay.core.request.key.canonical", lambda *_: b"the slow way")
+    monkeypatch.setattr("nbreplay.core.request.request.canonical", lambda *_: b"the slow way")
     made = {text: key(call({"messages": [{"role": "user", "content": text}], "top_p": 0.1})) for text in wanted}
     assert made["Hi"] == wanted["Hi"]
     assert made["Hé"] != wanted["Hé"]

@@ -20,7 +20,7 @@ from nbreplay.core.recording.json_text import parse_stored
 from nbreplay.core.recording.recording import FORMAT, Recording, file_name, parse, parse_head
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.take import CellRef, Take
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from tests.core.making import JSON, json_bodies, json_values, objects, recording, take, through_file
 

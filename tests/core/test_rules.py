@@ -226,6 +226,8 @@ def test_what_is_ignored_is_left_out(path: str, left: dict[str, Any]) -> None:
         "messages[-3].name",
         "messages.name",
         "messages[x]",
+        "messages[--1]",
+        "messages[²]",
         "model[0]",
     ],
 )

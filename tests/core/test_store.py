@@ -17,7 +17,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, plain_body
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 from nbreplay.core.store.files import read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
@@ -332,7 +332,7 @@ def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
 WRITER = """
 import sys
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.key import key_of
+from nbreplay.core.request.request import key_of
 from nbreplay.core.store.store import Store
 from nbreplay.core.recording.body import Json
 store = Store(sys.argv[1])

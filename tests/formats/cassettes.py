@@ -19,7 +19,7 @@ import yaml
 
 import nbreplay as nr
 from nbreplay.core.recording.recording import Recording
-from nbreplay.core.request.ids import verbatim
+from nbreplay.core.request.rules import verbatim
 from nbreplay.core.store.store import Store
 from nbreplay.formats import registry
 from nbreplay.formats.importer import ImportCounts

@@ -29,8 +29,7 @@ from nbreplay.core.recording.body import Json, Text, plain_body
 from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.recording.stream import LONGEST_MS, Events
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import Request
+from nbreplay.core.request.request import Request, key_of
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
 from nbreplay.notebook import render

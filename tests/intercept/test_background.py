@@ -14,7 +14,7 @@ import pytest
 import requests
 
 import nbreplay as nr
-from nbreplay.core.request.route import route_of
+from nbreplay.core.request.route import is_background
 from nbreplay.core.secrets.credentials import PLACEHOLDER
 from tests.clients import call, http, outcomes, plain, wait
 from tests.provider import Provider
@@ -93,4 +93,4 @@ def test_a_placeholder_for_a_key_does_not_leave_with_it(
     ],
 )
 def test_only_what_is_known_to_be_a_librarys_own_business_is_taken_for_it(host: str, path: str, is_own: bool) -> None:
-    assert route_of(host, path).background is is_own
+    assert is_background(host, path) is is_own

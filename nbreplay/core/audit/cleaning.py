@@ -22,8 +22,7 @@ from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Body, Take
-from nbreplay.core.request.key import key_of
-from nbreplay.core.request.request import clean_part
+from nbreplay.core.request.request import clean_part, key_of
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import BLOB, Writer, read_file
 from nbreplay.core.store.store import Store

@@ -17,7 +17,7 @@ from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, parse_stored
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import StoredTake, Take, dumps
-from nbreplay.core.request.key import ALGORITHM, key_of, read_plain
+from nbreplay.core.request.request import ALGORITHM, key_of, read_plain
 from nbreplay.errors import RecordingFormatError
 
 FORMAT = 1

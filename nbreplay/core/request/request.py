@@ -1,38 +1,31 @@
-"""A request, reduced to the fields that identify it, and its key.
+"""A request, reduced to the fields that identify it, and its key: the hash of their canonical text.
 
 Knows the shape of calls (JSON, forms, multipart, text, binary) and nothing of who sends them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from nbreplay.core.recording.body import decompress
-from nbreplay.core.recording.json_text import SHALLOW, dicts, is_deep, parse_json
+from nbreplay.core.recording.json_text import dicts, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
-from nbreplay.core.request.ids import replace_ids
 from nbreplay.core.request.jsonrpc import without_id
-from nbreplay.core.request.key import key_of, read_plain
 from nbreplay.core.request.multipart import digest, parts
-from nbreplay.core.request.route import Route, find_endpoint, route_of
-from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.request.route import find_endpoint
+from nbreplay.core.request.rules import Normaliser, replace_ids
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
 Headers = Sequence[tuple[bytes, bytes]]
-
-
-class HasRaw(Protocol):
-    """An object with headers in its ``raw``, as httpx's headers are."""
-
-    @property
-    def raw(self) -> Headers:
-        """The headers in their order."""
 
 
 class Call(msgspec.Struct, eq=False, gc=False):
@@ -43,25 +36,14 @@ class Call(msgspec.Struct, eq=False, gc=False):
     target: str  # path and query, as they go over the wire
     named_type: str  # the content type, unless it is to be taken from the headers
     body: bytes
-    # The request's headers. Only looked at for secrets and for the name of the SDK, which a replay does not ask for;
-    # never stored.
-    header_source: Headers | HasRaw = ()
+    headers: Headers = ()  # only looked at for secrets and for the name of the SDK, never stored
     library: str = ""  # the HTTP library that makes the call, with its version
     tool: tuple[str, dict[str, Any]] | None = None  # name and arguments of a tool's call, which does not go over HTTP
     credentials: tuple[str, ...] | None = None  # the values of `tokens`, once they have been looked for
-    route: Route | None = None  # where it goes, once that has been looked up
-    note: str = ""  # A remark for the log
+    note: str = ""  # a remark for the log
 
-    def __repr__(self) -> str:
-        # Nothing that may hold a key, whoever prints it.
+    def __repr__(self) -> str:  # without the target, which may hold a key
         return f"<Call {self.method} {self.host}>"
-
-    @property
-    def headers(self) -> Headers:
-        """The headers of the request."""
-        if not isinstance(self.header_source, Sequence):
-            self.header_source = self.header_source.raw
-        return self.header_source
 
     def header(self, name: bytes) -> str:
         """Return the value of a header, named in lower case, or ``""``."""
@@ -71,9 +53,7 @@ class Call(msgspec.Struct, eq=False, gc=False):
     @property
     def content_type(self) -> str:
         """The type of the body, or ``""``."""
-        if not self.named_type:
-            self.named_type = self.header(b"content-type")
-        return self.named_type
+        return self.named_type or self.header(b"content-type")
 
     @property
     def content(self) -> bytes:
@@ -171,21 +151,13 @@ def text_of(content: Any) -> str:
 def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], redactor: Redactor) -> Request:
     """Reduce `call` to the fields that identify it.
 
-    Parameters
-    ----------
-    call : Call
-    normaliser : Normaliser
-        The session's ``--ignore`` and ``--mask``.
-    issued : mapping of str to str
-        Ids that answers of this session brought, each with the key of the request that issued it.
-    redactor : Redactor
-        `UNREDACTED` leaves secrets in. What comes of it is good for looking whether a recording has just this, and for
-        no more.
+    `issued` are the ids that answers of this session brought, each with the key of the request that issued it. With
+    `UNREDACTED`, secrets stay in: the result only tells whether a recording has just this.
     """
     if call.tool is not None:
         fields = apply_rules({"tool": call.tool[0], "arguments": redactor.value(call.tool[1])}, normaliser)
         return Request("tool", fields, key_of("tool", fields))
-    route = call.route or route_of(call.host, call.target)
+    path, _, query = call.target.partition("?")
     # What a body holds goes before what it is called: urllib calls every body a form.
     data = call.content
     parsed = _json(data, redactor) if data[:1] in (b"{", b"[") else None
@@ -195,17 +167,17 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if "jsonrpc" in body:
             body, rpc_id = without_id(body)
         model = body.get("model")
-    endpoint = find_endpoint(route.path, type(model) is str)
+    endpoint = find_endpoint(path, type(model) is str)
     fields = {"method": call.method}
     ids: list[str] = []
     if endpoint:
         kind, fields["endpoint"] = endpoint[0], _with_issued(redactor.url(endpoint[1]), issued, ids)
     else:
         # ``[secret:N]`` out of a replayed answer, as a recorded request has it.
-        path = _PLACEHOLDER.sub(r"[secret:\1]", route.path) if "secret" in route.path else route.path
+        path = _PLACEHOLDER.sub(r"[secret:\1]", path) if "secret" in path else path
         kind, fields["host"], fields["path"] = "http", call.host, _with_issued(redactor.url(path), issued, ids)
-    if route.query and (not endpoint or call.method == "GET"):
-        fields["query"] = redactor.pairs(parse_qsl(route.query, keep_blank_values=True))
+    if query and (not endpoint or call.method == "GET"):
+        fields["query"] = redactor.pairs(parse_qsl(query, keep_blank_values=True))
     if name:
         if normaliser.rules:
             body = normaliser.apply(body)
@@ -265,6 +237,41 @@ def _json(data: bytes, redactor: Redactor) -> tuple[str, Any, bool] | None:
             value = parse_json(data)  # one with NaN or Infinity is keyed as the text that it is
         except (ValueError, RecursionError):
             return None
-    if len(data) > SHALLOW and is_deep(value, data):
+    if is_deep(value, data):
         return None
     return "body", value if redactor is UNREDACTED else redactor.json(value, data), plain
+
+
+ALGORITHM = "k1"
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+_encode_plain = msgspec.json.Encoder(order="sorted").encode
+
+
+def _plain_number(text: str) -> float:
+    value = float(text)
+    if value and not 1e-4 <= abs(value) < 1e16:
+        raise ValueError(text)
+    return value
+
+
+read_plain: Callable[[bytes], Any] = msgspec.json.Decoder(float_hook=_plain_number).decode
+"""Reads JSON data whose numbers msgspec writes as `json` does; raises MsgspecError or RecursionError for any other."""
+
+
+def canonical(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """Return the text whose hash is the key: sorted names, no white space, ASCII."""
+    return _encode([kind, fields]).encode("ascii")
+
+
+def key_of(kind: str, fields: Mapping[str, Any], *, plain: bool = False) -> str:
+    """Return the key of a canonical request.
+
+    `plain` tells that its JSON comes from `read_plain`: then msgspec writes the text, in a quarter of the time.
+    """
+    text = None
+    if plain:
+        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair, in a path
+            text = _encode_plain((kind, fields))
+    if text is None or not text.isascii() or b"\x7f" in text:  # `json` escapes what is not ASCII, and DEL
+        text = canonical(kind, fields)
+    return f"{ALGORITHM}:{hashlib.sha256(text).hexdigest()}"

@@ -10,11 +10,10 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 # (kind, pattern of the endpoint, must the request carry a model?). The first that fits wins. Names that any web
 # service may use ("messages", "responses") count only with a model in the body.
-_TABLE: tuple[tuple[str, str, bool], ...] = (
+_TABLE = (
     ("chat", r"chat/completions(?:/[^/]+)?", False),
     ("completion", r"completions", True),
     ("embedding", r"embeddings", True),
@@ -40,6 +39,7 @@ _TABLE: tuple[tuple[str, str, bool], ...] = (
     ("file", r"(?<=v1/|v2/|v3/|v4/|ta/|ai/)(?:files|uploads|batches|vector_stores|conversations)(?:/[^/]+)*", False),
 )
 # (the host's end, the path's end): openai-agents' traces, wherever they go, LangSmith's, and litellm's price list.
+# A notebook exchanges nothing there, and runs without them.
 _BACKGROUND = (
     ("", "/traces/ingest"),
     ("smith.langchain.com", ""),
@@ -47,40 +47,22 @@ _BACKGROUND = (
 )
 
 
-class Route(NamedTuple):
-    """Where a call goes."""
-
-    path: str
-    query: str
-    # Whether a library asks there on its own account. A notebook exchanges nothing there, and runs without it.
-    background: bool
-
-
 @functools.lru_cache(maxsize=1024)
-def route_of(host: str, target: str) -> Route:
-    """Return where a call to `host` goes, given the path and the query of its URL."""
-    path, _, query = target.partition("?")
-    background = any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
-    return Route(path, query, background)
+def is_background(host: str, target: str) -> bool:
+    """Tell whether a library makes a call on its own account, given the host and the path and query of its URL."""
+    path = target.partition("?")[0]
+    return any(path.endswith(end) and host.endswith(owner) for owner, end in _BACKGROUND)
 
 
 @functools.lru_cache(maxsize=1024)
 def find_endpoint(path: str, with_model: bool) -> tuple[str, str] | None:
     """Return kind and endpoint of an inference call, None for any other call.
 
-    Parameters
-    ----------
-    path : str
-        The path of the URL, with its leading slash and without its query.
-    with_model : bool
-        Whether the call has a JSON body that names a model.
+    `path` is that of the URL, without its query; `with_model` tells whether a JSON body names a model.
     """
     for kind, pattern, needs_model in _TABLE:
-        if needs_model and not with_model:
-            continue
         # Compiled when first needed: most are never, and all of them would slow every import down.
-        match = re.search(rf"(?:^|/)({pattern})/?$", path)
-        if match:
+        if (with_model or not needs_model) and (match := re.search(rf"(?:^|/)({pattern})/?$", path)):
             return kind, match.group(1)
     return None
 
@@ -102,10 +84,9 @@ def is_private(host: str) -> bool:
     if name in ("", "localhost") or name.endswith((".localhost", ".local", ".internal", ".lan")):
         return True
     try:
-        address = ipaddress.ip_address(name)
+        return ipaddress.ip_address(name).is_private
     except ValueError:
         return "." not in name
-    return address.is_private or address.is_loopback or address.is_link_local
 
 
 def bare_host(host: str) -> str:
@@ -117,10 +98,5 @@ def bare_host(host: str) -> str:
 
 def host_matches(host: str, patterns: Iterable[str]) -> bool:
     """Tell whether a host is one of ``HOST`` or ``HOST:PORT``; a name without a port stands for all of its ports."""
-    return any(
-        pattern == host or (_has_no_port(pattern) and bare_host(pattern) == bare_host(host)) for pattern in patterns
-    )
-
-
-def _has_no_port(pattern: str) -> bool:
-    return pattern.strip("[]") == bare_host(pattern)
+    name = bare_host(host)
+    return any(pattern == host or pattern.strip("[]") == bare_host(pattern) == name for pattern in patterns)

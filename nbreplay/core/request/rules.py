@@ -1,38 +1,39 @@
-"""The rules of a session: which fields of a request are left out before it is keyed, and which patterns are masked."""
+"""What makes requests of different runs comparable: fields left out, patterns masked, and signs in place of ids."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from nbreplay.errors import OptionError
+from nbreplay.core.config import parse_strings
+from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.json_text import dicts
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import Body
+from nbreplay.errors import OptionError, RecordingFormatError
 
 MASKED = "[masked]"
 """What stands where a mask has matched."""
 
+_SHORTEST_ID = 6  # characters; a shorter text may be anything
+# A library makes these up in each run: left as they are, no run would find its own recordings.
+_MADE_UP, _OF_A_RUN = "prompt_cache_key", re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")
+# Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
+_HAS_IDS = re.compile(rb'"(?:\w*_ids?|id|conversation|container)"\s*:')
+_REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "id"})
+_STANDS_FOR = re.compile(r"@(?:\d+|k1:[0-9a-f]{64})")
+
 
 class Normaliser:
-    """The ``--ignore`` paths and ``--mask`` patterns of a session.
+    """The ``--ignore`` paths and ``--mask`` patterns of a session; raises `OptionError` for one that cannot be used.
 
-    Parameters
-    ----------
-    ignore : iterable of str
-        Fields of the body to leave out: ``metadata.run_id``, ``messages[0].name``, ``messages[*].id``.
-    mask : iterable of str
-        Regular expressions; what they match in any string of the body becomes ``[masked]``.
-
-    Raises
-    ------
-    OptionError
-        If a pattern does not compile, or a path has no steps.
+    A path is written like ``metadata.run_id``, ``messages[0].name`` or ``messages[*].id``. What a pattern matches in
+    any string of the body becomes ``[masked]``.
     """
 
-    __slots__ = ("_masks", "_paths", "ignore", "mask", "rules")
-
     def __init__(self, ignore: Iterable[str] = (), mask: Iterable[str] = ()) -> None:
-        self.ignore = _texts(ignore, "ignore")
-        self.mask = _texts(mask, "mask")
+        self.ignore, self.mask = parse_strings("ignore", ignore), parse_strings("mask", mask)
         self._paths = [_path(text) for text in self.ignore]
         self._masks = [_pattern(text) for text in self.mask]
         self.rules = len(self.ignore) + len(self.mask)  # how many paths and patterns there are
@@ -44,22 +45,14 @@ class Normaliser:
         return self._mask(value) if self._masks else value
 
     def _mask(self, node: Any) -> Any:
+        if isinstance(node, list):
+            return [self._mask(item) for item in node]
+        if isinstance(node, dict):
+            return {name: self._mask(item) for name, item in node.items()}
         if isinstance(node, str):
             for pattern in self._masks:
                 node = pattern.sub(MASKED, node)
-        elif isinstance(node, list):
-            return [self._mask(item) for item in node]
-        elif isinstance(node, dict):
-            return {name: self._mask(item) for name, item in node.items()}
         return node
-
-
-def _texts(values: Iterable[str] | str, option: str) -> tuple[str, ...]:
-    texts = (values,) if isinstance(values, str) else tuple(values)
-    for text in texts:
-        if not isinstance(text, str) or not text:
-            raise OptionError(f"{option} takes texts such as 'metadata.run_id', not {text!r}")
-    return texts
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -70,29 +63,121 @@ def _pattern(text: str) -> re.Pattern[str]:
 
 
 def _path(text: str) -> tuple[str | int, ...]:
-    steps: list[str | int] = []
-    for name, index in re.findall(r"([^.\[\]]+)|\[([^\]]+)\]", text):
-        steps.append(name or ("*" if index == "*" else int(index) if index.lstrip("-").isdigit() else index))
+    steps = re.findall(r"([^.\[\]]+)|\[([^\]]+)\]", text)
     if not steps:
         raise OptionError(f"--ignore {text!r} is not a path. Write it like metadata.run_id or messages[0].name")
-    return tuple(steps)
+    return tuple(name or (int(index) if re.fullmatch(r"-?\d+", index) else index) for name, index in steps)
 
 
 def _without(node: Any, path: tuple[str | int, ...]) -> Any:
     step, rest = path[0], path[1:]
     if isinstance(node, dict):
-        if step == "*":
-            return {name: _without(item, rest) for name, item in node.items()} if rest else {}
-        if step not in node:
-            return node
-        if not rest:
-            return {name: item for name, item in node.items() if name != step}
-        return {name: _without(item, rest) if name == step else item for name, item in node.items()}
-    if isinstance(node, list):
-        if isinstance(step, str) and step != "*" and not step.isdigit():
-            return node
-        chosen = range(len(node)) if step == "*" else (int(step) + len(node) * (int(step) < 0),)
-        if rest:
-            return [_without(item, rest) if index in chosen else item for index, item in enumerate(node)]
-        return [item for index, item in enumerate(node) if index not in chosen]
+        names = node.keys() if step == "*" else {step}
+        kept = ((name, item) for name, item in node.items() if rest or name not in names)
+        return {name: _without(item, rest) if name in names else item for name, item in kept}
+    if isinstance(node, list) and (isinstance(step, int) or step == "*" or step.isdecimal()):
+        places = range(len(node)) if step == "*" else (int(step) + len(node) * (int(step) < 0),)
+        items = ((place, item) for place, item in enumerate(node) if rest or place not in places)
+        return [_without(item, rest) if place in places else item for place, item in items]
     return node
+
+
+def issued_by(body: Body) -> list[str]:
+    """Return the ids that an answer brings: its own, and those of the items that the service remembers with it."""
+    if isinstance(body, Json):
+        return list(_ids_of(body.value))
+    ids: list[str] = []
+    if isinstance(body, Events):
+        ids += _ids_of(body.common)
+        for number, chunk in enumerate(body.chunks):
+            data = chunk.data
+            if type(data) is dict and (number == 0 or "response" in data or "item" in data):
+                ids += [*_ids_of(data), *_ids_of(data.get("response")), *_ids_of({"output": [data.get("item")]})]
+    return list(dict.fromkeys(ids))
+
+
+def _ids_of(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for holder in (value, *dicts(value.get("output"))):
+            for own in (holder.get("id"), holder.get("call_id")):
+                if isinstance(own, str) and len(own) >= _SHORTEST_ID:
+                    yield own
+
+
+def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]) -> Any:
+    """Replace the ids in a JSON body by signs, and mask a value that a library makes up in each run.
+
+    An id whose content is in the same body, such as a tool call's, becomes ``@1``, ``@2``, … in order of appearance; an
+    id that an earlier answer of the session issued becomes ``@`` and the key of the request that it answered. Any other
+    stays. `raw` is the body as it was sent; the ids are appended to `ids`, verbatim and in order.
+    """
+    if type(body) is not dict:
+        return body
+    if _MADE_UP in body and isinstance(body[_MADE_UP], str):
+        body = {**body, _MADE_UP: _OF_A_RUN.sub(MASKED, body[_MADE_UP])}
+    # Where no answer has issued any, only those count whose content is in the same body: `id` and `call_id`.
+    if not (_HAS_IDS.search(raw) if issued else b'id"' in raw):
+        return body
+    own = {text for name in ("messages", "input", "contents") for text in _ids_with_content(body.get(name))}
+    if not own and not issued:
+        return body
+    signs: dict[str, str] = {}
+
+    def replace(name: str, text: str) -> str:
+        if text in own and name in _REFERENCES:
+            if text not in signs:
+                ids.append(text)
+                signs[text] = f"@{len(signs) + 1}"
+            return signs[text]
+        if text in issued:
+            if text not in ids:
+                ids.append(text)
+            return "@" + issued[text]
+        return text
+
+    return _map_ids(body, replace)
+
+
+def _ids_with_content(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        kind, own, call = node.get("type"), node.get("id"), node.get("call_id")
+        has_content = isinstance(kind, str) or "function" in node or "role" in node or node.keys() >= {"name", "args"}
+        if isinstance(own, str) and kind != "item_reference" and has_content:
+            yield own
+        if isinstance(call, str) and isinstance(kind, str) and kind.endswith("_call"):
+            yield call
+    for item in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        if isinstance(item, dict | list):
+            yield from _ids_with_content(item)
+
+
+def _map_ids(node: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+    """Return JSON data in which `change` was applied to each text that has the name of an id."""
+    if isinstance(node, dict):
+        # In the order of the names, so that an SDK which sends its fields in another order numbers alike.
+        changed = {key: _map_ids(node[key], change, key) for key in sorted(node)}
+        return {key: changed[key] for key in node}
+    if isinstance(node, list):
+        return [_map_ids(item, change, name) for item in node]
+    if not isinstance(node, str):
+        return node
+    is_id = name in _REFERENCES or name.endswith(("_id", "_ids")) or name in ("conversation", "container")
+    return change(name, node) if is_id else node
+
+
+def verbatim(body: Any, ids: tuple[str, ...]) -> Any:
+    """Return a canonical body with the ids that its request carried: undo `replace_ids`.
+
+    Raise `RecordingFormatError` if there are more ids than places for them.
+    """
+    left, originals = list(ids), dict[str, str]()
+
+    def restore(_: str, text: str) -> str:
+        if _STANDS_FOR.fullmatch(text) and text not in originals and left:
+            originals[text] = left.pop(0)
+        return originals.get(text, text)
+
+    restored = _map_ids(body, restore) if ids else body
+    if left:
+        raise RecordingFormatError("the ids of the request cannot be put back into their places")
+    return restored

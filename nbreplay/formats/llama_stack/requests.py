@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.ids import verbatim
 from nbreplay.core.request.request import Call
+from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
 from nbreplay.formats.llama_stack import google_genai
 from nbreplay.formats.synthetic_take import header_pairs
