@@ -9,9 +9,9 @@ from typing import Any
 
 import nbreplay
 from nbreplay.analysis.library import Library
-from nbreplay.core.recording.aws_eventstream import encode_message
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.stream_parser import encode_message
 from nbreplay.core.recording.take import Body
 from nbreplay.core.request.request import key_of
 from nbreplay.core.store.store import Store

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.aws_eventstream import decode_message, encode_message
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.stream_parser import parse_stream
+from nbreplay.core.recording.stream_parser import decode_message, encode_message, parse_stream
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError

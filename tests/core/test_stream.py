@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nbreplay.core.recording.aws_eventstream import encode_message
 from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.stream_parser import encode_message
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError

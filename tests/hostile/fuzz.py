@@ -31,7 +31,7 @@ from nbreplay.analysis.columns import FRAMES
 from nbreplay.analysis.frames import RowFrames
 from nbreplay.analysis.rows import Row
 from nbreplay.core.log import Interaction, Log
-from nbreplay.core.recording import aws_eventstream
+from nbreplay.core.recording import stream_parser
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.recording import Recording, parse
@@ -217,7 +217,7 @@ def _recordings() -> list[bytes]:
         Take(body=Blob("blob-" + "0" * 32 + ".bin", 1)),
     ]
     aws = b"".join(
-        aws_eventstream.encode_message("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5)
+        stream_parser.encode_message("contentBlockDelta", f'{{"delta":{{"text":"{n}"}},"p":"ab"}}') for n in range(5)
     )
     takes.append(Take(body=Events.parse([(1.0, aws)], "eventstream", 0.0)))
     lines = b"".join(b'{"model":"m","message":{"content":"%d"},"done":false}\n' % n for n in range(6))
@@ -318,7 +318,7 @@ def _piece(random: Random) -> bytes:
         case 2:
             return random.choice(_TOKENS) + end
         case 3:
-            return aws_eventstream.encode_message("e", data.decode("utf-8", "surrogateescape"))
+            return stream_parser.encode_message("e", data.decode("utf-8", "surrogateescape"))
         case 4:
             return data + b"\n"
         case _:

@@ -6,20 +6,19 @@ Knows how a stream is framed, and nothing of how it is recorded. It reads no soc
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
-from nbreplay.core.recording import aws_eventstream
-
 Framing = Literal["sse", "ndjson", "eventstream"]
 
-_BLOCK_END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MARKS = {"sse": re.compile(rb"\r\n\r\n|\n\n|\r\r"), "ndjson": re.compile(rb"\n")}  # the end of an event
 _LONGEST_MARK = 4  # bytes
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_RECENT = 6
-"""So many events at the end of a stream are searched for the mark of its end."""
+_RECENT = 6  # so many events at the end of a stream are searched for the mark of its end
 _END = re.compile(
     # At the start of a line, or between quotes that are not escaped: a model may well write about these marks.
     r"^data: ?\[DONE\]|"
@@ -30,6 +29,13 @@ _END = re.compile(
 )
 
 
+# An event stream of AWS is a row of binary messages with typed headers and checksums. Only the shape that services send
+# is understood: an event or an exception by name, with a text for its payload. Any other message stays as it is.
+_AWS_EVENT = re.compile(rb".:(event|exception)-type\x07\x00(.)", re.DOTALL)
+_EXCEPTION = "exception:"
+_PRELUDE, _CHECKSUM = 12, 4  # bytes: two lengths and their checksum; the checksum of all
+
+
 def framing_of(content_type: str) -> Framing | None:
     """Return the framing of a stream with this content type; None for the types of other bodies."""
     kind = content_type.partition(";")[0].strip().lower()
@@ -37,16 +43,15 @@ def framing_of(content_type: str) -> Framing | None:
         return "sse"
     if kind in ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"):
         return "ndjson"
-    return "eventstream" if kind == aws_eventstream.CONTENT_TYPE else None
+    return "eventstream" if kind == "application/vnd.amazon.eventstream" else None
 
 
 class StreamEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream."""
 
     at: float  # when its last byte came, in seconds
-    block: str  # Its text with all that frames it. Bytes that are not UTF-8 are surrogate escapes in it.
-    # event, data: its name and its data, as far as it has any
-    event: str | None
+    block: str  # its text with all that frames it; bytes that are not UTF-8 are surrogate escapes
+    event: str | None  # its name
     data: str | None
     is_plain: bool  # whether `write_block` makes the same block of name and data
 
@@ -56,29 +61,22 @@ class StreamParser:
 
     def __init__(self, framing: Framing) -> None:
         self.framing = framing
-        self.events: list[StreamEvent] = []  # the events so far
+        self.events: list[StreamEvent] = []
         self._pending = bytearray()
         self._at = 0.0
-        self._has_return = False
 
     def feed(self, data: bytes, at: float) -> list[StreamEvent]:
         """Add bytes that arrived at `at` seconds; return the events that end in them."""
         if not data:
             return []
         self._at = at
-        self._has_return = self._has_return or b"\r" in data
-        start, before = 0, len(self.events)
         # Where the end of an event is looked for: its mark may have begun with what is pending.
-        search = max(0, len(self._pending) - _LONGEST_MARK + 1)
-        buffer: bytes | bytearray = data
-        if self._pending:
-            self._pending += data  # without copying what is there, which may be long
-            buffer = self._pending
-        while (end := self._find_end(buffer, start, search)) is not None:
-            self.events.append(self._event(buffer[start:end]))
+        start, search, before = 0, max(0, len(self._pending) - _LONGEST_MARK + 1), len(self.events)
+        self._pending += data
+        while (end := self._find_end(start, search)) is not None:
+            self.events.append(self._event(self._pending[start:end]))
             start = search = end
-        if start or not self._pending:
-            self._pending = bytearray(buffer[start:])
+        del self._pending[:start]
         return self.events[before:]
 
     @property
@@ -92,20 +90,17 @@ class StreamParser:
         blocks = [event.block for event in self.events[-_RECENT:]]
         return any(_END.search(block) for block in [*blocks, self._pending.decode("utf-8", "surrogateescape")])
 
-    def _event(self, block: bytes | bytearray) -> StreamEvent:
+    def _event(self, block: bytearray) -> StreamEvent:
         text = block.decode("utf-8", "surrogateescape")
         return StreamEvent(self._at, text, *parse_block(text, self.framing))
 
-    def _find_end(self, buffer: bytes | bytearray, start: int, search: int) -> int | None:
+    def _find_end(self, start: int, search: int) -> int | None:
         """Return where the event ends that begins at `start`, or None while that has not come."""
         if self.framing == "eventstream":
-            return aws_eventstream.find_end(buffer, start)
-        if self.framing == "sse" and self._has_return:
-            match = _BLOCK_END.search(buffer, search)
-            return match.end() if match else None
-        mark = b"\n\n" if self.framing == "sse" else b"\n"
-        at = buffer.find(mark, search)
-        return None if at < 0 else at + len(mark)
+            end = start + int.from_bytes(self._pending[start : start + 4], "big")
+            return end if start + _PRELUDE + _CHECKSUM <= end <= len(self._pending) else None
+        match = _MARKS[self.framing].search(self._pending, search)
+        return match.end() if match else None
 
 
 def parse_stream(pieces: Iterable[tuple[float, bytes]], framing: Framing) -> StreamParser:
@@ -121,7 +116,7 @@ def parse_block(block: str, framing: str) -> tuple[str | None, str | None, bool]
     if framing == "ndjson":
         return None, block.rstrip("\r\n"), block[-1:] == "\n" and "\r" not in block
     if framing == "eventstream":
-        message = aws_eventstream.decode_message(block.encode("utf-8", "surrogateescape"))
+        message = decode_message(block.encode("utf-8", "surrogateescape"))
         return (*message, True) if message else (None, None, False)
     event, line = None, block
     if block.startswith("event: "):
@@ -143,5 +138,33 @@ def write_block(event: str | None, data: str, framing: str) -> str:
     if framing == "ndjson":
         return f"{data}\n"
     if framing == "eventstream":
-        return aws_eventstream.encode_message(event or "", data).decode("utf-8", "surrogateescape")
+        return encode_message(event or "", data).decode("utf-8", "surrogateescape")
     return f"data: {data}\n\n" if event is None else f"event: {event}\ndata: {data}\n\n"
+
+
+def encode_message(event: str, payload: str) -> bytes:
+    """Return the AWS message of an event, or of an exception if its name begins with ``exception:``."""
+    name = event.removeprefix(_EXCEPTION)
+    kind = "event" if name == event else "exception"
+    pairs = ((f":{kind}-type", name), (":content-type", "application/json"), (":message-type", kind))
+    headers = b"".join(_with_length(name, 1) + b"\x07" + _with_length(value, 2) for name, value in pairs)
+    body = payload.encode("utf-8", "surrogateescape")
+    prelude = struct.pack("!II", _PRELUDE + len(headers) + len(body) + _CHECKSUM, len(headers))
+    message = prelude + struct.pack("!I", zlib.crc32(prelude)) + headers + body
+    return message + struct.pack("!I", zlib.crc32(message))
+
+
+def _with_length(text: str, width: int) -> bytes:
+    data = text.encode()
+    return len(data).to_bytes(width, "big") + data
+
+
+def decode_message(message: bytes) -> tuple[str, str] | None:
+    """Return name and payload of a message, such that `encode_message` gives it again; None for any other."""
+    match = _AWS_EVENT.match(message, _PRELUDE)
+    name = message[match.end() : match.end() + match[2][0]] if match else b""
+    if not match or not name.isascii():
+        return None
+    event = (_EXCEPTION if match[1] == b"exception" else "") + name.decode("ascii")
+    payload = message[_PRELUDE + int.from_bytes(message[4:8], "big") : -_CHECKSUM].decode("utf-8", "surrogateescape")
+    return (event, payload) if encode_message(event, payload) == message else None
