@@ -1,4 +1,4 @@
-"""Card: everything that is shown of one call. Pure: from an interaction to values.
+"""Card: everything that is shown of one call, with the timeline of its answer. Pure: from an interaction to values.
 
 A card is built from the take alone, so recorded and replayed calls look the same. The outcome and the cost are shown
 beside it, and never stored.
@@ -7,38 +7,105 @@ beside it, and never stored.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
+from nbreplay.core.log import OUTCOMES as CALL_OUTCOMES
 from nbreplay.core.log import Interaction
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request, last_user_text
 from nbreplay.notebook.escape import clip, format_seconds, plain
-from nbreplay.notebook.timeline import Entry, Timeline, ToolResult, Track
 from nbreplay.prices import packaged_prices
+from nbreplay.providers.answer import AnswerBuilder
+from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import messages_in
 from nbreplay.providers.names import provider_of
-from nbreplay.providers.tool_links import Link, fact_of, links, tool_error, tool_value
+from nbreplay.providers.tool_links import fact_of, links, tool_error, tool_value
 
-OUTCOMES = {
-    "replayed": "REPLAY",
-    "recorded": "REC",
-    "live": "LIVE",
-    "missing": "MISSING",
-    "unsaved": "UNSAVED",
-    "blocked": "BLOCKED",
-}
+OUTCOMES = {outcome: outcome.upper() for outcome in CALL_OUTCOMES} | {"replayed": "REPLAY", "recorded": "REC"}
 """The outcomes of calls, as a card shows them."""
 
-MAX_RESULT = 10_000
-"""The most characters of a tool's result that are shown."""
-
-_MAX_PROMPT, _MAX_NOTE, _MAX_RAW = 2_000, 5_000, 3_000
+# The most characters that are shown; longer arguments of tools are shown as they came.
+_MAX_PROMPT, _MAX_NOTE, _MAX_RAW, _MAX_RESULT, _MAX_INDENTED = 2_000, 5_000, 3_000, 10_000, 100_000
 _SUCCESS = ("", "stop", "end_turn", "completed", "STOP")
+
+
+class Entry(NamedTuple):
+    """A piece of an answer: its arrival in ms from the request, the number of its track or -1, and its text."""
+
+    at_ms: int
+    track: int
+    text: str
+
+
+class ToolResult(msgspec.Struct, frozen=True):
+    """The result of a tool call as text, or its error, and its duration in seconds."""
+
+    text: str = ""
+    error: str = ""
+    took_s: float | None = None
+
+
+@dataclass(slots=True)
+class Track:
+    """A part of an answer that grows by itself."""
+
+    kind: str  # "text", "reasoning", "refusal" or "tool_call"
+    choice: int = 0
+    name: str = ""  # the tool's, as far as it has come
+    parts: list[str] = field(default_factory=list)  # of the text; of a tool call, of its arguments
+    result: ToolResult | None = None
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return "".join(self.parts)
+
+    def format_arguments(self) -> str | None:
+        """Return the arguments of a tool call, with one line per value; None where they are not JSON."""
+        text = self.text or "{}"
+        try:
+            json.loads(text)
+            return msgspec.json.format(text) if len(text) <= _MAX_INDENTED else text
+        except msgspec.DecodeError:
+            return text  # with NaN, which Python alone reads
+        except (ValueError, RecursionError):
+            return None
+
+
+class Timeline:
+    """Tracks and entries of an answer: of a whole take, or of the objects that are fed as they come."""
+
+    def __init__(self, take: Take | None = None) -> None:
+        self.answer = AnswerBuilder()  # the whole answer so far
+        self.tracks: list[Track] = []  # in the order in which they began
+        self.entries: list[Entry] = []
+        self._places: dict[Hashable, int] = {}
+        for at_ms, value, event in values(take and take.body):
+            self.feed(at_ms, value, event)
+
+    def feed(self, at_ms: int, value: dict[str, Any] | None, event: str | None = None) -> int:
+        """Add the next object of the answer. Return the number of its entries: one without text, if it has none."""
+        pieces = None if value is None else self.answer.feed(at_ms, value, event)
+        if not pieces:
+            self.entries.append(Entry(at_ms, -1, ""))
+            return 1
+        for kind, text, choice, call, name, _ in pieces:
+            key = (kind, choice if call is None else call)
+            place = self._places.setdefault(key, len(self.tracks))
+            if place == len(self.tracks):
+                self.tracks.append(Track(kind, choice))
+            track, text = self.tracks[place], plain(text)
+            if name:
+                track.name = plain(self.answer.calls[call].name)
+            track.parts.append(text)
+            self.entries.append(Entry(at_ms, place, text))
+        return len(pieces)
 
 
 class Card(msgspec.Struct, frozen=True):
@@ -149,10 +216,7 @@ def _entries_text(entries: Sequence[Entry]) -> str:
     return " ".join(words)
 
 
-def make_card(
-    call: Interaction, timeline: Timeline, results: Mapping[int, ToolResult] | None = None, depth: int = 0
-) -> Card:
-    """Return the card of a call. `results` are those of its tool calls, by their number in the answer."""
+def _make_card(call: Interaction, timeline: Timeline, depth: int) -> Card:
     request, take = call.request, call.take
     file = "" if request is None else f"{request.kind}-{call.key.partition(':')[2][:16]}"
     prompt = prompt_of(request)
@@ -162,11 +226,7 @@ def make_card(
         foot = (plain(file),) if file else ()
         title = plain(model or call.host)
         return Card(title, OUTCOMES[call.outcome], foot=foot, prompt=prompt, note=note, depth=depth, call=call)
-    is_tool = request is not None and request.kind == "tool"
-    tracks = [_tool_track(call, take)] if is_tool else timeline.tracks
-    tool_calls = [track for track in tracks if track.kind == "tool_call"]
-    for number, result in (results or {}).items():
-        tool_calls[number].result = result
+    tracks = [_tool_track(call, take)] if _is_tool(call) else timeline.tracks
     reader = timeline.answer.reader
     stream = take.body if isinstance(take.body, Events) else None
     tokens = reader.tokens.get("input"), reader.tokens.get("output")
@@ -178,7 +238,7 @@ def make_card(
         foot=_foot(take, file, tokens),
         prompt=prompt,
         tracks=tuple(tracks),
-        entries=tuple(timeline.entries) if stream and take.timed and not is_tool else (),
+        entries=tuple(timeline.entries) if stream and take.timed else (),
         timed=take.timed if stream else None,
         error=plain(reader.error or error),
         note=note if call.outcome in ("missing", "unsaved", "blocked") else "",
@@ -201,7 +261,7 @@ def _tool_track(call: Interaction, take: Take) -> Track:
     """Return the track of a tool that ran without a model's call to it."""
     value, error = tool_value(take), tool_error(take) or ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    result = ToolResult(clip(plain("" if error else text), MAX_RESULT), plain(error), take.duration_s)
+    result = ToolResult(clip(plain("" if error else text), _MAX_RESULT), plain(error), take.duration_s)
     arguments = plain(json.dumps(call.request.body if call.request else None, ensure_ascii=False))
     return Track("tool_call", name=plain(call.request.model if call.request else ""), parts=[arguments], result=result)
 
@@ -256,51 +316,41 @@ def make_cards(calls: Sequence[Interaction], timelines: Sequence[Timeline | None
     A tool that a model asked for is shown on the card of that answer, and has no card of its own.
     """
     readable = [call if call.take is None else replace(call, take=call.take.readable()) for call in calls]
-    pairs = zip(readable, timelines or [None] * len(calls), strict=True)
-    whole = [timeline or _timeline(call) for call, timeline in pairs]
-    tool_calls = _tool_calls(readable, whole)
-    ran = {int(link.ran) for group in tool_calls for link in group if link.ran is not None}
-    # Where several answers led to a request, it stands below the last.
-    above = {
-        int(carrier): place for place, group in enumerate(tool_calls) for link in group for carrier in link.carriers
-    }
-    depths: list[int] = []
-    for place in range(len(calls)):
-        depths.append(depths[above[place]] + 1 if place in above else 0)
+    whole = [
+        timeline or Timeline(None if _is_tool(call) else call.take)
+        for call, timeline in zip(readable, timelines or [None] * len(calls), strict=True)
+    ]
+    ran, depths = _link_tools(readable, whole)
     return [
-        replace(make_card(readable[place], whole[place], _results(tool_calls[place]), depths[place]), call=call)
+        replace(_make_card(readable[place], whole[place], depths[place]), call=call)
         for place, call in enumerate(calls)
         if place not in ran
     ]
 
 
-def _timeline(call: Interaction) -> Timeline:
-    is_tool = call.request is not None and call.request.kind == "tool"
-    return Timeline() if call.take is None or is_tool else Timeline.of(call.take)
-
-
-def _tool_calls(calls: Sequence[Interaction], timelines: Sequence[Timeline]) -> list[list[Link]]:
-    """Return the tool calls of each answer, linked to what came after it, by places."""
+def _link_tools(calls: Sequence[Interaction], timelines: Sequence[Timeline]) -> tuple[set[int], list[int]]:
+    """Put the results of tools into the tracks of their calls. Return the places of these tools, and all depths."""
     facts = []
     for place, (call, timeline) in enumerate(zip(calls, timelines, strict=True)):
-        body = None if call.request is None or call.request.kind == "tool" else call.request.body
+        body = None if call.request is None or _is_tool(call) else call.request.body
         messages = messages_in(body, call.take.ids if call.take is not None else ())
         facts.append(fact_of(str(place), place, call.request, call.take, timeline.answer, messages))
-    return [
-        [
-            link._replace(
-                carriers=tuple(carrier for carrier in link.carriers if int(carrier) > place),
-                ran=link.ran if link.ran is not None and int(link.ran) > place else None,
-            )
-            for link in group
-        ]
-        for place, group in enumerate(links(facts))
-    ]
+    ran: set[int] = set()
+    depths = [0] * len(calls)
+    for place, tool_calls in enumerate(links(facts)):
+        tracks = [track for track in timelines[place].tracks if track.kind == "tool_call"]
+        for number, link in enumerate(tool_calls):
+            carriers = [int(carrier) for carrier in link.carriers if int(carrier) > place]
+            tool = int(link.ran) if link.ran is not None and int(link.ran) > place else None
+            for carrier in carriers:  # where several answers led to a request, it stands below the last
+                depths[carrier] = depths[place] + 1
+            if tool is not None:
+                ran.add(tool)
+            if carriers or tool is not None:
+                text, error = clip(plain(link.result or ""), _MAX_RESULT), plain(link.error or "")
+                tracks[number].result = ToolResult(text, error, link.duration_s)
+    return ran, depths
 
 
-def _results(tool_calls: Sequence[Link]) -> dict[int, ToolResult]:
-    return {
-        number: ToolResult(clip(plain(link.result or ""), MAX_RESULT), plain(link.error or ""), link.duration_s)
-        for number, link in enumerate(tool_calls)
-        if link.carriers or link.ran is not None
-    }
+def _is_tool(call: Interaction) -> bool:
+    return call.request is not None and call.request.kind == "tool"

@@ -11,7 +11,7 @@ import functools
 import re
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.error import InputRejected
@@ -40,14 +40,6 @@ class RunningCell:
     live: Live | None = None
 
 
-@dataclass(slots=True)
-class _Progress:
-    """The reported part of a log: all calls before `upto`, except `pending`, which had not ended."""
-
-    upto: int = 0
-    pending: list[int] = field(default_factory=list)
-
-
 class Cells:
     """The cells of a shell that run.
 
@@ -64,9 +56,9 @@ class Cells:
     ) -> None:
         self._shell, self._open_session, self._watch, self._report = shell, open_session, watch, report
         self._running: list[RunningCell] = []
-        self.refusal: str | None = None
-        self.gate = _Gate(self)
-        self._progress: weakref.WeakKeyDictionary[logs.Log, _Progress] = weakref.WeakKeyDictionary()
+        self._refusal: str | None = None
+        # Of each log, the number of calls that had started, and the places of those that had not ended.
+        self._progress: weakref.WeakKeyDictionary[logs.Log, tuple[int, list[int]]] = weakref.WeakKeyDictionary()
         self._unreported: list[logs.Interaction] = []
         self._reported_miss = ""
         self._new_calls()
@@ -93,7 +85,7 @@ class Cells:
         return (self._shell.get_parent() if hasattr(self._shell, "get_parent") else None) or {}
 
     def _begin(self, raw: str, cell_id: str | None, number: int) -> None:
-        self.refusal = None
+        self._refusal = None
         try:
             directive = parse_cell(raw)
         except NbreplayError:
@@ -114,16 +106,23 @@ class Cells:
                 session.start()
                 cell.session = session
             except NbreplayError as error:
-                self.refusal = f"%%replay: {error}"
+                self._refusal = f"%%replay: {error}"
         if outer is None:
             cell.live = self._watch(cell)
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """Refuse a cell whose ``%%replay`` line is wrong, as a transformer of IPython's, which runs before the cell."""
+        refusal, self._refusal = self._refusal, None
+        if refusal is not None:
+            raise _Rejected(refusal)
+        return node
 
     def post_run_cell(self, result: Any) -> None:
         """At the end of a cell, restore the mode, write open streams, and report its calls."""
         cell = self._pop(result)
         if cell is None:
             return
-        self.refusal = None
+        self._refusal = None
         error = None if result is None else result.error_in_exec or result.error_before_exec
         interrupted = result is None or isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
         session = cell.session or current_session()
@@ -156,10 +155,10 @@ class Cells:
         """Return the calls that have ended since the last call of this, those of threads and widgets, too."""
         calls, self._unreported = self._unreported, []
         for log in logs.all_logs():
-            progress, length = self._progress.setdefault(log, _Progress()), len(log)
-            ended = [(place, log.at(place)) for place in [*progress.pending, *range(progress.upto, length)]]
-            progress.upto, progress.pending = length, [place for place, call in ended if call is None]
-            calls += [call for _, call in ended if call is not None]
+            (before, pending), now = self._progress.get(log, (0, [])), len(log)
+            new = {place: log.at(place) for place in [*pending, *range(before, now)]}
+            self._progress[log] = now, [place for place, call in new.items() if call is None]
+            calls += filter(None, new.values())
         return calls
 
     @property
@@ -188,17 +187,6 @@ class _Rejected(InputRejected):
 _Rejected.__name__ = "UsageError"  # shown by front ends
 
 
-class _Gate(ast.NodeTransformer):
-    def __init__(self, cells: Cells) -> None:
-        self._cells = cells
-
-    def visit(self, node: ast.AST) -> ast.AST:
-        refusal, self._cells.refusal = self._cells.refusal, None
-        if refusal is not None:
-            raise _Rejected(refusal)
-        return node
-
-
 def guard_callbacks(shell: Any) -> Callable[[], None]:
     """Show a `RecordingMissing` in a widget's callback as an error. Return a function that undoes this.
 
@@ -218,12 +206,10 @@ def guard_callbacks(shell: Any) -> Callable[[], None]:
 
         return handle
 
-    ours = {name: guard(handler) for name, handler in originals.items()}
-    handlers.update(ours)
+    guarded = {name: guard(handler) for name, handler in originals.items()}
+    handlers.update(guarded)
 
     def undo() -> None:
-        for name, handler in ours.items():
-            if handlers.get(name) is handler:
-                handlers[name] = originals[name]
+        handlers.update({name: originals[name] for name in guarded if handlers.get(name) is guarded[name]})
 
     return undo

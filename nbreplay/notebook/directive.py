@@ -10,7 +10,7 @@ import msgspec
 from IPython.core.inputtransformer2 import TransformerManager
 
 from nbreplay.core.config import Mode, Options
-from nbreplay.errors import OptionError
+from nbreplay.errors import NbreplayError, OptionError
 
 VIEWS = ("badge", "stream", "off")
 MODES = ("on", "auto", "record", "replay", "off")
@@ -127,7 +127,7 @@ def parse_cell(raw: str) -> Directive | None:
     return _parse(clean_cell(raw))
 
 
-def is_misplaced(lines: list[str]) -> bool:
+def _is_misplaced(lines: list[str]) -> bool:
     """Tell whether a ``%%replay`` stands below other text of the cell, where it would do nothing.
 
     In a string, or in the body of a magic that runs no Python here (``%%writefile``, ``%%bash``), it is just text.
@@ -154,7 +154,7 @@ def transform(lines: list[str]) -> list[str]:
     """
     if not any("%%replay" in line for line in lines):
         return lines
-    if is_misplaced(lines):
+    if _is_misplaced(lines):
         return ["%%replay\n", *lines]
     try:
         if _parse(lines) is None:
@@ -170,3 +170,23 @@ def transform(lines: list[str]) -> list[str]:
 # IPython leaves such transforms out when a prompt asks whether a cell is complete. Otherwise a terminal would run the
 # cell as soon as its first line is typed.
 transform.has_side_effects = True  # type: ignore[attr-defined]
+
+
+def explain_refusal(line: str, cell: str) -> str:
+    """Return the reason why a cell with a ``%%replay`` line was not run."""
+    if _is_misplaced(cell.splitlines(keepends=True)):
+        return "%%replay must be the first line of its cell; nothing was run"
+    try:
+        parse_cell(f"%%replay{line}\n{cell}" if line[:1].isspace() else f"%%replay {line}\n{cell}")
+    except NbreplayError as error:
+        return f"%%replay: {error}"
+    return "%%replay must be the first line of its cell, and the cell must be run whole; nothing was run"
+
+
+def complete(_: Any, event: Any) -> list[str]:
+    """Return the completions of a ``%replay`` or ``%%replay`` line, as a hook of IPython."""
+    before = event.line[: len(event.line) - len(event.symbol)].split()
+    if before and before[-1] == "--view":
+        return list(VIEWS)
+    words = (MODES if event.line.startswith("%%") else WORDS) if len(before) == 1 else ()
+    return [*words, *(name for name in _ARGUMENTS if name.startswith("--"))]

@@ -10,7 +10,6 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def plain(text: str) -> str:
@@ -45,21 +44,3 @@ def format_seconds(value: float) -> str:
 def one_line(text: str) -> str:
     """Return JSON text on one line. Its strings stay, since they contain no line breaks."""
     return re.sub(r"\s*\n\s*", " ", text).strip()
-
-
-def indent_json(text: str) -> str:
-    """Return JSON text with one line per value. Unlike parsing, this keeps numbers and names as they are written."""
-    out: list[str] = []
-    depth, before = 0, ""
-    for token in _TOKEN.findall(text):
-        if token in "}]":
-            depth -= 1
-            if before not in ("{", "["):
-                out.append("\n" + "  " * depth)
-        elif before in ("{", "[", ","):
-            out.append("\n" + "  " * depth)
-        out.append(": " if token == ":" else token)
-        if token in "{[":
-            depth += 1
-        before = token
-    return "".join(out)

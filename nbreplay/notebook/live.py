@@ -17,10 +17,9 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.recording.take import Take
 from nbreplay.core.session import active_sessions
-from nbreplay.notebook.card import OUTCOMES, Card, make_cards, prompt_of
+from nbreplay.notebook.card import OUTCOMES, Card, Timeline, make_cards, prompt_of
 from nbreplay.notebook.escape import plain
 from nbreplay.notebook.render import MANY
-from nbreplay.notebook.timeline import Entry, Timeline
 
 PACE = 0.13
 """Seconds between two updates, so that a minute's stream takes 460 messages."""
@@ -70,14 +69,17 @@ class _OpenCall:
         new = self._timeline.entries[before:]
         if not new and not self._repeats:
             return None
-        tracks = self._timeline.tracks
         self._repeats = early and self._shown < _REPEAT_SIZE
-        texts = [(place, track.text) for place, track in enumerate(tracks)] if self._repeats else _texts_by_track(new)
         self._shown += sum(len(entry.text) for entry in new)
+        entries = self._timeline.entries if self._repeats else new
+        texts = {
+            place: "".join(entry.text for entry in entries if entry.track == place)
+            for place in sorted({entry.track for entry in entries} - {-1})
+        }
         return {
             "again": self._repeats,
-            "tracks": [[track.kind, track.choice, track.name] for track in tracks],
-            "texts": texts,
+            "tracks": [[track.kind, track.choice, track.name] for track in self._timeline.tracks],
+            "texts": list(texts.items()),
             "chunks": len(self._counts),
             "at": at,
         }
@@ -111,11 +113,6 @@ class _OpenCall:
         if self._timeline.answer.first_ms is not None:
             self._timeline.answer.first_ms = next((entry.at_ms for entry in entries if entry.track >= 0), None)
         return self._timeline
-
-
-def _texts_by_track(entries: Sequence[Entry]) -> list[tuple[int, str]]:
-    runs = itertools.groupby((entry for entry in entries if entry.track >= 0), key=lambda entry: entry.track)
-    return [(place, "".join(entry.text for entry in run)) for place, run in runs]
 
 
 class Live:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -23,17 +23,7 @@ from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import registry
 from nbreplay.notebook import display, status
 from nbreplay.notebook.cells import Cells, RunningCell, guard_callbacks
-from nbreplay.notebook.directive import (
-    HELP,
-    MODES,
-    VIEWS,
-    WORDS,
-    Directive,
-    is_misplaced,
-    parse_cell,
-    parse_line,
-    transform,
-)
+from nbreplay.notebook.directive import HELP, MODES, VIEWS, Directive, complete, explain_refusal, parse_line, transform
 from nbreplay.notebook.live import Live
 
 STATUS = {"nbreplay": "status"}
@@ -59,7 +49,7 @@ class ReplayMagics(Magics):
         super().__init__(shell)
         self.log = logs.Log()
         self.base: Session | None = None
-        self.unguard: Callable[[], None] = lambda: None
+        self.unguard = guard_callbacks(shell)
         self._directive = Directive()
         self.cells = Cells(shell, self._open_session, self._watch, self._report)
 
@@ -68,7 +58,7 @@ class ReplayMagics(Magics):
     @line_cell_magic
     def replay(self, line: str, cell: str | None = None) -> None:
         if cell is not None:  # only a line that is wrong: `transform` removes any other
-            raise UsageError(_cell_error(line, cell))
+            raise UsageError(explain_refusal(line, cell))
         try:
             self._run(parse_line(line))
         except NbreplayError as error:
@@ -152,11 +142,9 @@ class ReplayMagics(Magics):
     def _watch(self, cell: RunningCell) -> Live | None:
         if (cell.view or self.view) != "stream":
             return None
-        display.preload(self.shell)
-        session, run = cell.session or current_session(), cell.run
-        cell_id = None if run.cell is None else run.cell.id
-        speed = None if session is None else session.options.speed
-        return Live(lambda: display.make_screen(self.shell, cell_id, run.view()), speed)
+        display.preload()
+        session = cell.session or current_session()
+        return Live(partial(display.make_screen, cell.run), session.options.speed if session else None)
 
     def _report(self, cell: RunningCell, calls: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = cell.view or self.view
@@ -182,26 +170,6 @@ class ReplayMagics(Magics):
             self.base = None
 
 
-def _cell_error(line: str, cell: str) -> str:
-    if is_misplaced(cell.splitlines(keepends=True)):
-        return "%%replay must be the first line of its cell; nothing was run"
-    try:
-        parse_cell(f"%%replay{line}\n{cell}" if line[:1].isspace() else f"%%replay {line}\n{cell}")
-    except NbreplayError as error:
-        return f"%%replay: {error}"
-    return "%%replay must be the first line of its cell, and the cell must be run whole; nothing was run"
-
-
-def _complete(_: Any, event: Any) -> list[str]:
-    """Return the completions of a ``%replay`` line."""
-    before = event.line[: len(event.line) - len(event.symbol)].split()
-    cell = event.line.startswith("%%")
-    if before and before[-1] == "--view":
-        return list(VIEWS)
-    words = (MODES if cell else WORDS) if len(before) == 1 else ()
-    return [*words, "--speed", "--view", "--ignore", "--mask", "--only", "--allow", "--allow-children"]
-
-
 _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionary()
 
 
@@ -215,12 +183,11 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
             magics.view = defaults.view
         shell.register_magics(magics)
         shell.input_transformers_cleanup.append(transform)
-        shell.ast_transformers.append(magics.cells.gate)
+        shell.ast_transformers.append(magics.cells)
         shell.events.register("pre_run_cell", magics.cells.pre_run_cell)
         shell.events.register("post_run_cell", magics.cells.post_run_cell)
-        magics.unguard = guard_callbacks(shell)
         for key in ("%replay", "%%replay"):
-            shell.set_hook("complete_command", _complete, str_key=key)
+            shell.set_hook("complete_command", complete, str_key=key)
         logs.keep_all_logs()
         magics.cells.begin_now()
     if on and magics.base is None:
@@ -240,8 +207,8 @@ def unload(shell: Any) -> None:
     shell.events.unregister("post_run_cell", magics.cells.post_run_cell)
     if transform in shell.input_transformers_cleanup:
         shell.input_transformers_cleanup.remove(transform)
-    if magics.cells.gate in shell.ast_transformers:
-        shell.ast_transformers.remove(magics.cells.gate)
+    if magics.cells in shell.ast_transformers:
+        shell.ast_transformers.remove(magics.cells)
     for kind in ("line", "cell"):
         shell.magics_manager.magics[kind].pop("replay", None)
     shell.magics_manager.registry.pop("ReplayMagics", None)

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from nbreplay.core.log import Interaction
-from nbreplay.notebook.card import Card, make_cards
+from nbreplay.notebook.card import Card, Track, make_cards
 from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
-from nbreplay.notebook.timeline import Track
 
 MANY = 20
 """More calls than this are shown as a summary."""

@@ -17,6 +17,7 @@ import traitlets
 from IPython.display import publish_display_data
 from ipywidgets import Layout
 
+from nbreplay.core.cell import Run
 from nbreplay.notebook.card import Card
 from nbreplay.notebook.render import MANY, bundle, heading, model_rows
 
@@ -52,10 +53,17 @@ class StreamView(anywidget.AnyWidget):
 
 
 class WidgetScreen:
-    """Shows a cell's calls by a widget; `serial` numbers the views of the cell's run."""
+    """Shows the calls of a cell's run by a widget, whose id is the same in every run of a notebook."""
 
-    def __init__(self, cell: str | None, serial: int = 0, *, together: bool = False) -> None:
-        self._view = _open_view(f"{cell}/{serial}" if cell else f"#{next(_numbers)}", together)
+    def __init__(self, run: Run | None, *, together: bool = False) -> None:
+        cell_id = run.cell.id if run and run.cell else None
+        name = f"{cell_id}/{run.view()}" if run and cell_id else f"#{next(_numbers)}"
+        model_id = _digest(f"nbreplay {name}")
+        if (previous := _open_views.pop(model_id, None)) is not None:  # the cell runs again
+            previous.layout.close()
+            previous.close()
+        layout = Layout(model_id=_digest(model_id))
+        self._view = _open_views[model_id] = StreamView(model_id=model_id, layout=layout, together=together)
 
     def open(self) -> None:
         """Add an empty view to the cell's outputs."""
@@ -66,38 +74,25 @@ class WidgetScreen:
         self._view.send({"do": "more", **changes})
 
     def close(self, cards: Sequence[Card]) -> None:
-        """Show the final cards in the open view."""
-        self._view.put(cards)
-        self._publish(cards, update=True)
-        self._send_outcomes(cards, _announcement(cards))
+        """Show the final cards in the open view, and tell screen readers."""
+        self.show(cards, update=True)
 
-    def show(self, cards: Sequence[Card]) -> None:
-        """Show calls that have ended in a new view."""
+    def show(self, cards: Sequence[Card], *, update: bool = False) -> None:
+        """Show calls that have ended, in a new view or in the open one."""
         self._view.put(cards)
-        self._publish(cards)
-        self._send_outcomes(cards, "")
+        self._publish(cards, update=update)
+        outcomes, costs = [card.outcome for card in cards], [card.cost for card in cards[:MANY]]
+        said = _announcement(cards) if update else ""
+        self._view.send({"do": "words", "words": outcomes, "costs": costs, "said": said})
 
     def _publish(self, cards: Sequence[Card], *, update: bool = False) -> None:
         model_id = self._view.model_id
         data = {**bundle(cards), _VIEW: {"version_major": 2, "version_minor": 0, "model_id": model_id}}
         publish_display_data(data, transient={"display_id": model_id}, update=update)
 
-    def _send_outcomes(self, cards: Sequence[Card], announcement: str) -> None:
-        costs = [card.cost for card in cards[:MANY]]
-        self._view.send(
-            {"do": "words", "words": [card.outcome for card in cards], "costs": costs, "said": announcement}
-        )
 
-
-def _open_view(name: str, together: bool) -> StreamView:
-    """Return a new view, whose id is the same in every run of a notebook."""
-    model_id = hashlib.sha256(f"nbreplay {name}".encode()).hexdigest()[:32]
-    if (previous := _open_views.pop(model_id, None)) is not None:  # the cell runs again
-        previous.layout.close()
-        previous.close()
-    layout = Layout(model_id=hashlib.sha256(model_id.encode()).hexdigest()[:32])
-    view = _open_views[model_id] = StreamView(model_id=model_id, layout=layout, together=together)
-    return view
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _announcement(cards: Sequence[Card]) -> str:

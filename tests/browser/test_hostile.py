@@ -89,8 +89,8 @@ for name in store.names():
     items += [Interaction(request, take, "replayed", note=take.host, host=take.host) for take in found.takes]
     items.append(Interaction(request, None, "missing", note=found.takes[0].host, host=found.takes[0].host))
 """
-    one = "for item in items: show([item], get_ipython())"
-    return notebook("hostile", code, one, "show(items[:20], get_ipython())", "show(items * 2, get_ipython())")
+    one = "for item in items: show([item])"
+    return notebook("hostile", code, one, "show(items[:20])", "show(items * 2)")
 
 
 def harmless(page: Opened) -> None:

@@ -16,8 +16,8 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.request.request import Request
-from nbreplay.notebook.card import Card, make_cards
-from nbreplay.notebook.escape import clip, escape, fence, format_seconds, indent_json, one_line, plain
+from nbreplay.notebook.card import Card, Track, make_cards
+from nbreplay.notebook.escape import clip, escape, fence, format_seconds, one_line, plain
 from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
 from tests.core.making import call, chat, request, take
 from tests.providers.test_answer import chunk
@@ -92,7 +92,8 @@ def test_the_arguments_of_a_tool_stream_as_text_and_become_json() -> None:
 
 def test_numbers_and_names_stay_as_they_are_written() -> None:
     text = '{"a":1.10,"b":12345678901234567890,"a":1e5,"c":[],"d":{},"e":["x, {y}: \\"z\\""]}'
-    shown = indent_json(text)
+    shown = Track("tool_call", parts=[text]).format_arguments()
+    assert shown is not None
     assert re.sub(r"\n\s*", "", shown).replace(": ", ":", 6) == text.replace("x, {y}:", "x, {y}:")
     assert "1.10" in shown
     assert "12345678901234567890" in shown
@@ -101,7 +102,14 @@ def test_numbers_and_names_stay_as_they_are_written() -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda inner: st.lists(inner)))
 def test_indented_json_is_the_same_json(value: Any) -> None:
-    assert json.loads(indent_json(json.dumps(value))) == value
+    shown = Track("tool_call", parts=[json.dumps(value)]).format_arguments()
+    assert shown is not None
+    assert json.loads(shown) == value
+
+
+@pytest.mark.parametrize("text", ["[NaN]", '{"a":"\\ud800"}'])
+def test_arguments_that_only_python_reads_stay_as_they_came(text: str) -> None:
+    assert Track("tool_call", parts=[text]).format_arguments() == text
 
 
 def test_a_stream_without_times_says_so() -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction
 from nbreplay.notebook.card import Card, make_cards
-from nbreplay.notebook.terminal import TerminalScreen
+from nbreplay.notebook.display import TerminalScreen
 from nbreplay.testing.result import Result
 from nbreplay.testing.runner import run
 from tests.notebook.conftest import CLIENT
