@@ -16,7 +16,6 @@ from operator import itemgetter
 from nbreplay.core.cell import Run, task_rank, utc
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction, Log
-from nbreplay.core.mcp_streams import stays_open
 from nbreplay.core.recording.blob import Blob, Spool
 from nbreplay.core.recording.body import LARGE, decompress, is_textual, plain_body
 from nbreplay.core.recording.headers import cookie_values, is_bare, kept_headers, kept_phrase, kept_version
@@ -26,7 +25,7 @@ from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Body, Reason, Take
 from nbreplay.core.request.jsonrpc import has_answered
 from nbreplay.core.request.multipart import uploads
-from nbreplay.core.request.request import Call, Request
+from nbreplay.core.request.request import SUBSCRIBES, Call, Request
 from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret, is_container
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.selection import insert_take, remove_take
@@ -248,10 +247,14 @@ class Recorder:
             sized=not self.version or bare or isinstance(body, Events) or "content-length" in headers,
             rpc_id=self.request.rpc_id,
             task=self.task,
-            standing=bool(reason)
-            and reason != "dropped"
-            and stays_open(self.call, self.request, self.status, self.content_type),
+            standing=reason not in (None, "dropped") and self._stays_open(),
         )
+
+    def _stays_open(self) -> bool:
+        """Tell whether this is a stream of MCP that ends only when its caller leaves."""
+        if self.status != 200 or framing_of(self.content_type) != "sse" or self.request.kind != "http":
+            return False
+        return self.request.rpc_method == SUBSCRIBES or self.call.listens
 
     @property
     def _encoding(self) -> str:

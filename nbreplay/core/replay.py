@@ -1,4 +1,10 @@
-"""The answer to a request, out of a recording: its bytes, their pace, and the error of reading past their end."""
+"""The answer to a request, out of a recording: its bytes, their pace, and the error of reading past their end.
+
+An MCP client makes some calls by itself, above all the one that opens the standing stream in which its server speaks by
+itself. Such a stream ends when its caller leaves, so that a recording of one is as whole as it can be, and a replay
+stays open after its last event. Other streams that were cut short do not: whoever reads on there is told so, not left
+waiting.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +13,15 @@ from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 import msgspec
+from msgspec.structs import replace
 
 from nbreplay.core.log import Log
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, Text
+from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import SUBSCRIBES, Call, Request
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 _CUT_SHORT = {
@@ -20,39 +29,20 @@ _CUT_SHORT = {
     "interrupted": "the recording was interrupted there",
     "open": "the cell ended before the stream did",
 }
+_SESSION = "mcp-session-id"
 
 
 class Replay(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a request, out of a recording.
-
-    Attributes
-    ----------
-    take : Take
-    speed : float or None
-        None: at once.
-    log : Log
-    place : int
-        The place of the call in `log`.
-    started : float
-        When the request started, in seconds of `time.perf_counter`.
-
-    Its methods raise `RecordingMissing` where the recording cannot be given back.
-    """
+    """The answer to a request. Its methods raise `RecordingMissing` where the recording cannot be given back."""
 
     take: Take
-    speed: float | None
+    speed: float | None  # None: at once
     log: Log
-    place: int
-    started: float
+    place: int  # the place of the call in the log
+    started: float  # when the request started, in seconds of `time.perf_counter`
 
     def whole(self) -> bytes | None:
-        """Return the body, where it is given at once and nothing follows.
-
-        Returns
-        -------
-        bytes or None
-            None where the caller is to read `parts`, and to call `finish` at their end.
-        """
+        """Return the body, where it is given at once and nothing follows; else the caller is to read `parts`."""
         if self.speed is None and self.take.complete and isinstance(self.take.body, Json | Text):
             data = self.data()
             self.finish()
@@ -82,7 +72,7 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         return body.size if isinstance(body, Blob) else len(self.data())
 
     def parts(self) -> Iterable[tuple[float, bytes]]:
-        """Return the bytes of the body, each piece with the seconds to wait before it."""
+        """Return the bytes of the body, each piece with the seconds to wait before it. `end` follows the last."""
         body, speed = self.take.body, self.speed
         delay = 0.0 if speed is None else (self.take.elapsed_ms or 0) / 1000 / speed
         if isinstance(body, Blob):
@@ -109,28 +99,73 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         """Whether the stream stays open after its last event until its caller leaves, as when it was recorded."""
         return self.take.standing and not self.take.complete
 
-    @property
-    def incomplete(self) -> RecordingIncomplete | None:
-        """The error of reading past the end; None where the take is whole, or the library raises its own error."""
-        take = self.take
-        if take.complete or take.standing or take.reason == "dropped":
-            return None
-        return RecordingIncomplete(
-            f"the recorded stream ends here: {_CUT_SHORT[take.reason or 'open']} ({take.recorded_at}, {take.host}). "
-            "To record it to its end, put %%replay record first in this cell and run it"
-        )
+    def end(self) -> None:
+        """Note that the caller has read to the end; raise `RecordingIncomplete` where the recorded stream goes on.
 
-    def fail(self, error: RecordingIncomplete) -> NoReturn:
-        """Log that the caller read past the end, and raise `error`."""
-        self.refuse(str(error))
-        raise error
+        A library raises its own error where the connection was dropped.
+        """
+        take = self.take
+        if not (take.complete or take.standing or take.reason == "dropped"):
+            why = _CUT_SHORT[take.reason or "open"]
+            text = (
+                f"the recorded stream ends here: {why} ({take.recorded_at}, {take.host}). "
+                "To record it to its end, put %%replay record first in this cell and run it"
+            )
+            self.refuse(text)
+            raise RecordingIncomplete(text)
+        self.finish()
 
     def refuse(self, note: str) -> None:
         """Log that the recorded answer could not be given."""
-        interaction = self.log.at(self.place)
-        if interaction is not None:
-            self.log.finish(self.place, msgspec.structs.replace(interaction, outcome="missing", note=note))
+        if (interaction := self.log.at(self.place)) is not None:
+            self.log.finish(self.place, replace(interaction, outcome="missing", note=note))
 
     def finish(self) -> None:
-        """Note that the caller has got all of the answer; the first time counts."""
+        """Note that the caller wants no more of the answer; the first time counts."""
         self.log.served.setdefault(self.place, time.perf_counter() - self.started)
+
+
+def adapt_take(call: Call, request: Request, take: Take, recording: Recording | None) -> Take:
+    """Return a take as an MCP client that listens is to have it; any other call has it as it is.
+
+    A server ends the stream when its session is deleted. In a replay that end would come at once, and the client would
+    ask again: the stream stays open, unless the same session has listened again after it. Any other caller would wait
+    for ever at the end of a stream that stays open.
+    """
+    if take.standing and not (call.listens or request.rpc_method == SUBSCRIBES):
+        return replace(take, standing=False)
+    if not take.complete or take.status != 200 or not isinstance(take.body, Events) or not call.listens:
+        return take
+    takes = recording.takes if recording else ()
+    place = next((index for index, other in enumerate(takes) if other is take), len(takes))
+    session = take.headers.get(_SESSION)
+    if any(other.headers.get(_SESSION) == session for other in takes[place + 1 :]):
+        return take
+    return replace(take, complete=False, reason="open", standing=True)
+
+
+def answer_again(call: Call, request: Request, recording: Recording | None) -> Take | None:
+    """Return the answer to an MCP client that asks by itself once more than was recorded; None for any other call.
+
+    How often it listens depends on how long it lives, and whether it had an answer before it left on chance: a server
+    that refused does so again, else nothing more comes. It asks for the list of tools at every result that finds it
+    without that, so that concurrent calls have it ask more often or less.
+    """
+    last = recording.takes[-1] if recording and recording.takes else None
+    if last is not None and request.rpc_method == "tools/list":
+        return last
+    if not call.listens:
+        return None
+    if last is not None and last.status not in (None, 200):
+        return last
+    return Take(
+        recorded_at=last.recorded_at if last else "",
+        host=call.host,
+        url=call.target,
+        sdk=call.sdk,
+        body=Events(()),
+        headers=last.headers if last and last.status else {"content-type": "text/event-stream"},
+        complete=False,
+        reason="open",
+        standing=True,
+    )

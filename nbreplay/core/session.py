@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from nbreplay.core.cell import Run, current_run
 from nbreplay.core.config import Mode, Options, forced_mode
 from nbreplay.core.log import Interaction, Log, warn_uncovered
-from nbreplay.core.mcp_streams import adapt_take, answer_again
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.body import LARGE, Text
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
-from nbreplay.core.replay import Replay
+from nbreplay.core.replay import Replay, adapt_take, answer_again
 from nbreplay.core.request.jsonrpc import answer_to
 from nbreplay.core.request.request import Call, Request, apply_rules, key_of, request_of
 from nbreplay.core.request.route import host_matches, is_background

@@ -14,7 +14,7 @@ from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
 from nbreplay.core.session import Session
 from nbreplay.core.store.store import Store
-from nbreplay.errors import RecordingMissing
+from nbreplay.errors import RecordingIncomplete, RecordingMissing
 from tests.core.making import JSON, SSE, begin, call, record, replayed, session
 
 EVENT = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\n\n'
@@ -66,8 +66,8 @@ def test_a_standing_stream_that_its_caller_left_stays_open(given: Call, reason: 
     assert take.good
     again = asked(session(store, mode), given)
     assert again.stays_open
-    assert again.incomplete is None
     assert b"".join(part for _, part in again.parts()) == EVENT
+    again.end()
 
 
 @pytest.mark.parametrize("reason", ["closed", "interrupted", "open"])
@@ -91,7 +91,8 @@ def test_any_other_stream_that_was_cut_short_is_incomplete(
     assert not taken(store)[0].standing
     again = asked(session(store, "replay"), given)
     assert not again.stays_open
-    assert again.incomplete is not None
+    with pytest.raises(RecordingIncomplete):
+        again.end()
 
 
 def test_one_that_broke_breaks_again(store: Path) -> None:
@@ -131,7 +132,9 @@ def test_a_stream_that_ended_with_its_session_stays_open(store: Path) -> None:
         recorder.end()
     again = session(store, "replay")
     found = [asked(again, listening()) for _ in range(2)]
-    assert all(one.stays_open and one.incomplete is None for one in found)
+    assert all(one.stays_open for one in found)
+    for one in found:
+        one.end()
     assert [item.take and item.take.complete for item in again.interactions] == [True, True], "as it is recorded"
     record(session(store, "record"), listening(path="/feed", headers=[]), EVENT, kind=SSE)
     assert not asked(session(store, "replay"), listening(path="/feed", headers=[])).stays_open

@@ -75,7 +75,6 @@ class _Renumbering:
         self.recorded, self.rpc_id = recorded, rpc_id
 
     def body(self, take: Take) -> Body:
-        """Return the body of a take with the other id."""
         body = take.body
         if isinstance(body, Json):
             return Json(self.value(body.value), body.style, body.end) if isinstance(body.value, dict) else body
@@ -91,8 +90,8 @@ class _Renumbering:
         if "json" not in take.headers.get("content-type", ""):
             return body
         text = body.data().decode("utf-8", "surrogateescape")
-        renumbered = self.text(text)
-        return body if renumbered is text else Text(renumbered)
+        changed = self.text(text)
+        return body if changed is text else Text(changed)
 
     def value(self, message: dict[str, Any]) -> dict[str, Any]:
         """Return a message with the other id; itself if it has none of the request's."""
@@ -105,10 +104,8 @@ class _Renumbering:
         data, raw = chunk.data, chunk.raw
         if isinstance(data, dict):
             whole = {**common, **data}
-            for path in self._paths(whole):
-                data = {**data, path[0]: _put(whole, path, self.rpc_id)[path[0]]}
-                whole = {**whole, **data}
-            return chunk if data is chunk.data else chunk._replace(data=data)
+            changed = self.value(whole)
+            return chunk._replace(data=data | {path[0]: changed[path[0]] for path in self._paths(whole)})
         if raw is not None:
             text = parse_block(raw, framing)[1] or ""
             return chunk._replace(raw=raw.replace(text, self.text(text), 1))
@@ -123,7 +120,7 @@ class _Renumbering:
                 start, end = _span(text, path)
                 text = text[:start] + json.dumps(self.rpc_id) + text[end:]
         except (ValueError, RecursionError):
-            return text
+            pass
         return text
 
     def _paths(self, message: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -147,26 +144,25 @@ def _put(node: dict[str, Any], path: tuple[str, ...], value: RpcId) -> dict[str,
 
 
 _decode = json.JSONDecoder().raw_decode
-_SPACE = re.compile(r"[ \t\r\n]*")
+_BETWEEN = re.compile(r"[ \t\r\n:,]*")
 
 
 def _span(text: str, path: tuple[str, ...]) -> tuple[int, int]:
     """Return where a value begins and ends in the text of a JSON object that is known to hold it."""
-    start, end = _skip_space(text, 0), len(text)
+    start, end = _next_token(text, 0), len(text)
     for name in path:
-        at = _skip_space(text, start + 1)
+        at = _next_token(text, start + 1)
         while text[at] != "}":
             # Of two with one name the last counts, as it does for whoever parses it.
             key, at = scanstring(text, at + 1)
-            value = _skip_space(text, _skip_space(text, at) + 1)
+            value = _next_token(text, at)
             _, after = _decode(text, value)
             if key == name:
                 start, end = value, after
-            at = _skip_space(text, after)
-            at = _skip_space(text, at + 1) if text[at] == "," else at
+            at = _next_token(text, after)
     return start, end
 
 
-def _skip_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
+def _next_token(text: str, at: int) -> int:
+    match = _BETWEEN.match(text, at)
     return match.end() if match else at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -22,14 +23,9 @@ class Part(msgspec.Struct, frozen=True):
     content: memoryview  # its bytes, which are not copied: an upload may be large
 
     @property
-    def is_upload(self) -> bool:
-        """Whether a request names it by its digest."""
-        return "text" not in self.fields
-
-    @property
     def identity(self) -> dict[str, Any]:
         """The fields that identify it, and the ``digest`` of an upload."""
-        return {**self.fields, "digest": digest(self.content)} if self.is_upload else self.fields
+        return self.fields if "text" in self.fields else {**self.fields, "digest": digest(self.content)}
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -40,8 +36,7 @@ def digest(data: bytes | memoryview) -> str:
 def parts(data: bytes, content_type: str) -> list[Part]:
     """Return the parts of a form, without the boundary that was made up to separate them."""
     whole = memoryview(data)
-    match = _BOUNDARY.search(content_type)
-    if not match:
+    if not (match := _BOUNDARY.search(content_type)):
         return [Part({}, whole)]
     return [_part(data, whole, start, end) for start, end in _bounds(data, b"--" + match.group(1).encode("latin-1"))]
 
@@ -49,7 +44,7 @@ def parts(data: bytes, content_type: str) -> list[Part]:
 def uploads(data: bytes, content_type: str) -> list[memoryview]:
     """Return the bytes that a request names by their digest: parts of a form, or a body that is not text."""
     if content_type.startswith("multipart/"):
-        return [part.content for part in parts(data, content_type) if part.is_upload]
+        return [part.content for part in parts(data, content_type) if "text" not in part.fields]
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -59,17 +54,11 @@ def uploads(data: bytes, content_type: str) -> list[memoryview]:
 
 def _bounds(data: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
     """Yield where each part starts and ends, its head included."""
-    at = 0 if data.startswith(mark) else data.find(b"\r\n" + mark) + 2
-    if at == 1:
-        return
-    at += len(mark)
-    while not data.startswith(b"--", at):
-        end = data.find(b"\r\n" + mark, at)
-        if end < 0:
-            yield at, len(data)
+    marks = (match.span() for match in re.finditer(rb"(?:\A|\r\n)" + re.escape(mark), data))
+    for (_, start), (end, _) in itertools.pairwise([*marks, (len(data), 0)]):
+        if data.startswith(b"--", start):
             return
-        yield at, end
-        at = end + 2 + len(mark)
+        yield start, end
 
 
 def _part(data: bytes, whole: memoryview, start: int, end: int) -> Part:

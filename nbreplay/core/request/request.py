@@ -27,6 +27,9 @@ from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
 Headers = Sequence[tuple[bytes, bytes]]
 
+SUBSCRIBES = "subscriptions/listen"
+"""The method of MCP whose answer is a stream that ends when its caller leaves."""
+
 
 class Call(msgspec.Struct, eq=False, gc=False):
     """One outgoing HTTP call, in the neutral terms that every interceptor can give."""
@@ -89,10 +92,16 @@ class Call(msgspec.Struct, eq=False, gc=False):
             return f"{match.group(1).lower()} {match.group(2)}"
         return self.library or agent
 
+    @property
+    def listens(self) -> bool:
+        """Whether it opens an MCP server's stream of its own messages."""
+        return self.method == "GET" and any(name.lower() in _MCP_HEADERS for name, _ in self.headers)
+
 
 _WITHOUT_SECRETS = frozenset(
     ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
 )
+_MCP_HEADERS = frozenset([b"mcp-session-id", b"mcp-protocol-version"])
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
@@ -121,6 +130,11 @@ class Request(msgspec.Struct, frozen=True, gc=False):
             return str(body["model"])
         match = re.match(r"models?/([^/:]+)", str(self.fields.get("endpoint", "")))
         return match.group(1) if match else ""
+
+    @property
+    def rpc_method(self) -> str:
+        """The method of a JSON-RPC request, or ``""``."""
+        return str(self.body.get("method", "")) if self.rpc_id is not None else ""
 
 
 def last_user_text(fields: Mapping[str, Any]) -> str:

@@ -368,8 +368,7 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
         if self._next is None:
             if replay.stays_open:
                 return False
-            if replay.incomplete is not None:
-                replay.fail(replay.incomplete)
+            replay.end()
             error = _error(self._req, replay.take)
             reader.set_exception(error)
             raise error

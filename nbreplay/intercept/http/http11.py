@@ -207,10 +207,7 @@ def _answer(replay: Replay, method: str, stay: Callable[[], object] = lambda: No
         pieces = _chunks(parts, missing if in_chunk else None) if chunked else parts
         # One read instead of one per event, where all are there at once, makes a tenth of a replayed stream.
         yield from [b"".join(pieces)] if isinstance(take.body, Events) and replay.speed is None else pieces
-    incomplete = replay.incomplete
-    if incomplete is not None:
-        replay.fail(incomplete)
-    replay.finish()
+    replay.end()
     stay()
     if take.complete:
         yield b"0\r\n\r\n" if chunked else b""

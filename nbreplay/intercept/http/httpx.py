@@ -246,12 +246,9 @@ class _ReplayStream:
             left.set()
 
     def _finish(self) -> None:
-        replay = self._replay
-        if not replay.take.complete and (incomplete := replay.incomplete):
-            replay.fail(incomplete)
-        replay.finish()
-        if not replay.take.complete:
-            raise _error(self._request, replay.take)
+        self._replay.end()
+        if not self._replay.take.complete:
+            raise _error(self._request, self._replay.take)
 
     def close(self) -> None:
         self._closed = True

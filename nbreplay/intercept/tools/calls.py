@@ -131,7 +131,7 @@ class ToolCalls:
     def _result(self, replay: Replay) -> tuple[float, Any]:
         """Return the seconds to wait, and the result."""
         parts = list(replay.parts())
-        self.finish(replay)
+        replay.end()
         return sum(delay for delay, _ in parts), self.load(replay, b"".join(data for _, data in parts))
 
     def load(self, replay: Replay, data: bytes) -> object:
@@ -141,12 +141,6 @@ class ToolCalls:
         except RecordingFormatError as error:
             replay.refuse(str(error))
             raise RecordingMissing(f"{error}. Run the cell with %%replay record to record it again") from error
-
-    def finish(self, replay: Replay) -> None:
-        """Note the end of a recorded result, which raises if the recording was cut short."""
-        if (error := replay.incomplete) is not None:
-            replay.fail(error)
-        replay.finish()
 
 
 def adapt(
