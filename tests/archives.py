@@ -40,7 +40,20 @@ def certificate(folder: Path) -> Path:
     if openssl is None:
         pytest.skip("openssl, which makes the certificate, is not installed")
     key, made = folder / "key.pem", folder / "certificate.pem"
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command = [
+        openssl,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
     command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(made)]
     subprocess.run(command, check=True, capture_output=True)
     (folder / "both.pem").write_text(key.read_text() + made.read_text())

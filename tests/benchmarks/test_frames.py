@@ -9,6 +9,7 @@ from tests.benchmarks import frames
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install -e '.[parquet]'")
 
 
+@pytest.mark.full
 def test_it_measures_first_and_second_loads(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def test_no_way_out_is_silent(way: Way, outside: Outside, store: Path) -> None:
         assert not outcomes
 
 
+@pytest.mark.full(quick=12)
 @pytest.mark.parametrize("way", [way for way in WAYS if way.reaches], ids=lambda way: f"{way.group}: {way.name}")
 def test_the_same_way_is_open_without_a_session(way: Way, outside: Outside) -> None:
     """So that what is refused would have worked."""

@@ -103,6 +103,7 @@ def buffered(answer: Any) -> Any:
 READERS = [whole, by_some, by_read1, by_read1_unbounded, into, by_line, by_short_line, peeking, buffered]
 
 
+@pytest.mark.full(quick=4)
 @pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
 def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, store: Path) -> None:
     """All over one connection."""

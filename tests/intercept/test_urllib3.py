@@ -107,6 +107,7 @@ def drained(pool: Any, url: str) -> Any:
 READERS = [preloaded, streamed, streamed_whole, read_whole, read_by_some, read1, read_into, by_line, drained]
 
 
+@pytest.mark.full(quick=4)
 @pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
 def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, store: Path) -> None:
     urls = {name: server.say(name, *parts) for name, parts in ANSWERS.items()}

@@ -29,7 +29,9 @@ EARLY = websockets.sync.client.connect
 @pytest.fixture
 def server() -> Iterator[str]:
     """A websocket server that greets; its address."""
-    with websockets.sync.server.serve(lambda connection: connection.send("hello"), "127.0.0.1", 0) as serving:
+    with websockets.sync.server.serve(
+        lambda connection: connection.send("hello"), "127.0.0.1", 0, open_timeout=1
+    ) as serving:
         thread = threading.Thread(target=serving.serve_forever)
         thread.start()
         yield f"ws://127.0.0.1:{serving.socket.getsockname()[1]}/v1"
