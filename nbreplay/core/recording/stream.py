@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, cast, get_args
+from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
 
@@ -89,21 +89,18 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def of(cls, stream: StreamParser, started: float) -> Events:
         """Return the body of a stream that was parsed, such that its `data()` is the bytes that the parser was fed.
 
-        Parameters
-        ----------
-        stream : StreamParser
-        started : float
-            When the request was sent, in seconds of the parser's clock.
+        `started` is when the request was sent, in seconds of the parser's clock.
         """
         events = [*stream.events, *([stream.rest] if stream.rest else [])]
         texts = [event.data for event in events if event.is_plain and event.data and event.data[0] == "{"]
         parsed = [(text, _parse_exactly(text)) for text in texts[:: max(1, len(texts) // _SAMPLE)]]
         sample = [(text, value) for text, value in parsed if value is not None]
         style = _find_style(sample)
-        layout = _Layout(*_find_shared([value for _, value in sample]), style)
-        body = layout.body(events, started, stream.framing)
-        if _is_oversized(body.chunks, layout):
-            body = _Layout((), {}, style).body(events, started, stream.framing)
+        for fields, common in (_find_shared([value for _, value in sample]), ((), {})):
+            chunks = _Layout(fields, common, style).chunks(events, started)
+            body = cls(chunks, stream.framing, fields, common, style)
+            if not body.is_oversized():
+                break
         return body
 
     @classmethod
@@ -117,35 +114,20 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         return sum(chunk.gap_ms for chunk in self.chunks)
 
     def data(self) -> bytes:
-        """Return the bytes of the whole body.
-
-        Raises
-        ------
-        RecordingFormatError
-            If a chunk cannot be written, as in a file that was edited.
-        """
-        try:
-            return "".join(self._blocks()).encode("utf-8", "surrogateescape")
-        except (ValueError, RecursionError) as error:
-            raise _unwritable(error) from None
+        """Return the received bytes. Raise RecordingFormatError if a chunk was edited and cannot be written."""
+        return b"".join(self.parts())
 
     def parts(self) -> list[bytes]:
-        """Return the bytes of each chunk, as they were received.
-
-        Raises
-        ------
-        RecordingFormatError
-            If a chunk cannot be written, as in a file that was edited.
-        """
+        """Return the bytes of each chunk. Raise RecordingFormatError if one was edited and cannot be written."""
         try:
             return [block.encode("utf-8", "surrogateescape") for block in self._blocks()]
         except (ValueError, RecursionError) as error:
-            raise _unwritable(error) from None
+            raise RecordingFormatError(f"the stream cannot be written ({error})") from None
 
     def value(self, chunk: Chunk) -> dict[str, Any] | None:
         """Return the JSON object that one of the chunks holds, or None."""
         if isinstance(chunk.data, dict):
-            return _Layout(self.fields, self.common or {}, self.style).whole(chunk.data)
+            return self._layout.whole(chunk.data)
         return parse_object(chunk.data if chunk.raw is None else parse_block(chunk.raw, self.framing)[1])
 
     def readable_parts(self) -> list[str]:
@@ -158,10 +140,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def encode_parts(self, texts: Sequence[str]) -> list[bytes]:
         """Return the bytes of each chunk, given its text as `readable_parts` returns it.
 
-        Raises
-        ------
-        RecordingFormatError
-            If a message has changed that cannot be put together again.
+        Raise RecordingFormatError if a message has changed that cannot be put together again.
         """
         parts = []
         for chunk, text in zip(self.chunks, texts, strict=True):
@@ -174,14 +153,10 @@ class Events(msgspec.Struct, frozen=True, eq=False):
 
     def as_fields(self) -> dict[str, Any]:
         """Return the fields of a take that hold this body, without the chunks."""
-        fields: dict[str, Any] = {}
-        if self.framing != "sse":
-            fields["framing"] = self.framing
-        if self.style != "compact":
-            fields["style"] = self.style
-        if self.common:
-            fields["fields"], fields["common"] = list(self.fields), dict(self.common)
-        return fields
+        fields = {} if self.framing == "sse" else {"framing": self.framing}
+        style = {} if self.style == "compact" else {"style": self.style}
+        common = {"fields": list(self.fields), "common": dict(self.common)} if self.common else {}
+        return {**fields, **style, **common}
 
     def stored_chunks(self) -> list[str]:
         """Return each chunk as JSON text, as a recording stores it."""
@@ -196,8 +171,52 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         ]
 
     def _texts(self) -> list[str]:
-        layout = _Layout(self.fields, self.common or {}, self.style)
-        return [layout.text(chunk.data) if isinstance(chunk.data, dict) else chunk.data or "" for chunk in self.chunks]
+        whole, style = self._layout.whole, self.style
+        return [
+            encode_json(whole(chunk.data), style) if isinstance(chunk.data, dict) else chunk.data or ""
+            for chunk in self.chunks
+        ]
+
+    @property
+    def _layout(self) -> _Layout:
+        return _Layout(self.fields, self.common or {}, self.style)
+
+    def verify(self) -> None:
+        """Check what a file says.
+
+        Raise RecordingFormatError if it is not a stream, and UnsafeRecordingError if its chunks share values that make
+        them larger than a stream may be.
+        """
+        if self.framing not in get_args(Framing):
+            raise RecordingFormatError(f"unknown framing {self.framing!r} of a stream")
+        if self.style not in _STYLES:
+            raise RecordingFormatError(f"unknown style {self.style!r} of a stream")
+        for chunk in self.chunks:
+            if (chunk.data is None) is (chunk.raw is None):
+                raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.as_list())[:80]}")
+            if self.framing == "eventstream" and chunk.raw is None and not _is_name(chunk.event):
+                raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
+        if not self.common:
+            return
+        names = frozenset(self.fields)
+        stored = (chunk.data.keys() for chunk in self.chunks if isinstance(chunk.data, dict))
+        if not (self.common.keys() <= names and all(keys <= names for keys in stored)):
+            raise RecordingFormatError("a stream has a name that is not among its 'fields'")
+        if is_too_deep(self.common):
+            raise RecordingFormatError(TOO_DEEP)
+        try:
+            if self.is_oversized():
+                why = f"the {len(self.chunks):,} chunks share values that make them larger than a stream may be"
+                raise UnsafeRecordingError(why)
+        except ValueError as error:
+            raise RecordingFormatError(f"the stream cannot be written ({error})") from None
+
+    def is_oversized(self) -> bool:
+        """Tell whether shared values make the chunks larger than a replay should hold in memory."""
+        if not self.common:
+            return False
+        size = len(encode_json([self.fields, self.common], self.style)) * len(self.chunks)
+        return size > _AMPLE and size > _PROPORTION * sum(map(len, self.stored_chunks()))
 
 
 class _Layout:
@@ -205,44 +224,21 @@ class _Layout:
 
     def __init__(self, fields: tuple[str, ...], common: Mapping[str, Any], style: str) -> None:
         self.fields, self.common, self.style = fields, common, style
-        own = [number for number, name in enumerate(fields) if name not in common]
-        first, last = (own[0], own[-1] + 1) if own else (0, 0)
-        # What stands between the shared values, if these are all at the two ends; else it is empty.
-        self._between = frozenset(fields[first:last])
-        if not common or len(common) + len(self._between) != len(fields) or not self._between.isdisjoint(common):
-            self._between = frozenset()
-            return
-        comma = ", " if style.startswith("spaced") else ","
-        lead, tail = ({name: common[name] for name in part} for part in (fields[:first], fields[last:]))
-        self._start = encode_json(lead, style)[:-1] + comma if lead else "{"
-        self._end = comma + encode_json(tail, style)[1:] if tail else "}"
+        lead, own, tail = _split(fields, common)
+        self._lead, self._tail = ({name: common[name] for name in names} for names in (lead, tail))
+        self._own = frozenset(own) if common.keys().isdisjoint(own) else frozenset()
 
     def whole(self, stored: dict[str, Any]) -> dict[str, Any]:
         """Return an object with the values that it shares with others."""
         common = self.common
         if not common:
             return stored
+        if stored and stored.keys() <= self._own:  # in its own order, whichever others have
+            return {**self._lead, **stored, **self._tail}
         return {name: stored.get(name, common.get(name)) for name in self.fields if name in stored or name in common}
 
-    def text(self, stored: dict[str, Any]) -> str:
-        """Return the JSON text of an object, as it was received.
-
-        Raises
-        ------
-        ValueError, RecursionError
-            If it cannot be written.
-        """
-        if stored and stored.keys() <= self._between:  # in its own order, whichever others have
-            return f"{self._start}{encode_json(stored, self.style)[1:-1]}{self._end}"
-        return encode_json(self.whole(stored), self.style)
-
-    def reduce(self, text: str) -> tuple[dict[str, Any], str] | None:
-        """Return an object without its shared values, and its text; None if it would not come back as `text`."""
-        if self._between and text.startswith(self._start) and text.endswith(self._end):
-            own = f"{{{text[len(self._start) : -len(self._end)]}}}"
-            value = _parse_exactly(own)
-            fits = value and value.keys() <= self._between and is_written_as(value, own, self.style)
-            return (value, own) if value and fits else None
+    def reduce(self, text: str) -> dict[str, Any] | None:
+        """Return an object without its shared values; None if it would not come back as `text`."""
         value, common = _parse_exactly(text), self.common
         if value is None:
             return None
@@ -252,28 +248,28 @@ class _Layout:
             for name, item in value.items()
             if name not in common or common[name] != item or type(common[name]) is not type(item)
         }
-        return (stored, text) if is_written_as(self.whole(stored), text, self.style) else None
+        return stored if is_written_as(self.whole(stored), text, self.style) else None
 
-    def body(self, events: Sequence[StreamEvent], started: float, framing: Framing) -> Events:
-        """Return the body of the events of a stream."""
-        chunks, lines, before = [], [], 0
+    def chunks(self, events: Iterable[StreamEvent], started: float) -> tuple[Chunk, ...]:
+        """Return the chunks of the events of a stream."""
+        chunks, before = [], 0
         for event in events:
             # Rounding the times and not the differences keeps errors from adding up.
             at = max(0, round((event.at - started) * 1000))
-            gap = min(max(0, at - before), LONGEST_MS)
-            before = at
-            stored = self.reduce(event.data) if event.is_plain and event.data and event.data[0] == "{" else None
-            if stored is None:
-                chunk = Chunk(gap, event.data, event.event) if event.is_plain else Chunk(gap, None, None, event.block)
-            else:
-                chunk = Chunk(gap, stored[0], event.event)
-            chunks.append(chunk)
-            if stored is not None and self.style == "compact":  # as it came, which is faster than writing it again
-                name = "" if event.event is None else f",{encode_json(event.event)}"
-                lines.append(f"[{gap},{stored[1]}{name}]")
-            else:
-                lines.append(encode_json(chunk.as_list()))
-        return Events(tuple(chunks), framing, self.fields, self.common, self.style, lines)
+            gap, before = min(max(0, at - before), LONGEST_MS), at
+            if not event.is_plain:
+                chunks.append(Chunk(gap, None, None, event.block))
+                continue
+            stored = self.reduce(event.data) if event.data and event.data[0] == "{" else None
+            chunks.append(Chunk(gap, event.data if stored is None else stored, event.event))
+        return tuple(chunks)
+
+
+def _split(fields: Sequence[str], shared: Mapping[str, Any]) -> tuple[list[str], Sequence[str], list[str]]:
+    """Return the shared names with which fields begin, the names after these, and the shared ones at their end."""
+    lead = list(itertools.takewhile(shared.__contains__, fields))
+    tail = list(itertools.takewhile(shared.__contains__, reversed(fields[len(lead) :])))
+    return lead, fields[len(lead) : len(fields) - len(tail)], tail[::-1]
 
 
 def _parse_exactly(text: str) -> dict[str, Any] | None:
@@ -301,72 +297,21 @@ def _find_shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dic
     if len(values) < 3:
         return (), {}
     fields = tuple(values[0])
-    usual: dict[str, Any] = {}
-    for name in fields:
-        items = [value.get(name, _ABSENT) for value in values]
-        for item in (items[len(items) // 2], items[-1]):
-            if (
-                isinstance(item, str | int | float | None)
-                and item not in _INFINITE
-                and 2 * items.count(item) > len(items)
-            ):
-                usual[name] = item
-                break
-    lead = list(itertools.takewhile(usual.__contains__, fields))
-    tail = list(itertools.takewhile(usual.__contains__, reversed(fields[len(lead) :])))
-    common = {name: usual[name] for name in fields if name in lead or name in tail}
+    columns = {name: [value.get(name, _ABSENT) for value in values] for name in fields}
+    usual = {name: item for name, items in columns.items() if (item := _find_usual(items)) is not _ABSENT}
+    lead, _, tail = _split(fields, usual)
+    common = {name: usual[name] for name in (*lead, *tail)}
     fitting = sum(common.keys() <= value.keys() and _is_ordered(value, fields) for value in values)
     return (fields, common) if 0 < len(common) < len(fields) and 2 * fitting > len(values) else ((), {})
 
 
-def events_from(
-    chunks: tuple[Chunk, ...], framing: str, fields: tuple[str, ...], common: Mapping[str, Any], style: str
-) -> Events:
-    """Return a stream out of the fields of a take in a file.
-
-    Raises
-    ------
-    RecordingFormatError
-        If they do not make up a stream.
-    UnsafeRecordingError
-        If its chunks share values that make them larger than a stream may be.
-    """
-    if framing not in get_args(Framing):
-        raise RecordingFormatError(f"unknown framing {framing!r} of a stream")
-    if style not in _STYLES:
-        raise RecordingFormatError(f"unknown style {style!r} of a stream")
-    for chunk in chunks:
-        if (chunk.data is None) is (chunk.raw is None):
-            raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.as_list())[:80]}")
-    if framing == "eventstream" and not all(chunk.raw is not None or _is_name(chunk.event) for chunk in chunks):
-        raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
-    if common:
-        names = frozenset(fields)
-        stored = (chunk.data.keys() for chunk in chunks if type(chunk.data) is dict)
-        if not (common.keys() <= names and all(keys <= names for keys in stored)):
-            raise RecordingFormatError("a stream has a name that is not among its 'fields'")
-    try:
-        if is_too_deep(common):
-            raise RecordingFormatError(TOO_DEEP)
-        if _is_oversized(chunks, _Layout(fields, common, style)):
-            raise UnsafeRecordingError(
-                f"the {len(chunks):,} chunks share values that make them larger than a stream may be"
-            )
-    except ValueError as error:
-        raise _unwritable(error) from None
-    return Events(chunks, cast("Framing", framing), fields, common, style)
-
-
-def _is_oversized(chunks: Sequence[Chunk], layout: _Layout) -> bool:
-    """Tell whether shared values make the chunks larger than a replay should hold in memory."""
-    if not layout.common:
-        return False
-    size = len(encode_json([layout.fields, layout.common], layout.style)) * len(chunks)
-    return size > _AMPLE and size > _PROPORTION * sum(len(encode_json(chunk.as_list())) for chunk in chunks)
-
-
-def _unwritable(error: Exception) -> RecordingFormatError:
-    return RecordingFormatError(f"the stream cannot be written ({error})")
+def _find_usual(items: Sequence[Any]) -> Any:
+    """Return the plain value that most of the items are, or `_ABSENT`."""
+    for item in (items[len(items) // 2], items[-1]):
+        plain = isinstance(item, str | int | float | None) and item not in _INFINITE
+        if plain and 2 * items.count(item) > len(items):
+            return item
+    return _ABSENT
 
 
 def _is_name(event: str | None) -> bool:

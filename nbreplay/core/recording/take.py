@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeGuard
+from typing import Annotated, Any, Literal, TypeGuard, cast
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -16,7 +16,8 @@ from nbreplay.core.recording.blob import Blob, blob_from
 from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.headers import HTTP11, check_headers
 from nbreplay.core.recording.json_text import STYLES
-from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events, events_from
+from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events
+from nbreplay.core.recording.stream_parser import Framing
 from nbreplay.errors import RecordingFormatError
 
 Reason = Literal["closed", "dropped", "interrupted", "open"]
@@ -230,7 +231,8 @@ class StoredTake(_Fields, frozen=True, forbid_unknown_fields=True):
             raise RecordingFormatError(f"a take must have one of json, text, blob and chunks, but has {named}")
         body: Body
         if self.chunks is not UNSET:
-            body = events_from(self.chunks, self.framing, self.fields, self.common, self.style)
+            body = Events(self.chunks, cast("Framing", self.framing), self.fields, self.common, self.style)
+            body.verify()
         elif self.text is not UNSET:
             body = Text(self.text)
         elif value is _ABSENT:
