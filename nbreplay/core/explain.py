@@ -16,7 +16,7 @@ from nbreplay.core.config import Mode
 from nbreplay.core.recording.recording import file_name
 from nbreplay.core.request.request import Call, Request, last_user_text
 from nbreplay.core.request.rules import MASKED
-from nbreplay.core.secrets.redact import redact_url
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError
 
@@ -106,7 +106,7 @@ def _describe_question(request: Request, call: Call) -> str:
     text = last_user_text(request.fields)
     if text:
         return json.dumps(_shorten(_CONTROLS_AND_LINES.sub(" ", text).strip(), 80), ensure_ascii=False)
-    return f"{call.method} {call.host}{redact_url(call.target).partition('?')[0]}"
+    return f"{call.method} {call.host}{Redactor().url(call.target).partition('?')[0]}"
 
 
 def _sdk_of(store: Store, name: str) -> str:

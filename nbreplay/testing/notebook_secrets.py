@@ -17,7 +17,6 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.notebook_file import rewrite_notebook
 
-_WIDGETS = "application/vnd.jupyter.widget-state+json"
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
 
@@ -79,10 +78,11 @@ def _secret_findings(text: str, shown: str) -> Iterator[Finding]:
         if not _is_picture(leaf.path):
             secrets.append((leaf, secret._replace(value=unescape(secret.value))))
     for items in _group_lines(leaf for leaf in every if not _is_picture(leaf.path)):
-        whole, places = _join([leaf.text for leaf in items])
+        lines = _lines([leaf.text for leaf in items])
+        places = [0, *itertools.accumulate(map(len, lines))]
         secrets += [
             (items[bisect.bisect_right(places, secret.start) - 1], secret._replace(start=-1))
-            for secret in find_secrets(whole)
+            for secret in find_secrets("".join(lines))
         ]
     reported = set[tuple[int, str]]()
     for leaf, secret in sorted(secrets, key=lambda item: (item[0].start, item[1].start < 0, item[1].start)):
@@ -106,10 +106,9 @@ def _group_lines(every: Iterable[Leaf]) -> Iterator[list[Leaf]]:
         yield list(items)
 
 
-def _join(items: Sequence[str]) -> tuple[str, list[int]]:
-    """Return the lines of a list as one text, and the start of each; some lack their line end."""
-    texts = [item if item.endswith("\n") else item + "\n" for item in items[:-1]]
-    return "".join([*texts, *items[-1:]]), [0, *itertools.accumulate(map(len, texts))]
+def _lines(items: Sequence[str]) -> list[str]:
+    """Return the lines of a list with their line ends, which some lack."""
+    return [*(item if item.endswith("\n") else item + "\n" for item in items[:-1]), *items[-1:]]
 
 
 def _place(path: Sequence[str | int]) -> str:
@@ -160,26 +159,14 @@ class _NotebookRedactor(Redactor):
 
     def _value(self, node: Any) -> Any:
         if isinstance(node, list) and node and all(isinstance(item, str) for item in node):
-            return self._lines(node)
+            texts = zip(node, self.pieces(_lines(node)), strict=True)
+            return [text if item.endswith("\n") else text.removesuffix("\n") for item, text in texts]
         if isinstance(node, dict):
             # A tuple is nothing of JSON, and so left alone.
             apart = {name: (item,) if _is_picture((name,)) else item for name, item in node.items()}
             clean = super()._value(apart)
             return {name: item[0] if isinstance(item, tuple) else item for name, item in clean.items()}
         return super()._value(node)
-
-    def _lines(self, items: list[str]) -> list[str]:
-        whole, places = _join(items)
-        spans = self.spans(whole)
-        lines = []
-        for start, item in zip(places, items, strict=True):
-            end, done, text = start + len(item), start, ""
-            for first, last, replacement in spans:
-                if last > start and first < end:
-                    text += whole[done : max(first, start)] + (replacement if first >= start else "")
-                    done = min(last, end)
-            lines.append(text + whole[done:end])
-        return lines
 
 
 def _forget_times(before: Any, after: Any) -> None:

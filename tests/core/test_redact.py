@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nbreplay.core.secrets.credentials import PLACEHOLDER, environment_secrets
-from nbreplay.core.secrets.redact import UNREDACTED, Redactor, redact_url
+from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 from tests.core.making import json_values
 
 MIXED = "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5bC7dE9fG1hJ3"
@@ -236,7 +236,7 @@ def test_the_token_of_a_call_is_a_secret_unless_it_is_a_plain_word() -> None:
     ],
 )
 def test_urls_lose_the_keys_in_their_query(url: str, clean: str) -> None:
-    assert redact_url(url) == clean
+    assert Redactor().url(url) == clean
 
 
 def test_bytes_lose_secrets_and_stay_as_they_are_otherwise() -> None:
@@ -281,7 +281,14 @@ def test_matches_tell_places_rules_and_contexts() -> None:
     assert (known.start, known.end, known.rule, known.begin) == (2, 16, "credential", 2)
     assert Redactor().matches("nothing") == []
     assert Redactor().finds("nothing") is False
-    assert Redactor().spans(f"a {key}") == [(2, 2 + len(key), "[secret:1]")]
+
+
+def test_a_secret_that_reaches_over_several_texts_is_replaced_where_it_begins() -> None:
+    key = SECRETS["openai"]
+    redactor = Redactor()
+    assert redactor.pieces([f"a {key[:9]}", key[9:20], f"{key[20:]}!", key]) == ["a [secret:1]", "", "!", "[secret:1]"]
+    assert redactor.count == 2
+    assert redactor.pieces(["a", "b"]) == ["a", "b"]
 
 
 def test_secrets_that_overlap_are_one_and_those_that_touch_are_two() -> None:

@@ -12,6 +12,7 @@ import copy
 import faulthandler
 import http.client
 import io
+import itertools
 import json
 import os
 import random
@@ -429,17 +430,21 @@ def _redactor(random: Random, note: Note) -> None:
     clean = Redactor().text(text)
     if apart and (Redactor().text(clean) != clean or Redactor().finds(clean)):
         raise AssertionError(f"there is a secret in what is left: {clean!r}")
-    made, end = [], 0
-    for start, stop, put in Redactor().spans(text):
-        if not end <= start < stop <= len(text):
-            raise AssertionError("the spans overlap")
-        made += [text[end:start], put]
-        end = stop
+    made, end, numbers, matches = [], 0, Redactor(), Redactor().matches(text)
+    for match in matches:
+        if not end <= match.start < match.end <= len(text):
+            raise AssertionError("the matches overlap")
+        made += [text[end : match.start], numbers.placeholder(text[match.start : match.end])]
+        end = match.end
     if "".join([*made, text[end:]]) != clean:
-        raise AssertionError("the spans are not what is replaced")
+        raise AssertionError("the matches are not what is replaced")
+    cuts = sorted(random.randrange(len(text) + 1) for _ in range(3))
+    pieces = [text[start:stop] for start, stop in itertools.pairwise([0, *cuts, len(text)])]
+    if "".join(Redactor().pieces(pieces)) != clean:
+        raise AssertionError(f"cut at {cuts}, something else is left")
     place = random.randrange(len(text) + 1)
     before = Redactor().before(text, place)
-    if not 0 <= before <= place or any(start < before < stop for start, stop, _ in Redactor().spans(text)):
+    if not 0 <= before <= place or any(match.start < before < match.end for match in matches):
         raise AssertionError(f"{before} is in the middle of a secret")
     Redactor().value({text: [text]})
     Redactor().json({text: [text]}, json.dumps({text: [text]}).encode())

@@ -76,7 +76,9 @@ def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | N
         for channel, holder, name in _leaves(value, ()):
             channels.setdefault(channel, []).append((holder, name))
     for leaves in channels.values():
-        _redact_channel(leaves, redactor)
+        texts = redactor.pieces([holder[name] for holder, name in leaves])
+        for (holder, name), text in zip(leaves, texts, strict=True):
+            holder[name] = text
     redacted = list(parts)
     for index, text, value in objects:
         if json.loads(text) != value:
@@ -110,20 +112,3 @@ def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...],
                 yield (*path, index), node, index
             else:
                 yield from _leaves(item, path)
-
-
-def _redact_channel(leaves: Sequence[tuple[Any, Any]], redactor: Redactor) -> None:
-    """Take secrets out of texts that belong together, each in its place in an event."""
-    whole = "".join([holder[name] for holder, name in leaves])
-    spans = redactor.spans(whole)
-    end = 0
-    for holder, name in leaves:
-        start, end = end, end + len(holder[name])
-        text, done = "", start
-        for first, last, placeholder in spans:
-            if last <= start or first >= end:
-                continue
-            text += whole[done : max(first, start)] + (placeholder if first >= start else "")
-            done = min(last, end)
-        if done > start or text:
-            holder[name] = text + whole[done:end]

@@ -6,10 +6,7 @@ is imported; `nbreplay.core.secrets.redact` does that when a text has one of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
-from pydantic_core import SchemaValidator, core_schema
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -218,27 +215,3 @@ NAMED_VALUE = (
     r"(?:\\{0,3}[\"'`])?(?:(?i:bearer|basic|token|apikey|bot)[ ]{1,3})?"
     r"(?P<secret>[^\s\"'`\\,;&<>(){}\[\]|]{8,400})"
 )
-
-
-def finder(pattern: str) -> Callable[[str], bool]:
-    """Return a function that tells whether a text has a pattern, searched by Rust's regular expressions.
-
-    They search a text once for any number of words, where Python's take one look for each: 0.5 ms against 70 ms for all
-    hints in 100 KB. pydantic brings them; they know no lookaround, and do not say where the match is.
-
-    Parameters
-    ----------
-    pattern : str
-        Of ASCII, in Rust's syntax.
-    """
-    search: Callable[[str], bool] | None = None
-
-    def finds(text: str) -> bool:
-        nonlocal search
-        if search is None:  # not while the package is imported
-            schema = core_schema.str_schema(pattern=pattern, regex_engine="rust-regex")
-            search = SchemaValidator(schema).isinstance_python
-        # Half of a surrogate pair would make it no text to Rust, in which nothing is found.
-        return search(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
-
-    return finds
