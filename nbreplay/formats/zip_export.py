@@ -55,7 +55,6 @@ def export(store: Store, path: str | os.PathLike[str]) -> Counts:
         with tempfile.TemporaryDirectory(prefix="nbreplay-") as private, open_folder(target.parent) as folder:
             whole = Path(private, "whole.zip")
             left_out += _write(whole, store, names)
-            Path(private, "again").mkdir()
             unpack(str(whole), os.path.join(private, "again"), str(target))  # what is not read again is not given out
             exists = os.path.lexists(target)
             if exists and (

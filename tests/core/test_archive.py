@@ -20,7 +20,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import plain_body
 from nbreplay.core.recording.recording import file_name
 from nbreplay.core.request.request import key_of
-from nbreplay.core.store import archive, remote
+from nbreplay.core.store import archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing, StoreError
 from nbreplay.intercept.registry import open_session
@@ -349,7 +349,7 @@ def test_it_follows_to_https(address: str, tmp_path: Path) -> None:
 def test_what_is_not_all_there_or_too_large(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "served" / "short.zip").write_bytes((tmp_path / "served" / "recordings.zip").read_bytes())
     refused(f"{address}/short.zip", "cannot be fetched: the connection broke off")
-    monkeypatch.setattr(remote, "_MOST_BYTES", 100)
+    monkeypatch.setattr(archive, "_DOWNLOADED_BYTES", 100)
     refused(f"{address}/recordings.zip", "cannot be fetched: larger than")
 
 

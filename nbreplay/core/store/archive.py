@@ -1,23 +1,31 @@
 """Archive: a store that is one ``.zip``, here or at an https address, unpacked into a private folder.
 
 Its content is a stranger's: only files that a store has are unpacked, within bounds that are checked while they are
-read, whatever its own table of contents says.
+read, whatever its own table of contents says. An address is fetched before a session closes the network. Nothing is
+sent but the address, and no message quotes the parts of it that may be secret.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import re
 import stat
 import struct
 import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from nbreplay.core.config import is_url, whole_url
-from nbreplay.core.store.files import is_member, private_folder, remove_folder
-from nbreplay.core.store.remote import fetch, printable, shown_url
+from nbreplay.core.request.route import is_loopback
+from nbreplay.core.store.files import is_member
 from nbreplay.errors import StoreError
 
 if TYPE_CHECKING:
@@ -29,9 +37,12 @@ _RATIO, _SMALL = 200, 16 << 20  # of what is unpacked to the zip, where it is mo
 _PIECE = 1 << 16
 _END, _END_LARGE = b"PK\x05\x06", b"PK\x06\x07"
 _TABLE_BYTES = MOST_MEMBERS * 512
+_DOWNLOADED_BYTES = 256 << 20
+_SECONDS, _SECONDS_IN_ALL = 30, 600
 
-_lock = threading.RLock()
-_folders: dict[tuple[str, int, int], str] = {}
+_locks: dict[tuple[str, ...], threading.RLock] = {}
+_paths: dict[tuple[str, ...], str] = {}
+_permit: Callable[[str], AbstractContextManager[object]] = nullcontext
 
 
 class Archive(msgspec.Struct, frozen=True):
@@ -45,6 +56,10 @@ class Archive(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Archive({self.shown!r})"
+
+
+class _Refused(Exception):
+    """Why a zip is not downloaded, or not unpacked."""
 
 
 def is_archive(store: object) -> bool:
@@ -64,11 +79,48 @@ def open_archive(store: str | os.PathLike[str]) -> Archive | None:
         return None
     if is_url(store):
         url = whole_url(store)
-        shown = shown_url(url)
-        return Archive(url, shown, shown, _unpacked_folder(fetch(url), shown))
+        shown = _shown_url(url)
+        zipped = _once((url,), "store.zip", partial(_download, url))
+        return Archive(url, shown, shown, _unpacked_folder(zipped, shown))
     path = Path(store).expanduser()
     whole = os.path.abspath(path)
     return Archive(whole, whole, str(path), _unpacked_folder(whole, str(path)))
+
+
+def set_permit(permit: Callable[[str], AbstractContextManager[object]]) -> None:
+    """Have a store downloaded within ``permit(host)``, so that a network guard lets it through."""
+    global _permit
+    _permit = permit
+
+
+def _once(key: tuple[str, ...], name: str, create: Callable[[str], None]) -> str:
+    """Return the path that `create` has filled, once a process, in a folder that goes with the process."""
+    import shutil
+    import tempfile
+
+    with _locks.setdefault(key, threading.RLock()):
+        path = _paths.get(key)
+        if path is None or not os.path.exists(path):
+            private = tempfile.mkdtemp(prefix="nbreplay-")
+            atexit.register(_remove, private, os.getpid())
+            path = os.path.join(private, name)
+            try:
+                create(path)
+            except BaseException:
+                shutil.rmtree(private, ignore_errors=True)
+                raise
+            _paths[key] = path
+        return path
+
+
+def _remove(folder: str, process: int) -> None:
+    import shutil
+
+    if process == os.getpid():  # a forked child still reads what its parent has put there
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# Unpacking
 
 
 def _unpacked_folder(path: str, shown: str) -> str:
@@ -80,28 +132,19 @@ def _unpacked_folder(path: str, shown: str) -> str:
     if not stat.S_ISREG(status.st_mode):
         # Before it is opened: a pipe keeps its reader waiting, and a device may have no end.
         raise StoreError(f"{shown} is not a regular file. {remedy}")
-    version = path, status.st_mtime_ns, status.st_size
-    with _lock:
-        folder = _folders.get(version)
-        if folder is None or not os.path.isdir(folder):
-            folder = private_folder()
-            try:
-                unpack(path, folder, shown)
-            except BaseException:
-                remove_folder(folder)
-                raise
-            _folders[version] = folder
-        return folder
+    version = path, str(status.st_mtime_ns), str(status.st_size)
+    return _once(version, "store", lambda folder: unpack(path, folder, shown))
 
 
 def unpack(path: str, folder: str, shown: str) -> None:
-    """Unpack the files of a store from a ``.zip`` into a folder; raise `StoreError`, which calls the zip `shown`."""
+    """Unpack the files of a store from a ``.zip`` into a new folder; errors call the zip `shown`."""
     import zipfile
     import zlib
 
     try:
         size = os.path.getsize(path)
         _require_small_table(path, size)
+        os.mkdir(folder, 0o700)
         with zipfile.ZipFile(path) as archive:
             left = min(_UNPACKED_BYTES, max(_SMALL, size * _RATIO))
             for name, member in _members(archive.infolist()):
@@ -115,17 +158,13 @@ def unpack(path: str, folder: str, shown: str) -> None:
     except _Refused as error:
         why = str(error)
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
-        why = f"not a zip, or a damaged one ({printable(error)})"
+        why = f"not a zip, or a damaged one ({_printable(error)})"
     except RuntimeError as error:
-        why = f"cannot be unpacked ({printable(error)})"
+        why = f"cannot be unpacked ({_printable(error)})"
     except OSError as error:
         raise StoreError(f"{shown} cannot be unpacked: {error.strerror or error}. Free the disk, or unzip it") from None
     remedy = "Make it with nbreplay export --format zip, or pass a folder of recordings"
-    raise StoreError(f"{shown} is not a usable zip of a store: {why}. {remedy}") from None
-
-
-class _Refused(Exception):
-    """Why a zip is not unpacked."""
+    raise StoreError(f"{shown} is not a usable zip of a store: {why}. {remedy}")
 
 
 def _require_small_table(path: str, size: int) -> None:
@@ -154,23 +193,106 @@ def _members(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
         whole = member.orig_filename
         parts = whole.removesuffix("/").split("/")
         if not whole.isprintable() or "\\" in whole or ":" in whole or {"", ".", ".."}.intersection(parts):
-            raise _Refused(f"has a file named {printable(repr(whole))}, which no zip of a store has")
+            raise _Refused(f"has a file named {_printable(repr(whole))}, which no zip of a store has")
         if whole in names:
-            raise _Refused(f"has {printable(whole)} twice")
+            raise _Refused(f"has {_printable(whole)} twice")
         names.add(whole)
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
-            raise _Refused(f"{printable(whole)} in it is a link, or not a file")
+            raise _Refused(f"{_printable(whole)} in it is a link, or not a file")
         if member.is_dir() or not is_member(parts[-1]):
             continue
         if member.flag_bits & 1:
             raise _Refused("encrypted")
         if member.compress_type not in (0, 8):  # stored, deflated
-            raise _Refused(f"unknown compression of {printable(whole)}")
+            raise _Refused(f"unknown compression of {_printable(whole)}")
         folders.setdefault("/".join(parts[:-1]), []).append((parts[-1], member))
     if not any(name.endswith(".json") for files in folders.values() for name, _ in files):
         raise _Refused("has no recordings")
     if len(folders) > 1 or any("/" in folder for folder in folders):
-        places = ", ".join(printable(folder or "the root") for folder in sorted(folders)[:3])
+        places = ", ".join(_printable(folder or "the root") for folder in sorted(folders)[:3])
         raise _Refused(f"has recordings in {places}, and not at the root or in one folder of it")
     return next(iter(folders.values()))
+
+
+# Downloading
+
+
+def _download(url: str, path: str) -> None:
+    """Write what is at an https address into a file; http is for this machine itself, where nobody can overhear it."""
+    import http.client
+    import urllib.request
+    from urllib.error import HTTPError, URLError
+
+    class Redirects(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            try:
+                if not newurl.lower().startswith("https:"):
+                    raise _Refused("redirect to an address that is not https")
+                _require_allowed(newurl)
+            except _Refused:
+                fp.close()
+                raise
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    try:
+        host = _require_allowed(url)
+        handlers: list[Any] = [Redirects]
+        if is_loopback(host):
+            handlers.append(urllib.request.ProxyHandler({}))  # a proxy may be another machine
+        request = urllib.request.Request(url, headers={"User-Agent": "nbreplay"})
+        with _permit(host):
+            _copy(urllib.request.build_opener(*handlers), request, path)
+        return
+    except _Refused as error:
+        why = str(error)
+    except HTTPError as error:
+        error.close()
+        # The reason of a redirection has the address that it leads to.
+        why = f"redirect refused ({error.code})" if error.code < 400 else f"{error.code} {_printable(error.reason)}"
+    except URLError as error:
+        why = _printable(error.reason)
+    except (http.client.HTTPException, ValueError) as error:
+        why = f"not a valid address or HTTP response ({type(error).__name__})"
+    except OSError as error:
+        why = _printable(error.strerror or error)
+    # Not from the error: it may quote the whole address.
+    raise StoreError(f"{_shown_url(url)} cannot be fetched: {why}. Download it yourself, and pass the file")
+
+
+def _copy(opener: Any, request: Any, path: str) -> None:
+    until, size = time.monotonic() + _SECONDS_IN_ALL, 0
+    with opener.open(request, timeout=_SECONDS) as answer, open(path, "xb") as file:
+        length = answer.headers.get("Content-Length", "")
+        while piece := answer.read1(_PIECE):
+            size += len(piece)
+            if size > _DOWNLOADED_BYTES:
+                raise _Refused(f"larger than {_DOWNLOADED_BYTES >> 20} MB")
+            if time.monotonic() > until:
+                raise _Refused(f"not complete after {_SECONDS_IN_ALL} s")
+            file.write(piece)
+    if length.isdecimal() and int(length) != size:
+        raise _Refused("the connection broke off")
+
+
+def _require_allowed(url: str) -> str:
+    """Return the host of an address that may be asked."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if "@" in parts.netloc:
+        raise _Refused("a name or password in an address is not sent")
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_loopback(host)):
+        raise _Refused("only https addresses are fetched")
+    return host
+
+
+def _shown_url(url: str) -> str:
+    """Return an address without what may be secret in it."""
+    scheme, _, rest = re.split(r"[?#]", url, maxsplit=1)[0].partition("://")
+    netloc, slash, path = rest.partition("/")
+    return _printable(f"{scheme}://{netloc.rpartition('@')[2]}{slash}{path}", 300)
+
+
+def _printable(text: object, most: int = 120) -> str:
+    """Return a stranger's text for a message: on one line, and of at most `most` characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(text)[:most])

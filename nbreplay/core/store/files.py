@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import re
@@ -36,23 +35,14 @@ def is_member(name: str) -> bool:
 
 
 def read_file(path: str) -> tuple[bytes, Version]:
-    """Return the content of a regular file, and its version.
-
-    Raise `OSError`, or `UnsafeRecordingError` for a link, a folder, a pipe or a device.
-    """
-    descriptor = open_regular(path)
-    try:
-        data = os.read(descriptor, _SMALL)
+    """Return the content of a regular file, and its version; raise `UnsafeRecordingError` for any other."""
+    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+        data = file.read(_SMALL)
         if len(data) < _SMALL:  # the end of the file: a regular file gives as much as it has
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
-        status = os.fstat(descriptor)
-        parts = [data]
-        while more := os.read(descriptor, max(status.st_size, _SMALL)):
-            parts.append(more)
-        return b"".join(parts), file_stat(status)
-    finally:
-        os.close(descriptor)
+        status = os.fstat(file.fileno())
+        return data + file.readall(), file_stat(status)
 
 
 def file_stat(status: os.stat_result) -> FileStat:
@@ -73,39 +63,12 @@ def write_error(path: str | os.PathLike[str], error: OSError) -> StoreError:
     return StoreError(f"{os.fspath(path)} cannot be written: {why}. Free the disk or name another store")
 
 
-def private_folder() -> str:
-    """Return a new folder that only this user can read, and that is removed when the process ends."""
-    import tempfile
-
-    folder = tempfile.mkdtemp(prefix="nbreplay-")
-    atexit.register(_remove_at_exit, folder, os.getpid())
-    return folder
-
-
-def remove_folder(folder: str) -> None:
-    """Remove a folder with its content, as far as possible."""
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_at_exit(folder: str, process: int) -> None:
-    # A forked child still reads what its parent has put there.
-    if process == os.getpid():
-        remove_folder(folder)
-
-
 class Writer:
     """Writes files into a folder. Every method raises `OSError`, or `UnsafeRecordingError` for a link in the way.
 
-    Parameters
-    ----------
-    root : str
-        The folder, with a separator at its end; made where it is missing. It may be a link to a store or to an empty
-        folder: people keep their data elsewhere. One to anything else, such as ``recordings`` in a clone that leads to
-        a home folder, is not written through.
-    durable : bool
-        Have the disk confirm every write (fsync).
+    `root` ends with a separator, and is made where it is missing. It may be a link to a store or to an empty folder:
+    people keep their data elsewhere. One to anything else, such as ``recordings`` in a clone that leads to a home
+    folder, is not written through. `durable` has the disk confirm every write (fsync).
     """
 
     def __init__(self, root: str, *, durable: bool) -> None:
@@ -135,17 +98,13 @@ class Writer:
     def replace(self, name: str, data: bytes) -> Version:
         """Put `data` into the file `name`, at once for every reader; return its version."""
         path, temporary = self._root + name, self.temporary(name)
-        descriptor = create(temporary)
         try:
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
+            with os.fdopen(create(temporary), "wb") as file:
+                file.write(data)
+                file.flush()
                 if self._durable:
-                    os.fsync(descriptor)
-                written = file_stat(os.fstat(descriptor))
-            finally:
-                os.close(descriptor)
+                    os.fsync(file.fileno())
+                written = file_stat(os.fstat(file.fileno()))
             os.replace(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -181,51 +140,40 @@ class _Lock:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        with self._threads:
-            # A stream that is garbage-collected during a write is written within it, in the same thread.
-            descriptor = None if self._depth else self._acquire()
+        # A stream that is garbage-collected during a write is written within it, in the same thread.
+        with self._threads, contextlib.nullcontext() if self._depth else self._exclude_processes():
             self._depth += 1
             try:
                 yield
             finally:
                 self._depth -= 1
-                if descriptor is not None:
-                    _release(descriptor)
 
-    def _acquire(self) -> int | None:
-        """Wait until no other process has the lock; return the descriptor of its file."""
+    @contextlib.contextmanager
+    def _exclude_processes(self) -> Iterator[None]:
         try:
-            from filelock import lock_descriptor
+            from filelock import lock_descriptor, unlock_descriptor
         except ImportError:  # Pyodide has only one process
-            return None
+            yield
+            return
         while True:
             try:
                 require_folder(self._private)
             except FileNotFoundError:
                 os.makedirs(self._private, exist_ok=True)
                 continue
-            descriptor = open_regular(self._path, os.O_RDWR | os.O_CREAT)
-            locked = False
-            try:
-                lock_descriptor(descriptor, poll_interval=0.002)
-                with contextlib.suppress(FileNotFoundError):
-                    # A file that was removed meanwhile would keep nobody out.
-                    locked = os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
-            finally:
-                if not locked:
-                    os.close(descriptor)
-            if locked:
-                return descriptor
-
-
-def _release(descriptor: int) -> None:
-    from filelock import unlock_descriptor
-
-    try:
-        with contextlib.suppress(OSError):  # closing it unlocks it, too, unless a forked child has it
-            unlock_descriptor(descriptor)
-    finally:
-        os.close(descriptor)
+            with os.fdopen(open_regular(self._path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0) as file:
+                lock_descriptor(file.fileno(), poll_interval=0.002)
+                try:
+                    current = False
+                    with contextlib.suppress(FileNotFoundError):
+                        # A file that was removed meanwhile would keep nobody out.
+                        current = os.path.samestat(os.fstat(file.fileno()), os.lstat(self._path))
+                    if current:
+                        yield
+                        return
+                finally:
+                    with contextlib.suppress(OSError):  # closing it unlocks it, too, unless a forked child has it
+                        unlock_descriptor(file.fileno())
 
 
 _locks: dict[str, _Lock] = {}

@@ -34,22 +34,9 @@ _token = os.urandom(4).hex()
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder: int | None = None) -> int:
-    """Return the descriptor of a regular file.
+    """Return the descriptor of a regular file; raise `UnsafeRecordingError` for a link, a folder, a pipe or a device.
 
-    Parameters
-    ----------
-    path : str
-    flags : int
-        Those of `os.open`.
-    shown : str
-        The path in error messages, where `path` is relative to `folder`.
-    folder : int, optional
-        The descriptor of an open folder.
-
-    Raises
-    ------
-    OSError, UnsafeRecordingError
-        The latter for a link, a folder, a pipe or a device.
+    `folder` is the descriptor of the folder that `path` is relative to; error messages then name `shown`.
     """
     try:
         if not _NO_FOLLOW and not (flags & os.O_CREAT and not os.path.lexists(path)):
@@ -72,11 +59,10 @@ def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder
 
 def is_regular(path: str, size: int) -> bool:
     """Tell whether there is a regular file of this size, itself and not by a link."""
-    try:
+    with contextlib.suppress(OSError):
         status = os.lstat(path)
-    except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and status.st_size == size
+        return stat.S_ISREG(status.st_mode) and status.st_size == size
+    return False
 
 
 def create(path: str, *, folder: int | None = None) -> int:
@@ -96,20 +82,18 @@ def require_folder(path: str, mode: int | None = None) -> None:
     """
     mode = os.lstat(path).st_mode if mode is None else mode
     if stat.S_ISLNK(mode):
-        raise UnsafeRecordingError(
-            f"{path} is a symbolic link, and nothing is written or removed through it. Remove the link"
-        )
+        why = f"{path} is a symbolic link, and nothing is written or removed through it"
+        raise UnsafeRecordingError(f"{why}. Remove the link")
     if not stat.S_ISDIR(mode):
         raise NotADirectoryError(20, "not a folder", path)
 
 
 def _require_regular(mode: int, path: str) -> None:
-    if stat.S_ISREG(mode):
-        return
-    kind = _KINDS.get(stat.S_IFMT(mode), "a device")
-    copy = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
-    remedy = copy if stat.S_ISLNK(mode) else "Move it away"
-    raise UnsafeRecordingError(f"{path} is {kind}, and only regular files are read. {remedy}")
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "a device")
+        copy = "Put a copy of the file in its place (git annex unlock, dvc unprotect)"
+        remedy = copy if stat.S_ISLNK(mode) else "Move it away"
+        raise UnsafeRecordingError(f"{path} is {kind}, and only regular files are read. {remedy}")
 
 
 class Folder:
@@ -156,41 +140,30 @@ class Folder:
         """Remove a file; of a link, not what it leads to."""
         os.unlink(self._at(name), dir_fd=self._descriptor)
 
-    @contextlib.contextmanager
-    def folder(self, name: str, *, make: bool = False) -> Iterator[Folder]:
+    def folder(self, name: str, *, make: bool = False) -> Folder:
         """Open a folder in it, made where it is missing and `make` is true."""
         path = os.path.join(self.path, name)
         if make:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._at(name), dir_fd=self._descriptor)
         require_folder(path, os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode)
-        descriptor = os.open(name, _FOLDER | _NO_FOLLOW, dir_fd=self._descriptor) if _RELATIVE else None
-        try:
-            yield Folder(path, descriptor)
-        finally:
-            if descriptor is not None:
-                os.close(descriptor)
+        return Folder(path, os.open(name, _FOLDER | _NO_FOLLOW, dir_fd=self._descriptor) if _RELATIVE else None)
+
+    def close(self) -> None:
+        """Close its descriptor."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
 
 
 @contextlib.contextmanager
 def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -> Iterator[Folder]:
-    """Open a folder, or one below it; raise `OSError`, or `UnsafeRecordingError` for a link on the way.
+    """Open a folder that a user has named, which may be a link, or one that `names` lead down to from there.
 
-    Parameters
-    ----------
-    path : path
-        As a user has named it: it may be a link.
-    *names : str
-        The way down from there, on which no link is followed.
-    make : bool
-        Make what is missing below `path`.
+    Raise `OSError`, or `UnsafeRecordingError` for a link on the way down. `make` makes what is missing on it.
     """
-    path = os.fspath(path)
     with contextlib.ExitStack() as stack:
-        descriptor = os.open(path, _FOLDER) if _RELATIVE else None
-        if descriptor is not None:
-            stack.callback(os.close, descriptor)
-        folder = Folder(path, descriptor)
+        folder = Folder(os.fspath(path), os.open(path, _FOLDER) if _RELATIVE else None)
+        stack.enter_context(contextlib.closing(folder))
         for name in names:
-            folder = stack.enter_context(folder.folder(name, make=make))
+            folder = stack.enter_context(contextlib.closing(folder.folder(name, make=make)))
         yield folder

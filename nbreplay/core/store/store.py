@@ -20,16 +20,7 @@ from nbreplay.core.recording.recording import Recording, file_name, parse, parse
 from nbreplay.core.recording.take import Take
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.archive import open_archive
-from nbreplay.core.store.files import (
-    BLOB,
-    RECORDING,
-    Version,
-    Writer,
-    failed_path,
-    file_stat,
-    read_file,
-    write_error,
-)
+from nbreplay.core.store.files import BLOB, RECORDING, Version, Writer, failed_path, file_stat, read_file, write_error
 from nbreplay.core.store.folder import is_regular, open_regular
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 
@@ -62,10 +53,10 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, durable: bool = False) -> None:
-        self.archive = open_archive(path)
-        self.path = Path(self.archive.folder if self.archive else path).expanduser()
-        self.name = self.archive.name if self.archive else os.path.abspath(self.path)
-        self.shown = self.archive.shown if self.archive else str(self.path)
+        self.archive = archive = open_archive(path)
+        self.path = Path(archive.folder if archive else path).expanduser()
+        self.name = archive.name if archive else os.path.abspath(self.path)
+        self.shown = archive.shown if archive else str(self.path)
         self.durable = durable
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             why = f"{self.path} is a file, and a store is a folder"
@@ -99,14 +90,40 @@ class Store:
 
         `check` is `Recording.verify` where it is to be replayed, `Recording.decode` where all of it is to be looked at.
         """
-        path = self._root + name
-        recording = self._read(path)
+        path, shown = self._root + name, os.path.join(self.name, name)
+        version, recording, _ = self._cache.get(path, (None, None, 0))
+        try:
+            if not (isinstance(version, tuple) and file_stat(os.lstat(path)) == version):
+                data, current = read_file(path)
+                if current != version:
+                    with self._errors_of(shown):
+                        recording = parse(data, self._root)
+                    self._remember(path, current, recording, len(data))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            # The file that cannot be read may be one beside it.
+            other = f"{error.filename}: " if error.filename not in (None, path) else ""
+            why = f"{other}{error.strerror or error}. Make it readable, or name another store"
+            raise StoreError(f"{shown} cannot be read: {why}") from error
         if check is not None and recording is not None:
-            try:
+            with self._errors_of(shown):
                 check(recording)
-            except RecordingFormatError as error:
-                raise self._invalid(path, error) from None
         return recording
+
+    @contextlib.contextmanager
+    def _errors_of(self, shown: str) -> Iterator[None]:
+        """Name the file in errors about its content."""
+        try:
+            yield
+            return
+        except UnicodeDecodeError as error:
+            kind, why = RecordingFormatError, f"not UTF-8 ({error})"
+        except RecordingFormatError as error:
+            kind, why = type(error), str(error)
+        if self.archive:
+            why = why.replace(self._root, os.path.join(self.name, ""))
+        raise kind(f"{shown} cannot be read: {why}. Restore it from version control, or remove it and record anew")
 
     def names(self, kind: str | None = None) -> list[str]:
         """Return the names of the files that hold recordings, of one kind or of all.
@@ -250,10 +267,8 @@ class Store:
         removed = []
         try:
             if self.path.is_symlink():
-                raise UnsafeRecordingError(
-                    f"{self.path} is a symbolic link, and nothing is removed through it. "
-                    f"Name the folder that it leads to: {os.path.realpath(self.path)}"
-                )
+                why = f"{self.path} is a symbolic link, and nothing is removed through it"
+                raise UnsafeRecordingError(f"{why}. Name the folder that it leads to: {os.path.realpath(self.path)}")
             with Writer(self.identity, durable=False).exclusive():
                 blobs = set[str]()
                 for name in names:
@@ -287,48 +302,10 @@ class Store:
                 raise StoreError(f"{why}. Make it writable, or name another store") from error
         return self._writer
 
-    def _read(self, path: str) -> Recording | None:
-        cached = self._cache.get(path)
-        try:
-            if cached is not None and isinstance(cached[0], tuple) and file_stat(os.lstat(path)) == cached[0]:
-                return cached[1]
-            data, version = read_file(path)
-            if cached is not None and cached[0] == version:
-                return cached[1]
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise self._unreadable(path, error) from error
-        try:
-            recording = parse(data, self._root)
-        except RecordingFormatError as error:
-            raise self._invalid(path, error) from None
-        except UnicodeDecodeError as error:
-            raise self._invalid(path, RecordingFormatError(f"not UTF-8 ({error})")) from None
-        except OSError as error:
-            raise self._unreadable(path, error) from error
-        self._remember(path, version, recording, len(data))
-        return recording
-
     def _remember(self, path: str, version: Version, recording: Recording, size: int) -> None:
         cache = self._cache
         with self._lock:
-            old = cache.pop(path, None)
+            self._cached += size - (cache.pop(path)[2] if path in cache else 0)
             cache[path] = version, recording, size
-            self._cached += size - (old[2] if old else 0)
             while self._cached > _CACHE_BYTES and len(cache) > 1:
                 self._cached -= cache.pop(next(iter(cache)))[2]
-
-    def _shown_path(self, path: str) -> str:
-        return os.path.join(self.name, path[len(self._root) :])
-
-    def _invalid(self, path: str, error: RecordingFormatError) -> RecordingFormatError:
-        why = str(error).replace(self._root, self._shown_path(self._root)) if self.archive else error
-        remedy = "Restore it from version control, or remove it and record anew"
-        return type(error)(f"{self._shown_path(path)} cannot be read: {why}. {remedy}")
-
-    def _unreadable(self, path: str, error: OSError) -> StoreError:
-        # The file that cannot be read may be one beside it.
-        other = f"{error.filename}: " if error.filename not in (None, path) else ""
-        why = f"{other}{error.strerror or error}. Make it readable, or name another store"
-        return StoreError(f"{self._shown_path(path)} cannot be read: {why}")

@@ -20,7 +20,7 @@ from nbreplay.core.cell import current_run
 from nbreplay.core.config import Mode
 from nbreplay.core.request.route import host_matches, is_loopback
 from nbreplay.core.session import Session, current_session
-from nbreplay.core.store import remote
+from nbreplay.core.store import archive
 from nbreplay.errors import NetworkBlocked
 from nbreplay.intercept.children import forks
 from nbreplay.intercept.network import sockets
@@ -242,4 +242,4 @@ def _hook(event: str, arguments: tuple[Any, ...], handler_of: Any = _handlers.ge
 
 
 # A store that the user named is fetched even while another session replays.
-remote.set_permit(permit)
+archive.set_permit(permit)
