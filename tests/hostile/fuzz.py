@@ -46,7 +46,7 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing
 from nbreplay.formats import registry
 from nbreplay.formats.llama_stack import writer
-from nbreplay.intercept.http.http11 import ReplaySocket
+from nbreplay.intercept.http.http_client import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
 from nbreplay.notebook.card import make_cards
@@ -288,7 +288,7 @@ def _by_httpx(replay: Replay) -> None:
 
 
 def _by_http_client(replay: Replay) -> None:
-    response = http.client.HTTPResponse(ReplaySocket.of(replay, "POST"))  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(ReplaySocket(replay, "POST"))  # type: ignore[arg-type]
     response.begin()
     response.read()
 

@@ -36,11 +36,11 @@ _CONNECTING = frozenset(
         *("ClientConnectorSSLError", "ClientProxyConnectionError", "ConnectionTimeoutError"),
     ]
 )
-_ERRORS = _CONNECTING.union(
-    ["ClientConnectionError", "ClientConnectionResetError", "ClientHttpProxyError", "ClientOSError"],
-    ["ClientPayloadError", "ClientResponseError", "ServerDisconnectedError", "ServerTimeoutError"],
-    ["SocketTimeoutError", "TimeoutError"],
-)
+_ERRORS = _CONNECTING | {
+    *("ClientConnectionError", "ClientConnectionResetError", "ClientHttpProxyError", "ClientOSError"),
+    *("ClientPayloadError", "ClientResponseError", "ServerDisconnectedError", "ServerTimeoutError"),
+    *("SocketTimeoutError", "TimeoutError"),
+}
 _OLDER = {
     "ClientConnectionResetError": "ClientOSError",
     "ClientConnectorDNSError": "ClientConnectorError",

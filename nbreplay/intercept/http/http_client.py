@@ -1,25 +1,77 @@
 """`http.client`, and so `urllib.request`, `xmlrpc` and `pandas.read_csv` of a URL.
 
 A request is decided when its head is complete; where a program sends the body after it, when it asks for the answer.
+A replay comes as the bytes of a socket, and a recording is what a response reads from its file, so that framing stays
+the library's own code. urllib3 is built on `http.client`, and its interceptor on this one.
 """
 
 from __future__ import annotations
 
+import io
 import platform
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.client import BadStatusLine, HTTPException, HTTPResponse, RemoteDisconnected, UnknownProtocol
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
+from nbreplay.core.recorder import Recorder
+from nbreplay.core.recording.headers import HTTP11, is_bare
+from nbreplay.core.recording.response_head import framed_headers, is_sized
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http import http11
-from nbreplay.intercept.http.exchange import Exchange, record_error
-from nbreplay.intercept.http.http11 import ReplaySocket
+from nbreplay.intercept.http.exchange import (
+    CUT_OFF,
+    Exchange,
+    encode_line,
+    errno_and_text,
+    event_parts,
+    head_lines,
+    record_error,
+    wait_for,
+)
 from nbreplay.intercept.network import guard
 
 _WAITING = "_nbreplay_waiting"
 _RECORDER = "_nbreplay_recorder"
 _CHARSET = "iso-8859-1"  # of text that a program sends
 _LIBRARY = f"http.client {platform.python_version()}"
+_MISSING = re.compile(r"(\d{1,18}) more expected( in its chunk)?")
+_PORTS = {"http": 80, "https": 443}
+_PIECE = 1 << 16
+
+
+def _by_name(*kinds: type[Exception]) -> dict[str, type[Exception]]:
+    return {kind.__name__: kind for kind in kinds}
+
+
+try:
+    import ssl
+except ImportError:  # Pyodide has none
+    _TLS: dict[str, type[Exception]] = {}
+else:
+    _TLS = _by_name(ssl.SSLCertVerificationError, ssl.SSLError)
+
+# Errors that a take may name, some of them by another library's name. Nothing else from a file is looked up.
+_ANSWERING: dict[str, type[Exception]] = {  # of a call that was sent
+    **_by_name(BadStatusLine, HTTPException, RemoteDisconnected, UnknownProtocol),
+    "ReadError": ConnectionResetError,
+    "ReadTimeout": TimeoutError,
+    "ReadTimeoutError": TimeoutError,
+}
+_ERRORS: dict[str, type[Exception]] = {
+    **_ANSWERING,
+    **_TLS,
+    **_by_name(BrokenPipeError, ConnectionAbortedError, ConnectionRefusedError, ConnectionResetError, OSError),
+    **_by_name(TimeoutError, socket.gaierror),
+    "ConnectError": ConnectionRefusedError,
+    "ConnectTimeout": TimeoutError,
+}
 
 
 def install(module: ModuleType) -> patching.Undo:
@@ -43,11 +95,11 @@ def install(module: ModuleType) -> patching.Undo:
                 self.sock = self.sock or ReplaySocket()
                 return
             if body is not None:
-                body = data = http11.body_bytes(body, _CHARSET)
+                body = data = body_bytes(body, _CHARSET)
         if request.is_replayed(data):
             del self._buffer[:]
             return
-        with request.exchange.sending(self.host, http11.describe_error):
+        with request.exchange.sending(self.host, describe_error):
             before_output(self, body, encode_chunked)
 
     def send(self: Any, data: Any) -> None:
@@ -55,15 +107,16 @@ def install(module: ModuleType) -> patching.Undo:
         if request is None:
             before_send(self, data)
         else:
-            request.sent.append(http11.body_bytes(data, _CHARSET))
+            request.sent.append(body_bytes(data, _CHARSET))
 
     def getresponse(self: Any) -> Any:
         request = vars(self).pop(_WAITING, None)
         if request is not None:
             _remove_socket(self)
-            if not request.is_replayed(request.body):
-                with request.exchange.sending(self.host, http11.describe_error):
-                    before_send(self, request.data)
+            body = b"".join(request.sent)
+            if not request.is_replayed(_ChunkDecoder().feed(body) if request.is_chunked else body):
+                with request.exchange.sending(self.host, describe_error):
+                    before_send(self, b"\r\n".join([*request.head, b"", body]))
         recorder = vars(self).pop(_RECORDER, None)
         if recorder is None:
             try:
@@ -71,16 +124,51 @@ def install(module: ModuleType) -> patching.Undo:
             finally:
                 _remove_socket(self)
         try:
-            return http11.record_response(
+            return record_response(
                 self, recorder, lambda: before_answer(self), lambda _: recorder.keep("content-encoding")
             )
         except BaseException as error:
-            record_error(recorder, error, http11.describe_read_error)
+            record_error(recorder, error, _describe_read_error)
             raise
 
     return patching.put(
         (connection, "_send_output", send_output), (connection, "send", send), (connection, "getresponse", getresponse)
     )
+
+
+# Requests
+
+
+class _Request:
+    """A request of which the head is complete."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self.head = connection, list(connection._buffer)
+        self.sent: list[bytes] = []  # pieces that the program has sent after the head, perhaps as chunks of its own
+        self._method, target = self.head[0].decode("latin-1").split(" ")[:2]
+        headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in self.head[1:])]
+        by_name = {name.lower(): value for name, value in headers}
+        self.is_chunked = by_name.get(b"transfer-encoding") == b"chunked"
+        self.announces_body = b"transfer-encoding" in by_name or by_name.get(b"content-length", b"0") != b"0"
+        scheme = "https" if connection.default_port == 443 else "http"
+        address = connection._tunnel_host or connection.host, connection._tunnel_port or connection.port
+        host, target = host_and_target(scheme, *address, target)
+        self.exchange = Exchange(current_session(), self._method, host, target, headers, _LIBRARY)
+
+    def is_replayed(self, body: bytes) -> bool:
+        """Ask the session. The connection gets what answers: the socket of a replay, or a recorder."""
+        replay = self.exchange.replay(body)
+        if replay is None:
+            vars(self._connection)[_RECORDER] = self.exchange.recorder
+            return False
+        error = replay.take.error or {}
+        if replay.take.status is None and error.get("type") not in _ANSWERING:
+            replay.finish()
+            raise error_of(error)
+        if self._connection.sock is not None:
+            self._connection.sock.close()
+        self._connection.sock = ReplaySocket(replay, self._method)
+        return True
 
 
 def _remove_socket(connection: Any) -> None:
@@ -89,47 +177,280 @@ def _remove_socket(connection: Any) -> None:
         connection.sock = None
 
 
-class _Request:
-    """A request of which the head is complete."""
+def host_and_target(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str]:
+    """Return host and target as a call has them, where the target names the host to a proxy as well.
 
-    def __init__(self, connection: Any) -> None:
-        # sent: pieces that the program has sent after the head
-        self._connection, self._head, self.sent = connection, list(connection._buffer), list[bytes]()
-        self._method, target = self._head[0].decode("latin-1").split(" ")[:2]
-        self._headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in self._head[1:])]
-        scheme = "https" if connection.default_port == 443 else "http"
-        address = connection._tunnel_host or connection.host, connection._tunnel_port or connection.port
-        host, target = http11.host_and_target(scheme, *address, target)
-        self.exchange = Exchange(current_session(), self._method, host, target, self._headers, _LIBRARY)
+    The host has its port where that is not the scheme's own.
+    """
+    if target.startswith(("http://", "https://")):
+        parts = urlsplit(target)
+        scheme, host, port = parts.scheme, parts.hostname or host, parts.port
+        target = parts._replace(scheme="", netloc="", fragment="").geturl()
+        target = target if target.startswith("/") else f"/{target}"
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return (host if port in (None, _PORTS.get(scheme)) else f"{host}:{port}"), target or "/"
 
-    @property
-    def announces_body(self) -> bool:
-        """Whether a body is to follow the head."""
-        headers = {name.lower(): value for name, value in self._headers}
-        return b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"
 
-    @property
-    def data(self) -> bytes:
-        """The head, and all that the program has sent after it."""
-        return b"\r\n".join([*self._head, b"", b"".join(self.sent)])
+def body_bytes(body: Any, charset: str = "utf-8") -> bytes:
+    """Return a request's body, read to its end where it is a file or an iterable."""
+    if body is None:
+        return b""
+    if isinstance(body, str):
+        return body.encode(charset)
+    if hasattr(body, "read"):
+        return b"".join([body_bytes(piece, charset) for piece in iter(lambda: body.read(_PIECE) or None, None)])
+    try:
+        return memoryview(body).tobytes()
+    except TypeError:
+        return b"".join([body_bytes(piece, charset) for piece in body])
 
-    @property
-    def body(self) -> bytes:
-        """The body, which the program may have sent in chunks of its own."""
-        body = b"".join(self.sent)
-        chunked = any(name.lower() == b"transfer-encoding" and value == b"chunked" for name, value in self._headers)
-        return http11.ChunkDecoder().feed(body) if chunked else body
 
-    def is_replayed(self, body: bytes) -> bool:
-        """Ask the session. The connection gets what answers: the socket of a replay, or a recorder."""
-        replay = self.exchange.replay(body)
-        if replay is None:
-            vars(self._connection)[_RECORDER] = self.exchange.recorder
-            return False
-        if not http11.was_sent(replay.take):
-            replay.finish()
-            raise http11.error_of(replay.take.error)
-        if self._connection.sock is not None:
-            self._connection.sock.close()
-        self._connection.sock = ReplaySocket.of(replay, self._method)
+# Errors
+
+
+def error_of(recorded: Mapping[str, str]) -> Exception:
+    """Return the error that a take names, of those that a connection may end with."""
+    kind = _ERRORS.get(recorded.get("type", ""), ConnectionResetError)
+    message = recorded.get("message") or CUT_OFF
+    if kind in _TLS.values():
+        return kind(1, message)
+    return kind(*((issubclass(kind, OSError) and errno_and_text(message)) or (message,)))
+
+
+def describe_error(error: BaseException) -> tuple[str, str] | None:
+    """Describe an error of a call before its answer is awaited; None where it cannot be sent."""
+    if not isinstance(error, OSError | HTTPException):
+        return None
+    return next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), str(error)
+
+
+def _describe_read_error(error: BaseException) -> tuple[str, str] | None:
+    if isinstance(error, OSError) and not isinstance(error, HTTPException):
+        return ("ReadTimeoutError" if isinstance(error, TimeoutError) else "ReadError"), str(error)
+    return describe_error(error)
+
+
+# Replaying
+
+
+class ReplaySocket:
+    """Stands for a socket, and answers with a take. What is sent into it is dropped."""
+
+    def __init__(self, replay: Replay | None = None, method: str = "") -> None:
+        left = threading.Event()
+
+        def leave(*_: Any) -> None:
+            left.set()
+            if replay is not None:
+                replay.finish()
+
+        pieces = iter(()) if replay is None else _answer(replay, method, left)
+        self._file, self.shutdown = _File(_Pieces(pieces, leave)), leave
+
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedIOBase:
+        """Return the file from which the answer is read."""
+        return self._file
+
+    def _ignore(self, *_: Any) -> None:
+        pass
+
+    # A file that was made of a socket outlives it: closing does nothing, either.
+    close = sendall = settimeout = _ignore
+
+
+class _File(io.BufferedReader):
+    """A file that may be flushed when it is closed: the collector lets go of it and of its response in any order."""
+
+    def flush(self) -> None:
+        if not self.closed:
+            super().flush()
+
+
+class _Pieces(io.RawIOBase):
+    """Bytes that come a piece at a time, as from a network."""
+
+    def __init__(self, pieces: Iterator[bytes], on_close: Callable[[], None]) -> None:
+        self._pieces, self._rest, self._on_close = pieces, memoryview(b""), on_close
+
+    def readable(self) -> bool:
         return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest and (piece := next(self._pieces, None)) is not None:
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._on_close()
+        super().close()
+
+
+def _answer(replay: Replay, method: str, left: threading.Event) -> Iterator[bytes]:
+    take, error = replay.take, replay.take.error or {}
+    if take.status is None:
+        replay.finish()
+        raise error_of(error)
+    bare = is_bare(method, take.status)
+    match = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
+    missing, in_chunk = (int(match[1]), bool(match[2])) if match else (0, False)
+    chunked = not bare and (in_chunk or (match is None and not is_sized(take)))
+    headers = framed_headers(take, method, None if bare or chunked else replay.size + missing)
+    yield b"\r\n".join([*map(encode_line, head_lines(take, headers)), b"", b""])
+    if not bare:
+        parts = wait_for(event_parts(replay))
+        pieces = _chunks(parts, missing if in_chunk else None) if chunked else parts
+        # One read instead of one per event, where all are there at once, makes a tenth of a replayed stream.
+        yield from [b"".join(pieces)] if isinstance(take.body, Events) and replay.speed is None else pieces
+    replay.end()
+    if replay.stays_open:
+        left.wait()
+    if take.complete:
+        yield b"0\r\n\r\n" if chunked else b""
+    elif error.get("type") != "IncompleteRead":  # which the reader raises by itself
+        raise error_of(error)
+
+
+def _chunks(parts: Iterator[bytes], missing: int | None) -> Iterator[bytes]:
+    """Yield each part as a chunk. Where bytes are `missing`, the last chunk is cut off that much before its end."""
+    last = b""
+    for part in filter(None, parts):
+        ready, last = (part, b"") if missing is None else (last, part)
+        if ready:
+            yield b"%x\r\n%b\r\n" % (len(ready), ready)
+    if missing is not None:
+        yield b"%x\r\n%b" % (len(last) + missing, last)
+
+
+# Recording
+
+
+def record_response(
+    connection: Any, recorder: Recorder, getresponse: Callable[[], Any], on_head: Callable[[Any], None]
+) -> object:
+    """Return the response of a connection, recorded as it is read: its body out of its chunks, compressed as it comes.
+
+    `getresponse` reads the head of the response, and `on_head` gets the response then.
+    """
+    response_class = connection.response_class
+
+    def build(*args: Any, **options: Any) -> HTTPResponse:
+        response: HTTPResponse = response_class(*args, **options)
+
+        def begin() -> None:
+            del response.begin  # the class has it: a response that refers to itself would not go when it is let go of
+            response.begin()
+            headers = [(name, str(value)) for name, value in response.msg.items()]
+            version = "HTTP/1.0" if response.version == 10 else HTTP11
+            recorder.begin(response.status, headers, response.reason, version)
+            on_head(response)
+            if response.fp is None or response.length == 0:
+                recorder.end()
+            else:
+                response.fp = _RecordedFile(response, recorder)  # type: ignore[assignment]
+
+        response.begin = begin  # type: ignore[method-assign]
+        return response
+
+    connection.response_class = build
+    try:
+        return getresponse()
+    finally:
+        connection.response_class = response_class
+
+
+class _RecordedFile:
+    """The file that a response reads its body from; records what is read, out of its chunks."""
+
+    def __init__(self, response: HTTPResponse, recorder: Recorder) -> None:
+        self._file, self._recorder = response.fp, recorder
+        self._size, self._length = 0, response.length
+        self._chunks = _ChunkDecoder() if response.chunked else None
+
+    def flush(self) -> None:
+        if not self._file.closed:  # the collector lets go of it and of its response in any order
+            self._file.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = -1 if size is None else size
+        return self._record(self._file.read, wanted, lambda data: wanted < 0 or len(data) < wanted)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._record(self._file.read1, size, lambda data: not data and size != 0)
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._record(self._file.readline, size, lambda data: not data and size != 0)
+
+    def _record(self, read: Callable[[int], bytes], size: int, is_end: Callable[[bytes], bool]) -> bytes:
+        try:
+            data = read(size)
+        except BaseException as error:
+            record_error(self._recorder, error, describe_error)
+            raise
+        chunks, length = self._chunks, self._length
+        body = data if chunks is None else chunks.feed(data)
+        if body:
+            self._recorder.feed(body)
+            self._size += len(body)
+        at_end = is_end(data)
+        if chunks is not None:
+            whole, at_end = chunks.over, at_end or chunks.broken
+        else:
+            whole = at_end if length is None else self._size >= length
+        if whole:
+            self._recorder.end()
+        elif at_end:
+            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{self._missing()})")
+        return data
+
+    def _missing(self) -> str:
+        if self._chunks is not None:
+            return f", {self._chunks.missing} more expected in its chunk" if self._chunks.missing is not None else ""
+        return "" if self._length is None else f", {self._length - self._size} more expected"
+
+    def close(self) -> None:
+        self._recorder.close()
+        self._file.close()
+
+
+class _ChunkDecoder:
+    """Decodes ``transfer-encoding: chunked``, piece by piece."""
+
+    def __init__(self) -> None:
+        self.over = False  # whether the last chunk has come
+        self.broken = False  # whether something else than chunks has come
+        self.missing: int | None = None  # bytes to come of the chunk that has begun; None between two chunks
+        self._line = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the part of the body that the next bytes hold."""
+        body, file = [], io.BytesIO(self._line + data)
+        self._line = b""
+        while not (self.over or self.broken):
+            if self.missing:
+                piece = file.read(self.missing)
+                body.append(piece)
+                self.missing -= len(piece)
+                if not piece:
+                    break
+            elif not (line := file.readline()).endswith(b"\n"):
+                self._line = line
+                break
+            elif self.missing == 0:  # the line that ends a chunk
+                self.missing = None
+            else:
+                try:
+                    size = int(line.partition(b";")[0], 16)
+                except ValueError:
+                    size = -1
+                self.over, self.broken, self.missing = size == 0, size < 0, size if size > 0 else None
+        return b"".join(body)

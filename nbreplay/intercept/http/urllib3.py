@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import urllib3
+
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http import http11
+from nbreplay.intercept.http import http_client
 from nbreplay.intercept.http.exchange import Exchange
 from nbreplay.intercept.network import guard
 
@@ -49,21 +51,21 @@ def install(library: ModuleType) -> patching.Undo:
             return before(self, conn, method, url, body=body, headers=headers, **options)
         opens_tunnel = vars(conn).pop(_TUNNELS, False)
         raw = [(_encode(name), _encode(value)) for name, value in (headers or {}).items()]
-        host, target = http11.host_and_target(self.scheme, self.host, self.port, url)
+        host, target = http_client.host_and_target(self.scheme, self.host, self.port, url)
         exchange = Exchange(current_session(), method, host, target, raw, f"urllib3 {library.__version__}")
         data = b""
         if exchange.needs_body:
-            data = http11.body_bytes(body)
+            data = http_client.body_bytes(body)
             if body is not None and not isinstance(body, str | bytes | bytearray | memoryview):
                 body = io.BytesIO(data)  # it can be read once; what has no length is sent in chunks again
         replay = exchange.replay(data)
         _last.was_replayed = replay is not None
         if replay is not None:
-            return _response(library, self, conn, method, url, replay, options)
+            return _response(self, conn, method, url, replay, options)
         if exchange.recorder is not None:
-            _record(library, conn, exchange.recorder, options)
+            _record(conn, exchange.recorder, options)
         try:
-            with exchange.sending(conn.host, lambda error: _describe(library, self, conn, error)):
+            with exchange.sending(conn.host, lambda error: _describe(self, conn, error)):
                 if opens_tunnel:
                     open_tunnel(self, conn)
                 return before(self, conn, method, url, body=body, headers=headers, **options)
@@ -123,12 +125,12 @@ def _encode(value: Any) -> bytes:
 # Errors
 
 
-def _describe(library: ModuleType, pool: Any, conn: Any, error: BaseException) -> tuple[str, str] | None:
-    if isinstance(error, library.exceptions.SSLError) and isinstance(error.args[0], OSError):
+def _describe(pool: Any, conn: Any, error: BaseException) -> tuple[str, str] | None:
+    if isinstance(error, urllib3.exceptions.SSLError) and isinstance(error.args[0], OSError):
         error = error.args[0]
     name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
-    if not name or not isinstance(error, library.exceptions.HTTPError):
-        return http11.describe_error(error)
+    if not name or not isinstance(error, urllib3.exceptions.HTTPError):
+        return http_client.describe_error(error)
     if name == "NameResolutionError":
         return name, str(error.__cause__)
     if name in ("ConnectTimeoutError", "ProxyError"):
@@ -137,22 +139,22 @@ def _describe(library: ModuleType, pool: Any, conn: Any, error: BaseException) -
     return name, str(error).removeprefix(f"{conn}: ").removeprefix(f"{pool}: ")
 
 
-def _error(library: ModuleType, pool: Any, conn: Any, url: str, recorded: Mapping[str, str]) -> Exception:
+def _error(pool: Any, conn: Any, url: str, recorded: Mapping[str, str]) -> Exception:
     """Return the library's own error for the one that a take names."""
     name, text = recorded.get("type", ""), recorded.get("message", "")
     name = _FOREIGN.get(name, name)
-    error: Exception = http11.error_of({**recorded, "type": name})
+    error = http_client.error_of({**recorded, "type": name})
     if name in _TLS:
-        error = library.exceptions.SSLError(error)
+        error = urllib3.exceptions.SSLError(error)
     elif name in _ERRORS:
         arguments: dict[str, tuple[Any, ...]] = {
             "ConnectTimeoutError": (conn, text),
-            "NameResolutionError": (conn.host, conn, http11.error_of({"type": "gaierror", "message": text})),
+            "NameResolutionError": (conn.host, conn, http_client.error_of({"type": "gaierror", "message": text})),
             "NewConnectionError": (conn, text),
             "ProxyError": ("Unable to connect to proxy", OSError(text)),
             "ReadTimeoutError": (pool, url, text),
         }
-        error = getattr(library.exceptions, name)(*arguments.get(name, (text,)))
+        error = getattr(urllib3.exceptions, name)(*arguments.get(name, (text,)))
     if getattr(conn, "proxy", None) is not None:
         # Else the proxy is blamed, as it is for what went wrong before it was connected, or closed the connection.
         conn._has_connected_to_proxy = name not in _CONNECTING and not isinstance(error, OSError)
@@ -162,18 +164,16 @@ def _error(library: ModuleType, pool: Any, conn: Any, url: str, recorded: Mappin
 # Responses
 
 
-def _response(
-    library: ModuleType, pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]
-) -> Any:
+def _response(pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]) -> Any:
     if replay.take.status is None:
         replay.finish()
-        raise _error(library, pool, conn, url, replay.take.error or {})
-    sock = http11.ReplaySocket.of(replay, method)
+        raise _error(pool, conn, url, replay.take.error or {})
+    sock = http_client.ReplaySocket(replay, method)
     inner = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
     inner.begin()
-    response = library.response.HTTPResponse(
+    response = urllib3.response.HTTPResponse(
         body=inner,
-        headers=library.HTTPHeaderDict(inner.headers.items()),
+        headers=urllib3.HTTPHeaderDict(inner.headers.items()),
         status=inner.status,
         version=inner.version,
         reason=inner.reason,
@@ -191,18 +191,18 @@ def _response(
     return response
 
 
-def _record(library: ModuleType, conn: Any, recorder: Recorder, options: dict[str, Any]) -> None:
+def _record(conn: Any, recorder: Recorder, options: dict[str, Any]) -> None:
     """Have a connection record its next response."""
 
     def on_head(response: http.client.HTTPResponse) -> None:
         encodings = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
-        if _decodes(conn, options) and set(encodings) <= set(library.response.HTTPResponse.CONTENT_DECODERS):
-            recorder.decode = lambda pieces: _decode(library, recorder, ", ".join(encodings), pieces)
+        if _decodes(conn, options) and set(encodings) <= set(urllib3.HTTPResponse.CONTENT_DECODERS):
+            recorder.decode = lambda pieces: _decode(recorder, ", ".join(encodings), pieces)
         else:
             recorder.keep("content-encoding")  # the caller is to get the same bytes
 
     # Only when the response is read: botocore's connection sets the class of its responses when it sends.
-    vars(conn)["getresponse"] = lambda: http11.record_response(
+    vars(conn)["getresponse"] = lambda: http_client.record_response(
         conn, recorder, lambda: type(conn).getresponse(conn), on_head
     )
 
@@ -215,16 +215,13 @@ def _decodes(conn: Any, options: dict[str, Any]) -> bool:
     return bool(options.get("decode_content", True)) or not options.get("preload_content", True)
 
 
-def _decode(library: ModuleType, recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
+def _decode(recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
     """Undo the content encoding by the library's own code, piece by piece so that times stay true."""
-    response = library.response.HTTPResponse(headers={"content-encoding": encoding}, preload_content=False)
-    response._init_decoder()
-    decoded: Pieces = []
+    decoder: Any = urllib3.HTTPResponse(headers={"content-encoding": encoding}, preload_content=False)
+    decoder._init_decoder()
     try:
-        for at, data in pieces:
-            decoded.append((at, response._decode(data, decode_content=True, flush_decoder=False)))
-    except library.exceptions.DecodeError:
+        return [(at, decoder._decode(data, decode_content=True, flush_decoder=False)) for at, data in pieces]
+    except urllib3.exceptions.DecodeError:
         # The body is not what its header says: the caller is told so again.
         recorder.keep("content-encoding")
         return pieces
-    return decoded
