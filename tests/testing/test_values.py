@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nbreplay.testing.outputs.json_lines import flatten, widget_lines, widget_states
+from nbreplay.testing.outputs.compare import flatten, widget_lines, widget_states
 
 
 def lines(value: Any) -> list[str]:
@@ -69,6 +69,12 @@ def test_values_nested_deeply() -> None:
         value = [{"a": value}]
     (line,) = lines(value)
     assert line.endswith("[0].a: 1")
+
+
+@pytest.mark.parametrize("items", [({"x": 1}, {"x": 2}), (1, "1"), ([1], None), (2, 1)])
+def test_names_that_are_masked_alike(items: tuple[Any, Any]) -> None:
+    one, other = items
+    assert lines({"secret": one, "[masked]": other, "a": 1})[1:] == lines({"[masked]": other, "secret": one})
 
 
 def model(**state: Any) -> dict[str, Any]:

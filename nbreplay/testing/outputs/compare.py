@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import zip_longest
+from typing import Any, Literal
 
 import msgspec
 
 from nbreplay.testing.notebook_file import is_skipped, requested_check
-from nbreplay.testing.outputs import diff, images, json_lines
-from nbreplay.testing.outputs.diff import Difference
+from nbreplay.testing.outputs.diff import Difference, diff_lines, make_difference, one_sided_lines
+from nbreplay.testing.outputs.images import compare_images, describe_image
 from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, render_stream
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_STATE = "application/vnd.jupyter.widget-state+json"
+_REFERENCE = "IPY_MODEL_"
+# They change with the version of a library, or from run to run.
+_UNCOMPARED = frozenset({"_css", "_esm", "_model_module_version", "_view_count", "_view_module_version", "msg_id"})
+_MARKUP = re.compile(r"text/html|image/svg\+xml|application/(x-)?javascript|text/javascript|application/xhtml\+xml")
+_JSON = re.compile(r"application/(.*\+)?json", re.DOTALL)
 
 
 def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
-    """Return how the outputs of a run differ from the stored ones, per cell.
-
-    Parameters
-    ----------
-    stored, executed : nbformat.NotebookNode
-        The same notebook before and after the run.
-    rules : Rules
-    """
-    differences = []
-    comparison = _Comparison((json_lines.widget_states(stored), json_lines.widget_states(executed)), rules)
-    for index, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=False), 1):
-        if not _is_compared(old, rules):
-            continue
-        lines = comparison.diff_cells(_own_outputs(old), _own_outputs(new))
-        if lines:
-            differences.append(diff.make_difference(index, old.source, lines))
-    return differences
+    """Return how the outputs of a run differ from the stored ones, per cell."""
+    comparison = _Comparison((widget_states(stored), widget_states(executed)), rules)
+    return [
+        make_difference(index, old.source, lines)
+        for index, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=False), 1)
+        if _is_compared(old, rules) and (lines := comparison.diff_cells(_own_outputs(old), _own_outputs(new)))
+    ]
 
 
 def _is_compared(cell: Any, rules: Rules) -> bool:
@@ -53,7 +51,7 @@ def _own_outputs(cell: Any) -> list[Mapping[str, Any]]:
 
 
 class _Comparison(msgspec.Struct, frozen=True):
-    """The outputs of two notebooks, and the rules for comparing them."""
+    """The states of the widgets in two notebooks, and the rules for comparing outputs."""
 
     states: tuple[Mapping[str, Any], Mapping[str, Any]]
     rules: Rules
@@ -63,9 +61,10 @@ class _Comparison(msgspec.Struct, frozen=True):
         lines = []
         for name in ("stdout", "stderr"):
             if not self.rules.ignores(name):
-                before, after = (mask_text(_stream_text(outputs, name), self.rules) for outputs in (old, new))
+                before, after = (self._mask(_stream_text(outputs, name)) for outputs in (old, new))
                 if before != after:
-                    lines += [f"  [{name}]", *_diff_texts(before, after)]
+                    texts = (text.split("\n") if text else [] for text in (before, after))
+                    lines += [f"  [{name}]", *diff_lines(*texts)]
         first, second = self._bundles(old), self._bundles(new)
         many = max(len(first), len(second)) > 1
         for number, (one, other) in enumerate(self._pairs(first, second), 1):
@@ -85,10 +84,8 @@ class _Comparison(msgspec.Struct, frozen=True):
                 bundle = dict(data) if isinstance(data, Mapping) else {}
             if _WIDGET in bundle:
                 bundle.pop("text/plain", None)  # the text depends on the version of the widget
-            bundle = {kind: value for kind, value in bundle.items() if not self.rules.ignores(kind)}
-            if bundle:
-                bundles.append(bundle)
-        return bundles
+            bundles.append({kind: value for kind, value in bundle.items() if not self.rules.ignores(kind)})
+        return list(filter(None, bundles))
 
     def _pairs(
         self, old: list[dict[str, Any]], new: list[dict[str, Any]]
@@ -98,29 +95,24 @@ class _Comparison(msgspec.Struct, frozen=True):
             return list(zip(old, new, strict=True))
         first, second = ([self._fingerprint(bundle) for bundle in bundles] for bundles in (old, new))
         pairs: list[tuple[dict[str, Any], dict[str, Any]]] = []
-        codes = difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes()
-        for _, low, high, other_low, other_high in codes:
-            for place in range(max(high - low, other_high - other_low)):
-                one = old[low + place] if low + place < high else {}
-                other = new[other_low + place] if other_low + place < other_high else {}
-                pairs.append((one, other))
+        for _, low, high, other_low, other_high in difflib.SequenceMatcher(None, first, second, False).get_opcodes():
+            pairs += zip_longest(old[low:high], new[other_low:other_high], fillvalue={})
         return pairs
 
-    def _fingerprint(self, bundle: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    def _fingerprint(self, bundle: dict[str, Any]) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return a key to align outputs by. Images and widgets count by kind only, since similar ones may be equal."""
-        return tuple(sorted((name, self._hash(name, value)) for name, value in bundle.items()))
-
-    def _hash(self, name: str, value: Any) -> int:
-        kind = _kind_of(name, value)
-        return 0 if kind.diff else hash("\n".join(kind.lines(self, name, value)))
+        return tuple(
+            (name, () if _kind(name, value) in ("widget", "image") else tuple(self._lines(name, value)))
+            for name, value in sorted(bundle.items(), key=lambda item: item[0])
+        )
 
     def _diff_bundles(self, old: dict[str, Any], new: dict[str, Any], number: str) -> list[str]:
         lines = []
         for name in sorted({**old, **new}, key=lambda name: (name.startswith("text/plain"), name)):
             if name not in new:
-                lines_of_kind = diff.one_sided_lines("-", self._lines(name, old[name]))
+                lines_of_kind = one_sided_lines("-", self._lines(name, old[name]))
             elif name not in old:
-                lines_of_kind = diff.one_sided_lines("+", self._lines(name, new[name]))
+                lines_of_kind = one_sided_lines("+", self._lines(name, new[name]))
             else:
                 lines_of_kind = self._diff_values(name, old[name], new[name])
             lines += [f"  [{number}{name}]", *lines_of_kind] if lines_of_kind else []
@@ -129,72 +121,146 @@ class _Comparison(msgspec.Struct, frozen=True):
     def _diff_values(self, name: str, old: Any, new: Any) -> list[str]:
         if isinstance(old, str) and old == new:
             return []
-        kind = _kind_of(name, old)
-        if kind.diff and _kind_of(name, new) is kind:
-            return kind.diff(self, name, old, new)
-        before, after = self._lines(name, old), self._lines(name, new)
-        return [] if before == after else diff.diff_lines(before, after)
+        if name == _WIDGET:
+            return diff_lines(*widget_lines(old, new, self.states, self._mask))
+        if _kind(name, old) == _kind(name, new) == "image":
+            descriptions = compare_images(name, old, new, self.rules.tolerance)
+            return [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else []
+        return diff_lines(self._lines(name, old), self._lines(name, new))
 
     def _lines(self, name: str, value: Any) -> list[str]:
-        return _kind_of(name, value).lines(self, name, value)
+        """Return a value as lines, without what differs from run to run."""
+        match _kind(name, value):
+            case "widget":
+                return ["widget"]
+            case "image":
+                return [describe_image(name, value)]
+            case "markup":
+                return mask_markup(_join(value), self.rules).split("\n")
+            case "text":
+                return self._mask(_join(value)).split("\n")
+            case "json":
+                return flatten(value, self._mask)
 
-    def mask(self, text: str) -> str:
-        """Return a text without what differs from run to run."""
+    def _mask(self, text: str) -> str:
         return mask_text(text, self.rules)
 
 
-class _Kind(NamedTuple):
-    """How values of some MIME types are compared; `diff` is given where comparing their lines is not enough."""
-
-    pattern: str
-    lines: Callable[[_Comparison, str, Any], list[str]]
-    diff: Callable[[_Comparison, str, Any, Any], list[str]] | None = None
-
-
-def _diff_images(comparison: _Comparison, name: str, old: str, new: str) -> list[str]:
-    descriptions = images.compare_images(name, old, new, comparison.rules.tolerance)
-    return [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else []
-
-
-def _diff_widgets(comparison: _Comparison, _: str, old: Any, new: Any) -> list[str]:
-    before, after = json_lines.widget_lines(old, new, comparison.states, comparison.mask)
-    return [] if before == after else diff.diff_lines(before, after)
-
-
-def _join(value: Any) -> str:
-    return value if isinstance(value, str) else "".join(value)
-
-
-_KINDS = (
-    _Kind(re.escape(_WIDGET), lambda *_: ["widget"], _diff_widgets),
-    _Kind(r"image/(?!svg\+xml$).*", lambda _, name, value: [images.describe_image(name, value)], _diff_images),
-    _Kind(
-        r"text/html|image/svg\+xml|application/(x-)?javascript|text/javascript|application/xhtml\+xml",
-        lambda comparison, _, value: mask_markup(_join(value), comparison.rules).split("\n"),
-    ),
-    _Kind(r"(?!application/(.*\+)?json$).*", lambda comparison, _, value: comparison.mask(_join(value)).split("\n")),
-    _Kind(r".*", lambda comparison, _, value: json_lines.flatten(value, comparison.mask)),
-)
-"""The kinds of outputs. The first one whose pattern matches counts; a value that is not a text is compared as JSON."""
-
-
-def _kind_of(name: str, value: Any) -> _Kind:
-    is_lines = isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if isinstance(value, str) or name == _WIDGET:
-        kinds: Sequence[_Kind] = _KINDS
-    else:
-        kinds = _KINDS[2:] if is_lines else _KINDS[-1:]
-    return next(kind for kind in kinds if re.fullmatch(kind.pattern, name, re.DOTALL))
+def _kind(name: str, value: Any) -> Literal["widget", "image", "markup", "text", "json"]:
+    """Return how a value of a MIME type is compared. One that is neither a text nor its lines is compared as JSON."""
+    if name == _WIDGET:
+        return "widget"
+    if isinstance(value, str) and name.startswith("image/") and name != "image/svg+xml":
+        return "image"
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        return "markup" if _MARKUP.fullmatch(name) else "json" if _JSON.fullmatch(name) else "text"
+    return "json"
 
 
 def _stream_text(outputs: Sequence[Mapping[str, Any]], name: str) -> str:
-    texts = [
-        output.get("text", "")
-        for output in outputs
-        if output.get("output_type") == "stream" and output.get("name") == name
-    ]
-    return render_stream("".join(text if isinstance(text, str) else "".join(map(str, text)) for text in texts))
+    streams = [output for output in outputs if output.get("output_type") == "stream" and output.get("name") == name]
+    return render_stream("".join(_join(output.get("text", "")) for output in streams))
 
 
-def _diff_texts(old: str, new: str) -> list[str]:
-    return diff.diff_lines(old.split("\n") if old else [], new.split("\n") if new else [])
+def _join(text: str | list[Any]) -> str:
+    return text if isinstance(text, str) else "".join(map(str, text))
+
+
+def flatten(value: Any, text: Callable[[str], str], path: str = "") -> list[str]:
+    """Return one line per JSON value, with its path. `text` is applied to strings."""
+    lines: list[str] = []
+    pending: list[tuple[str, Any]] = [(path, value)]  # not recursive, since values may be nested deeply
+    while pending:
+        where, node = pending.pop()
+        if isinstance(node, Mapping) and node:
+            named = sorted(((str(name), item) for name, item in node.items()), key=lambda item: item[0])
+            items = sorted(((_step(text(name)), item) for name, item in named), key=_order)
+            pending.extend((where + step, item) for step, item in reversed(items))
+        elif isinstance(node, list | tuple) and node:
+            pending.extend((f"{where}[{place}]", item) for place, item in reversed(list(enumerate(node))))
+        else:
+            lines.append(f"{where or '.'}: {_scalar(node, text)}")
+    return lines
+
+
+def _order(item: tuple[str, Any]) -> tuple[str, str]:
+    """Return a key to sort steps by. Where a mask made several equal, their scalars decide."""
+    step, node = item
+    return step, "" if isinstance(node, Mapping | list | tuple) else _scalar(node, str)
+
+
+def _step(name: str) -> str:
+    return f".{name}" if re.fullmatch(r"[\w-]+", name) else f"[{json.dumps(name, ensure_ascii=False)}]"
+
+
+def _scalar(node: Any, text: Callable[[str], str]) -> str:
+    if isinstance(node, str):
+        return json.dumps(text(node), ensure_ascii=False)
+    # JavaScript, and so JupyterLab, writes 1.0 as 1.
+    if isinstance(node, float) and node.is_integer() and abs(node) < 2**53:
+        node = int(node)
+    return json.dumps(node, default=repr)
+
+
+def widget_states(notebook: Any) -> Mapping[str, Any]:
+    """Return the models of a notebook's widgets, by id."""
+    states: Any = notebook.get("metadata", {})
+    for name in ("widgets", _STATE, "state"):
+        states = states.get(name) if isinstance(states, Mapping) else None
+    return states if isinstance(states, Mapping) else {}
+
+
+def widget_lines(
+    old: Any, new: Any, states: tuple[Mapping[str, Any], Mapping[str, Any]], text: Callable[[str], str]
+) -> tuple[list[str], list[str]]:
+    """Return the states of two widgets as lines: of their models, and of all models they refer to.
+
+    Models are numbered in the order of their references, since ids are random. If the stored notebook has no state of
+    the model, there is one line, ``widget``.
+    """
+    first, second = (str(view.get("model_id", "")) if isinstance(view, Mapping) else "" for view in (old, new))
+    if first not in states[0]:
+        return ["widget"], ["widget"]
+    ids: tuple[list[str], list[str]] = ([first], [second])
+    lines: tuple[list[str], list[str]] = ([], [])
+    place = 0
+    while place < max(map(len, ids)):
+        models = [_model(side, references, place) for side, references in zip(states, ids, strict=True)]
+        names = _compared_names(*(model.get("state", {}) for model in models))
+        for side, model in enumerate(models):
+            if place < len(ids[side]):
+                value = {
+                    "widget": f"{model.get('model_module')}.{model.get('model_name')}" if model else None,
+                    "state": {name: item for name, item in model.get("state", {}).items() if name in names},
+                    "buffers": model.get("buffers") or [],
+                }
+                lines[side].extend(flatten(value, _number_references(ids[side], text), f"widget {place + 1}"))
+        place += 1
+    return lines
+
+
+def _model(models: Mapping[str, Any], ids: list[str], place: int) -> Mapping[str, Any]:
+    model = models.get(ids[place]) if place < len(ids) else None
+    return model if isinstance(model, Mapping) and isinstance(model.get("state", {}), Mapping) else {}
+
+
+def _compared_names(old: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """Return the names to compare in two states. JupyterLab does not store default values."""
+    same_completeness = ("_model_module" in old) == ("_model_module" in new)
+    return (set(old) | set(new) if same_completeness else set(old) & set(new)) - _UNCOMPARED
+
+
+def _number_references(ids: list[str], text: Callable[[str], str]) -> Callable[[str], str]:
+    """Return a function that replaces references to models by numbers, and adds new ones to `ids`."""
+    places = {name: place for place, name in enumerate(ids)}
+
+    def replace(value: str) -> str:
+        if not value.startswith(_REFERENCE):
+            return text(value)
+        name = value.removeprefix(_REFERENCE)
+        if name not in places:
+            places[name] = len(ids)
+            ids.append(name)
+        return f"widget {places[name] + 1}"
+
+    return replace

@@ -44,24 +44,18 @@ def format_difference(difference: Difference, colour: bool) -> str:
 
 
 def diff_lines(old: Sequence[str], new: Sequence[str]) -> list[str]:
-    """Return the diff of two texts as lines, of limited length."""
-    return _brief(_diff(old, new))
+    """Return the diff of two texts as lines, of limited length; empty if they are the same."""
+    return [] if old == new else _limit(list(_diff(old, new)))
 
 
 def one_sided_lines(sign: str, lines: Sequence[str]) -> list[str]:
     """Return the lines of an output that only one side has."""
-    return _brief(f"{sign} {_clip(line)}" for line in lines)
+    return _limit([f"{sign} {_clip(line)}" for line in lines])
 
 
-def _brief(lines: Iterator[str]) -> list[str]:
-    brief: list[str] = []
-    more = 0
-    for line in lines:
-        if len(brief) < _LINES:
-            brief.append(line)
-        else:
-            more += 1
-    return [*brief, f"  … {more:,} more line{'s' if more > 1 else ''}"] if more else brief
+def _limit(lines: list[str], most: int = _LINES, sign: str = " ") -> list[str]:
+    more = len(lines) - most
+    return [*lines[:most], f"{sign} … {more:,} more line{'s' if more > 1 else ''}"] if more > 0 else lines
 
 
 def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
@@ -92,35 +86,25 @@ def _opcodes(old: Sequence[str], new: Sequence[str]) -> list[tuple[str, int, int
 def _context_lines(lines: Sequence[str], first: int, last: int) -> Iterator[str]:
     """Yield the first and the last lines, and the number of those between."""
     omitted = len(lines) - first - last
-    if omitted <= 1:
-        first, omitted = len(lines), 0
-    yield from (f"  {_clip(line)}" for line in lines[:first])
-    if omitted:
+    yield from (f"  {_clip(line)}" for line in (lines[:first] if omitted > 1 else lines))
+    if omitted > 1:
         yield f"  … {omitted:,} lines the same"
         yield from (f"  {_clip(line)}" for line in lines[len(lines) - last :])
 
 
 def _change_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
     if len(old) != len(new):
-        yield from _some("-", old)
-        yield from _some("+", new)
+        most = _LINES // 2 - _AROUND  # leaves room for the other side
+        for sign, lines in (("-", old), ("+", new)):
+            yield from _limit([f"{sign} {_clip(line)}" for line in lines], most, sign)
         return
-    # Alternate, so that the limit does not cut off all new lines.
     starts = [_start(line, other) for line, other in zip(old, new, strict=True)]
+    before = [f"- {_clip(line, start)}" for line, start in zip(old, starts, strict=True)]
+    after = [f"+ {_clip(line, start)}" for line, start in zip(new, starts, strict=True)]
     if len(old) * 2 <= _LINES:
-        yield from (f"- {_clip(line, start)}" for line, start in zip(old, starts, strict=True))
-        yield from (f"+ {_clip(line, start)}" for line, start in zip(new, starts, strict=True))
-        return
-    for line, other, start in zip(old, new, starts, strict=True):
-        yield f"- {_clip(line, start)}"
-        yield f"+ {_clip(other, start)}"
-
-
-def _some(sign: str, lines: Sequence[str]) -> Iterator[str]:
-    most = _LINES // 2 - _AROUND  # leaves room for the other side
-    yield from (f"{sign} {_clip(line)}" for line in lines[:most])
-    if len(lines) > most:
-        yield f"{sign} … {len(lines) - most:,} more line{'s' if len(lines) > most + 1 else ''}"
+        yield from before + after
+    else:  # alternate, so that the limit does not cut off all new lines
+        yield from (line for pair in zip(before, after, strict=True) for line in pair)
 
 
 def _start(line: str, other: str) -> int:

@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,34 +20,21 @@ _STREAMS = ("stdout", "stderr", "error")
 class Rules(msgspec.Struct, frozen=True):
     """Rules for equal outputs: the table ``[tool.nbreplay.outputs]``."""
 
-    mask: tuple[str, ...] = ()  # Regular expressions. Text that matches is not compared.
+    mask: tuple[str, ...] = ()  # regular expressions; text that matches is not compared
     # Not compared: MIME types such as ``image/png`` or ``image/*``, ``stdout``, ``stderr`` and ``error``.
     ignore: tuple[str, ...] = ()
-    stderr: bool = False  # Whether stderr is compared. Warnings and progress bars change with versions.
+    stderr: bool = False  # whether stderr is compared; warnings and progress bars change with versions
     # Allowed difference of images, from 0 to 1; see `nbreplay.testing.outputs.images.compare_images`.
     tolerance: float = 0.02
     compare: bool = True  # whether outputs are compared, unless the tags of a cell say otherwise
 
     @classmethod
     def of(cls, table: Mapping[str, Any]) -> Rules:
-        """Return the rules of a table in pyproject.toml.
-
-        Raises
-        ------
-        OptionError
-            If a setting is unknown or has an invalid value; the message names it.
-        """
+        """Return the rules of a table in pyproject.toml; raise `OptionError` for an unknown or invalid setting."""
         for name in table:
-            if name not in _NAMES:
-                raise OptionError(f"Unknown setting outputs.{name}. The settings are {', '.join(sorted(_NAMES))}")
-        rules = cls()
-        return cls(
-            mask=tuple(_pattern(text) for text in parse_strings("outputs.mask", table.get("mask", rules.mask))),
-            ignore=tuple(_kind(text) for text in parse_strings("outputs.ignore", table.get("ignore", rules.ignore))),
-            stderr=parse_flag("outputs.stderr", table.get("stderr", rules.stderr)),
-            tolerance=_share(table.get("tolerance", rules.tolerance)),
-            compare=parse_flag("outputs.compare", table.get("compare", rules.compare)),
-        )
+            if name not in _PARSERS:
+                raise OptionError(f"Unknown setting outputs.{name}. The settings are {', '.join(sorted(_PARSERS))}")
+        return cls(**{name: _PARSERS[name](f"outputs.{name}", value) for name, value in table.items()})
 
     def ignores(self, kind: str) -> bool:
         """Return whether a MIME type, a stream or ``error`` is not compared."""
@@ -56,17 +43,8 @@ class Rules(msgspec.Struct, frozen=True):
         return any(fnmatch.fnmatchcase(kind.lower(), pattern.lower()) for pattern in self.ignore)
 
 
-_NAMES = frozenset(Rules.__struct_fields__)
-
-
 def rules_for(folder: str | os.PathLike[str]) -> Rules:
-    """Return the rules of the project that `folder` is in.
-
-    Raises
-    ------
-    OptionError
-        If its pyproject.toml has an invalid setting; the message names the file.
-    """
+    """Return the rules of the project that `folder` is in; raise `OptionError` if its pyproject.toml has wrong ones."""
     settings = project(folder)
     try:
         return Rules.of(settings.outputs)
@@ -74,57 +52,62 @@ def rules_for(folder: str | os.PathLike[str]) -> Rules:
         raise OptionError(f"{settings.file}, [tool.nbreplay.outputs]: {error}") from None
 
 
-def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise OptionError(
-            f"outputs.mask: {text!r} is not a valid regular expression: {error}. "
-            "Use single quotes in TOML, which keep backslashes"
-        ) from None
-    return text
+def _parse_masks(name: str, value: Any) -> tuple[str, ...]:
+    masks = parse_strings(name, value)
+    for mask in masks:
+        try:
+            re.compile(mask)
+        except re.error as error:
+            raise OptionError(
+                f"{name}: {mask!r} is not a valid regular expression: {error}. "
+                "Use single quotes in TOML, which keep backslashes"
+            ) from None
+    return masks
 
 
-def _kind(text: str) -> str:
-    if text not in _STREAMS and not re.fullmatch(r"[\w.*+-]+/[\w.*+-]+", text):
-        raise OptionError(
-            f"outputs.ignore must be MIME types such as 'image/*', or {', '.join(_STREAMS)}, not {text!r}"
-        )
-    return text
+def _parse_kinds(name: str, value: Any) -> tuple[str, ...]:
+    kinds = parse_strings(name, value)
+    for kind in kinds:
+        if kind not in _STREAMS and not re.fullmatch(r"[\w.*+-]+/[\w.*+-]+", kind):
+            raise OptionError(f"{name} must be MIME types such as 'image/*', or {', '.join(_STREAMS)}, not {kind!r}")
+    return kinds
 
 
-def _share(value: Any) -> float:
+def _parse_share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise OptionError(f"outputs.tolerance must be a number from 0 (equal pixels) to 1 (any), not {value!r}")
+        raise OptionError(f"{name} must be a number from 0 (equal pixels) to 1 (any), not {value!r}")
     return float(value)
 
 
-# Without "at", only numbers that look like addresses count: hex(1234) is a result.
-_ADDRESS = re.compile(
-    r"\bat 0x[0-9a-fA-F]{6,16}(?![0-9a-fA-F])"
-    r"|\b0x(?:(?:7f|5[56])[0-9a-f]{10}|0000[0-9A-F]{12})(?![0-9a-fA-F])"
+_PARSERS: dict[str, Callable[[str, Any], Any]] = {
+    "mask": _parse_masks,
+    "ignore": _parse_kinds,
+    "stderr": parse_flag,
+    "tolerance": _parse_share,
+    "compare": parse_flag,
+}
+
+# A part of the text that a match contains, which is faster to look for, the pattern, and what replaces a match.
+_VARIABLE_TEXT: tuple[tuple[str, str, str], ...] = (
+    (  # Without "at", only numbers that look like addresses count: hex(1234) is a result.
+        "0x",
+        r"(\bat )0x[0-9a-fA-F]{6,16}(?![0-9a-fA-F])|\b0x(?:(?:7f|5[56])[0-9a-f]{10}|0000[0-9A-F]{12})(?![0-9a-fA-F])",
+        r"\1[address]",
+    ),
+    ("ipykernel_", r"(?:[A-Za-z]:)?(?:[/\\][\w.+~-]{1,64}){0,8}[/\\]ipykernel_\d+[/\\]\d+\.py", "[cell].py"),
+    ("<ipython-input-", r"<ipython-input-\d+-[0-9a-f]{12}>", "[cell].py"),
+    ("-", r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![0-9a-fA-F])", "[uuid]"),
 )
-_UUID = re.compile(r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![0-9a-fA-F])")
-_CELL_FILE = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][\w.+~-]{1,64}){0,8}[/\\]ipykernel_\d+[/\\]\d+\.py")
-_INPUT = re.compile(r"<ipython-input-\d+-[0-9a-f]{12}>")
-
-
-@functools.lru_cache(maxsize=8)
-def _patterns(masks: tuple[str, ...]) -> list[re.Pattern[str]]:
-    return [re.compile(mask) for mask in masks]
 
 
 def mask_text(text: str, rules: Rules) -> str:
     """Mask what the rules match, and addresses, UUIDs and paths of kernel cells."""
-    for pattern in _patterns(rules.mask):
-        text = pattern.sub("[masked]", text)
-    if "0x" in text:
-        text = _ADDRESS.sub(lambda found: "at [address]" if found[0].startswith("at") else "[address]", text)
-    if "ipykernel_" in text:
-        text = _CELL_FILE.sub("[cell].py", text)
-    if "<ipython-input-" in text:
-        text = _INPUT.sub("[cell].py", text)
-    return _UUID.sub("[uuid]", text) if "-" in text else text
+    for mask in rules.mask:
+        text = re.sub(mask, "[masked]", text)
+    for part, pattern, replacement in _VARIABLE_TEXT:
+        if part in text:
+            text = re.sub(pattern, replacement, text)
+    return text
 
 
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
@@ -155,7 +138,7 @@ def mask_markup(text: str, rules: Rules) -> str:
 
 
 def _replace_id(numbers: dict[str, str], match: re.Match[str]) -> str:
-    before, name = next((match[place], match[place + 1]) for place in (1, 3, 5) if match[place] is not None)
+    before, name = (group for group in match.groups() if group is not None)
     if name in numbers:
         return before + numbers[name]
     # A selector such as "#name.part" continues after the id.
