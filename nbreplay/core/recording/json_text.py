@@ -16,10 +16,8 @@ Encode = Callable[[Any], str]
 
 TOO_DEEP = "the JSON is nested too deeply"
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
-SHALLOW = 2 * _DEEPEST  # bytes; shorter text cannot be nested so deeply
 _LONG_NUMBER = re.compile(rb"[0-9]{4301}")
 _ODD_NUMBER = re.compile(rb"\de-\d|0\.0000|Infinity|NaN")
-_TINY = re.compile(r"\de-\d|0\.0000")
 
 
 def _encoder(item: str = ", ", key: str = ": ", *, ascii_only: bool = False, indent: int | None = None) -> Encode:
@@ -55,25 +53,12 @@ STYLES: Mapping[str, Encode] = {
 
 
 def encode_json(value: Any, style: str = "compact") -> str:
-    """Return `value` as JSON text in one of the `STYLES`.
-
-    Raises
-    ------
-    ValueError
-        If it holds an infinite number or NaN.
-    """
+    """Return JSON text in one of the `STYLES`. Raise ValueError if it holds an infinite number or NaN."""
     return STYLES[style](value)
 
 
 def is_written_as(value: Any, text: str, style: str) -> bool:
     """Tell whether encoding `value`, which was read from `text`, gives this very text."""
-    # msgspec writes compact JSON in a quarter of the time, and only tiny numbers in another way.
-    if style == "compact" and not (("e-" in text or "0.0000" in text) and _TINY.search(text)):
-        try:
-            if _encode_fast(value) == text.encode("utf-8"):
-                return True
-        except (ValueError, RecursionError):
-            pass
     try:
         return encode_json(value, style) == text
     except (ValueError, RecursionError):
@@ -84,21 +69,13 @@ def _refuse(constant: str) -> Any:
     raise ValueError(constant)
 
 
-_encode_fast = msgspec.json.Encoder().encode
-_decode_fast = msgspec.json.Decoder().decode
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Return JSON data. It must be UTF-8, or a text that can be written so.
-
-    Raises
-    ------
-    ValueError, RecursionError
-        If it is not JSON. ``NaN`` and ``Infinity`` are not.
-    """
+    """Return the data of JSON in UTF-8. Raise ValueError or RecursionError if it is not, as with NaN and Infinity."""
     try:
-        return _decode_fast(data)
+        return msgspec.json.decode(data)
     except msgspec.MsgspecError:  # it may hold what msgspec refuses, such as half of a surrogate pair
         return _decode(data if isinstance(data, str) else data.decode("utf-8"))
 
@@ -115,13 +92,7 @@ def parse_object(text: str | None) -> dict[str, Any] | None:
 
 
 def parse_stored(text: msgspec.Raw) -> Any:
-    """Return the JSON data of a text in a recording.
-
-    Raises
-    ------
-    RecordingFormatError
-        If it is nested too deeply, or holds a number that is too long.
-    """
+    """Return the data of JSON in a recording. Raise RecordingFormatError if it is too deep, or a number is too long."""
     data = bytes(text)
     try:
         value = parse_json(data)
@@ -148,7 +119,7 @@ def has_long_number(text: msgspec.Raw) -> bool:
 
 def is_deep(value: Any, data: bytes) -> bool:
     """Tell whether JSON data, which came as `data`, is nested so deeply that it is better kept as text."""
-    return len(data) > SHALLOW and data.count(b"[") + data.count(b"{") > _DEEPEST and _is_deeper(value, _DEEPEST)
+    return _has_many_brackets(data) and _is_deeper(value, _DEEPEST)
 
 
 def is_too_deep(value: Any, data: bytes | None = None) -> bool:
@@ -156,13 +127,13 @@ def is_too_deep(value: Any, data: bytes | None = None) -> bool:
 
     The limit is a few levels above that of `is_deep`, since a recording nests a body in objects of its own.
     """
-    shallow = data is not None and data.count(b"[") + data.count(b"{") <= _DEEPEST
-    return not shallow and _is_deeper(value, _DEEPEST + 8)
+    return (data is None or _has_many_brackets(data)) and _is_deeper(value, _DEEPEST + 8)
+
+
+def _has_many_brackets(data: bytes) -> bool:
+    return data.count(b"[") + data.count(b"{") > _DEEPEST
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    if isinstance(value, dict):
-        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value.values())
-    if isinstance(value, list):
-        return levels == 0 or any(_is_deeper(item, levels - 1) for item in value)
-    return False
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return items is not None and (levels == 0 or any(_is_deeper(item, levels - 1) for item in items))
