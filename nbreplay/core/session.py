@@ -8,10 +8,11 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 from nbreplay.core.cell import Run, current_run
 from nbreplay.core.config import Mode, Options, forced_mode
+from nbreplay.core.explain import Miss, describe_used_up, explain
 from nbreplay.core.log import Interaction, Log, warn_uncovered
 from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.body import LARGE, Text
@@ -22,24 +23,12 @@ from nbreplay.core.request.jsonrpc import answer_to
 from nbreplay.core.request.request import Call, Request, apply_rules, key_of, request_of
 from nbreplay.core.request.route import host_matches, is_background
 from nbreplay.core.request.rules import Normaliser
-from nbreplay.core.secrets.credentials import PLACEHOLDER
+from nbreplay.core.secrets.credentials import has_placeholder
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
-if TYPE_CHECKING:
-    from nbreplay.core.explain import Miss
-
-_PLACEHOLDER = PLACEHOLDER.encode()
 _DISPLAY = "nbreplay.notebook.display"  # the one place where the core looks upward, by name and when asked
-_ONLY_SECRETS_DIFFER = (
-    "differs from an earlier call only in a secret, which is not stored: the answers are replayed in recorded order"
-)
-_AS_THE_ERROR_SAYS = "as the error says, then run this again"
-_NO_KEY = "no API key is set, and nbreplay's placeholder is never sent"
-_SET_KEY = "set the key in the environment or in .env, build the client anew, and run this again"
-_LOST_TOKEN = "the call carries a token of a replayed answer, in which secrets are removed. Nothing was sent"
-_RECORD_TOKEN = "record anew from the call that issues the token, such as the login"
 
 
 class Session:
@@ -63,7 +52,6 @@ class Session:
         self.last_miss: Miss | None = None
         self.keeper = Keeper(store, self.log)
         self._run = Run()
-        self._limited = bool(self.options.only or self.options.allow)
 
     def __repr__(self) -> str:
         return f"Session({self.store.shown!r}, mode={self.mode.value!r}, {len(self.log)} calls)"
@@ -139,7 +127,7 @@ class Session:
         run = current_run() or self._run
         if is_background(call.host, call.target):
             return self._answer_background(call, mode)
-        if mode is Mode.OFF or (self._limited and not self._handles(call.host, mode)):
+        if mode is Mode.OFF or not self._handles(call.host, mode):
             self._refuse_unsendable(call, run, mode, None)
             self.log_live(call.host)
             return None
@@ -147,19 +135,18 @@ class Session:
         try:
             if mode is not Mode.RECORD:
                 request, recording = self._look_up(call)
-                replay = self._replay(call, request, recording, run, mode, started)
-                if replay is not None:
+                if (replay := self._replay(call, request, recording, run, mode, started)) is not None:
                     return replay
             if mode is Mode.RECORD or recording is not None:
                 # The request is written without its secrets, whatever was looked up.
                 request = self._request(call)
                 self.store.find(request.kind, request.key)
             self.store.prepare()
-        except NbreplayError as error:
-            self._miss(call, None, run, mode, str(error), _AS_THE_ERROR_SAYS, error)
-        except (ValueError, RecursionError) as error:
-            why = f"the call cannot be replayed: {type(error).__name__}: {error}"
-            self._miss(call, None, run, mode, why, _AS_THE_ERROR_SAYS, error)
+        except (NbreplayError, ValueError, RecursionError) as error:
+            why = str(error)
+            if not isinstance(error, NbreplayError):
+                why = f"the call cannot be replayed: {type(error).__name__}: {why}"
+            self._miss(call, None, run, mode, why, "as the error says, then run this again", error)
         self._refuse_unsendable(call, run, mode, request)
         recorder = self.keeper.recorder(request, call, run, mode)
         if call.note:
@@ -173,15 +160,14 @@ class Session:
 
         `call` names it in words. Hosts that are allowed may always be called.
         """
-        mode = self.mode
-        if mode is Mode.REPLAY and not host_matches(host, self.options.allow):
+        if self.mode is Mode.REPLAY and not host_matches(host, self.options.allow):
             self._block(
                 host,
                 f"{call} opens a websocket, which nbreplay does not replay. Nothing was sent. "
                 f"To let it through, run %replay replay --allow {host}",
             )
         note = ""
-        if mode in (Mode.RECORD, Mode.AUTO):
+        if self.mode in (Mode.RECORD, Mode.AUTO):
             note = f"{call} opens a websocket, which nbreplay does not record. It will not replay"
             warnings.warn(note, stacklevel=3)
         self.log_live(host, note)
@@ -201,7 +187,7 @@ class Session:
     def _answer_background(self, call: Call, mode: Mode) -> Replay | None:
         """Let a library's own business pass unrecorded; under replay, or without a key, it finds itself offline."""
         offline = mode is Mode.REPLAY and not host_matches(call.host, self.options.allow)
-        if offline or _carries_placeholder(call):
+        if offline or has_placeholder(call.target, call.headers):
             error = {"type": "ConnectError", "message": "nbreplay is replaying: nothing is sent"}
             take = Take(host=call.host, body=Text(""), status=None, complete=False, reason="dropped", error=error)
             return Replay(take, None, self.log, self.log.start(), time.perf_counter())
@@ -209,24 +195,24 @@ class Session:
         return None
 
     def _handles(self, host: str, mode: Mode) -> bool:
-        """Apply ``--only`` and ``--allow``."""
+        """Apply ``--only`` and ``--allow``; a tool has no host."""
+        only, allow = self.options.only, self.options.allow
         if not host:
-            return True  # a tool has no host
-        if mode is Mode.REPLAY and self.options.allow and host_matches(host, self.options.allow):
+            return True
+        if mode is Mode.REPLAY and host_matches(host, allow):
             return False
-        if not self.options.only or host_matches(host, self.options.only):
+        if not only or host_matches(host, only):
             return True
         if mode is Mode.REPLAY:
-            only = " ".join(self.options.only)
-            self._block(host, f"{host} is not among the hosts that are replayed (--only {only}). Pass --allow {host}")
+            text = f"{host} is not among the hosts that are replayed (--only {' '.join(only)}). Pass --allow {host}"
+            self._block(host, text)
         return False
 
     def _look_up(self, call: Call) -> tuple[Request, Recording | None]:
         # Few requests hold a secret, and to look for one takes longer than to find the recording.
         if len(call.body) < LARGE and not self.normaliser.rules:
             request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
-            recording = self.store.find(request.kind, request.key)
-            if recording is not None:
+            if (recording := self.store.find(request.kind, request.key)) is not None:
                 return request, recording
         request = self._request(call)
         return request, self._find(request)
@@ -238,7 +224,10 @@ class Session:
         request = request_of(call, self.normaliser, self.log.issued, redactor)
         self.log.learn_secrets(redactor.secrets)
         if redactor.count and self.log.has_other_secrets(request.key, redactor.secrets):
-            call.note = _ONLY_SECRETS_DIFFER
+            call.note = (
+                "differs from an earlier call only in a secret, which is not stored: "
+                "the answers are replayed in recorded order"
+            )
         return request
 
     def _find(self, request: Request) -> Recording | None:
@@ -261,26 +250,22 @@ class Session:
         self, call: Call, request: Request, recording: Recording | None, run: Run, mode: Mode, started: float
     ) -> Replay | None:
         """Return the next take, or None where the call is to be recorded; a miss under replay."""
-        slot, take, note = (self.store.identity, request.key), None, ""
+        slot, note = (self.store.identity, request.key), ""
+        take, foreign = None, False
         if recording is not None:
             take, foreign = run.next(slot, recording, call.host, request.ids, replaying=mode is Mode.REPLAY)
-            if take is not None and foreign:
-                note = f"recorded at {take.host}, asked at {call.host}"
-        if take is None:
-            if mode is not Mode.REPLAY:
-                return None
-            take, note = (
-                answer_again(call, request, recording),
-                "asked by the MCP client, more often than when recorded",
-            )
+        if take is None and mode is not Mode.REPLAY:
+            return None
+        if take is not None and foreign:
+            note = f"recorded at {take.host}, asked at {call.host}"
+        elif take is None and (take := answer_again(call, request, recording)) is not None:
+            note = "asked by the MCP client, more often than when recorded"
         if take is None:
             why = ""
             if recording is not None and recording.takes:
-                from nbreplay.core.explain import describe_used_up
-
                 why = describe_used_up(len(recording.takes), run.count_refusal(slot, recording))
             self._miss(call, request, run, mode, why)
-        answer = adapt_take(call, request, take, recording) if call.method == "GET" or take.standing else take
+        answer = adapt_take(call, request, take, recording)
         if request.rpc_id is not None:
             answer = answer_to(answer, request.rpc_id)
         self.log.note(request, answer)
@@ -290,30 +275,27 @@ class Session:
     def _miss(
         self, call: Call, request: Request | None, run: Run, mode: Mode, why: str, fix: str = "", cause: Any = None
     ) -> NoReturn:
-        from nbreplay.core.explain import explain  # only a miss needs it
-
         self.last_miss = miss = explain(request, call, self.store, run.cell, mode, why, fix)
         self._log(request, None, "missing", miss.text, call.host, run)
         raise RecordingMissing(miss.text) from cause
 
     def _refuse_unsendable(self, call: Call, run: Run, mode: Mode, request: Request | None) -> None:
-        if _carries_placeholder(call):
-            self._miss(call, request, run, mode, _NO_KEY, _SET_KEY)
+        if has_placeholder(call.target, call.headers):
+            why = "no API key is set, and nbreplay's placeholder is never sent"
+            fix = "set the key in the environment or in .env, build the client anew, and run this again"
+            self._miss(call, request, run, mode, why, fix)
         # A cookie is sent without its value. Most are of no account; a lost login is refused by its server.
-        if mode is not Mode.OFF and any(
-            b"[secret:" in value and name.lower() != b"cookie" for name, value in call.headers
-        ):
-            self._miss(call, request, run, mode, _LOST_TOKEN, _RECORD_TOKEN)
+        values = [value for name, value in call.headers if name.lower() != b"cookie"]
+        if mode is not Mode.OFF and any(b"[secret:" in value for value in values):
+            why = "the call carries a token of a replayed answer, in which secrets are removed. Nothing was sent"
+            fix = "record anew from the call that issues the token, such as the login"
+            self._miss(call, request, run, mode, why, fix)
 
     def _log(
         self, request: Request | None, take: Take | None, outcome: str, note: str, host: str, run: Run | None = None
     ) -> int:
         run = run or current_run() or self._run
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
-
-
-def _carries_placeholder(call: Call) -> bool:
-    return PLACEHOLDER in call.target or any(_PLACEHOLDER in value for _, value in call.headers)
 
 
 # Not a context variable: worker threads and callbacks do not inherit one, and would go live unnoticed. Replaced as a
@@ -325,7 +307,7 @@ _lock = threading.RLock()
 
 def current_session() -> Session | None:
     """Return the innermost session that is switched on, or None."""
-    sessions = _sessions
+    sessions = _sessions  # another thread may replace it
     return sessions[-1] if sessions else None
 
 
@@ -350,17 +332,14 @@ def leave_session(session: Session) -> None:
     """Switch `session` off; sessions may end in any order."""
     global _sessions
     with _lock:
-        for index in range(len(_sessions) - 1, -1, -1):
-            if _sessions[index] is session:
-                _sessions = _sessions[:index] + _sessions[index + 1 :]
-                break
+        last = max((place for place, other in enumerate(_sessions) if other is session), default=len(_sessions))
+        _sessions = _sessions[:last] + _sessions[last + 1 :]
         _notify()
 
 
 def on_change(listener: Callable[[], None]) -> None:
     """Have `listener` called whenever a session starts or ends."""
-    if listener not in _listeners:
-        _listeners.append(listener)
+    _listeners.append(listener)
 
 
 def _notify() -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from nbreplay.core.secrets.credentials import PLACEHOLDER
+from nbreplay.core.secrets.credentials import PLACEHOLDER, has_placeholder
 from nbreplay.errors import RecordingMissing
 
 # (the SDK, the variables that it takes its key from; the first stands in for all)
@@ -72,7 +72,7 @@ def refuse(target: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
     ------
     RecordingMissing
     """
-    if PLACEHOLDER in target or any(PLACEHOLDER.encode() in value for _, value in headers):
+    if has_placeholder(target, headers):
         raise RecordingMissing(
             "this client was created without an API key and holds nbreplay's placeholder, which is never sent. "
             "Set the key in the environment or in .env, and create the client again"

@@ -72,9 +72,7 @@ class Call(msgspec.Struct, eq=False, gc=False):
         if self.credentials is None:
             secrets = query_secrets(self.target) if "?" in self.target else []
             for name, value in self.headers:
-                lower = name.decode("latin-1").lower()
-                if lower not in _WITHOUT_SECRETS:
-                    secrets += header_credentials(lower, value.decode("latin-1"))
+                secrets += header_credentials(name.decode("latin-1").lower(), value.decode("latin-1"))
             self.credentials = tuple(secrets)
         return self.credentials
 
@@ -98,9 +96,6 @@ class Call(msgspec.Struct, eq=False, gc=False):
         return self.method == "GET" and any(name.lower() in _MCP_HEADERS for name, _ in self.headers)
 
 
-_WITHOUT_SECRETS = frozenset(
-    ["host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"]
-)
 _MCP_HEADERS = frozenset([b"mcp-session-id", b"mcp-protocol-version"])
 _AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")

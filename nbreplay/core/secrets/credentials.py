@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import re
+from collections.abc import Iterable
 from urllib.parse import quote, quote_plus, unquote_plus
 
 from nbreplay.core.secrets.values import looks_random, words
@@ -71,6 +72,11 @@ def environment_secrets() -> tuple[str, ...]:
     """Return the values of the environment variables whose names say that they are secret, longer ones first."""
     values = {os.environ.get(name, "").strip() for name in os.environ if _is_secret_variable(name)}
     return tuple(sorted(filter(_is_distinctive, values), key=lambda value: (-len(value), value)))
+
+
+def has_placeholder(target: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether a call carries the placeholder of a key, given its path with the query, and its headers."""
+    return PLACEHOLDER in target or any(PLACEHOLDER.encode() in value for _, value in headers)
 
 
 def query_secrets(target: str) -> list[str]:
