@@ -37,15 +37,7 @@ def is_dataset(source: object) -> TypeGuard[str | os.PathLike[str]]:
 
 
 def write_dataset(library: FrameSource, folder: str | os.PathLike[str]) -> None:
-    """Write the frames of a library into a folder, in place of an earlier export.
-
-    Raises
-    ------
-    OptionError
-        Where pyarrow is not installed, or the folder holds anything else.
-    StoreError
-        Where the folder cannot be written.
-    """
+    """Write the frames of a library into a folder, in place of an earlier export, as `Library.to_parquet` says."""
     path = Path(folder).expanduser()
     parquet.arrow()
     path = path.parent / path.name  # without a separator at its end, by which a link would be followed
@@ -183,13 +175,7 @@ def _plain(schema: pyarrow.Schema) -> pyarrow.Schema:
 
 
 def read_part(path: Path, declared: Sequence[Column]) -> pyarrow.Table:
-    """Return the table in a file, with the declared columns and the numbers of its rows.
-
-    Raises
-    ------
-    RecordingFormatError
-        Where the file cannot be read, or lacks a column.
-    """
+    """Return the table in a file, with the declared columns and the numbers of its rows."""
     try:
         with open_folder(path.parent) as folder:
             table = parquet.read(folder, path.name)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
-import stat
 import time
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -25,13 +23,13 @@ from nbreplay.analysis.columns import FRAMES
 from nbreplay.analysis.frames import RowFrames, declared_columns, index_of, valid_text
 from nbreplay.analysis.rows import Row
 from nbreplay.analysis.sources import Trouble, read_store
-from nbreplay.core.store.files import PRIVATE, Writer
+from nbreplay.core.store.files import PRIVATE, Writer, remove_half_written
 from nbreplay.core.store.folder import Folder, open_folder
 from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
 YOUNG_NS = 2_000_000_000
-_TEMPORARY = re.compile(r"\.[a-z_]+\.parquet\.\d+\.[0-9a-f]+\.\d+\.tmp")
+_TEMPORARY = r"\.[a-z_]+\.parquet\.\d+\.[0-9a-f]+\.\d+\.tmp"
 _FORMAT = 2  # raise it when an extractor changes
 
 
@@ -65,10 +63,7 @@ def _state(path: str) -> tuple[int, int, int, int]:
 class CachedFrames:
     """The frames of one store, out of the cache where nothing has changed.
 
-    Raises
-    ------
-    UnsafeRecordingError
-        Where the folder of the cache is a link.
+    Raises `UnsafeRecordingError` where the folder of the cache is a link.
     """
 
     def __init__(self, store: Store) -> None:
@@ -84,13 +79,7 @@ class CachedFrames:
         return len(self.frame("interactions") if self._rows is None else self._rows)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Return a frame.
-
-        Raises
-        ------
-        StoreError
-            Where the frame must be read and the store has changed since it was loaded.
-        """
+        """Return a frame; raise `StoreError` where it must be read and the store has changed since it was loaded."""
         if self._interactions is None:  # whichever frame is asked for: without this one, the next load reads all again
             self._interactions = self._build("interactions")
         if name == "interactions":
@@ -140,8 +129,4 @@ class CachedFrames:
             with self._open(make=True) as folder:
                 table = parquet.to_table(frame, declared_columns(name))
                 parquet.write(table, folder, f"{name}.parquet", mark=self._state.digest)
-                for other, state in folder.entries().items():
-                    # A process that was killed left it half-written.
-                    old = stat.S_ISREG(state.st_mode) and state.st_mtime < time.time() - 3600
-                    if old and _TEMPORARY.fullmatch(other):
-                        folder.remove(other)
+                remove_half_written(folder, _TEMPORARY, folder.entries())

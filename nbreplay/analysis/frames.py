@@ -48,17 +48,11 @@ class RowFrames:
         return frame_of(declared_columns(name, self._served), _ITEMS[name](self._rows), index_of(name))
 
     def row(self, interaction: str) -> Row:
-        """Return the row of an interaction.
-
-        Raises
-        ------
-        StoreError
-            Where there is none.
-        """
-        for row in self._rows:
-            if row.interaction == interaction:
-                return row
-        raise StoreError(f"{interaction} was removed from the file that it was loaded from. Load the store again")
+        """Return the row of an interaction."""
+        row = next((row for row in self._rows if row.interaction == interaction), None)
+        if row is None:
+            raise StoreError(f"{interaction} was removed from the file that it was loaded from. Load the store again")
+        return row
 
 
 def declared_columns(name: str, served: bool = False) -> tuple[Column, ...]:

@@ -213,13 +213,7 @@ class Metrics:
         return frame.rename(columns={name: OTEL.get(name, f"nbreplay.{name}") for name in frame.columns})
 
     def related_rows(self, name: str, by: By) -> pd.DataFrame:
-        """Return the rows of another frame that belong to these interactions, with the columns to group them by.
-
-        Raises
-        ------
-        OptionError
-            Where pandas has lost the library of the frame.
-        """
+        """Return the rows of another frame that belong to these interactions, with the columns to group them by."""
         own, library = self._frame, library_of(self._frame)
         if {"chunks": "gap_s", "tool_calls": "arguments_valid"}[name] in own.columns:
             frame = own

@@ -28,13 +28,7 @@ def is_available() -> bool:
 
 
 def arrow() -> ModuleType:
-    """Return pyarrow, with its Parquet.
-
-    Raises
-    ------
-    OptionError
-        Where it is not installed.
-    """
+    """Return pyarrow, with its Parquet; raise `OptionError` where it is not installed."""
     try:
         importlib.import_module("pyarrow.parquet")
     except ImportError:
@@ -68,27 +62,14 @@ def _array(values: Any, column: Column) -> Any:
 
 
 def write(table: pyarrow.Table, folder: Folder, name: str, *, mark: str = "") -> None:
-    """Write a table to a file in a folder, whole or not at all; `read` may ask for its mark.
-
-    Raises
-    ------
-    OSError
-    """
+    """Write a table to a file in a folder, whole or not at all; `read` may ask for its mark."""
     # A path given to Arrow may be a URI, and must be UTF-8.
     with folder.write(name) as file:
         arrow().parquet.write_table(table.replace_schema_metadata({_MARK: mark}), file, compression="zstd")
 
 
 def read(folder: Folder, name: str, *, mark: str | None = None) -> pyarrow.Table:
-    """Return the table in a file of a folder.
-
-    Raises
-    ------
-    OSError
-        Also where the file is not Parquet, or has another mark.
-    UnsafeRecordingError
-        Where it is not a regular file.
-    """
+    """Return the table in a file of a folder; raise `OSError` where it is not Parquet, or has another mark."""
     pa, path = arrow(), os.path.join(folder.path, name)
     try:
         with folder.read(name) as file:

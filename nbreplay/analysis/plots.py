@@ -137,13 +137,7 @@ def _or_nothing(ax: Axes, drawn: bool, message: str) -> Axes:
 
 
 def group_column(frame: pd.DataFrame, name: str) -> str:
-    """Return the column to group a frame by.
-
-    Raises
-    ------
-    OptionError
-        Where the frame does not have it.
-    """
+    """Return the column to group a frame by."""
     for column in (GROUP + name, name):
         if column in frame.columns:
             return column

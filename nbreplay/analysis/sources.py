@@ -41,15 +41,7 @@ class Trouble(NamedTuple):
 
 
 def read(sources: Source | Sequence[Source]) -> tuple[list[Row], list[Trouble]]:
-    """Read sources one after the other; takes of one key are numbered through.
-
-    Raises
-    ------
-    OptionError
-        For an object that is not a source.
-    StoreError
-        For a path that does not exist.
-    """
+    """Read sources one after the other; takes of one key are numbered through. `load` has the errors."""
     reading = _Reading()
     for source in sources if isinstance(sources, list | tuple) else [sources]:
         reading.add(source)

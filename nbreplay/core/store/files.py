@@ -83,7 +83,7 @@ class Writer:
             if ".gitignore" not in entries:
                 with private.write(".gitignore") as file:
                     file.write(b"*\n")
-            _clean(private, entries)
+            remove_half_written(private, _TEMPORARY, entries)
         self._lock = _locks.setdefault(root, _Lock(self._private))
 
     def exclusive(self) -> contextlib.AbstractContextManager[None]:
@@ -201,10 +201,10 @@ def _require_store(path: str) -> None:
     )
 
 
-def _clean(private: Folder, entries: dict[str, os.stat_result]) -> None:
-    """Remove what a killed process left half-written an hour ago or more, and nothing else."""
+def remove_half_written(folder: Folder, names: str, entries: dict[str, os.stat_result]) -> None:
+    """Remove files that a killed process left an hour ago or more; `names` is the expression that their names match."""
     old = time.time() - 3600
     for name, status in entries.items():
-        if re.fullmatch(_TEMPORARY, name) and status.st_mtime <= old and stat.S_ISREG(status.st_mode):
+        if re.fullmatch(names, name) and status.st_mtime <= old and stat.S_ISREG(status.st_mode):
             with contextlib.suppress(OSError):
-                private.remove(name)
+                folder.remove(name)
