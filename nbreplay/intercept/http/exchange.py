@@ -23,9 +23,7 @@ from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import placeholder_keys
 from nbreplay.intercept.network import guard
 
-CUT_OFF = "the connection broke here when this was recorded"
-"""The message of an error for which a take has none."""
-
+CUT_OFF = "the connection broke here when this was recorded"  # where a take has an error without a message
 _ERRNO = re.compile(r"\[Errno (-?\d{1,6})\] (.*)", re.DOTALL)
 
 DescribeError = Callable[[BaseException], tuple[str, str] | None]
@@ -37,8 +35,6 @@ class Exchange:
 
     Outside of any session it is sent, unless it carries the placeholder of an API key, which raises `RecordingMissing`.
     """
-
-    __slots__ = ("_call", "_mode", "_session", "recorder")
 
     def __init__(
         self, session: Session | None, method: str, host: str, target: str, headers: Headers, library: str
@@ -59,10 +55,7 @@ class Exchange:
     def replay(self, body: bytes) -> Replay | None:
         """Ask the session; return the answer to give, or None where the call is to be sent.
 
-        Raises
-        ------
-        RecordingMissing
-            For a call without a recording that must not be sent.
+        A call without a recording that must not be sent raises `RecordingMissing`.
         """
         if self._session is None:
             return None

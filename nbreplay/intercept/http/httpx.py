@@ -87,7 +87,7 @@ def transport(
     return _Transport(lambda: session, inner, session)
 
 
-class _Transport:
+class _Transport(contextlib.AbstractContextManager[Any], contextlib.AbstractAsyncContextManager[Any]):
     """Stands before a library's transport, and asks a session about each call."""
 
     def __init__(self, current: Callable[[], Session | None], inner: Any, session: Session | None = None) -> None:
@@ -98,9 +98,9 @@ class _Transport:
         replay = exchange.replay(request.read() if exchange.needs_body else b"")
         if replay is not None:
             return response_of(request, replay)
-        inner = self._inner or self._build_inner(request, "HTTPTransport")
+        self._inner = self._inner or _library(request).HTTPTransport()
         with exchange.sending(request.url.host, _describe):
-            response = inner.handle_request(request)
+            response = self._inner.handle_request(request)
         return _record(request, response, exchange.recorder)
 
     async def handle_async_request(self, request: Any) -> Any:
@@ -108,9 +108,9 @@ class _Transport:
         replay = exchange.replay(await request.aread() if exchange.needs_body else b"")
         if replay is not None:
             return response_of(request, replay)
-        inner = self._inner or self._build_inner(request, "AsyncHTTPTransport")
+        self._inner = self._inner or _library(request).AsyncHTTPTransport()
         with exchange.sending(request.url.host, _describe):
-            response = await inner.handle_async_request(request)
+            response = await self._inner.handle_async_request(request)
         return _record(request, response, exchange.recorder)
 
     def _exchange(self, request: Any) -> Exchange:
@@ -118,10 +118,6 @@ class _Transport:
         host, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
         name = f"{library.__name__} {library.__version__}"
         return Exchange(self._current(), request.method, host, target, request.headers.raw, name)
-
-    def _build_inner(self, request: Any, name: str) -> Any:
-        self._inner = getattr(_library(request), name)()
-        return self._inner
 
     def close(self) -> None:
         if self.session is not None:
@@ -135,14 +131,8 @@ class _Transport:
         if self._inner is not None:
             await self._inner.aclose()
 
-    def __enter__(self) -> _Transport:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    async def __aenter__(self) -> _Transport:
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
@@ -178,55 +168,40 @@ def response_of(request: Any, replay: Replay) -> Any:
         raise _error(request, take)
     library, whole = _library(request), replay.whole()
     stream = _stream_type(_ReplayStream, library)(request, replay) if whole is None else library.ByteStream(whole)
-    headers = response_headers(take, _content_length(request, replay, whole))
-    raw = [(_encode_header(name), _encode_header(value)) for name, value in headers]
-    return library.Response(take.status, headers=raw, stream=stream, extensions=_extensions(take))
+    length: int | str | None = None
+    if "content-length" in take.headers:
+        recorded = is_bare(request.method, take.status) or not take.complete
+        length = recorded_length(take) if recorded else replay.size if whole is None else len(whole)
+    # The library tries UTF-8 before Latin-1. aiohttp keeps bytes that are neither as surrogate escapes.
+    headers = [
+        (name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in response_headers(take, length)
+    ]
+    extensions = {"http_version": take.http_version.encode("ascii")}
+    if take.reason_phrase is not None or take.http_version.startswith("HTTP/1"):  # HTTP/2 has no phrases
+        extensions["reason_phrase"] = encode_line(phrase_of(take))
+    return library.Response(take.status, headers=headers, stream=stream, extensions=extensions)
 
 
-def _error(request: Any, take: Take) -> Exception:
+def _error(request: Any, take: Take) -> Any:
     recorded = take.error or {}
     name = recorded.get("type", "")
     kind = getattr(_library(request), name if name in _ERRORS else "ReadError")
-    error: Exception = kind(recorded.get("message", CUT_OFF), request=request)
-    return error
-
-
-def _content_length(request: Any, replay: Replay, whole: bytes | None) -> int | str | None:
-    take = replay.take
-    if "content-length" not in take.headers:
-        return None
-    if is_bare(request.method, take.status) or not take.complete:
-        return recorded_length(take)
-    return replay.size if whole is None else len(whole)
-
-
-def _extensions(take: Take) -> dict[str, Any]:
-    version = take.http_version.encode("ascii")
-    if take.reason_phrase is None and not version.startswith(b"HTTP/1"):
-        return {"http_version": version}  # HTTP/2 has no phrases
-    return {"http_version": version, "reason_phrase": encode_line(phrase_of(take))}
-
-
-def _encode_header(text: str) -> bytes:
-    # The library tries UTF-8 before Latin-1. aiohttp keeps bytes that are neither as surrogate escapes.
-    return text.encode("utf-8", "surrogateescape")
+    return kind(recorded.get("message", CUT_OFF), request=request)
 
 
 class _ReplayStream:
     """The body of a replayed response, at once or at its recorded pace."""
 
-    _closed = False
-    _left: threading.Event | asyncio.Event | None = None
-
     def __init__(self, request: Any, replay: Replay) -> None:
         self._request, self._replay = request, replay
+        self._left, self._left_async = threading.Event(), asyncio.Event()
 
     def __iter__(self) -> Iterator[bytes]:
         yield from wait_for(self._replay.parts())
         if self._replay.stays_open:
-            self._stay_open(left := threading.Event())
-            left.wait()
-        self._finish()
+            self._replay.finish()
+            self._left.wait()
+        self._end()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         for delay, data in self._replay.parts():
@@ -234,26 +209,18 @@ class _ReplayStream:
                 await asyncio.sleep(delay)
             yield data
         if self._replay.stays_open:
-            self._stay_open(left := asyncio.Event())
-            await left.wait()
-        self._finish()
+            self._replay.finish()
+            await self._left_async.wait()
+        self._end()
 
-    def _stay_open(self, left: threading.Event | asyncio.Event) -> None:
-        """Have `left` set when the caller leaves, who has all that was recorded."""
-        self._replay.finish()
-        self._left = left
-        if self._closed:
-            left.set()
-
-    def _finish(self) -> None:
+    def _end(self) -> None:
         self._replay.end()
         if not self._replay.take.complete:
             raise _error(self._request, self._replay.take)
 
     def close(self) -> None:
-        self._closed = True
-        if self._left is not None:
-            self._left.set()
+        self._left.set()
+        self._left_async.set()
         self._replay.finish()
 
     async def aclose(self) -> None:
