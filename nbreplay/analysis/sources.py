@@ -24,7 +24,6 @@ from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import registry
-from nbreplay.formats.importer import find_files
 from nbreplay.formats.llama_stack import writer
 
 Source = str | os.PathLike[str] | Store | Session
@@ -109,7 +108,7 @@ class _Reading:
     def add_path(self, path: Path) -> None:
         if path.is_dir():
             store = Store(path)
-            if store.names() or not find_files(path, registry.ENDINGS):
+            if store.names() or not registry.find_files(path, registry.ENDINGS):
                 self.add(store)
             else:
                 self.add_foreign(path)

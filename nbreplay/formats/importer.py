@@ -1,7 +1,7 @@
-"""Imports: finding and reading files of other recorders within bounds, writing their contents into a store, counts.
+"""Files of other recorders, read within bounds, and takes out of them, recorded like live answers.
 
-Knows no foreign format. Every interaction of a file is counted: it is imported, or a message that names its file says
-why it is not. Nothing is overwritten.
+Knows no foreign format. Secrets are removed, headers chosen and streams cut as in a session. Foreign recordings have no
+times, so none are made up: every gap is 0, and the take says ``"timed": false``.
 """
 
 from __future__ import annotations
@@ -9,22 +9,28 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
+from nbreplay.core.cell import Run
+from nbreplay.core.config import Mode
+from nbreplay.core.recorder import Keeper, Recorder
 from nbreplay.core.recording.json_text import is_deep
-from nbreplay.core.recording.recording import Recording
+from nbreplay.core.recording.recording import check_texts
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
-from nbreplay.core.request.request import Request
+from nbreplay.core.request.request import Call, Request, request_of
+from nbreplay.core.request.rules import Normaliser
+from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.folder import open_regular
-from nbreplay.core.store.store import Store
-from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
+from nbreplay.errors import RecordingFormatError
 
 LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
-_IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
 
 class Contents(msgspec.Struct, frozen=True):
@@ -97,17 +103,6 @@ def _list(counts: Mapping[str, int]) -> str:
 # Files
 
 
-def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
-    """Return the file that is named; of a folder, the files in it and in its folders, by name."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        # Links and pipes too: the import names a file that it does not read.
-        return sorted(file for file in path.rglob("*") if file.suffix in endings and not file.is_dir())
-    if path.is_file():
-        return [path]
-    raise StoreError(f"{path} is neither a file nor a folder. Name the one that holds the recordings to import")
-
-
 def import_error(path: Path, why: str, kind: type[RecordingFormatError] = RecordingFormatError) -> RecordingFormatError:
     """Return the error for a file that cannot be imported."""
     return kind(f"{path} cannot be imported: {why}. Correct the file, or move it out of the folder")
@@ -146,105 +141,64 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def read_contents(paths: Iterable[Path], read: Callable[[Path], Contents]) -> Iterator[tuple[Path, Contents]]:
-    """Yield every file with its contents, which hold an error where the file cannot be read."""
-    for path in paths:
-        try:
-            contents = read(path)
-        except RecordingFormatError as error:
-            contents = Contents(error=error)
-        except OSError as error:
-            contents = Contents(error=RecordingFormatError(f"{path} cannot be read: {error.strerror or error}"))
-        except (RecursionError, TypeError, ValueError, KeyError, AttributeError, IndexError, NbreplayError) as error:
-            # A stranger's file may be wrong in any way; its siblings are read all the same.
-            why = f"unexpected structure ({type(error).__name__}: {str(error)[:200]})"
-            contents = Contents(error=import_error(path, why))
-        number = len(contents.takes) + sum(contents.unsupported.values())
-        if contents.error is None and number != contents.interactions:
-            why = f"{number} of {contents.interactions} interactions were read, which is a bug in nbreplay"
-            contents = Contents(contents.interactions, error=import_error(path, why))
-        yield path, contents
+# Takes
 
 
-# Recordings
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as a server would have sent it."""
 
-_ByKey = dict[str, tuple[Request, list[Take]]]
-
-
-def _add(by_key: _ByKey, contents: Contents) -> None:
-    for request, take in contents.takes:
-        by_key.setdefault(request.key, (request, []))[1].append(take)
-
-
-def _recordings(by_key: _ByKey) -> Iterator[Recording]:
-    for request, takes in by_key.values():
-        yield Recording(request.key, request.kind, request.fields).with_takes(takes)
+    status: int | None  # None where the connection failed before there was an answer
+    headers: Sequence[tuple[str, str]] = ()
+    data: bytes = b""  # without any content encoding
+    error: Mapping[str, str] | None = None  # the type and the message of the error that ended the call
 
 
-def merge_contents(files: Iterable[tuple[Path, Contents]]) -> Iterator[Recording | RecordingFormatError]:
-    """Yield an error for each file that is not imported in full, then the recordings that all files make up."""
-    by_key: _ByKey = {}
-    for path, contents in files:
-        problem = contents.problem(path)
-        if problem is not None:
-            yield problem
-        _add(by_key, contents)
-    yield from _recordings(by_key)
+def record_answer(
+    call: Call,
+    answer: Answer,
+    *,
+    recorded_at: str = "",
+    extra: Mapping[str, Any] | None = None,
+    issued: Mapping[str, str] | None = None,
+) -> tuple[Request, Take]:
+    """Return a call and its answer as a session would have recorded them.
+
+    `recorded_at` is ``""`` where it is not known, and the take keeps the fields of `extra`. `issued` has the ids that
+    earlier answers of the same recording brought, each with the key of its request.
+    """
+    request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
+    takes: list[Take] = []
+    # In place of a keeper with a store.
+    keeper = SimpleNamespace(keep=lambda _, make_take: takes.append(make_take()))
+    recorder = Recorder(cast(Keeper, keeper), request, call, Run(None), 0, Mode.RECORD, 0)
+    recorder.decode = lambda pieces: pieces  # a recorder that decodes needs no store for a large body
+    if answer.status is not None:
+        # A length that is claimed may be that of a compressed body.
+        headers = [pair for pair in answer.headers if not answer.data or pair[0].lower() != "content-length"]
+        recorder.begin(answer.status, headers)
+    if answer.data:
+        recorder.feed(answer.data)
+    if answer.error is None:
+        recorder.end()
+    else:
+        recorder.fail(answer.error["type"], answer.error["message"])
+    take = takes[-1]
+    check_texts(take)
+    body = take.body
+    if isinstance(body, Events):
+        body = replace(body, chunks=tuple(chunk._replace(gap_ms=0) for chunk in body.chunks), lines=None)
+    extra = {"timed": False, **(extra or {})}
+    return request, replace(take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=extra)
 
 
-def write_contents(files: Iterable[tuple[Path, Contents]], store: Store) -> ImportCounts:
-    """Write the interactions of foreign files into a store, beside its takes; a take that it has is not added again."""
-    number = unreadable = interactions = written = known = recordings = 0
-    not_imported: Counter[str] = Counter()
-    left_out: list[str] = []
-    by_key: _ByKey = {}
-    for path, contents in files:
-        number += 1
-        interactions += contents.interactions
-        problem = contents.problem(path)
-        if problem is not None:
-            left_out.append(str(problem))
-        if contents.error is None:
-            not_imported.update(contents.unsupported)
-        elif contents.interactions:
-            not_imported[_IN_FAULTY] += contents.interactions
-        else:
-            unreadable += 1
-        _add(by_key, contents)
-    for recording in _recordings(by_key):
-        try:
-            new, old = _write(store, recording)
-        except RecordingFormatError as error:
-            left_out.append(str(error))
-            not_imported[_UNWRITABLE] += len(recording.takes)
-        else:
-            recordings, written, known = recordings + 1, written + new, known + old
-    if interactions != written + known + not_imported.total():
-        raise StoreError(
-            f"{store.shown} has {written + known} of {interactions} interactions, and {not_imported.total()} were "
-            "left out: this is a bug in nbreplay. Please report it, and do not rely on this import"
-        )
-    return ImportCounts(
-        number, unreadable, interactions, written, known, recordings, dict(not_imported), tuple(left_out)
-    )
+def header_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Return headers as a `Call` has them."""
+    return [(name.encode("utf-8", "replace"), value.encode("utf-8", "replace")) for name, value in headers]
 
 
-def _write(store: Store, recording: Recording) -> tuple[int, int]:
-    """Add the takes that the store does not have; return the numbers of new and of old ones."""
-    new = old = 0
-
-    def change(takes: list[Take]) -> list[Take]:
-        nonlocal new, old
-        # An answer that was recorded twice is there twice: it was asked for twice.
-        stored = Counter(take.text().encode("utf-8") for take in takes)
-        added = []
-        for take, text in zip(recording.takes, recording.texts, strict=True):
-            if stored[text]:
-                stored[text] -= 1
-            else:
-                added.append(take)
-        new, old = len(added), len(recording.takes) - len(added)
-        return [*takes, *added] if added else takes
-
-    store.write(recording.kind, recording.key, recording.request, change)
-    return new, old
+def compact_json(value: Any) -> bytes:
+    """Return JSON written compactly, in ASCII where it has half of a surrogate pair."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode("ascii")

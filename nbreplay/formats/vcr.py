@@ -33,8 +33,16 @@ from nbreplay.core.recording.body import decode_content
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
-from nbreplay.formats.importer import Contents, import_error, load_json, read_text
-from nbreplay.formats.synthetic_take import Answer, compact_json, header_pairs, record_answer
+from nbreplay.formats.importer import (
+    Answer,
+    Contents,
+    compact_json,
+    header_pairs,
+    import_error,
+    load_json,
+    read_text,
+    record_answer,
+)
 
 _PORTS = {"http": ":80", "https": ":443"}
 _OTHER_LISTS = {"ws_interactions": "websocket session", "grpc_interactions": "gRPC call"}

@@ -15,8 +15,8 @@ from typing import Any
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
+from nbreplay.formats.importer import Answer, compact_json
 from nbreplay.formats.llama_stack import google_genai
-from nbreplay.formats.synthetic_take import Answer, compact_json
 
 Origin = dict[str, Any]
 

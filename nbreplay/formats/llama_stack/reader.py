@@ -14,12 +14,11 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import RecordingFormatError
-from nbreplay.formats.importer import Contents, import_error, load_json, read_text
+from nbreplay.formats.importer import Contents, import_error, load_json, read_text, record_answer
 from nbreplay.formats.llama_stack.answers import answer_of
 from nbreplay.formats.llama_stack.names import file_of, folder_of, is_file, is_folder
 from nbreplay.formats.llama_stack.requests import call_of, shape_of
 from nbreplay.formats.llama_stack.writer import OWN, differences, recording_of
-from nbreplay.formats.synthetic_take import record_answer
 
 
 def is_recording(path: Path) -> bool:

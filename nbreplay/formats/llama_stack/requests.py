@@ -16,8 +16,8 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call
 from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
+from nbreplay.formats.importer import header_pairs
 from nbreplay.formats.llama_stack import google_genai
-from nbreplay.formats.synthetic_take import header_pairs
 
 Origin = dict[str, Any]
 
