@@ -1,20 +1,28 @@
-"""Headers of an answer as a take keeps them: without secrets, and without those that are only about the connection.
+"""Headers of an answer: as a take keeps them, and as it is given back with them.
 
-A take maps each name, in lower case, to its value. The values of a header that came several times are the lines of one
-string, in their order. `nbreplay.core.recording.response_head` gives them back.
+A take keeps no secrets, and nothing that is only about the connection. It maps each name, in lower case, to its value.
+The values of a header that came several times are the lines of one string, in their order.
+
+The headers that are given back agree with the body that is given:
+
+- ``content-encoding`` is there only where the body is still encoded (`http.client`, `urllib`, an aiohttp session with
+  ``auto_decompress=False``); else the body is decoded, also for who reads it raw (``iter_raw``, ``.raw.read()``).
+- ``content-length`` is there if it was there when the answer was recorded. It is the length of the body that is
+  given, or the recorded one if it has no body (HEAD, 204, 304).
+- Other headers about the body, such as ``etag`` and ``content-md5``, stay as they were.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator
 
+from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import HTTP11, Take, is_header_name, unfold
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.secrets.values import is_secret_named
-from nbreplay.errors import RecordingFormatError
-
-HTTP11 = "HTTP/1.1"
 
 HOP_BY_HOP = frozenset(
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]
@@ -51,25 +59,18 @@ _SECRET = frozenset(
 _DROPPED = HOP_BY_HOP | NOISE.keys() | {"content-encoding"}
 # Patterns, compiled when they are first needed: few answers need one.
 _VERSION = r"HTTP/[0-9](?:\.[0-9])?"
-_NAME = r"[!-9;-~]+"
 _BREAKS = r"[\r\n\0]+[ \t]*"
-_FOLD = r"\r?\n[ \t]+"
-_UNSAFE = "[\r\0\ud800-\udc7f\udd00-\udfff]"  # undecodable bytes are kept as \udc80 to \udcff
 _ADDRESS = r'[^\s<>"]+'
+_EXPIRES = r"(?i)(;\s*expires=)([^;]*)"
+_NEVER = "Fri, 31 Dec 9999 23:59:59 GMT"
 _NEXT_COOKIE = r"(,(?=\s*[^\s;,=]+=))"
+
+Pairs = list[tuple[str, str]]
+"""Headers in their order, each with its name in lower case."""
 
 
 def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: Collection[str] = ()) -> dict[str, str]:
-    """Return the headers of an answer as a take keeps them.
-
-    Parameters
-    ----------
-    headers : iterable of (str, str)
-        In their order, the names in lower case.
-    redactor : Redactor
-    also : collection of str
-        Names to keep that are otherwise left out.
-    """
+    """Return the headers of an answer, named in lower case, as a take keeps them; those in `also` are kept, too."""
     result: dict[str, str] = {}
     pairs = list(headers)
     dropped: Collection[str] = _DROPPED
@@ -77,7 +78,7 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
         if name == "connection" and value.lower() not in ("keep-alive", "close"):
             dropped = _DROPPED | {item.strip().lower() for item in value.split(",")}
     for name, value in pairs:
-        if (name in dropped and name not in also) or not _is_name(name):
+        if (name in dropped and name not in also) or not is_header_name(name):
             continue
         if not value.isprintable():
             value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
@@ -93,11 +94,6 @@ def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: C
     if "?" in text or "location" in result or "link" in result or redactor.finds(text):
         result = {name: _redact(name, value, redactor) for name, value in result.items()}
     return result
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_name(name: str) -> bool:
-    return bool(re.fullmatch(_NAME, name))
 
 
 def _redact(name: str, value: str, redactor: Redactor) -> str:
@@ -165,24 +161,67 @@ def is_bare(method: str, status: int | None) -> bool:
     return method == "HEAD" or status in (204, 304) or (status or 0) < 200
 
 
-def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
-    """Check the head of an answer in a file.
+def response_headers(take: Take, length: int | str | None) -> Pairs:
+    """Return the headers with which a take is given back.
 
-    Raises
-    ------
-    RecordingFormatError
-        If it cannot be sent.
+    Where ``content-length`` was recorded, `length` is what it says; None leaves it out.
     """
-    for name in headers:
-        if not _is_name(name):
-            raise RecordingFormatError(f"{name!r} is not a name of a header")
-    for name, value in headers.items():
-        if not value.isprintable() and re.search(_UNSAFE, unfold(value)):
-            raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
-    if phrase and (re.search(_UNSAFE, phrase) or "\n" in phrase):
-        raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
+    headers: Pairs = []
+    if take.status != 200 and take.transient and "retry-after-ms" not in take.headers:
+        headers.append(("retry-after-ms", "1"))  # nobody sleeps through the back-off of a failure that was recorded
+    for name, value in take.headers.items():
+        lower = name.lower()
+        if lower == "content-length":
+            if length is not None:
+                headers.append((lower, str(length)))
+            length = None  # once, however often a file says it
+        elif lower not in HOP_BY_HOP:
+            lines = unfold(value).split("\n") if "\n" in value else [value]
+            headers += [(name, _without_expiry(line, take) if name == "set-cookie" else line) for line in lines]
+    return headers
 
 
-def unfold(value: str) -> str:
-    """Return the value of a header on a line; the lines of several values stay."""
-    return re.sub(_FOLD, " ", value)
+def framed_headers(take: Take, method: str, size: int | None) -> Pairs:
+    """Return the headers with which a take is given back over HTTP/1.1; `size` is None where it comes in chunks."""
+    if is_bare(method, take.status):
+        return response_headers(take, recorded_length(take))
+    headers = response_headers(take, size)
+    if size is None:
+        headers.append(("transfer-encoding", "chunked"))
+    elif not any(name == "content-length" for name, _ in headers):
+        headers.append(("content-length", str(size)))
+    return headers
+
+
+def _without_expiry(cookie: str, take: Take) -> str:
+    """Return a cookie that has not expired, if it had not when it was recorded: else a client would not keep it."""
+    match = re.search(_EXPIRES, cookie)
+    if match is None:
+        return cookie
+    from datetime import datetime
+    from email.utils import parsedate_to_datetime  # which imports sockets
+
+    try:
+        expires = parsedate_to_datetime(match[2].replace("-", " ")).timestamp()
+        recorded = datetime.fromisoformat(take.recorded_at).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return cookie
+    return cookie[: match.start(2)] + _NEVER + cookie[match.end(2) :] if recorded < expires < time.time() else cookie
+
+
+def is_sized(take: Take) -> bool:
+    """Tell whether a body is framed by its length; else it comes in chunks."""
+    if not take.complete:
+        return False  # of which an unknown rest is missing
+    return "content-length" in take.headers or (take.sized and not isinstance(take.body, Events))
+
+
+def recorded_length(take: Take) -> str | None:
+    """Return the ``content-length`` that was recorded, where there is one."""
+    length = take.headers.get("content-length", "").partition("\n")[0].strip()
+    return length if length.isascii() and length.isdecimal() else None
+
+
+def phrase_of(take: Take) -> str:
+    """Return the reason phrase of a take."""
+    return usual_phrase(take.status or 0) if take.reason_phrase is None else take.reason_phrase

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -14,7 +15,6 @@ from msgspec.structs import astuple
 
 from nbreplay.core.recording.blob import Blob, blob_from
 from nbreplay.core.recording.body import Json, Text
-from nbreplay.core.recording.headers import HTTP11, check_headers
 from nbreplay.core.recording.json_text import STYLES
 from nbreplay.core.recording.stream import LONGEST_MS, Chunk, Events
 from nbreplay.core.recording.stream_parser import Framing
@@ -25,6 +25,9 @@ Reason = Literal["closed", "dropped", "interrupted", "open"]
 
 Body = Json | Text | Blob | Events
 RpcId = int | str
+
+
+HTTP11 = "HTTP/1.1"
 
 
 class CellRef(msgspec.Struct, frozen=True):
@@ -184,17 +187,46 @@ def dumps(value: Any) -> str:
 def _escape(lines: Sequence[str]) -> Sequence[str]:
     """Escape characters that UTF-8 cannot hold (half of a surrogate pair) or at which editors break a line."""
     text = "".join(lines)
-    if text.isascii() or not _UNSAFE.search(text):
+    if text.isascii() or not _UNREADABLE.search(text):
         return lines
-    return [_UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
+    return [_UNREADABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
 
 
-_UNSAFE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
+_UNREADABLE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
 
 
 def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
     """Tell whether a JSON value is an id by which JSON-RPC tells calls apart."""
     return type(value) is int or type(value) is str
+
+
+# Patterns, compiled when they are first needed: few answers need one.
+_NAME = r"[!-9;-~]+"
+_FOLD = r"\r?\n[ \t]+"
+_UNSENDABLE = "[\r\0\ud800-\udc7f\udd00-\udfff]"  # undecodable bytes are kept as \udc80 to \udcff
+
+
+def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
+    """Check the head of an answer in a file; raise RecordingFormatError if it cannot be sent."""
+    for name in headers:
+        if not is_header_name(name):
+            raise RecordingFormatError(f"{name!r} is not a name of a header")
+    for name, value in headers.items():
+        if not value.isprintable() and re.search(_UNSENDABLE, unfold(value)):
+            raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
+    if phrase and (re.search(_UNSENDABLE, phrase) or "\n" in phrase):
+        raise RecordingFormatError("the reason phrase has a line end, a NUL or half of a surrogate pair")
+
+
+@functools.lru_cache(maxsize=4096)
+def is_header_name(name: str) -> bool:
+    """Tell whether a header may have this name."""
+    return bool(re.fullmatch(_NAME, name))
+
+
+def unfold(value: str) -> str:
+    """Return the value of a header on a line; the lines of several values stay."""
+    return re.sub(_FOLD, " ", value)
 
 
 _ABSENT: Any = msgspec.Raw()

@@ -17,9 +17,8 @@ from typing import Any
 import aiohttp
 
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import HTTP11, is_bare
-from nbreplay.core.recording.response_head import framed_headers, is_sized
-from nbreplay.core.recording.take import Take
+from nbreplay.core.recording.headers import framed_headers, is_bare, is_sized
+from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching

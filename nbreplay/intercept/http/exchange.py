@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import HTTP11
-from nbreplay.core.recording.response_head import Pairs, phrase_of
+from nbreplay.core.recording.headers import Pairs, phrase_of
 from nbreplay.core.recording.stream import Events
-from nbreplay.core.recording.take import Take
+from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call, Headers
 from nbreplay.core.session import Session

@@ -19,9 +19,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import HTTP11, is_bare
-from nbreplay.core.recording.response_head import framed_headers, is_sized
+from nbreplay.core.recording.headers import framed_headers, is_bare, is_sized
 from nbreplay.core.recording.stream import Events
+from nbreplay.core.recording.take import HTTP11
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching

@@ -16,9 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from nbreplay.core.recorder import Pieces, Recorder
-from nbreplay.core.recording.headers import HTTP11, is_bare
-from nbreplay.core.recording.response_head import phrase_of, recorded_length, response_headers
-from nbreplay.core.recording.take import Take
+from nbreplay.core.recording.headers import is_bare, phrase_of, recorded_length, response_headers
+from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import Session, current_session
 from nbreplay.intercept import patching
