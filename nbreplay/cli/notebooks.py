@@ -9,11 +9,15 @@ import argparse
 import json
 import os
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nbreplay.core.config import Mode, mode_of_run
+from nbreplay.core.store.archive import is_archive
+from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError
+from nbreplay.notebook.escape import plain
 
 if TYPE_CHECKING:
     from nbreplay.testing.result import Result, RunOptions
@@ -67,13 +71,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.times > 1 and options.mode is not Mode.REPLAY:
         raise OptionError("--times compares replays. Leave --mode out")
     paths = find_notebooks(arguments.notebooks)
-    runs = _run_all(arguments, paths * arguments.times, options)
-    results, notes = runs, dict[Path, str]()
+    results, notes = _run_all(arguments, paths * arguments.times, options), dict[Path, str]()
     if arguments.times > 1:
-        results = []
-        for place, path in enumerate(paths):
-            result, notes[path] = compare_runs(runs[place :: len(paths)])
-            results.append(result)
+        compared = [compare_runs(results[place :: len(paths)]) for place in range(len(paths))]
+        results = [result for result, _ in compared]
+        notes = {path: note for path, (_, note) in zip(paths, compared, strict=True)}
     updated = [result.path for result in results if arguments.update and update(result)]
     if arguments.output:
         for result in results:
@@ -83,8 +85,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _trim(arguments: argparse.Namespace) -> int:
-    from nbreplay.core.store.archive import is_archive
-    from nbreplay.core.store.store import Store
     from nbreplay.testing.report import print_results
     from nbreplay.testing.runner import find_notebooks
 
@@ -98,11 +98,10 @@ def _trim(arguments: argparse.Namespace) -> int:
         print_results(results, [], as_json=arguments.json)
         print("nothing is trimmed: a notebook failed", file=sys.stderr)
         return 1
-    used: dict[str, set[str]] = {}
-    for result in results:
-        for path, names in result.used.items():
-            used.setdefault(path, set()).update(names)
-    rows = []
+    used: dict[str, set[str]] = defaultdict(set)
+    for path, names in (item for result in results for item in result.used.items()):
+        used[path].update(names)
+    rows: list[dict[str, Any]] = []
     for path, in_use in sorted(used.items()):
         if is_archive(path):
             raise OptionError(f"{path} is a zip, which is read only. Unzip it and name the folder")
@@ -112,21 +111,15 @@ def _trim(arguments: argparse.Namespace) -> int:
         rows.append({"store": path, "used": len(in_use), "unused": unused, "removed": removed})
     if arguments.json:
         print(json.dumps(rows, ensure_ascii=False, indent=2))
-    else:
-        for row in rows:
-            _print_trimmed(row, len(paths), is_removed=arguments.yes)
+        return 0
+    by = "these notebooks" if len(paths) > 1 else "this notebook"
+    for row in rows:
+        print(plain(f"{row['store']}: {row['used']} used by {by}, {len(row['unused'])} unused"))
+        for name in row["removed"] if arguments.yes else row["unused"]:
+            print(plain(f"  {'removed ' if arguments.yes else ''}{name}"))
+        if row["unused"] and not arguments.yes:
+            print("trim --yes removes them. Name every notebook that uses the store first: trim sees no others.")
     return 0
-
-
-def _print_trimmed(row: dict[str, Any], notebooks: int, *, is_removed: bool) -> None:
-    from nbreplay.notebook.escape import plain
-
-    by = "these notebooks" if notebooks > 1 else "this notebook"
-    print(plain(f"{row['store']}: {row['used']} used by {by}, {len(row['unused'])} unused"))
-    for name in row["removed"] if is_removed else row["unused"]:
-        print(plain(f"  {'removed ' if is_removed else ''}{name}"))
-    if row["unused"] and not is_removed:
-        print("trim --yes removes them. Name every notebook that uses the store first: trim sees no others.")
 
 
 def _run_options(arguments: argparse.Namespace) -> RunOptions:
@@ -160,8 +153,6 @@ def _run_all(arguments: argparse.Namespace, paths: list[Path], options: RunOptio
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
-
-    from nbreplay.notebook.escape import plain
 
     columns = "{task.completed} of {task.total} · {task.description}"
     with Progress(columns, console=Console(stderr=True), transient=True) as bar:

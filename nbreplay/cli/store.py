@@ -13,11 +13,13 @@ import msgspec
 
 from nbreplay.core.config import default_store
 from nbreplay.core.explain import differences
+from nbreplay.core.log import Interaction
 from nbreplay.core.recording.recording import Recording, parse
 from nbreplay.core.request.request import Request, last_user_text
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError
+from nbreplay.notebook.escape import plain
 from nbreplay.providers.answer import fold
 
 if TYPE_CHECKING:
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the commands to those of the command line."""
 
-    def command(
-        name: str, do: Callable[[argparse.Namespace], int], text: str, description: str | None = None
-    ) -> argparse.ArgumentParser:
-        parser = commands.add_parser(name, help=text, description=description)
+    def command(name: str, do: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        parser = commands.add_parser(name, help=text)
         parser.set_defaults(do=do)
         return parser
 
@@ -41,12 +41,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     diff = command("diff", _diff, "show how two recordings, or two stores, differ")
     diff.add_argument("a", metavar="A", help="a key, the beginning of one, a file, or a store")
     diff.add_argument("b", metavar="B")
-    importer = command(
-        "import",
-        _import,
-        "import recordings of llama-stack or VCR cassettes into a store",
-        description="Import recordings of llama-stack or VCR cassettes into a store. Every interaction of the files is "
-        "counted. The exit status is 1 if one is not imported, and a message says which and why.",
+    importer = command("import", _import, "import recordings of llama-stack or VCR cassettes into a store")
+    importer.description = (
+        "Import recordings of llama-stack or VCR cassettes into a store. Every interaction of the files is counted. "
+        "The exit status is 1 if one is not imported, and a message says which and why."
     )
     importer.add_argument("source", metavar="FILE|FOLDER")
     importer.add_argument("--format", metavar="FORMAT", help="llama-stack or vcr; by default, the files decide")
@@ -60,13 +58,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def open_store(path: str | None) -> Store:
-    """Return the store at a path, or the default one.
-
-    Raises
-    ------
-    OptionError
-        Where it does not exist.
-    """
+    """Return the store at a path, or the default one. Raise OptionError where it does not exist."""
     where = path or default_store()
     if not is_archive(where) and not Path(where).exists():
         raise OptionError(f"store {where} does not exist. Name one, or record something first")
@@ -75,8 +67,6 @@ def open_store(path: str | None) -> Store:
 
 def print_error(error: object) -> None:
     """Print a message on standard error, without control characters of what it quotes."""
-    from nbreplay.notebook.escape import plain
-
     print(plain(f"nbreplay: {error}"), file=sys.stderr)
 
 
@@ -85,26 +75,23 @@ def _print_json(value: Any) -> None:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    from nbreplay.notebook.escape import plain
-
     rows: list[dict[str, Any]] = []
     errors: list[RecordingFormatError] = []
     for name, recording in open_store(options.store).recordings():
         if isinstance(recording, RecordingFormatError):
             errors.append(recording)
             continue
-        takes = recording.takes
-        rows.append(
-            {
-                "file": name,
-                "key": recording.key,
-                "kind": recording.kind,
-                "model": _model(recording),
-                "takes": len(takes),
-                "recorded_at": takes[-1].recorded_at if takes else "",
-                "asked": last_user_text(recording.request),
-            }
-        )
+        takes, body = recording.takes, recording.request.get("body")
+        model = str(body.get("model", "") if isinstance(body, dict) else recording.request.get("host", ""))
+        row: dict[str, Any] = {
+            "file": name,
+            "key": recording.key,
+            "kind": recording.kind,
+            "model": model,
+            "takes": len(takes),
+        }
+        recorded_at = takes[-1].recorded_at if takes else ""
+        rows.append({**row, "recorded_at": recorded_at, "asked": last_user_text(recording.request)})
     if options.json:
         _print_json(rows)
     elif not rows and not errors:
@@ -121,11 +108,6 @@ def _ls(options: argparse.Namespace) -> int:
     for error in errors:
         print_error(error)
     return 1 if errors else 0
-
-
-def _model(recording: Recording) -> str:
-    body = recording.request.get("body")
-    return str(body.get("model", "")) if isinstance(body, dict) else str(recording.request.get("host", ""))
 
 
 def _find(key: str, store_path: str | None) -> tuple[str, Recording]:
@@ -148,8 +130,6 @@ def _find(key: str, store_path: str | None) -> tuple[str, Recording]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from nbreplay.core.log import Interaction
-    from nbreplay.notebook.escape import plain
     from nbreplay.notebook.render import render_calls
 
     name, recording = _find(options.key, options.store)
@@ -165,8 +145,6 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from nbreplay.notebook.escape import plain
-
     if all(is_archive(path) or Path(path).is_dir() for path in (options.a, options.b)):
         return _diff_stores(Store(options.a), Store(options.b), options.json)
     (_, a), (_, b) = _find(options.a, options.store), _find(options.b, options.store)
@@ -221,18 +199,17 @@ def _export(options: argparse.Namespace) -> int:
     from nbreplay.formats.registry import export_store
 
     store = open_store(options.store)
-    export = _export_frames if options.format == "parquet" else export_store
-    return _print_counts(export(store, options.folder, options.format), f"written to {options.folder}", options.json)
+    if options.format == "parquet":
+        from nbreplay.analysis.library import load
+        from nbreplay.formats.importer import Counts
 
-
-def _export_frames(store: Store, folder: str, _: str) -> Counts:
-    from nbreplay.analysis.library import load
-    from nbreplay.formats.importer import Counts
-
-    library = load(store, strict=False)
-    library.to_parquet(folder)
-    interactions = library.interactions
-    return Counts(len(interactions), 0, int(interactions.key.nunique()), tuple(library.unread.reason))
+        library = load(store, strict=False)
+        library.to_parquet(options.folder)
+        keys = library.interactions.key
+        counts = Counts(len(keys), 0, int(keys.nunique()), tuple(library.unread.reason))
+    else:
+        counts = export_store(store, options.folder, options.format)
+    return _print_counts(counts, f"written to {options.folder}", options.json)
 
 
 def _print_counts(counts: Counts | ImportCounts, action: str, as_json: bool) -> int:

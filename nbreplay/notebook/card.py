@@ -50,6 +50,11 @@ class ToolResult(msgspec.Struct, frozen=True):
     error: str = ""
     took_s: float | None = None
 
+    @property
+    def duration(self) -> str:
+        """The duration as text, or ``""``."""
+        return "" if self.took_s is None else format_seconds(self.took_s)
+
 
 @dataclass(slots=True)
 class Track:
@@ -65,6 +70,17 @@ class Track:
     def text(self) -> str:
         """The whole text."""
         return "".join(self.parts)
+
+    def state(self) -> dict[str, Any]:
+        """Return the track as JSON data for the widget, without empty values."""
+        state: dict[str, Any] = {"kind": self.kind, "choice": self.choice, "text": self.text}
+        if self.kind == "tool_call":
+            arguments = self.format_arguments()
+            state |= {"name": self.name, "invalid": arguments is None, "json": arguments}
+            if self.result is not None:
+                state |= {"result": self.result.text, "error": self.result.error, "answered": True}
+                state["took"] = self.result.duration
+        return _without_empty(**state)
 
     def format_arguments(self) -> str | None:
         """Return the arguments of a tool call, with one line per value; None where they are not JSON."""
@@ -145,8 +161,7 @@ class Card(msgspec.Struct, frozen=True):
         if call is None or call.take is None or sent is None or received is None:
             return ""
         provider = provider_of(call.take.host)
-        price = packaged_prices() if provider else None
-        if provider is None or price is None:
+        if provider is None or (price := packaged_prices()) is None:
             return ""
         parts = price(call.request.model if call.request else None, self.title, provider, sent, received, 0)
         return "" if None in parts else f"≈ ${sum(part or 0.0 for part in parts):.2g}"
@@ -172,7 +187,7 @@ class Card(msgspec.Struct, frozen=True):
             facts=list(self.facts),
             foot=list(self.foot),
             asked=self.prompt,
-            tracks=[_track_state(track) for track in self.tracks],
+            tracks=[track.state() for track in self.tracks],
             beats=_entries_text(self.entries),
             untimed=self.timed is False,
             error=self.error,
@@ -185,17 +200,6 @@ class Card(msgspec.Struct, frozen=True):
 
 def _without_empty(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
-
-
-def _track_state(track: Track) -> dict[str, Any]:
-    state: dict[str, Any] = {"kind": track.kind, "choice": track.choice, "text": track.text}
-    if track.kind == "tool_call":
-        arguments, result = track.format_arguments(), track.result
-        state |= {"name": track.name, "invalid": arguments is None, "json": arguments}
-        if result is not None:
-            state |= {"result": result.text, "error": result.error, "answered": True}
-            state["took"] = "" if result.took_s is None else format_seconds(result.took_s)
-    return _without_empty(**state)
 
 
 def _entries_text(entries: Sequence[Entry]) -> str:

@@ -119,9 +119,10 @@ class Cells:
 
     def post_run_cell(self, result: Any) -> None:
         """At the end of a cell, restore the mode, write open streams, and report its calls."""
-        cell = self._pop(result)
-        if cell is None:
+        ended = (cell for cell in reversed(self._running) if result is None or cell.raw == result.info.raw_cell)
+        if (cell := next(ended, None)) is None:
             return
+        self._running.remove(cell)
         self._refusal = None
         error = None if result is None else result.error_in_exec or result.error_before_exec
         interrupted = result is None or isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
@@ -136,13 +137,6 @@ class Cells:
             self._reported_miss = self.last_miss
             calls = [call for call in self._new_calls() if call.cell is cell.run.cell or call.outcome in logs.FAILURES]
             self._report(cell, calls, session, error)
-
-    def _pop(self, result: Any) -> RunningCell | None:
-        raw = None if result is None else result.info.raw_cell
-        for index in range(len(self._running) - 1, -1, -1):
-            if raw is None or self._running[index].raw == raw:
-                return self._running.pop(index)
-        return None
 
     @property
     def last_miss(self) -> str:

@@ -15,9 +15,8 @@ from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
-from nbreplay.core.recording.take import Take
 from nbreplay.core.session import active_sessions
-from nbreplay.notebook.card import OUTCOMES, Card, Timeline, make_cards, prompt_of
+from nbreplay.notebook.card import Card, Timeline, make_cards, prompt_of
 from nbreplay.notebook.escape import plain
 from nbreplay.notebook.render import MANY
 
@@ -58,9 +57,8 @@ class _OpenCall:
         self._counts: list[int] = []  # of the entries of each chunk
         self._shown = 0  # characters
         self._repeats = True
-        request = recorder.request
-        title = plain(request.model or recorder.call.host)
-        self.state = {"title": title, "asked": prompt_of(request), "busy": True}
+        title = plain(recorder.request.model or recorder.call.host)
+        self.state = {"title": title, "asked": prompt_of(recorder.request), "busy": True}
 
     def growth(self, early: bool) -> dict[str, Any] | None:
         """Return what has come since the last call of this, as `Screen.update` takes it."""
@@ -99,20 +97,20 @@ class _OpenCall:
                 self._counts.append(self._timeline.feed(last, parse_object(event.data), event.event))
         return last
 
-    def timeline(self, take: Take) -> Timeline | None:
-        """Return the timeline with the times of a take, so that it need not be parsed again; None where it differs."""
-        if self.recorder.saved is not take or take.redacted or not isinstance(take.body, Events):
+    def timeline(self) -> Timeline | None:
+        """Return the timeline with the times of the recorded take; None where it differs, and must be parsed again."""
+        take = self.recorder.saved
+        if take is None or take.redacted or not isinstance(take.body, Events):
             return None
         self._feed()
         if len(take.body.chunks) != len(self._counts):
             return None
         arrivals = itertools.accumulate(chunk.gap_ms for chunk in take.body.chunks)
         times = itertools.chain.from_iterable(map(itertools.repeat, arrivals, self._counts))
-        entries = [entry._replace(at_ms=at) for at, entry in zip(times, self._timeline.entries, strict=True)]
-        self._timeline.entries = entries
-        if self._timeline.answer.first_ms is not None:
-            self._timeline.answer.first_ms = next((entry.at_ms for entry in entries if entry.track >= 0), None)
-        return self._timeline
+        timeline = self._timeline
+        timeline.entries = [entry._replace(at_ms=at) for at, entry in zip(times, timeline.entries, strict=True)]
+        timeline.answer.first_ms = next((entry.at_ms for entry in timeline.entries if entry.track >= 0), None)
+        return timeline
 
 
 class Live:
@@ -128,6 +126,7 @@ class Live:
         self._places: list[tuple[logs.Log, int]] = []
         self._calls: dict[str, _OpenCall] = {}
         self._ended = 0
+        self._final: dict[str, dict[str, Any]] = {}
         self._sent: dict[str, dict[str, Any]] = {}
         self._opened_at = 0.0
         self._lock = threading.RLock()
@@ -170,28 +169,20 @@ class Live:
 
     def _states(self) -> dict[str, dict[str, Any]]:
         """Return the states of all calls, in their order, without tools whose result another card shows."""
-        states: dict[str, dict[str, Any]] = {}
-        ended: dict[str, logs.Interaction] = {}
-        for log, place in self._places[: MANY + 1]:
-            name, recorder, call = f"{log.number}.{place}", _recorder(log, place), log.at(place)
-            if recorder is not None:
-                if name not in self._calls:
-                    self._calls[name] = _OpenCall(recorder)
-                states[name] = self._calls[name].state
-            elif call is not None:
-                ended[name] = call
-                states[name] = self._sent.get(name, {})
+        rows = [(f"{log.number}.{at}", _recorder(log, at), log.at(at)) for log, at in self._places[: MANY + 1]]
+        ended = {name: call for name, recorder, call in rows if recorder is None and call is not None}
         if len(ended) != self._ended:
             self._ended = len(ended)
-            cards = {id(card.call): card for card in make_cards(list(ended.values()))}
-            for name, call in ended.items():
-                if (card := cards.get(id(call))) is None:
-                    states[name] = {}
-                    self._sent.pop(name, None)
-                    continue
-                states[name] = {**card.state(), "now": OUTCOMES[call.outcome]}
-                if self._speed and call.outcome == "replayed":
-                    states[name]["play"] = self._speed
+            names = {id(call): name for name, call in ended.items()}
+            pace = {"play": self._speed} if self._speed else {}
+            self._final = {
+                names[id(card.call)]: card.state() | {"now": card.outcome} | (pace if card.outcome == "REPLAY" else {})
+                for card in make_cards(list(ended.values()))
+            }
+        for name, recorder, _ in rows:
+            if recorder is not None and name not in self._calls:
+                self._calls[name] = _OpenCall(recorder)
+        states = {name: self._calls[name].state if recorder else self._final.get(name) for name, recorder, _ in rows}
         return {name: state for name, state in states.items() if state}
 
     def end(self, calls: Sequence[logs.Interaction]) -> bool:
@@ -203,12 +194,8 @@ class Live:
     def _close(self, calls: Sequence[logs.Interaction]) -> None:
         with self._lock:
             assert self._screen is not None
-            watched = {id(call.recorder.saved): call for call in self._calls.values()}
-            timelines = [
-                watched[id(call.take)].timeline(call.take) if call.take and id(call.take) in watched else None
-                for call in calls
-            ]
-            self._screen.close(make_cards(calls, timelines))
+            known = {id(call.recorder.saved): call.timeline() for call in self._calls.values()}
+            self._screen.close(make_cards(calls, [known.get(id(call.take)) for call in calls]))
 
     def _try(self, do: Callable[[], None]) -> bool:
         self.failed = self.failed or not try_view(do)
@@ -216,10 +203,8 @@ class Live:
 
 
 def _recorder(log: logs.Log, place: int) -> Recorder | None:
-    for session in active_sessions():
-        if session.log is log and (recorder := session.keeper.recorder_at(place)) is not None:
-            return recorder
-    return None
+    recorders = (session.keeper.recorder_at(place) for session in active_sessions() if session.log is log)
+    return next(filter(None, recorders), None)
 
 
 def try_view(do: Callable[[], None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from textwrap import indent
 
 from nbreplay.core.log import Interaction
 from nbreplay.notebook.card import Card, Track, make_cards
@@ -12,8 +13,8 @@ from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
 MANY = 20
 """More calls than this are shown as a summary."""
 
-_MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
-_FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
+MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
+FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _BOX = "border:1px solid var(--jp-border-color2,#d0d5dd);border-radius:6px;padding:8px 12px;margin:6px 0;max-width:60em"
 _ERROR = "color:var(--jp-error-color1,#b42318)"
 _WRAP = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
@@ -33,7 +34,7 @@ def bundle(cards: Sequence[Card], labels: Sequence[str] = ()) -> dict[str, str]:
     """Return the mime bundle of some cards, each with its label, such as REPLAY."""
     if not cards:
         text = "nbreplay: no calls yet"
-        return {"text/plain": text, "text/markdown": text, "text/html": f'<div style="{_FONT};{_MUTED}">{text}</div>'}
+        return {"text/plain": text, "text/markdown": text, "text/html": f'<div style="{FONT};{MUTED}">{text}</div>'}
     if len(cards) > MANY:
         return _summary(cards)
     parts = [render(card, label=label) for card, label in zip(cards, labels or [""] * len(cards), strict=True)]
@@ -46,9 +47,11 @@ def bundle(cards: Sequence[Card], labels: Sequence[str] = ()) -> dict[str, str]:
         for card, part in pairs
     )
     return {
-        "text/plain": "\n\n".join([head, *(_indent(part["text/plain"], card.depth) for card, part in pairs)]),
+        "text/plain": "\n\n".join(
+            [head, *(indent(part["text/plain"], "  " * min(card.depth, 6), bool) for card, part in pairs)]
+        ),
         "text/markdown": "\n\n".join([f"**{head}**", *(part["text/markdown"] for part in parts)]),
-        "text/html": f'<div style="{_FONT}"><div><b>{escape(head)}</b></div>{page}</div>',
+        "text/html": f'<div style="{FONT}"><div><b>{escape(head)}</b></div>{page}</div>',
     }
 
 
@@ -85,7 +88,7 @@ def _outcome(track: Track) -> str:
     parts = ["invalid JSON" if track.format_arguments() is None else ""]
     if track.result is not None:
         parts.append(track.result.error or "ok")
-        parts.append("" if track.result.took_s is None else format_seconds(track.result.took_s))
+        parts.append(track.result.duration)
     return _join(*parts)
 
 
@@ -114,44 +117,40 @@ def _markdown(card: Card, head: str, texts: Iterable[Track], calls: Iterable[Tra
 
 def _html(card: Card, label: str, facts: str, texts: Iterable[Track], calls: Iterable[Track], foot: str) -> str:
     mark = f"<b>{escape(label)}</b> " if label else ""
-    parts = [f'<div>{mark}<b>{escape(card.title)}</b> <span style="{_MUTED}">{escape(facts)}</span></div>']
+    parts = [f'<div>{mark}<b>{escape(card.title)}</b> <span style="{MUTED}">{escape(facts)}</span></div>']
     if card.prompt:
-        parts.append(f'<div style="{_MUTED};{_WRAP}">asked: {escape(card.prompt)}</div>')
+        parts.append(f'<div style="{MUTED};{_WRAP}">asked: {escape(card.prompt)}</div>')
     for track in texts:
         name, text = _label(track), f'<div style="{_WRAP}">{escape(track.text)}</div>'
         parts.append(f"<details><summary>{name}</summary>{text}</details>" if name else text)
     for track in calls:
         inner = f'<pre style="{_WRAP}">{escape(track.format_arguments() or track.text)}</pre>'
         if track.result is not None and track.result.text:
-            inner += f'<div style="{_MUTED}">result</div><pre style="{_WRAP}">{escape(track.result.text)}</pre>'
+            inner += f'<div style="{MUTED}">result</div><pre style="{_WRAP}">{escape(track.result.text)}</pre>'
         line = f"{track.name}({_shorten(one_line(track.text), 80)}) {_outcome(track)}".rstrip()
         parts.append(f"<details><summary>{escape(line)}</summary>{inner}</details>")
     parts += [f'<div style="{_ERROR};{_WRAP}">error: {escape(card.error)}</div>'] if card.error else []
     parts += [f'<pre style="{_WRAP}">{escape(card.note)}</pre>'] if card.note else []
-    parts += [f'<div style="{_MUTED};font-size:11px">{escape(foot)}</div>'] if foot else []
+    parts += [f'<div style="{MUTED};font-size:11px">{escape(foot)}</div>'] if foot else []
     if card.raw:
         more = [f"… {card.chunks - len(card.raw):,} more"] if card.chunks > len(card.raw) else []
         lines = "\n".join([*map(escape, card.raw), *more])
         summary = f"<summary>raw chunks ({card.chunks:,})</summary>"
-        parts.append(f'<details style="{_MUTED}">{summary}<pre style="{_WRAP}">{lines}</pre></details>')
-    return f'<div style="{_FONT};{_BOX}">{"".join(parts)}</div>'
+        parts.append(f'<details style="{MUTED}">{summary}<pre style="{_WRAP}">{lines}</pre></details>')
+    return f'<div style="{FONT};{_BOX}">{"".join(parts)}</div>'
 
 
 def heading(cards: Sequence[Card]) -> str:
     """Return one line on several calls, such as ``2 calls · 130 tokens · 1.62 s of answers``."""
     tokens = [count for card in cards for count in card.tokens if count is not None]
     times = [card.duration_s for card in cards if card.duration_s is not None]
-    errors = sum(_has_error(card) for card in cards)
+    errors = sum(bool(card.error or card.note) for card in cards)
     return _join(
         f"{len(cards)} calls",
         f"{sum(tokens):,} tokens" if tokens else "",
         f"{format_seconds(sum(times))} of answers" if times else "",
         f"{errors} with errors" if errors else "",
     )
-
-
-def _has_error(card: Card) -> bool:
-    return bool(card.error or card.note)
 
 
 def _summary_line(card: Card) -> str:
@@ -175,7 +174,7 @@ def model_rows(cards: Sequence[Card]) -> list[tuple[str, int, int, int]]:
     for title, count in Counter(card.title for card in cards).most_common():
         own = [card for card in cards if card.title == title]
         tokens = sum(number or 0 for card in own for number in card.tokens)
-        rows.append((title, count, tokens, sum(_has_error(card) for card in own)))
+        rows.append((title, count, tokens, sum(bool(card.error or card.note) for card in own)))
     return rows
 
 
@@ -192,7 +191,7 @@ def _summary(cards: Sequence[Card]) -> dict[str, str]:
     return {
         "text/plain": "\n  ".join([head, *lines]),
         "text/markdown": "\n\n".join([f"**{head}**", fence("\n".join(lines))]),
-        "text/html": f'<div style="{_FONT}"><b>{escape(head)}</b>{table}</div>',
+        "text/html": f'<div style="{FONT}"><b>{escape(head)}</b>{table}</div>',
     }
 
 
@@ -203,7 +202,3 @@ def sparkline(card: Card, width: int = 24) -> str:
     counts = Counter(min(width - 1, entry.at_ms * width // (card.until_ms + 1)) for entry in card.entries)
     most = max(counts.values())
     return "".join(_BARS[-(-counts[place] * 7 // most)] if counts[place] else " " for place in range(width)).rstrip()
-
-
-def _indent(text: str, depth: int) -> str:
-    return "\n".join("  " * min(depth, 6) + line for line in text.split("\n"))

@@ -14,10 +14,9 @@ from nbreplay.core.session import Session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.card import OUTCOMES
 from nbreplay.notebook.escape import escape, format_seconds, plain
+from nbreplay.notebook.render import FONT, MUTED
 from nbreplay.providers.answer import fold
 
-_MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
-_FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _RED = "#b42318"
 _MODES = {
     Mode.AUTO: "replays what is recorded, records what is missing",
@@ -38,16 +37,16 @@ class Totals(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, calls: Sequence[Interaction]) -> Totals:
         """Return the sums over `calls`."""
-        tokens: list[int] = []
-        saved: list[float] = []
-        for call in calls:
-            if call.take is None:
-                continue
-            answer = fold(call.take)
-            tokens += [count for count in (answer.input_tokens, answer.output_tokens) if count is not None]
-            took = call.take.duration_s
-            if call.outcome == "replayed" and took is not None:
-                saved.append(max(0.0, took - (call.served_s or 0.0)))
+        takes = [(call, call.take) for call in calls if call.take is not None]
+        answers = [fold(take) for _, take in takes]
+        tokens = [
+            count for answer in answers for count in (answer.input_tokens, answer.output_tokens) if count is not None
+        ]
+        saved = [
+            max(0.0, take.duration_s - (call.served_s or 0.0))
+            for call, take in takes
+            if call.outcome == "replayed" and take.duration_s is not None
+        ]
         counts = ", ".join(part for part in summary(calls).split(", ") if not part.startswith("0 ")) or "no calls"
         foreign = tuple(call.note for call in calls if call.outcome == "replayed" and call.note)
         return cls(counts, sum(tokens) if tokens else None, sum(saved) if saved else None, foreign)
@@ -61,26 +60,21 @@ def badge(
     `error` is the text that the cell shows itself; `uncovered` describes what the guard could not see.
     """
     totals = Totals.of(calls)
-    parts = [totals.counts]
-    if totals.tokens is not None:
-        parts.append(f"{totals.tokens:,} tokens")
-    if totals.saved_s is not None:
-        parts.append(f"{format_seconds(totals.saved_s)} saved")
-    text = " · ".join([*parts, *totals.foreign[:1], f"{mode}, {store}".rstrip(", ")])
-    failures = [call for call in calls if call.outcome in FAILURES]
-    notes = [
-        f"{OUTCOMES[call.outcome]}: {call.note}" for call in failures if _squeeze(call.note) not in _squeeze(error)
-    ]
+    tokens = [] if totals.tokens is None else [f"{totals.tokens:,} tokens"]
+    saved = [] if totals.saved_s is None else [f"{format_seconds(totals.saved_s)} saved"]
+    text = " · ".join([totals.counts, *tokens, *saved, *totals.foreign[:1], f"{mode}, {store}".rstrip(", ")])
+    failures, seen = [call for call in calls if call.outcome in FAILURES], _squeeze(error)
+    notes = [f"{OUTCOMES[call.outcome]}: {call.note}" for call in failures if _squeeze(call.note) not in seen]
     notes = list(dict.fromkeys([*notes, *uncovered]))
     colour, mark = (_RED, "⚠") if failures else ("inherit", "▶")
-    page = f'<div style="{_FONT};{_MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
+    page = f'<div style="{FONT};{MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
     bar = f"font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0"
     page += "".join(f'<pre style="{bar}">{escape(note)}</pre>' for note in notes)
     return {"text/plain": "\n".join(map(plain, [f"nbreplay: {text}", *notes])), "text/html": page}
 
 
 def _squeeze(text: str) -> str:
-    return text.replace(" ", "").replace("\n", "")
+    return "".join(text.split())
 
 
 def short_path(path: str | os.PathLike[str]) -> str:
@@ -113,23 +107,18 @@ def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
     """Return the answer to ``%replay``, as a mime bundle: text/plain, text/html."""
     calls = [call for log in logs for call in log.interactions]
     totals = Totals.of(calls)
-    rows = []
-    if session is None:
-        rows.append(("mode", "off"))
-    else:
+    rows = [("mode", "off")]
+    if session is not None:
         options = session.options
-        mode = session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else "")
-        rows += [("mode", mode), ("store", f"{_store_text(session)}, {len(session.store.names())} recordings")]
+        rows = [("mode", session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else ""))]
+        rows += [("store", f"{_store_text(session)}, {len(session.store.names())} recordings")]
         rows += [("speed", f"{options.speed:g} × recorded")] if options.speed else []
-        for name in ("ignore", "mask", "only", "allow"):
-            if values := getattr(options, name):
-                rows.append((name, ", ".join(values)))
+        filters = {name: getattr(options, name) for name in ("ignore", "mask", "only", "allow")}
+        rows += [(name, ", ".join(values)) for name, values in filters.items() if values]
         rows += [("children", "allowed")] if options.allow_children else []
-    rows.append(("calls", totals.counts))
-    if totals.tokens is not None:
-        rows.append(("tokens", f"{totals.tokens:,}"))
-    if totals.saved_s is not None:
-        rows.append(("saved", f"{totals.saved_s:,.1f} s of waiting"))
+    rows += [("calls", totals.counts)]
+    rows += [] if totals.tokens is None else [("tokens", f"{totals.tokens:,}")]
+    rows += [] if totals.saved_s is None else [("saved", f"{totals.saved_s:,.1f} s of waiting")]
     if totals.foreign:
         rows.append(("note", f"{len(totals.foreign)} answers come from another host: {totals.foreign[-1]}"))
     if blocked := dict.fromkeys(call.host for call in calls if call.outcome == "blocked"):
