@@ -52,11 +52,7 @@ Slot = tuple[str, str]
 class Run:
     """One run of a cell, or of a session outside any cell: its cursors and the takes that it has recorded.
 
-    Parameters
-    ----------
-    cell : Cell or None
-    started : float, optional
-        Seconds since the epoch; now, if not given. A take that was recorded before is an older run's.
+    It `started` so many seconds after the epoch, or now. A take that was recorded before is an older run's.
     """
 
     def __init__(self, cell: Cell | None = None, started: float | None = None) -> None:
@@ -64,18 +60,12 @@ class Run:
         self.ref = cell.ref if cell else None
         self.started = utc(time.time() if started is None else started)
         self.lock = threading.Lock()
-        self._views = -1
+        self.views = itertools.count()  # numbers the displays of calls
         self._order: dict[Slot, int] = defaultdict(int)
-        self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = {}
-        # written, waiting: the takes that are in the store, and the failures that wait for a good take; each with its
-        # place
+        self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = defaultdict(tuple)
+        # The takes that are in the store, and the failures that wait for a good take, each with its place.
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
         self.waiting: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
-
-    def view(self) -> int:
-        """Return the number of one more display of calls in this run, from 0."""
-        self._views += 1
-        return self._views
 
     def place(self, slot: Slot) -> int:
         """Reserve the place of one more take of `slot`: takes are kept in the order in which their requests started."""
@@ -85,10 +75,7 @@ class Run:
     def next(
         self, slot: Slot, recording: Recording, host: str, ids: tuple[str, ...], *, replaying: bool
     ) -> tuple[Take | None, bool]:
-        """Use the take that answers next; return it, None where none is left, and whether it is of another public host.
-
-        The parameters are those of `nbreplay.core.selection.choose_take`.
-        """
+        """Use the take that answers next, and return it as `choose_take` does."""
         rank = task_rank()
         with self.lock:
             left = self.unused_takes(slot, recording, replaying)
@@ -103,8 +90,7 @@ class Run:
         Takes that ``record`` and ``auto`` have given do not count for ``replay``, so that one cell can record and then
         show that it replays.
         """
-        used = self._used.get((replaying, slot))
-        if not used:
+        if not (used := self._used[replaying, slot]):
             return recording.takes
         used_ids = {id(take) for take in used}
         left = tuple(take for take in recording.takes if id(take) not in used_ids)
@@ -122,7 +108,7 @@ class Run:
 
     def use(self, slot: Slot, take: Take, replaying: bool, *, instead_of: Take | None = None) -> None:
         """Note that `take` has been given; `instead_of` is the same take, when it was recorded only in part."""
-        used = self._used.get((replaying, slot), ())
+        used = self._used[replaying, slot]
         if instead_of is None:
             self._used[replaying, slot] = (*used, take)
         else:
@@ -142,14 +128,14 @@ def current_run() -> Run | None:
 
 
 def enter_run(run: Run) -> None:
-    """Note that a cell has started."""
+    """Make `run` the current one."""
     global _runs
     with _lock:
         _runs = (*_runs, run)
 
 
 def leave_run(run: Run) -> None:
-    """Note that a cell has ended; cells may end in any order."""
+    """End `run`; cells may end in any order."""
     global _runs
     with _lock:
         _runs = tuple(other for other in _runs if other is not run)
@@ -176,10 +162,7 @@ def task_place() -> tuple[int, int] | None:
     ``asyncio.gather`` or ``asyncio.TaskGroup`` were. They are counted in the order of their making.
     """
     asyncio = sys.modules.get("asyncio")  # a program that has not imported it has no tasks
-    if asyncio is None or asyncio._get_running_loop() is None:
-        return None
-    task = asyncio.current_task()
-    if task is None:
+    if asyncio is None or asyncio._get_running_loop() is None or (task := asyncio.current_task()) is None:
         return None
     if task not in _places:
         siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _places]

@@ -51,9 +51,8 @@ class Recorder:
         self.task = task_rank()
         self.status: int | None = None
         self.phrase: str | None = None
-        self.version = ""
         self.headers: list[tuple[str, str]] = []
-        self.content_type = ""
+        self.version = self.content_type = ""
         # Undoes the content encoding of all that was noted. The interceptor sets it where there is one.
         self.decode: Callable[[Pieces], Pieces] | None = None
         self.saved: Take | None = None  # the take that the store has, in part or whole
@@ -62,15 +61,12 @@ class Recorder:
         self.secrets: list[str] = []  # the secrets that were removed from the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
-        # Takes bytes that have arrived, with their time in seconds of `time.perf_counter`. It may be a list's
-        # ``append``: look it up once an answer has begun, not for each piece.
-        self.note: Callable[[tuple[float, bytes]], None] = self._pieces.append
-        self._done = self._interrupted = False
+        self._size = 0  # bytes that have arrived
+        self._done = self._interrupted = self._may_spool = False
         self._parsed: tuple[int, StreamParser] | None = None  # of so many bytes
-        self._flushed = -1  # how many pieces there were when the take was last written
+        self._flushed = -1  # how many bytes there were when the take was last written
         self._lock = threading.Lock()
         self._kept: set[str] = set()
-        self._size = 0
         self._spool: Spool | None = None
         self._broken: OSError | NbreplayError | None = None
 
@@ -86,8 +82,7 @@ class Recorder:
             except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
-            secret = _SECRET if redactor.count else _find_secret(blob, redactor)
-            if secret:
+            if secret := _SECRET if redactor.count else _find_secret(blob, redactor):
                 self.notes.append(f"an upload of {blob.size} bytes is not stored: {secret}")
             else:
                 self.uploads.append(blob)
@@ -103,23 +98,19 @@ class Recorder:
         self.status, self.phrase, self.version = status, phrase, version
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
-        if framing_of(self.content_type) is None and 200 <= status < 300:
-            self.note = self._note_large
-
-    def feed(self, data: bytes) -> None:
-        """Note bytes that have just arrived."""
-        self.note((time.perf_counter(), data))
+        self._may_spool = framing_of(self.content_type) is None and 200 <= status < 300
 
     def so_far(self) -> Pieces:
         """Return the pieces that have arrived so far, without their content encoding."""
-        return self.decode(list(self._pieces)) if self.decode else self._pieces
+        pieces = list(self._pieces)
+        return self.decode(pieces) if self.decode else pieces
 
-    def _note_large(self, piece: tuple[float, bytes]) -> None:
-        """Write a large answer into a file as it comes; only the last time stays in memory."""
-        at, data = piece
-        self._pieces.append(piece)
+    def feed(self, data: bytes) -> None:
+        """Note bytes that have just arrived. Those of a large answer go into a file; only the last time stays."""
+        at = time.perf_counter()
+        self._pieces.append((at, data))
         self._size += len(data)
-        if self._broken is not None or self._size <= LARGE or self.decode is not None or self._encoding:
+        if self._size <= LARGE or not self._may_spool or self._broken or self.decode or self._encoding:
             return
         try:
             if self._spool is None:
@@ -128,8 +119,7 @@ class Recorder:
                 data = _join(self._pieces)
             self._spool.feed(data)
         except (OSError, NbreplayError) as error:
-            # The caller has its answer all the same.
-            self._broken = error
+            self._broken = error  # the caller has its answer all the same
             if self._spool is not None:
                 self._spool.discard()
         self._pieces = [(at, b"")]
@@ -142,7 +132,7 @@ class Recorder:
         """Note that the caller reads no further; the answer is whole if the end of its stream has come."""
         if self._done:
             return
-        if self._interrupted and self._progress == self._flushed:
+        if self._interrupted and self._size == self._flushed:
             # Nobody has read on since the interrupt. It is the reason, not the garbage collector that closes the rest.
             self._done = True
             self.keeper.release(self)
@@ -165,28 +155,22 @@ class Recorder:
             if self._done or self.status is None:
                 return
             whole = self._has_ended()
-            if self.saved is not None and self._progress == self._flushed:
+            if self.saved is not None and self._size == self._flushed:
                 return
-            self._flushed, self._interrupted = self._progress, interrupted and not whole
+            self._flushed, self._interrupted = self._size, interrupted and not whole
             reason: Reason | None = None if whole else "interrupted" if interrupted else "open"
             self.keeper.keep(self, lambda: self._take(reason, None, more=True))
 
-    @property
-    def _progress(self) -> int:
-        return self._size or len(self._pieces)
-
     def _has_ended(self) -> bool:
-        framing = framing_of(self.content_type)
-        if framing is None:
+        if (framing := framing_of(self.content_type)) is None:
             return False
-        stream = self._parse(list(self.so_far()), framing)
+        stream = self._parse(framing)
         return stream.ended or has_answered(stream, self.request.rpc_id)
 
-    def _parse(self, pieces: Pieces, framing: Framing) -> StreamParser:
+    def _parse(self, framing: Framing) -> StreamParser:
         """Return the answer's events so far; mostly the same for the question of its end and for the take."""
-        size = sum(len(data) for _, data in pieces)
-        if self._parsed is None or self._parsed[0] != size:
-            self._parsed = size, parse_stream(pieces, framing)
+        if self._parsed is None or self._parsed[0] != self._size:
+            self._parsed = self._size, parse_stream(self.so_far(), framing)
         return self._parsed[1]
 
     def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
@@ -199,7 +183,7 @@ class Recorder:
                 return
             self.keeper.keep(self, lambda: self._take(reason, error))
             if reason == "closed":
-                self.keeper.note_close(self, time.perf_counter())
+                self.keeper.last_closed = self, time.perf_counter()
 
     def correct(self) -> None:
         """Note that the unwinding of an interrupted cell closed the answer, not its program."""
@@ -211,9 +195,11 @@ class Recorder:
         if self._broken is not None:
             raise self._broken
         if self._spool is None:
-            pieces = list(self.so_far())
-            redactor = self._redactor(pieces)
-            body = self._body(pieces, redactor)
+            data = _join(self.so_far())
+            cookies = cookie_values(self.headers)
+            repeated = [value for value in cookies if value.encode("utf-8", "surrogateescape") in data]
+            redactor = Redactor((*self.call.tokens, *repeated))
+            body = self._body(data, redactor)
         else:
             redactor, store = self._spool.redactor, self.keeper.store
             # What is to go on is left as it is; the answer so far goes into a file of its own.
@@ -261,21 +247,12 @@ class Recorder:
         """The content encoding of bytes that stay encoded, or ``""``."""
         return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
 
-    def _redactor(self, pieces: Pieces) -> Redactor:
-        """Return the redactor of the answer, which also knows the cookies that the body repeats."""
-        tokens, cookies = self.call.tokens, cookie_values(self.headers)
-        if cookies:
-            data = _join(pieces)
-            tokens = (*tokens, *(value for value in cookies if value.encode("utf-8", "surrogateescape") in data))
-        return Redactor(tokens)
-
-    def _body(self, pieces: Pieces, redactor: Redactor) -> Body:
+    def _body(self, data: bytes, redactor: Redactor) -> Body:
         framing, encoding = framing_of(self.content_type), self._encoding
-        if encoding and redactor.finds(decompress(_join(pieces), encoding).decode("latin-1")):
+        if encoding and redactor.finds(decompress(data, encoding).decode("latin-1")):
             raise NbreplayError("the answer holds a secret and cannot be redacted: the caller wants it compressed")
         if framing is not None:
-            return redact_stream(Events.of(self._parse(pieces, framing), self.started), redactor)
-        data = _join(pieces)
+            return redact_stream(Events.of(self._parse(framing), self.started), redactor)
         if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             text = data.decode("utf-8", "surrogateescape")
             clean = redactor.text(text)
@@ -317,7 +294,8 @@ class Keeper:
     def __init__(self, store: Store, log: Log) -> None:
         self.store, self.log = store, log
         self._open: set[Recorder] = set()
-        self._last_closed: tuple[Recorder, float] | None = None
+        # The answer that was closed last before its end, and when, in seconds of `time.perf_counter`.
+        self.last_closed: tuple[Recorder, float] | None = None
         self._lock = threading.Lock()
 
     def recorder(self, request: Request, call: Call, run: Run, mode: Mode) -> Recorder:
@@ -366,13 +344,9 @@ class Keeper:
         with self._lock:
             self._open.discard(recorder)
 
-    def note_close(self, recorder: Recorder, at: float) -> None:
-        """Note which answer was closed last before its end, and when, in seconds of `time.perf_counter`."""
-        self._last_closed = recorder, at
-
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
-        last, self._last_closed = self._last_closed, None
+        last, self.last_closed = self.last_closed, None
         if interrupted and last is not None and last[0].run is run and time.perf_counter() - last[1] < _UNWINDING:
             last[0].correct()
         with self._lock:

@@ -23,10 +23,9 @@ def is_missing_in_auto(take: Take) -> bool:
 
 def remove_take(takes: Sequence[Take], gone: Take) -> list[Take]:
     """Return `takes` without `gone`, or without an equal take where another process has written the file since."""
-    index = next((index for index, take in enumerate(takes) if take is gone), None)
-    if index is None:
-        index = next((index for index, take in enumerate(takes) if take == gone), len(takes))
-    return [*takes[:index], *takes[index + 1 :]]
+    places = [index for index, take in enumerate(takes) if take is gone]
+    places = places or [index for index, take in enumerate(takes) if take == gone]
+    return [take for index, take in enumerate(takes) if index not in places[:1]]
 
 
 def choose_take(
@@ -41,16 +40,8 @@ def choose_take(
 ) -> tuple[Take | None, bool]:
     """Return the take that answers next, and whether another public host gave it.
 
-    Equal ids go first, then the cell's own takes, then those of the same task, then the rest, in file order.
-
-    Parameters
-    ----------
-    takes, left : sequence of Take
-        All takes of the recording, in file order, and those that the run has not been given yet.
-    host, ids, cell, task
-        Of the request; `task` is the rank of its task among those that were made together.
-    replaying : bool
-        True under ``replay``, False under ``auto``.
+    Equal ids go first, then the cell's own takes, then those of the same task, then the rest, in file order. Of all
+    `takes` of the recording, `left` are those that the run has not been given. Unless `replaying`, the mode is ``auto``.
     """
     candidates, foreign = _candidates(takes, left, host)
     if not replaying:
@@ -91,30 +82,24 @@ def insert_take(
 ) -> list[Take] | None:
     """Return the takes of a file with a new one put in, or None where it must not be, yet.
 
-    Parameters
-    ----------
-    takes, new : sequence of Take, Take
-    order : int
-        The place that was reserved for `new` when its request started, from 1.
-    written : sequence of (int, Take)
-        The takes that the same run has written before, each with its place.
-    started : str
-        When the run started, ISO 8601.
-    recording : bool
-        True under ``record``, which replaces the cell's own takes; False under ``auto``, which adds.
-    earlier : sequence of Take
-        Failures of this run that waited for a good take. They are put in front of it.
+    `order` is the place, from 1, that was reserved for `new` when its request started; `written` are the takes that the
+    same run has written before, each with its place. ``record`` replaces the takes that the cell had before the run
+    `started`; unless `recording`, the mode is ``auto``, which adds. `earlier` failures of this run waited for a good
+    take, and are put in front of it.
     """
     run = {id(take): place for place, take in written}
     older = [take for take in takes if id(take) not in run and _same_host(take.host, new.host)]
     own = [take for take in older if owns(new.cell, take) and take.recorded_at <= started]
-    if recording and _loses_good_take(new, own):
-        return None
-    if not recording and new.transient:
-        return None  # auto keeps no failure that may pass
-    gone = _replaced_in_record(new, own) if recording else _replaced_in_auto(older)
-    replaced = {id(take) for take in gone}
-    stay = [take for take in takes if id(take) not in replaced]
+    if recording:
+        if not new.good and any(take.good for take in own):
+            return None  # failures that may pass never displace a good take
+        gone = _replaced_in_record(new, own)
+    else:
+        if new.transient:
+            return None  # auto keeps no failure that may pass
+        # It replaces the first take that was cut short, and not by its caller.
+        gone = [take for take in older if is_missing_in_auto(take)][:1]
+    stay = [take for take in takes if not _is_among(gone, take)]
     positions = (
         _position_in_run([run.get(id(take), 0) for take in stay], order),
         _first(stay, own) if recording else None,
@@ -127,32 +112,25 @@ def insert_take(
 
 def _position_in_run(places: Sequence[int], order: int) -> int | None:
     """Takes of a run stand in the order in which their requests started; a place of 0 is another run's."""
-    later = next((index for index, place in enumerate(places) if place > order), None)
-    if later is not None:
+    if (later := next((index for index, place in enumerate(places) if place > order), None)) is not None:
         return later
     return next((index + 1 for index in reversed(range(len(places))) if 0 < places[index] < order), None)
 
 
 def _first(takes: Sequence[Take], wanted: Sequence[Take]) -> int | None:
     """Return the index of the first of the `wanted` takes; a new take goes there, where the cell's own stood."""
-    return next((index for index, take in enumerate(takes) if any(take is other for other in wanted)), None)
+    return next((index for index, take in enumerate(takes) if _is_among(wanted, take)), None)
 
 
-def _loses_good_take(new: Take, own: Sequence[Take]) -> bool:
-    """Failures that may pass never displace a good take."""
-    return not new.good and any(take.good for take in own)
+def _is_among(takes: Sequence[Take], take: Take) -> bool:
+    return any(take is other for other in takes)
 
 
-def _replaced_in_record(new: Take, own: Sequence[Take]) -> list[Take]:
+def _replaced_in_record(new: Take, own: list[Take]) -> list[Take]:
     """The first complete take of a key in a run replaces the cell's own takes for that key and host.
 
     A stream that its caller closed early does not replace whole takes: it goes in front of them.
     """
     if new.good and not new.complete:
         return [take for take in own if not (take.good and take.complete)]
-    return list(own)
-
-
-def _replaced_in_auto(older: Sequence[Take]) -> list[Take]:
-    """``auto`` replaces the first take that was cut short, and not by its caller."""
-    return [take for take in older if is_missing_in_auto(take)][:1]
+    return own

@@ -57,7 +57,7 @@ class WidgetScreen:
 
     def __init__(self, run: Run | None, *, together: bool = False) -> None:
         cell_id = run.cell.id if run and run.cell else None
-        name = f"{cell_id}/{run.view()}" if run and cell_id else f"#{next(_numbers)}"
+        name = f"{cell_id}/{next(run.views)}" if run and cell_id else f"#{next(_numbers)}"
         model_id = _digest(f"nbreplay {name}")
         if (previous := _open_views.pop(model_id, None)) is not None:  # the cell runs again
             previous.layout.close()
