@@ -45,19 +45,10 @@ def problems() -> list[str]:
 
 
 def hook(interceptor: str, library: ModuleType) -> Undo:
-    """Have an interceptor hook into its library; return the function that undoes it.
+    """Import an interceptor and have it hook into its library; return the function that undoes it.
 
-    Parameters
-    ----------
-    interceptor : str
-        A module of `nbreplay.intercept`, with its function where that is not ``install``: ``http.httpx``. It is
-        imported now. The function gets the library, and returns what `put` returns.
-    library : module
-
-    Raises
-    ------
-    AttributeError
-        Where this version of the library is not supported.
+    It is a module of `nbreplay.intercept`, with its function where that is not ``install``: ``http.httpx``. The
+    function gets the library, and returns what `put` returns. An unsupported library raises AttributeError.
     """
     name, _, function = interceptor.partition(":")
     module = importlib.import_module(f"nbreplay.intercept.{name}")
@@ -68,10 +59,7 @@ def hook(interceptor: str, library: ModuleType) -> Undo:
 def put(*hooks: tuple[Any, str, Any]) -> Undo:
     """Replace attributes, each given as owner, name and replacement; return the function that undoes it.
 
-    Raises
-    ------
-    AttributeError
-        Where an owner does not have the attribute.
+    An owner that does not have the attribute raises AttributeError, before any is replaced.
     """
     originals = [inspect.getattr_static(owner, name) for owner, name, _ in hooks]
     for owner, name, replacement in hooks:
@@ -101,13 +89,9 @@ class StandIn:
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self.__dict__["_original"], name, value)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> Any:
         return type(self.__dict__["_original"])
-
-    @__class__.setter
-    def __class__(self, kind: Any) -> None:
-        raise AttributeError("__class__")
 
 
 def _is_waiting() -> bool:
@@ -143,33 +127,20 @@ class _Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname not in self._libraries:
             return None
-        for finder in sys.meta_path:
-            if finder is self or not hasattr(finder, "find_spec"):
-                continue
-            spec = finder.find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, fullname, self._libraries[fullname])
-                return spec
-        return None
+        finders = (finder for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (finder.find_spec(fullname, path, target) for finder in finders)), None)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
 
+        def exec_module(module: ModuleType) -> None:
+            loader.exec_module(module)
+            # The module keeps its own loader: resources and pickles look at it.
+            if module.__spec__ is not None:
+                module.__spec__.loader = loader
+            module.__loader__ = loader
+            if _is_waiting():
+                _install(fullname, module, self._libraries[fullname])
 
-class _Loader(importlib.abc.Loader):
-    def __init__(self, loader: Any, name: str, interceptor: str) -> None:
-        self._loader, self._name, self._interceptor = loader, name, interceptor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        module: ModuleType | None = self._loader.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        # The module keeps its own loader: resources and pickles look at it.
-        if module.__spec__ is not None:
-            module.__spec__.loader = self._loader
-        module.__loader__ = self._loader
-        if _is_waiting():
-            _install(self._name, module, self._interceptor)
+        spec.loader = StandIn(loader, exec_module=exec_module)  # type: ignore[assignment]
+        return spec

@@ -60,18 +60,7 @@ def was_placed() -> bool:
 
 
 def refuse(target: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    """Refuse a call outside of any session that carries a placeholder.
-
-    Parameters
-    ----------
-    target : str
-        Path and query.
-    headers : iterable of (bytes, bytes)
-
-    Raises
-    ------
-    RecordingMissing
-    """
+    """Refuse a call outside of any session that carries a placeholder: raise `RecordingMissing`."""
     if has_placeholder(target, headers):
         raise RecordingMissing(
             "this client was created without an API key and holds nbreplay's placeholder, which is never sent. "
