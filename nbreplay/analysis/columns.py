@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from nbreplay.providers.answer import provider_of
 from nbreplay.providers.messages import prompt_key
-from nbreplay.providers.names import provider_of
 
 
 class Column(NamedTuple):

@@ -19,7 +19,7 @@ from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
-from nbreplay.providers.answer import AnswerBuilder
+from nbreplay.providers.answer import Answer
 from nbreplay.providers.deltas import Reader, values
 from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
 from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
@@ -60,9 +60,9 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         return request.body if request and request.kind != "tool" and isinstance(request.body, dict) else {}
 
     @cached_property
-    def answer(self) -> AnswerBuilder:
+    def answer(self) -> Answer:
         """The folded answer; empty where there is none, and of a tool."""
-        return AnswerBuilder(None if self.take is None or self.kind == "tool" else self.take.body)
+        return Answer(None if self.take is None or self.kind == "tool" else self.take.body)
 
     @cached_property
     def stored_messages(self) -> list[Message]:
@@ -202,7 +202,7 @@ def messages(row: Row) -> Iterator[MessageItem]:
         yield MessageItem(row.interaction, number, "output", message)
 
 
-def _output_messages(answer: AnswerBuilder) -> Iterator[Message]:
+def _output_messages(answer: Answer) -> Iterator[Message]:
     for choice in answer.choices():
         thought = answer.text("reasoning", choice)
         if thought:

@@ -20,7 +20,7 @@ from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError
 from nbreplay.notebook.escape import plain
-from nbreplay.providers.answer import fold
+from nbreplay.providers.answer import Answer
 
 if TYPE_CHECKING:
     from nbreplay.formats.importer import Counts, ImportCounts
@@ -149,8 +149,8 @@ def _diff(options: argparse.Namespace) -> int:
         return _diff_stores(Store(options.a), Store(options.b), options.json)
     (_, a), (_, b) = _find(options.a, options.store), _find(options.b, options.store)
     fields = differences(a.request, b.request)
-    answers = [[fold(take).text for take in recording.takes] for recording in (a, b)]
-    same_answers = answers[0] == answers[1]
+    texts = ([Answer(take.body).visible_text() for take in recording.takes] for recording in (a, b))
+    same_answers = next(texts) == next(texts)
     if options.json:
         rows = [{"path": field.path, "a": field.recorded, "b": field.asked} for field in fields]
         _print_json({"request": rows, "same_answers": same_answers})

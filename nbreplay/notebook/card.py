@@ -21,10 +21,9 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request, last_user_text
 from nbreplay.notebook.escape import clip, format_seconds, plain
 from nbreplay.prices import packaged_prices
-from nbreplay.providers.answer import AnswerBuilder
+from nbreplay.providers.answer import Answer, provider_of
 from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import messages_in
-from nbreplay.providers.names import provider_of
 from nbreplay.providers.tool_links import fact_of, links, tool_error, tool_value
 
 OUTCOMES = {outcome: outcome.upper() for outcome in CALL_OUTCOMES} | {"replayed": "REPLAY", "recorded": "REC"}
@@ -98,7 +97,7 @@ class Timeline:
     """Tracks and entries of an answer: of a whole take, or of the objects that are fed as they come."""
 
     def __init__(self, take: Take | None = None) -> None:
-        self.answer = AnswerBuilder()  # the whole answer so far
+        self.answer = Answer()  # the whole answer so far
         self.tracks: list[Track] = []  # in the order in which they began
         self.entries: list[Entry] = []
         self._places: dict[Hashable, int] = {}

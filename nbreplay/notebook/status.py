@@ -15,7 +15,7 @@ from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.card import OUTCOMES
 from nbreplay.notebook.escape import escape, format_seconds, plain
 from nbreplay.notebook.render import FONT, MUTED
-from nbreplay.providers.answer import fold
+from nbreplay.providers.answer import Answer
 
 _RED = "#b42318"
 _MODES = {
@@ -38,10 +38,8 @@ class Totals(msgspec.Struct, frozen=True):
     def of(cls, calls: Sequence[Interaction]) -> Totals:
         """Return the sums over `calls`."""
         takes = [(call, call.take) for call in calls if call.take is not None]
-        answers = [fold(take) for _, take in takes]
-        tokens = [
-            count for answer in answers for count in (answer.input_tokens, answer.output_tokens) if count is not None
-        ]
+        usages = [Answer(take.body).reader.tokens for _, take in takes]
+        tokens = [usage[kind] for usage in usages for kind in ("input", "output") if kind in usage]
         saved = [
             max(0.0, take.duration_s - (call.served_s or 0.0))
             for call, take in takes

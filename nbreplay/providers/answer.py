@@ -1,56 +1,31 @@
-"""An answer in one form for every provider: text, tool calls, tokens. It is displayed and counted, never replayed."""
+"""Answers in one form for every provider, displayed and counted but never replayed; and the providers who give them."""
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
-from nbreplay.core.recording.take import Take
+from nbreplay.core.request.route import bare_host
 from nbreplay.providers.deltas import Piece, Reader, values
 
 
-class ToolCall(msgspec.Struct, frozen=True):
-    """A tool call that a model asked for; `arguments` is the text that it wrote."""
-
-    name: str
-    arguments: str
-    id: str = ""
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """The content of an answer."""
-
-    # text, reasoning: of the first choice
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
-    model: str = ""
-    finish_reason: str = ""
-    # input_tokens, output_tokens: none where the provider did not say
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    error: str = ""  # the provider's error message
-
-
 @dataclass(slots=True)
-class StreamedCall:
-    """A tool call as it comes together."""
+class ToolCall:
+    """A tool call that a model asked for, as it comes together."""
 
     name: str = ""
     id: str = ""
-    arguments: list[str] = field(default_factory=list)  # in the pieces in which they came
+    arguments: list[str] = field(default_factory=list)  # the text that the model wrote, in the pieces that came
     choice: int = 0
-    # first_ms, last_ms: when its first and its last piece came, from the sending of the request
-    first_ms: int = 0
+    first_ms: int = 0  # when its first piece came, from the sending of the request
     last_ms: int = 0
 
 
-class AnswerBuilder:
-    """Builds an answer from a whole body, or from None and the objects that are fed as they come."""
+class Answer:
+    """The content of an answer: of a whole body, or of the objects that are fed as they come."""
 
     __slots__ = ("calls", "first_ms", "reader", "texts")
 
@@ -58,7 +33,7 @@ class AnswerBuilder:
         self.reader = Reader()  # with model, finish reason, tokens and error
         # From kind (``text``, ``reasoning``, ``refusal``) and choice to the pieces.
         self.texts: dict[tuple[str, int], list[str]] = defaultdict(list)
-        self.calls: dict[Hashable, StreamedCall] = {}  # in the order in which they began
+        self.calls: dict[Hashable, ToolCall] = {}  # in the order in which they began
         self.first_ms: int | None = None  # when the first piece came
         for at, value, event in values(body):
             if value is not None:
@@ -86,6 +61,10 @@ class AnswerBuilder:
         """Return the whole text of a kind."""
         return "".join(self.texts.get((kind, choice), ()))
 
+    def visible_text(self) -> str:
+        """Return the text of the first choice, or its refusal."""
+        return self.text() or self.text("refusal")
+
     def choices(self) -> list[int]:
         """Return the numbers of the choices."""
         return sorted({choice for _, choice in self.texts} | {call.choice for call in self.calls.values()})
@@ -96,9 +75,7 @@ class AnswerBuilder:
         if piece.kind != "tool_call":
             self.texts[piece.kind, piece.choice].append(piece.text)
             return
-        call = self.calls.get(piece.call)
-        if call is None:
-            call = self.calls[piece.call] = StreamedCall(choice=piece.choice, first_ms=at)
+        call = self.calls.setdefault(piece.call, ToolCall(choice=piece.choice, first_ms=at))
         call.last_ms = max(at, call.last_ms)
         call.id = call.id or piece.id
         if piece.name != call.name:  # some servers repeat the name with every piece
@@ -106,18 +83,36 @@ class AnswerBuilder:
         call.arguments.append(piece.text)
 
 
-def fold(take: Take) -> Answer:
-    """Return the answer of a take."""
-    builder = AnswerBuilder(take.body)
-    reader = builder.reader
-    calls = [call for call in builder.calls.values() if call.choice == 0]
-    return Answer(
-        builder.text() or builder.text("refusal"),
-        builder.text("reasoning"),
-        tuple(ToolCall(call.name, "".join(call.arguments), call.id) for call in calls),
-        reader.model,
-        reader.finish,
-        reader.tokens.get("input"),
-        reader.tokens.get("output"),
-        reader.error,
-    )
+# The end of a host and its provider, named as in OpenTelemetry's GenAI conventions; the first that fits wins.
+_HOSTS = (
+    ("openai.azure.com", "azure.ai.openai"),
+    ("services.ai.azure.com", "azure.ai.inference"),
+    ("models.ai.azure.com", "azure.ai.inference"),
+    ("api.openai.com", "openai"),
+    ("api.anthropic.com", "anthropic"),
+    ("generativelanguage.googleapis.com", "gcp.gemini"),
+    ("aiplatform.googleapis.com", "gcp.vertex_ai"),
+    ("api.mistral.ai", "mistral_ai"),
+    ("api.cohere.com", "cohere"),
+    ("api.cohere.ai", "cohere"),
+    ("api.groq.com", "groq"),
+    ("api.deepseek.com", "deepseek"),
+    ("api.perplexity.ai", "perplexity"),
+    ("api.x.ai", "x_ai"),
+    ("ml.cloud.ibm.com", "ibm.watsonx.ai"),
+    ("openrouter.ai", "openrouter"),
+    ("api.together.xyz", "together"),
+    ("api.fireworks.ai", "fireworks"),
+    ("api.tavily.com", "tavily"),
+)
+
+
+@functools.lru_cache(maxsize=1024)
+def provider_of(host: str) -> str | None:
+    """Return who answers at a host, or None where it does not tell: a gateway, a model of one's own."""
+    name = bare_host(host).lower()
+    if name.startswith(("bedrock", "runtime.bedrock")) and (".amazonaws.com" in name or name.endswith(".api.aws")):
+        return "aws.bedrock"
+    if host.endswith(":11434"):
+        return "ollama"  # its own port
+    return next((provider for end, provider in _HOSTS if name == end or name.endswith((f".{end}", f"-{end}"))), None)

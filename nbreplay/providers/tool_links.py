@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
-from nbreplay.providers.answer import AnswerBuilder
+from nbreplay.providers.answer import Answer
 from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import Message, MessageCall, canonical
 
@@ -48,7 +48,7 @@ def fact_of(
     at: int | None,
     request: Request | None,
     take: Take | None,
-    answer: AnswerBuilder,
+    answer: Answer,
     messages: Iterable[Message],
 ) -> Fact | None:
     """Return the data that linking needs of an interaction; None where it has neither calls nor results."""

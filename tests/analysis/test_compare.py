@@ -14,7 +14,7 @@ import nbreplay
 from nbreplay.analysis import frame_cache
 from nbreplay.analysis.library import Library
 from nbreplay.errors import OptionError, StoreError
-from nbreplay.providers.answer import fold
+from nbreplay.providers.answer import Answer
 from tests.analysis.making import lib, rows, streamed
 
 EMBEDDING = {"kind": "embedding", "endpoint": "embeddings"}
@@ -165,7 +165,7 @@ def test_the_pairs_are_shown_side_by_side_those_that_changed_first(
     lib(tmp_path / "b", (asked("same"), said("Yes")), (asked("x"), said("after")))
     a, b = (nbreplay.load(tmp_path / name, cache=cache) for name in "ab")
     made = nbreplay.compare(a, b)
-    sides = [[side and side.take and fold(side.take).text for side in pair] for pair in made.sides]
+    sides = [[side and side.take and Answer(side.take.body).visible_text() for side in pair] for pair in made.sides]
     assert sides == [["before", "after"], ["here", None], ["Yes", "Yes"]]
     made.show()
     shown = capsys.readouterr().out

@@ -50,7 +50,7 @@ from nbreplay.intercept.http.http_client import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
 from nbreplay.notebook.card import make_cards
-from nbreplay.providers.answer import fold
+from nbreplay.providers.answer import Answer
 from tests.clients import http as http_library
 from tests.formats.making import SHARED, chat, method
 
@@ -265,7 +265,7 @@ def _reader(random: Random, note: Note) -> None:
             with contextlib.suppress(RecordingFormatError):
                 answer_to(take, 7).body.data()
             with contextlib.suppress(RecordingFormatError):
-                fold(take)
+                Answer(take.body)
                 frames = RowFrames([Row(request.key, None, request, take)])
                 for name in FRAMES:
                     frames.frame(name)

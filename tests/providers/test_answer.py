@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -12,9 +12,44 @@ from hypothesis import strategies as st
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Text, plain_body
 from nbreplay.core.recording.stream import Chunk, Events
+from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import last_user_text, text_of
-from nbreplay.providers.answer import Answer, ToolCall, fold
+from nbreplay.providers.answer import Answer as Builder
 from tests.core.making import JSON, call, chat, json_values, request, take
+
+
+class ToolCall(NamedTuple):
+    name: str
+    arguments: str
+    id: str = ""
+
+
+class Answer(NamedTuple):
+    """What an answer says, in values that can be compared."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    model: str = ""
+    finish_reason: str = ""
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str = ""
+
+
+def fold(take: Take) -> Answer:
+    answer = Builder(take.body)
+    calls = [call for call in answer.calls.values() if call.choice == 0]
+    return Answer(
+        answer.visible_text(),
+        answer.text("reasoning"),
+        tuple(ToolCall(call.name, "".join(call.arguments), call.id) for call in calls),
+        answer.reader.model,
+        answer.reader.finish,
+        answer.reader.tokens.get("input"),
+        answer.reader.tokens.get("output"),
+        answer.reader.error,
+    )
 
 
 def folded(*values: Any, stream: str | None = None) -> Answer:
