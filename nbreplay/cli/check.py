@@ -13,9 +13,8 @@ from pathlib import Path
 
 from msgspec.structs import asdict, replace
 
-from nbreplay.core.audit.audit import audit
+from nbreplay.core.audit.audit import Finding, audit
 from nbreplay.core.audit.cleaning import clean_store
-from nbreplay.core.audit.findings import Finding
 from nbreplay.core.config import default_store
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.files import BLOB, PRIVATE, is_member
@@ -193,9 +192,9 @@ class _Targets:
         findings: list[Finding] = []
         counts = Counter(dict.fromkeys(("recording", "blob", "notebook"), 0))
         for store, only in self.stores.values():
-            audited = audit(store, only, progress)
-            findings += audited.findings
-            counts.update(recording=audited.recordings, blob=audited.blobs)
+            new, recordings, blobs = audit(store, only, progress)
+            findings += new
+            counts.update(recording=recordings, blob=blobs)
         if self.notebooks:
             from nbreplay.testing.notebook_secrets import audit_notebook
 
@@ -214,10 +213,9 @@ class _Targets:
             if store.archive:
                 failures = dict.fromkeys(names, f"unzip {store.shown} and check the folder")
             elif names:
-                cleaned = clean_store(store, names)
-                failures = cleaned.failures
+                renamed, failures = clean_store(store, names)
                 if only is not None:
-                    self.stores[root] = store, {cleaned.files.get(name, name) for name in only} - {""}
+                    self.stores[root] = store, {renamed.get(name, name) for name in only} - {""}
             else:
                 continue
             reasons |= {os.path.join(store.shown, name): reason for name, reason in failures.items()}

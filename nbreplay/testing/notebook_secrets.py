@@ -7,12 +7,12 @@ import itertools
 import json
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from nbreplay.core.audit.audit import Finding, Leaf, Secret, find_secrets, leaves, line_of, unescape, unreadable
 from nbreplay.core.audit.cleaning import set_apart, set_back
-from nbreplay.core.audit.findings import Finding, Leaf, Secret, find_secrets, leaves, line_of, secret_finding, unescape
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.notebook_file import rewrite_notebook
@@ -22,32 +22,26 @@ _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
 def audit_notebook(path: Path, shown: str) -> list[Finding]:
     """Return the findings about a notebook: its format, and the secrets in it."""
+
+    def finding(message: str, line: int = 1) -> Finding:
+        return Finding(shown, line, "format", message=message)
+
     if not path.is_file():
-        return [_format_finding(shown, "not a regular file. Remove it")]
+        return [finding("not a regular file. Remove it")]
     try:
         text = path.read_bytes().decode("utf-8")
     except OSError as error:
-        return [_format_finding(shown, f"cannot be read: {error.strerror or error}. Make it readable")]
+        return [finding(unreadable(error))]
     except UnicodeDecodeError as error:
-        return [_format_finding(shown, f"not UTF-8 ({error.reason}). Save it from Jupyter")]
-    line = 1
+        return [finding(f"{unreadable(error)}. Save it from Jupyter")]
     try:
-        document = json.loads(text)
-        problem = _problem(document)
-        findings = [_format_finding(shown, f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
+        problem = _problem(json.loads(text))
+        findings = [finding(f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
         return [*findings, *_secret_findings(text, shown)]
-    except json.JSONDecodeError as error:
-        why, line = f"not JSON ({error.msg})", error.lineno
-    except RecursionError:
-        why = "nested too deeply"
-    except ValueError:  # such as a number of many thousand digits
-        why = "a value cannot be read"
-    secrets = [secret_finding(shown, line_of(text, secret.start), secret) for secret in find_secrets(text)]
-    return [_format_finding(shown, f"{why}. Restore it from version control", line), *secrets]
-
-
-def _format_finding(shown: str, why: str, line: int = 1) -> Finding:
-    return Finding(shown, line, "format", message=why)
+    except (ValueError, RecursionError) as error:
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        secrets = [secret.finding(shown, line_of(text, secret.start)) for secret in find_secrets(text)]
+        return [finding(f"{unreadable(error)}. Restore it from version control", line), *secrets]
 
 
 def _problem(document: Any) -> str:
@@ -71,13 +65,13 @@ def _problem(document: Any) -> str:
 def _secret_findings(text: str, shown: str) -> Iterator[Finding]:
     """Yield the secrets of a notebook, each line's once."""
     every = list(leaves(text))
-    starts = [leaf.start for leaf in every]
     secrets: list[tuple[Leaf, Secret]] = []
     for secret in find_secrets(text):
-        leaf = every[max(0, bisect.bisect_right(starts, secret.start) - 1)]
+        leaf = every[max(0, bisect.bisect_right(every, secret.start, key=lambda leaf: leaf.start) - 1)]
         if not _is_picture(leaf.path):
             secrets.append((leaf, secret._replace(value=unescape(secret.value))))
-    for items in _group_lines(leaf for leaf in every if not _is_picture(leaf.path)):
+    for _, group in itertools.groupby((leaf for leaf in every if not _is_picture(leaf.path)), _owner):
+        items = list(group)
         lines = _lines([leaf.text for leaf in items])
         places = [0, *itertools.accumulate(map(len, lines))]
         secrets += [
@@ -89,21 +83,16 @@ def _secret_findings(text: str, shown: str) -> Iterator[Finding]:
         line = line_of(text, leaf.start)
         if (line, secret.value) not in reported:
             reported.add((line, secret.value))
-            yield secret_finding(shown, line, secret, _place(leaf.path))
+            yield secret._replace(place=_place(leaf.path)).finding(shown, line)
 
 
 def _is_picture(path: Sequence[str | int]) -> bool:
     return any(isinstance(step, str) and step.startswith("image/") and step != "image/svg+xml" for step in path)
 
 
-def _group_lines(every: Iterable[Leaf]) -> Iterator[list[Leaf]]:
-    """Yield the strings of a notebook, those of one list together."""
-
-    def owner(leaf: Leaf) -> tuple[Any, ...]:
-        return (leaf.path[:-1], "items") if leaf.path and isinstance(leaf.path[-1], int) else (leaf.path, leaf.is_name)
-
-    for _, items in itertools.groupby(every, owner):
-        yield list(items)
+def _owner(leaf: Leaf) -> tuple[Any, ...]:
+    """Return the list that a string is an item of, else the string itself."""
+    return (leaf.path[:-1], "items") if leaf.path and isinstance(leaf.path[-1], int) else (leaf.path, leaf.is_name)
 
 
 def _lines(items: Sequence[str]) -> list[str]:
@@ -122,12 +111,8 @@ def _place(path: Sequence[str | int]) -> str:
 def clean_notebook(path: Path) -> None:
     """Remove the secrets from the outputs, the state of the widgets and the metadata of a notebook.
 
-    Sources stay as they are: without what was removed they might not run.
-
-    Raises
-    ------
-    NbreplayError
-        Where it cannot be written.
+    Sources stay as they are: without what was removed they might not run. Raise `NbreplayError` where it cannot be
+    written.
     """
     if path.is_symlink():
         raise NbreplayError(f"{path} is a link. Name the file itself")

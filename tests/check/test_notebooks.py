@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from nbreplay.core.audit.findings import leaves, line_of
+from nbreplay.core.audit.audit import leaves, line_of
 from tests.check.making import KEY, PEM, Check, printed, write_notebook
 
 # Notebooks

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote_plus
 
+import msgspec
+
 from nbreplay.core.audit.cleaning import clean_fields, clean_request, named_blobs
-from nbreplay.core.audit.findings import Finding, Secret, find_secrets, leaves, line_of, secret_finding, unescape
 from nbreplay.core.recording.blob import Blob, blob_name
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
@@ -23,38 +24,128 @@ from nbreplay.core.store.folder import open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)
 _ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])|\\([/\\\"])")
 _PIECE, _OVERLAP = 1 << 22, 1 << 13  # bytes; how much of a file is searched at once
 _LARGEST = 256 << 20  # bytes; a larger container is not read into memory
+_LONG, _SHOWN = 20, 4  # characters; of a shorter secret nothing is shown, of a longer one so many
 _RESTORE = "Restore it from version control, or remove it and record it again"
-_IRREGULAR = "not a regular file. Put the file itself there, or remove it"
-
-_Found = tuple[int, Secret, str]
-"""The line of a secret, the secret, and words for where it is."""
 
 
-class Audited(NamedTuple):
-    """The findings of an audit, and the number of recordings and blobs that were checked."""
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a file."""
 
-    findings: list[Finding]
-    recordings: int
-    blobs: int
+    file: str
+    line: int  # from 1
+    kind: str  # ``secret``, ``format``, ``key``, ``name``, ``blob``, or ``unused`` and ``unread``, which are only notes
+    rule: str = ""  # the rule that found a secret; ``""`` for other kinds
+    shown: str = ""  # the beginning of a secret and its length; ``""`` where even that would tell too much
+    message: str = ""
+    fixed: bool = False  # whether ``--fix`` has removed it
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it does not fail the check."""
+        return self.kind in ("unused", "unread")
 
 
-def audit(store: Store, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None) -> Audited:
-    """Check the files of a store.
+class Secret(NamedTuple):
+    """A secret in a text, which begins at `start`; its value is never to be printed."""
 
-    Parameters
-    ----------
-    store : Store
-    only : collection of str, optional
-        The names of the recordings and blobs to check, with the blobs that these recordings name; else all.
-    progress : callable
-        Called after each recording.
+    start: int
+    rule: str
+    value: str
+    place: str = ""  # words for where in the file it is, such as ``in the source of cell 3``
 
-    Raises
-    ------
-    StoreError
+    def finding(self, file: str, line: int) -> Finding:
+        """Return the finding for this secret."""
+        size = len(self.value)
+        shown = f"{self.value[:_SHOWN]}… ({size} characters)" if size >= _LONG else ""
+        message = " ".join(filter(None, (self.rule, self.place))) + (f": {shown}" if shown else "")
+        return Finding(file, line, "secret", self.rule, shown, message)
+
+
+def find_secrets(text: str) -> list[Secret]:
+    """Return the secrets in `text`, in order."""
+    return [
+        Secret(match.start, match.rule, text[match.start : match.end])
+        for match in Redactor().matches(text)
+        if match.rule != "placeholder"
+    ]
+
+
+def line_of(text: str, place: int) -> int:
+    """Return the number of the line, from 1, that a character is on."""
+    return text.count("\n", 0, place) + 1
+
+
+class Leaf(NamedTuple):
+    """A string in a JSON text."""
+
+    path: tuple[str | int, ...]  # the names and indexes that lead to it
+    start: int  # the place of its first quote in the JSON text
+    text: str
+    is_name: bool  # whether it is the name of a member and not a value
+
+
+def leaves(text: str) -> Iterator[Leaf]:
+    """Yield the strings of a JSON text with their places. The text must be valid JSON."""
+    path: list[str | int] = []
+    name_next = [False]  # of each bracket that is open, whether a name comes next
+    for match in _TOKEN.finditer(text):
+        token = match.group()
+        if token in "{[":
+            name_next.append(token == "{")
+            path.append("" if token == "{" else 0)
+        elif token in "}]":
+            name_next.pop()
+            path.pop()
+        elif token == ":":
+            name_next[-1] = False
+        elif token == ",":
+            last = path[-1]
+            if isinstance(last, int):
+                path[-1] = last + 1
+            else:
+                name_next[-1] = True
+        else:
+            value = json.loads(token, strict=False)
+            if name_next[-1]:
+                path[-1] = value
+            yield Leaf(tuple(path), match.start(), value, name_next[-1])
+
+
+def unescape(value: str) -> str:
+    """Return the text that a piece of a JSON string stands for; itself where it is not one."""
+    try:
+        return str(json.loads(f'"{value}"', strict=False)) if "\\" in value else value
+    except ValueError:
+        return value
+
+
+def unreadable(error: Exception) -> str:
+    """Return why a file cannot be opened, or does not hold what it should, without quoting it."""
+    match error:
+        case UnicodeDecodeError():
+            return f"not UTF-8 ({error.reason})"
+        case json.JSONDecodeError():
+            return f"not JSON ({error.msg})"
+        case RecursionError():
+            return "nested too deeply"
+        case OSError():
+            return f"cannot be read: {error.strerror or error}. Make it readable"
+        case UnsafeRecordingError():
+            return "not a regular file. Put the file itself there, or remove it"
+    return "a value cannot be read"  # such as a number of many thousand digits
+
+
+def audit(
+    store: Store, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None
+) -> tuple[list[Finding], int, int]:
+    """Check the files of a store; return the findings, and the number of recordings and of blobs.
+
+    `only` are the names of the recordings and blobs to check, with the blobs that these recordings name; else it is all
+    of them. `progress` is called after each recording. Raise `StoreError` where the store cannot be read.
     """
     root, shown = store.identity, store.shown
     present = set(store.blob_names())
@@ -69,12 +160,10 @@ def audit(store: Store, only: Collection[str] | None = None, progress: Callable[
     blobs = sorted(present if only is None else {*named & present, *filter(BLOB.fullmatch, only)})
     for name in blobs:
         findings += _blob_findings(os.path.join(root, name), os.path.join(shown, name))
-    if only is None:
-        findings += [
-            Finding(os.path.join(shown, name), 1, "unused", message="no recording names this file. It can be removed")
-            for name in sorted(present - named)
-        ]
-    return Audited(findings, len(names), len(blobs))
+    for name in sorted(present - named) if only is None else ():
+        message = "no recording names this file. It can be removed"
+        findings.append(Finding(os.path.join(shown, name), 1, "unused", message=message))
+    return findings, len(names), len(blobs)
 
 
 class _Recording:
@@ -85,64 +174,55 @@ class _Recording:
         self.named: set[str] = set()
         self.text = ""
 
-    def findings(self) -> list[Finding]:
+    def findings(self) -> Iterator[Finding]:
         try:
             data = read_file(os.path.join(self.root, self.name))[0]
-        except UnsafeRecordingError:
-            return [self._finding("format", _IRREGULAR)]
-        except OSError as error:
-            return [self._finding("format", f"cannot be read: {error.strerror or error}. Make it readable")]
+        except (OSError, UnsafeRecordingError) as error:
+            yield self._finding("format", unreadable(error))
+            return
         self.text = data.decode("utf-8", "replace")
         self.named = named_blobs(self.text)
-        secrets = [(line_of(self.text, secret.start), secret, "") for secret in find_secrets(self.text)]
-        recording, matches, reason = None, True, ""
+        secrets, recording = find_secrets(self.text), None
         try:
             recording = parse(data)
             matches = recording.computed_key() == recording.key
-            secrets += self._hidden_secrets(recording, {unescape(secret.value) for _, secret, _ in secrets})
-        except UnicodeDecodeError as error:
-            reason = f"not UTF-8 ({error.reason})"
-        except RecordingFormatError as error:
-            reason = str(error)
-        except RecursionError:
-            reason = "nested too deeply"
-        except ValueError:  # such as a number of many thousand digits
-            reason = "a value cannot be read"
-        findings = [secret_finding(self.shown, line, secret, place) for line, secret, place in secrets]
-        if recording is None or reason:
-            return [self._unreadable(reason, [secret.value for _, secret, _ in secrets]), *findings]
+            secrets += self._hidden_secrets(recording, {unescape(secret.value) for secret in secrets})
+        except (RecordingFormatError, ValueError, RecursionError) as error:
+            yield self._invalid(data, error, secrets)
+            recording = None
+        yield from (secret.finding(self.shown, line_of(self.text, secret.start)) for secret in secrets)
+        if recording is None:
+            return
+        wanted = file_name(recording.kind, recording.key)
         if not matches:
             why = f"the key is not the hash of kind and request: one of them was edited. {_RESTORE}"
-            findings.append(self._finding("key", why, self._line(("key",))))
-        elif self.name != file_name(recording.kind, recording.key):
-            wanted = file_name(recording.kind, recording.key)
-            findings.append(self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that"))
-        return [*findings, *self._missing_blobs(recording)]
+            yield self._finding("key", why, self._start(("key",)))
+        elif self.name != wanted:
+            yield self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that")
+        yield from self._missing_blobs(recording)
 
-    def _finding(self, kind: str, message: str, line: int = 1) -> Finding:
-        return Finding(self.shown, line, kind, message=message)
+    def _finding(self, kind: str, message: str, start: int = 0) -> Finding:
+        return Finding(self.shown, line_of(self.text, start), kind, message=message)
 
-    def _unreadable(self, reason: str, secrets: list[str]) -> Finding:
-        for value in secrets:  # the message may quote the file
-            at = reason.find(value[:6])
+    def _invalid(self, data: bytes, error: Exception, secrets: list[Secret]) -> Finding:
+        reason = str(error) if isinstance(error, RecordingFormatError) else unreadable(error)
+        for secret in secrets:  # the message may quote the file
+            at = reason.find(secret.value[:6])
             reason = reason if at < 0 else reason[:at] + "…"
-        line = 1
+        start, remedy = 0, _RESTORE
         try:
-            json.loads(self.text)
-        except json.JSONDecodeError as error:
-            line = error.lineno
+            document = json.loads(data)
+            if not isinstance(document, dict) or "nbreplay" not in document:
+                remedy = "nbreplay import reads the recordings of other tools"
+        except json.JSONDecodeError as problem:
+            start = problem.pos
         except (ValueError, RecursionError):
             pass
-        foreign = "the field 'nbreplay' is missing" in reason
-        remedy = "nbreplay import reads the recordings of other tools" if foreign else _RESTORE
-        return self._finding("format", f"{reason}. {remedy}", line)
+        return self._finding("format", f"{reason}. {remedy}", start)
 
-    def _line(self, path: tuple[str | int, ...]) -> int:
-        """Return the line of the first string at or below a path."""
-        for leaf in leaves(self.text):
-            if leaf.path[: len(path)] == path:
-                return line_of(self.text, leaf.start)
-        return 1
+    def _start(self, path: tuple[str | int, ...]) -> int:
+        """Return the place of the first string at or below a path."""
+        return next((leaf.start for leaf in leaves(self.text) if leaf.path[: len(path)] == path), 0)
 
     def _missing_blobs(self, recording: Recording) -> Iterator[Finding]:
         for index, take in enumerate(recording.takes):
@@ -156,45 +236,37 @@ class _Recording:
                     why = f"{name} has {size} bytes, and the recording says {wanted}. {_RESTORE}"
                     if size == wanted:
                         continue
-                yield self._finding("blob", why, self._line(("takes", index, "blob")))
+                yield self._finding("blob", why, self._start(("takes", index, "blob")))
 
-    def _hidden_secrets(self, recording: Recording, values: set[str]) -> list[_Found]:
-        """Return the secrets that only show when the file is read as a replay does, without those that are known."""
-        hidden = []
-        for line, secret, place in (
-            *self._escaped_secrets(),
-            *self._in_fields(recording),
-            *self._across_chunks(recording),
-        ):
-            if not secret.value or not any(secret.value in value for value in values):
-                values.add(secret.value)
-                hidden.append((line, secret, place))
-        return hidden
+    def _hidden_secrets(self, recording: Recording, values: set[str]) -> Iterator[Secret]:
+        """Yield the secrets that only show when the file is read as a replay does, without those that are known."""
+        for secrets in (self._escaped_secrets(), self._in_fields(recording), self._across_chunks(recording)):
+            for secret in secrets:
+                if not secret.value or not any(secret.value in value for value in values):
+                    values.add(secret.value)
+                    yield secret
 
-    def _escaped_secrets(self) -> Iterator[_Found]:
+    def _escaped_secrets(self) -> Iterator[Secret]:
         # Most files have no escapes but those of quotes and line ends, which no secret has.
         if any(escape in self.text for escape in ("\\u00", "\\/", "\\\\")):
             plain = _ESCAPE.sub(lambda match: match[2] or chr(int(match[1], 16)), self.text)
             for leaf in leaves(self.text) if Redactor().finds(plain) else ():
-                for secret in find_secrets(leaf.text):
-                    yield line_of(self.text, leaf.start), secret, ""
+                yield from (secret._replace(start=leaf.start) for secret in find_secrets(leaf.text))
 
-    def _in_fields(self, recording: Recording) -> Iterator[_Found]:
+    def _in_fields(self, recording: Recording) -> Iterator[Secret]:
         """Yield what cleaning would remove from the fields around a body: there a name may show that a value is one."""
         redactor = Redactor(again=True)
         clean_request(recording.request, redactor)
         for take in recording.takes:
             clean_fields(take, redactor, lambda: redactor)
         for value in redactor.secrets:
-            if value.startswith("[secret:"):  # a placeholder of an earlier one
-                continue
-            holds = (leaf for leaf in leaves(self.text) if value in leaf.text or value in unquote_plus(leaf.text))
-            leaf = next(holds, None)
-            yield line_of(self.text, leaf.start) if leaf else 1, _secret(value), ""
+            if not value.startswith("[secret:"):  # a placeholder of an earlier one
+                holds = (leaf for leaf in leaves(self.text) if value in leaf.text or value in unquote_plus(leaf.text))
+                yield _secret(value, next((leaf.start for leaf in holds), 0))
 
-    def _across_chunks(self, recording: Recording) -> Iterator[_Found]:
+    def _across_chunks(self, recording: Recording) -> Iterator[Secret]:
         """Yield the secrets that a model wrote a few letters at a time, each at the chunk where it begins."""
-        where = "spread over several chunks"
+        place = "spread over several chunks"
         for index, take in enumerate(recording.takes):
             if not isinstance(take.body, Events):
                 continue
@@ -202,17 +274,18 @@ class _Recording:
             try:
                 after = remove_spread_secrets(take.body, redactor)
             except RecordingFormatError:
-                yield self._line(("takes", index)), Secret(0, "secret", ""), where
+                yield Secret(self._start(("takes", index)), "secret", "", place)
                 continue
             for value in redactor.secrets if after is not None else ():
                 replacement = redactor.placeholder(value).encode()
                 pairs = enumerate(zip(take.body.parts(), after or [], strict=False))
                 chunk = next((n for n, (old, new) in pairs if new.count(replacement) > old.count(replacement)), 0)
-                yield self._line(("takes", index, "chunks", chunk)), _secret(value), where
+                yield _secret(value, self._start(("takes", index, "chunks", chunk)), place)
 
 
-def _secret(value: str) -> Secret:
-    return Secret(0, next((secret.rule for secret in find_secrets(value)), "named-value"), value)
+def _secret(value: str, start: int, place: str = "") -> Secret:
+    rule = next((secret.rule for secret in find_secrets(value)), "named-value")
+    return Secret(start, rule, value, place)
 
 
 def _blob_findings(path: str, shown: str) -> Iterator[Finding]:
@@ -223,21 +296,18 @@ def _blob_findings(path: str, shown: str) -> Iterator[Finding]:
                 digest.update(piece)
                 head = head or piece[:8]
                 # A secret may lie where two pieces meet.
-                text = (tail + piece).decode("latin-1")
+                window = tail + piece
+                text = window.decode("latin-1")
                 for secret in find_secrets(text):
                     if secret.value not in values or secret.start >= len(tail):
                         values.add(secret.value)
-                        yield secret_finding(shown, line + text.count("\n", 0, secret.start), secret)
-                rest = (tail + piece)[-_OVERLAP:]
-                line += text.count("\n", 0, len(text) - len(rest))
-                tail = rest
+                        yield secret.finding(shown, line + text.count("\n", 0, secret.start))
+                tail = window[-_OVERLAP:]
+                line += window.count(b"\n", 0, len(window) - len(tail))
         if is_container(head):
             yield from _container_findings(path, shown)
-    except UnsafeRecordingError:
-        yield Finding(shown, 1, "blob", message=_IRREGULAR)
-        return
-    except OSError as error:
-        yield Finding(shown, 1, "blob", message=f"cannot be read: {error.strerror or error}. Make it readable")
+    except (OSError, UnsafeRecordingError) as error:
+        yield Finding(shown, 1, "blob", message=unreadable(error))
         return
     if blob_name(digest) != os.path.basename(path):
         yield Finding(shown, 1, "blob", message=f"the content does not match the hash in the name. {_RESTORE}")
@@ -250,6 +320,6 @@ def _container_findings(path: str, shown: str) -> Iterator[Finding]:
             raise UnreadableContainer(f"larger than {_LARGEST >> 20} MB")
         for part in parts_inside(read_file(path)[0]):
             for secret in find_secrets(part.decode("latin-1")):
-                yield secret_finding(shown, 1, secret, "in its compressed content")
+                yield secret._replace(place="in its compressed content").finding(shown, 1)
     except UnreadableContainer as error:
         yield Finding(shown, 1, "unread", message=f"the compressed content is not checked: {error}")

@@ -12,7 +12,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -21,7 +21,7 @@ from nbreplay.core.recording.body import Json, Text
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import redact_stream
-from nbreplay.core.recording.take import Body, Take
+from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import clean_part, key_of
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import BLOB, Writer, read_file
@@ -36,29 +36,27 @@ _APART = 1_000_000
 _ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query")
 
 
-class Cleaned(NamedTuple):
-    """The result of cleaning a store."""
-
-    # From the name of a file that was rewritten to the name that it has now; ``""`` where it was removed.
-    files: dict[str, str]
-    failures: dict[str, str]  # from the name of a file that was left as it is to the reason
-
-
 def named_blobs(text: str) -> set[str]:
     """Return the files beside it that the text of a recording names: bodies of answers, and uploads by their digest."""
     return {*BLOB.findall(text), *(f"blob-{digest}.bin" for digest in _DIGEST.findall(text))}
 
 
-def clean_store(store: Store, names: Collection[str]) -> Cleaned:
-    """Remove the secrets from those recordings and blobs of a store; raise `StoreError` where it cannot be written."""
+def clean_store(store: Store, names: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Remove the secrets from those recordings and blobs of a store.
+
+    Return by the name of each file that was rewritten the name that it has now, or ``""`` where it was removed, and by
+    the name of each that was left as it is the reason. Raise `StoreError` where the store cannot be written.
+    """
     if store.path.is_symlink():
         reason = f"{store.shown} is a link, and nothing is rewritten through it. Name the folder that it leads to"
-        return Cleaned({}, dict.fromkeys(names, reason))
+        return {}, dict.fromkeys(names, reason)
     try:
-        return _Cleaning(store).clean(names)
+        cleaning = _Cleaning(store)
+        cleaning.clean(names)
     except OSError as error:
         why = error.strerror or error
         raise StoreError(f"{error.filename or store.shown} cannot be rewritten: {why}. Make it writable") from error
+    return cleaning.files, cleaning.failures
 
 
 class _Unfixed(Exception):
@@ -71,15 +69,16 @@ class _Cleaning:
     def __init__(self, store: Store) -> None:
         self.store, self.root = store, store.identity
         self.writer = Writer(self.root, durable=False)
-        self.result = Cleaned({}, {})
+        self.files: dict[str, str] = {}
+        self.failures: dict[str, str] = {}
         self.blobs: dict[str, tuple[Blob, int]] = {}  # by the name of the one with secrets, and their number
 
-    def clean(self, names: Collection[str]) -> Cleaned:
+    def clean(self, names: Collection[str]) -> None:
         for name in sorted(filter(BLOB.fullmatch, names)):
             try:
                 self.blobs[name] = self._clean_blob(name)
             except (RecordingFormatError, _Unfixed) as error:
-                self.result.failures[name] = str(error)
+                self.failures[name] = str(error)
         recordings = {name for name in names if not BLOB.fullmatch(name)}
         for name in self.store.names() if self.blobs else ():
             if not self.blobs.keys().isdisjoint(BLOB.findall(self._text(name))):
@@ -89,12 +88,11 @@ class _Cleaning:
                 try:
                     self._clean_recording(name)
                 except _Unfixed as error:
-                    self.result.failures[name] = str(error)
+                    self.failures[name] = str(error)
                 except (RecordingFormatError, ValueError, RecursionError):  # the message may quote the secret
-                    self.result.failures[name] = "the file cannot be read as a recording"
+                    self.failures[name] = "the file cannot be read as a recording"
         with self.writer.exclusive():
             self._remove_blobs()
-        return self.result
 
     def _text(self, name: str) -> str:
         """Return a recording as text; one that is not a regular file names nothing."""
@@ -135,7 +133,7 @@ class _Cleaning:
         self.writer.replace(target, data)
         if target != name:
             os.unlink(self.root + name)
-        self.result.files[name] = target
+        self.files[name] = target
 
     def _merge(self, target: str, clean: Recording) -> bytes:
         """Return the bytes of a recording that is there already, with the takes of another of the same request."""
@@ -159,56 +157,48 @@ class _Cleaning:
             uploads |= named_blobs(text)
         for name, (clean, _) in self.blobs.items():
             if name in bodies:
-                self.result.failures[name] = "a recording that names it could not be rewritten"
+                self.failures[name] = "a recording that names it could not be rewritten"
                 continue
             if name not in uploads and clean.name not in bodies:
                 self._write_blob(clean.name)  # nothing names it, and nobody's file is lost
             # An upload is left out, as it is when it is recorded: its request names it by the digest of what is sent.
-            self.result.files[name] = clean.name if os.path.lexists(self.root + clean.name) else ""
+            self.files[name] = clean.name if os.path.lexists(self.root + clean.name) else ""
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.root + name)
 
     def _clean_take(self, take: Take) -> Take:
         redactor, body, count = Redactor(), take.body, 0
-        if isinstance(body, Blob):
-            body, count = self.blobs.get(body.name, (body, 0))
-        else:
-            body = _clean_body(body, redactor)
+        match body:
+            case Blob():
+                body, count = self.blobs.get(body.name, (body, 0))
+            case Events():
+                body = redact_stream(body, redactor)
+            case Text():
+                body = Text(redactor.text(body.text))
+            case Json() if (value := redactor.value(body.value)) != body.value:
+                body = Json(value, body.style, body.end)
         fields = clean_fields(take, redactor, Redactor)
         return replace(take, body=body, redacted=take.redacted + redactor.count + count, **fields)
-
-
-def _clean_body(body: Body, redactor: Redactor) -> Body:
-    if isinstance(body, Events):
-        return redact_stream(body, redactor)
-    if isinstance(body, Text):
-        return Text(redactor.text(body.text))
-    if not isinstance(body, Json):
-        return body
-    value = redactor.value(body.value)
-    return body if value == body.value else Json(value, body.style, body.end)
 
 
 def clean_request(fields: Mapping[str, Any], redactor: Redactor) -> dict[str, Any]:
     """Return a canonical request without secrets."""
     clean = dict(fields)
     for name in filter(fields.__contains__, _ORDER):
-        value = fields[name]
-        if name in ("endpoint", "path") and isinstance(value, str):
-            clean[name] = redactor.url(value)
-        elif name in ("form", "query") and _is_pairs(value):
-            clean[name] = redactor.pairs(value)
-        elif name == "parts" and isinstance(value, list):
-            clean[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in value]
-        else:
-            clean[name] = redactor.value(value)
+        match name, fields[name]:
+            case "endpoint" | "path", str(url):
+                clean[name] = redactor.url(url)
+            case "form" | "query", list(pairs) if all(map(_is_pair, pairs)):
+                clean[name] = redactor.pairs(pairs)
+            case "parts", list(parts):
+                clean[name] = [clean_part(part, redactor) if isinstance(part, dict) else part for part in parts]
+            case _, value:
+                clean[name] = redactor.value(value)
     return clean
 
 
-def _is_pairs(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
-    )
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and [*map(type, value)] == [str, str]
 
 
 def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) -> dict[str, Any]:
@@ -228,10 +218,8 @@ def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) ->
 
 
 def _clean_url(url: str, redactor: Redactor) -> str:
-    """Return a URL without secrets; earlier placeholders stay as they are."""
-    return "".join(
-        part if _PLACEHOLDER.fullmatch(part) else redactor.url(part) if part else "" for part in _URL_PARTS.split(url)
-    )
+    """Return a URL without secrets; earlier placeholders stay as they are, as values of the query, too."""
+    return "".join([redactor.url(part) for part in _URL_PARTS.split(url)])
 
 
 def set_apart(text: str) -> tuple[str, int]:

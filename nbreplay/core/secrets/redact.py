@@ -135,10 +135,10 @@ class Redactor:
 
     def _search_plain(self, text: str) -> Iterator[Match]:
         for form, rule_id in self._literals:
-            for found in re.finditer(re.escape(form), text) if form in text else ():
-                yield Match(*found.span(), rule_id, found.start())
-        for found in _REDACTED.finditer(text) if self._again else ():
-            yield Match(*found.span(), "redacted", found.start())
+            for match in re.finditer(re.escape(form), text) if form in text else ():
+                yield Match(*match.span(), rule_id, match.start())
+        for match in _REDACTED.finditer(text) if self._again else ():
+            yield Match(*match.span(), "redacted", match.start())
         for rule in _likely_rules(text):
             yield from (_match_anywhere if rule.anywhere else _match_at_hints)(text, rule)
         if _has_names(text):
