@@ -24,7 +24,7 @@ from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import registry
-from nbreplay.formats.llama_stack import writer
+from nbreplay.formats.llama_stack import recordings
 
 Source = str | os.PathLike[str] | Store | Session
 
@@ -214,4 +214,4 @@ def _cell(ref: CellRef | None) -> str | None:
 
 def _origin(take: Take) -> str:
     # Foreign recordings other than llama-stack's only say that they have no times.
-    return "llama-stack" if writer.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"
+    return "llama-stack" if recordings.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"

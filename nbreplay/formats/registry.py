@@ -15,7 +15,7 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import vcr, zip_export
 from nbreplay.formats.importer import Contents, Counts, ImportCounts, import_error
-from nbreplay.formats.llama_stack import reader, writer
+from nbreplay.formats.llama_stack import recordings
 
 __all__ = ["ENDINGS", "FORMATS", "Format", "export_store", "find_files", "import_files", "load", "read_files"]
 
@@ -32,7 +32,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "llama-stack": Format((".json",), reader.is_recording, reader.read_recording, writer.export),
+    "llama-stack": Format((".json",), recordings.is_recording, recordings.read_recording, recordings.export),
     "vcr": Format((".yaml", ".yml", ".json", ".toml"), lambda _: True, vcr.read_cassette),
     "zip": Format(write=zip_export.export),
 }

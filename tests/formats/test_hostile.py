@@ -16,7 +16,7 @@ from nbreplay.core.recording import body
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from nbreplay.formats import importer, registry
-from nbreplay.formats.llama_stack import writer
+from nbreplay.formats.llama_stack import recordings
 from tests.formats.making import chat, method, written
 
 
@@ -63,7 +63,7 @@ def test_a_type_that_nobody_knows_is_data(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (names.append(name), real(name, *rest))[1])
     store = Store(tmp_path / "store")
     assert registry.import_files(written(tmp_path / "in", typed("wicked.Answer")), store).written == 1
-    assert writer.export(store, tmp_path / "out").written == 1
+    assert recordings.export(store, tmp_path / "out").written == 1
     assert "wicked" not in sys.modules
     assert not [name for name in names if "wicked" in name]
 
@@ -131,7 +131,7 @@ def test_an_export_stays_in_its_folder(tmp_path: Path, test: str) -> None:
     store = Store(tmp_path / "store")
     registry.import_files(written(tmp_path / "in", chat(test=test)), store)
     before = set(tmp_path.rglob("*"))
-    assert writer.export(store, tmp_path / "out" / "deep").written == 1
+    assert recordings.export(store, tmp_path / "out" / "deep").written == 1
     (made,) = (path for path in set(tmp_path.rglob("*")) - before if path.is_file())
     assert made.parent in (tmp_path / "out" / "deep" / name for name in ("recordings", "common/recordings"))
 
@@ -157,7 +157,7 @@ def test_what_a_store_says_of_an_export_is_not_believed(tmp_path: Path, own: dic
     data = json.loads(path.read_text())
     data["takes"][0]["llama_stack"] |= own
     path.write_text(json.dumps(data))
-    made = writer.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
+    made = recordings.export(Store(tmp_path / "store"), tmp_path / "out" / "deep")
     assert made.written + len(made.left_out) == 1
     assert all(tmp_path / "out" / "deep" in path.parents for path in tmp_path.rglob("up*"))
     assert not list(tmp_path.rglob("up*"))

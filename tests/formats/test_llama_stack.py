@@ -18,7 +18,7 @@ from nbreplay.core.secrets.redact import UNREDACTED
 from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError
 from nbreplay.formats import registry
-from nbreplay.formats.llama_stack import writer
+from nbreplay.formats.llama_stack import recordings
 from tests.formats.making import CHUNK, REAL, TEST, chat, loaded, method, real, real_files, takes, written
 
 
@@ -32,7 +32,7 @@ def there_and_back(source: Path, tmp_path: Path) -> dict[str, Any]:
     store = Store(tmp_path / "store")
     counts = registry.import_files(source, store)
     assert not counts.left_out
-    made = writer.export(Store(tmp_path / "store"), tmp_path / "out")
+    made = recordings.export(Store(tmp_path / "store"), tmp_path / "out")
     assert (made.written, made.known, made.left_out) == (counts.written, 0, ())
     out = tmp_path / "out"
     return {path.relative_to(out).as_posix(): json.loads(path.read_text()) for path in sorted(out.rglob("*.json"))}
@@ -294,7 +294,7 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
     store = Store(tmp_path / "store")
     own = type(take)("2026-01-01T00:00:00.000Z", take.host, "/v1/chat/completions", "openai 3.54.0", body=take.body)
     store.write(recording.kind, recording.key, recording.request, lambda _: [own])
-    assert writer.export(store, tmp_path / "out").written == 1
+    assert recordings.export(store, tmp_path / "out").written == 1
     (path,) = (tmp_path / "out").rglob("*.json")
     made = json.loads(path.read_text())
     assert path.parent == tmp_path / "out" / "common" / "recordings"
@@ -305,10 +305,10 @@ def test_what_nbreplay_has_recorded_goes_out_as_llama_stack_would_have_recorded_
 def test_nothing_is_written_over_in_an_export(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     registry.import_files(written(tmp_path / "in", chat()), store)
-    writer.export(store, tmp_path / "out")
+    recordings.export(store, tmp_path / "out")
     (path,) = (tmp_path / "out").rglob("*.json")
     path.write_text("{}")
-    made = writer.export(store, tmp_path / "out")
+    made = recordings.export(store, tmp_path / "out")
     assert (made.written, path.read_text()) == (0, "{}")
     assert str(path) in made.left_out[0]
     assert "Move it away" in made.left_out[0]
@@ -322,7 +322,7 @@ def test_secrets_do_not_come_in(tmp_path: Path) -> None:
     assert registry.import_files(written(tmp_path / "in", data), store).written == 1
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or secret not in path.read_text()
-    assert writer.export(store, tmp_path / "out").written == 1
+    assert recordings.export(store, tmp_path / "out").written == 1
 
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, RecordingMissing
 from nbreplay.formats import registry
-from nbreplay.formats.llama_stack import writer
+from nbreplay.formats.llama_stack import recordings
 from nbreplay.intercept.http.http_client import ReplaySocket
 from nbreplay.intercept.http.httpx import response_of
 from nbreplay.notebook import render
@@ -386,7 +386,7 @@ def _importers(random: Random, note: Note) -> None:
         if random.random() < 0.1:
             store = Store(Path(folder) / "store")
             registry.import_files(path, store)
-            writer.export(store, Path(folder) / "out")
+            recordings.export(store, Path(folder) / "out")
 
 
 _SECRETS = [

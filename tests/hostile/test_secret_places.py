@@ -23,7 +23,7 @@ import nbreplay as nr
 from nbreplay.analysis import frame_cache
 from nbreplay.core.store.store import Store
 from nbreplay.formats import registry, zip_export
-from nbreplay.formats.llama_stack import writer
+from nbreplay.formats.llama_stack import recordings
 from nbreplay.notebook.render import render_calls
 from tests.clients import outcomes
 from tests.hostile.haystack import contents, forms
@@ -75,7 +75,7 @@ def export_zip(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
 
 
 def export_llama_stack(scene: Scene, carried: Sequence[Carried]) -> Iterator[str]:
-    writer.export(Store(scene.store), scene.out / "llama")
+    recordings.export(Store(scene.store), scene.out / "llama")
     yield ""
 
 
