@@ -16,8 +16,7 @@ from nbreplay.core.log import Log
 from nbreplay.core.session import Session, active_sessions, on_change
 from nbreplay.core.store.store import Store
 from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.intercept.children import processes
-from nbreplay.intercept.network import guard
+from nbreplay.intercept.network import children, guard
 
 __all__ = ["LIBRARIES", "UNHOOKED", "open_session", "session", "undo"]
 
@@ -51,14 +50,14 @@ LIBRARIES = {
     "grpc._channel": "network.libraries",
     "grpc.aio._channel": "network.libraries",
     "pycurl": "network.libraries:install_pycurl",
-    "socket": "network.sockets",
+    "socket": "network.guard:install_numeric",
     "uvloop": "network.libraries:install_uvloop",
     "zmq.sugar.socket": "network.libraries",
     **dict.fromkeys(UNHOOKED, "network.libraries:install_unhooked"),
     # Child processes
-    "_posixsubprocess": "children.processes:install_fork_exec",
-    "multiprocessing.popen_forkserver": "children.processes:install_forkserver",
-    "ptyprocess.ptyprocess": "children.processes:install_ptyprocess",
+    "_posixsubprocess": "network.libraries",
+    "multiprocessing.popen_forkserver": "network.libraries",
+    "ptyprocess.ptyprocess": "network.libraries",
 }
 """The libraries that are hooked, one a row: the module that is patched once it is imported, and its interceptor.
 
@@ -153,7 +152,7 @@ def _follow_sessions() -> None:
     if session is not None and session not in _replaying:
         _replaying.add(session)
         guard.name_existing(session)
-        processes.name_existing()
+        children.name_existing()
 
 
 on_change(_follow_sessions)

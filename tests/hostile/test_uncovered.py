@@ -22,8 +22,8 @@ import pytest
 import nbreplay as nr
 from nbreplay.core.log import FAILURES, find_uncovered
 from nbreplay.intercept import registry
-from nbreplay.intercept.children.classify import classify, classify_script
-from nbreplay.intercept.network import guard, sockets
+from nbreplay.intercept.network import guard
+from nbreplay.intercept.network.children import classify, classify_script
 from nbreplay.intercept.patching import problems
 from nbreplay.notebook.directive import parse_line
 from nbreplay.testing.result import RunOptions
@@ -53,8 +53,8 @@ def no_libraries_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def no_connections_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that other tests share are connected to this process for the whole run."""
-    peers, others = sockets.peers, set(sockets.peers())
-    monkeypatch.setattr(sockets, "peers", lambda: [peer for peer in peers() if peer not in others])
+    peers, others = guard.peers, set(guard.peers())
+    monkeypatch.setattr(guard, "peers", lambda: [peer for peer in peers() if peer not in others])
 
 
 def notebook(*cells: str) -> Path:
@@ -405,6 +405,7 @@ def test_what_a_forked_child_is_refused_fails_the_run_of_its_parent(store: Path)
         ("python -c 'from google import genai'", "client"),
         ("python -c 'import nbreplay, openai'", "other"),
         ("python -m httpx", "client"),
+        ("python -mcohere", "client"),
         ("python -m nbreplay run x.ipynb", "harmless"),
         ("nbreplay run x.ipynb", "harmless"),
         ("cd / && uname -a", "harmless"),

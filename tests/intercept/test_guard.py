@@ -437,7 +437,7 @@ guard.install()
 class Late:
     def __del__(self, id=id, print=print, names=guard.__dict__):
         try:
-            print("module gone:", names["_handlers"] is None, "object:", id(self) > 0)
+            print("module gone:", names["handlers"] is None, "object:", id(self) > 0)
         except BaseException as error:
             print("raised", error)
 guard.__dict__["last"] = Late()

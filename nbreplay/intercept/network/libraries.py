@@ -1,12 +1,13 @@
-"""Compiled libraries that open their own connections, which the guard's audit hook does not see.
+"""Libraries that connect or start processes where the guard's audit hook does not see it; most are compiled.
 
-Each is hooked where it is told to connect, one row per method in `_METHODS`. A library without such a method is named.
+Each is hooked where it is told to connect, by the methods in `_METHODS`. A library without such a method is named.
 """
 
 from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import os
 import re
 import socket
@@ -16,8 +17,8 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
-from nbreplay.intercept.children.processes import check_child, is_called_by
 from nbreplay.intercept.network import guard
+from nbreplay.intercept.network.children import MULTIPROCESSING, check_child, is_called_by
 from nbreplay.intercept.patching import StandIn, Undo, put
 
 _PORTS = {"ftp": 21, "ftps": 990, "http": 80, "https": 443, "imap": 143, "ldap": 389, "smtp": 25, "telnet": 23}
@@ -27,14 +28,17 @@ _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|
 
 def install(module: ModuleType, *more: tuple[Any, str, Any]) -> Undo:
     """Hook into the methods of a module that `_METHODS` lists, and `more` of them."""
-    methods = _METHODS[module.__name__]
-    return put(*(_with_check(getattr(module, kind), name, check) for kind, name, check in methods), *more)
+    hooks = []
+    for kinds, names, check in _METHODS[module.__name__]:
+        owners = [getattr(module, kind) for kind in kinds.split()] or [module]
+        hooks += [_with_check(owner, name, check) for owner in owners for name in names.split()]
+    return put(*hooks, *more)
 
 
 def install_unhooked(module: ModuleType) -> Undo:
     """Name a library that cannot be hooked."""
     guard.name_library(module.__name__)
-    return lambda: None
+    return put()
 
 
 def install_pycurl(module: ModuleType) -> Undo:
@@ -97,9 +101,23 @@ def install_uvloop(module: ModuleType) -> Undo:
     return install(module, (module.Loop, "create_datagram_endpoint", create_datagram_endpoint))
 
 
+def _with_check(owner: Any, name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
+    """Return a function, as `put` takes it, that under replay first calls `check` with its own arguments."""
+    before = inspect.getattr_static(owner, name)
+    function = before.__func__ if isinstance(before, classmethod) else before
+
+    @functools.wraps(function)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        if guard.replay_session() is not None:
+            check(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return owner, name, classmethod(method) if isinstance(before, classmethod) else method
+
+
 def check_url(url: Any) -> None:
     """Raise `NetworkBlocked` for the host of an address, unless it is allowed."""
-    text = url.decode("utf-8", "replace") if isinstance(url, bytes) else str(url or "")
+    text = guard.text_of(url)
     parts = urlsplit(text if "://" in text else f"http://{text}")
     try:
         port = parts.port
@@ -108,33 +126,12 @@ def check_url(url: Any) -> None:
     guard.check(parts.hostname or text, port or _PORTS.get(parts.scheme))
 
 
-def _with_check(kind: Any, name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
-    """Return a method, as `put` takes it, that under replay first calls `check` with its own arguments."""
-    before = getattr(kind, name)
-
-    @functools.wraps(before)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if guard.replay_session() is not None:
-            check(self, *args, **kwargs)
-        return before(self, *args, **kwargs)
-
-    return kind, name, method
-
-
 def _check_curl_cffi(curl: Any, *_: Any, **__: Any) -> None:
     check_url(curl.getinfo(sys.modules["curl_cffi.curl"].__dict__["CurlInfo"].EFFECTIVE_URL))
 
 
-def _check_curl_cffi_aio(_: Any, curl: Any) -> None:
-    _check_curl_cffi(curl)
-
-
-def _check_gevent_name(_: Any, host: Any, *__: Any, **___: Any) -> None:
+def _check_gevent(_: Any, host: Any, *__: Any, **___: Any) -> None:
     guard.check_name(host)
-
-
-def _check_gevent_address(_: Any, host: Any) -> None:
-    guard.check_reverse(host)
 
 
 def _check_nameinfo(_: Any, sockaddr: Any, flags: int = 0) -> None:
@@ -143,15 +140,7 @@ def _check_nameinfo(_: Any, sockaddr: Any, flags: int = 0) -> None:
 
 
 def _check_grpc(call: Any, *_: Any, **__: Any) -> None:
-    _check_grpc_target(call._target)
-
-
-def _check_grpc_aio(call: Any, *_: Any, **__: Any) -> None:
-    _check_grpc_target(call._channel.target)
-
-
-def _check_grpc_target(target: Any) -> None:
-    text = target.decode("utf-8", "replace") if isinstance(target, bytes) else str(target)
+    text = guard.text_of(call._target if hasattr(call, "_target") else call._channel.target)
     scheme = _GRPC_SCHEME.match(text)
     rest = text[scheme.end() :] if scheme else text
     if scheme and scheme[1] == "unix":
@@ -163,8 +152,7 @@ def _check_grpc_target(target: Any) -> None:
 
 
 def _check_zmq(_: Any, addr: Any) -> None:
-    text = addr.decode() if isinstance(addr, bytes) else str(addr)
-    scheme, _, rest = text.partition("://")
+    scheme, _, rest = guard.text_of(addr).partition("://")
     if scheme == "inproc" or is_called_by(*_JUPYTER):  # Jupyter's own connections to its kernels
         return
     if scheme == "ipc":
@@ -173,63 +161,51 @@ def _check_zmq(_: Any, addr: Any) -> None:
         check_url(f"zmq://{rest.rpartition(';')[2]}")
 
 
-def _check_uvloop_connection(_: Any, __: Any, host: Any = None, port: Any = None, sock: Any = None, **___: Any) -> None:
+def _check_uvloop(_: Any, __: Any, host: Any = None, port: Any = None, sock: Any = None, **___: Any) -> None:
     if sock is None:  # a socket was connected by Python's own module
         guard.check(str(host or "localhost"), int(port) if str(port).isdigit() else port)
 
 
-def _check_uvloop_path(_: Any, __: Any, path: Any = None, *, sock: Any = None, **___: Any) -> None:
+def _check_uvloop_unix(_: Any, __: Any, path: Any = None, *, sock: Any = None, **___: Any) -> None:
     if sock is None and path is not None:
         guard.check_path(os.fsdecode(path))
 
 
-def _check_uvloop_name(_: Any, host: Any, port: Any, **__: Any) -> None:
-    guard.check_name(host, port)
-
-
-def _check_uvloop_exec(_: Any, __: Any, program: Any, *args: Any, cwd: Any = None, **___: Any) -> None:
-    check_child([program, *args], cwd)
-
-
-def _check_uvloop_shell(_: Any, __: Any, cmd: Any, *, cwd: Any = None, **___: Any) -> None:
-    check_child(cmd, cwd)
-
-
-# By module: class, method, and what is called with the method's arguments. Channels of gRPC connect when they are used.
+# By module: its classes ("": functions), their methods, and what is called with the arguments of each. Channels of gRPC
+# connect when they are used.
 _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
-    "curl_cffi.aio": (("AsyncCurl", "add_handle", _check_curl_cffi_aio),),
+    "_posixsubprocess": (("", "fork_exec", lambda words, *_: check_child(words)),),  # used by multiprocessing
+    "curl_cffi.aio": (("AsyncCurl", "add_handle", lambda _, curl: _check_curl_cffi(curl)),),
     "curl_cffi.curl": (("Curl", "perform", _check_curl_cffi),),
     "gevent.resolver": (
-        ("AbstractResolver", "getaddrinfo", _check_gevent_name),
-        ("AbstractResolver", "gethostbyaddr", _check_gevent_address),
-        ("AbstractResolver", "gethostbyname", _check_gevent_name),
-        ("AbstractResolver", "gethostbyname_ex", _check_gevent_name),
+        ("AbstractResolver", "getaddrinfo gethostbyname gethostbyname_ex", _check_gevent),
+        ("AbstractResolver", "gethostbyaddr", lambda _, host: guard.check_reverse(host)),
         ("AbstractResolver", "getnameinfo", _check_nameinfo),
     ),
     "grpc._channel": (
         ("Channel", "subscribe", _check_grpc),
         ("_SingleThreadedUnaryStreamMultiCallable", "__call__", _check_grpc),
-        ("_StreamStreamMultiCallable", "__call__", _check_grpc),
-        ("_StreamUnaryMultiCallable", "_blocking", _check_grpc),
-        ("_StreamUnaryMultiCallable", "future", _check_grpc),
-        ("_UnaryStreamMultiCallable", "__call__", _check_grpc),
-        ("_UnaryUnaryMultiCallable", "_blocking", _check_grpc),
-        ("_UnaryUnaryMultiCallable", "future", _check_grpc),
+        ("_StreamStreamMultiCallable _UnaryStreamMultiCallable", "__call__", _check_grpc),
+        ("_StreamUnaryMultiCallable _UnaryUnaryMultiCallable", "_blocking future", _check_grpc),
     ),
     "grpc.aio._channel": (
-        ("Channel", "channel_ready", _check_grpc_aio),
-        ("StreamStreamMultiCallable", "__call__", _check_grpc_aio),
-        ("StreamUnaryMultiCallable", "__call__", _check_grpc_aio),
-        ("UnaryStreamMultiCallable", "__call__", _check_grpc_aio),
-        ("UnaryUnaryMultiCallable", "__call__", _check_grpc_aio),
+        ("Channel", "channel_ready", _check_grpc),
+        ("StreamStreamMultiCallable StreamUnaryMultiCallable", "__call__", _check_grpc),
+        ("UnaryStreamMultiCallable UnaryUnaryMultiCallable", "__call__", _check_grpc),
     ),
+    # Processes that are forked by a server, which may run already.
+    "multiprocessing.popen_forkserver": (
+        ("Popen", "_launch", lambda *_: guard.name_uncovered("child", MULTIPROCESSING)),
+    ),
+    # IPython runs ``!command`` by it: it forks, so its child alone would be refused.
+    "ptyprocess.ptyprocess": (("PtyProcess", "spawn", lambda _, argv, cwd=None, *__, **___: check_child(argv, cwd)),),
     "uvloop": (
-        ("Loop", "create_connection", _check_uvloop_connection),
-        ("Loop", "create_unix_connection", _check_uvloop_path),
-        ("Loop", "getaddrinfo", _check_uvloop_name),
+        ("Loop", "create_connection", _check_uvloop),
+        ("Loop", "create_unix_connection", _check_uvloop_unix),
+        ("Loop", "getaddrinfo", lambda _, host, port, **__: guard.check_name(host, port)),
         ("Loop", "getnameinfo", _check_nameinfo),
-        ("Loop", "subprocess_exec", _check_uvloop_exec),
-        ("Loop", "subprocess_shell", _check_uvloop_shell),
+        ("Loop", "subprocess_exec", lambda _, __, program, *args, cwd=None, **___: check_child([program, *args], cwd)),
+        ("Loop", "subprocess_shell", lambda _, __, cmd, *, cwd=None, **___: check_child(cmd, cwd)),
     ),
     "zmq.sugar.socket": (("Socket", "connect", _check_zmq),),
 }

@@ -1,7 +1,9 @@
-"""Command lines of child processes: which start a network client, which are harmless.
+"""Child processes during replay: known network clients are refused, all others are named.
 
-The guard does not see what a child process sends. Only the command line is examined: the text after a shell's ``-c``,
-the script of a shell or of Python, and what that script imports. Variables of a shell are not expanded.
+Python raises audit events for nearly all ways to start a process; for the others libraries are hooked, see
+`nbreplay.intercept.network.libraries`. The guard does not see what a child sends. Only its command line is examined:
+the text after a shell's ``-c``, the script of a shell or of Python, and what that script imports. Variables of a shell
+are not expanded.
 """
 
 from __future__ import annotations
@@ -11,9 +13,16 @@ import os
 import re
 import shlex
 import shutil
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from nbreplay.core.cell import current_run
+from nbreplay.intercept.network import guard
+
+MULTIPROCESSING = "a process of multiprocessing"
 
 
 def _names(text: str) -> frozenset[str]:
@@ -66,38 +75,132 @@ _NETWORK_LIBRARIES = _names("""
 _MAX_DEPTH = 8
 _MAX_SIZE = 1 << 20
 _MAX_FILES = 30
-_PYTHON = re.compile(r"(?:i?python|pypy)[\d.]*w?t?(?:\.exe)?")
-_IMPORT = re.compile(
+_PYTHON = r"(?:i?python|pypy)[\d.]*w?t?(?:\.exe)?"
+_IMPORT = (
     r"(?:^|[;\n:])[ \t]*"
     r"(?:from[ \t]+(?P<module>\.*[\w.]*)[ \t]+import[ \t]+(?P<names>[\w, \t]+|\()|import[ \t]+(?P<modules>[\w., \t]+))"
 )
 _KEYWORDS = _names("! { do elif else if then until while")
-_SUBSTITUTION = re.compile(r"\$\(([^()]*)\)|`([^`]*)`|[<>]\(([^()]*)\)")
-_SINGLE_QUOTED = re.compile(r"'[^']*'")
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)(\w+)\1(.*?)\n.*?^[ \t]*\2[ \t]*$", re.DOTALL | re.MULTILINE)
-_ASSIGNMENT = re.compile(r"\w+\+?=")
+_SUBSTITUTION = r"\$\(([^()]*)\)|`([^`]*)`|[<>]\(([^()]*)\)"
+_HEREDOC = r"(?ms)<<-?[ \t]*(['\"]?)(\w+)\1(.*?)\n.*?^[ \t]*\2[ \t]*$"
+_ASSIGNMENT = r"\w+\+?="
 _SEPARATORS = ";&|()\n"
+_KINDS = ("harmless", "other", "client")
 
 
 class Child(NamedTuple):
     """A child process, classified by its command line."""
 
     name: str  # a few words for messages
-    kind: str  # "client", "other" or "harmless"
+    kind: str  # one of `_KINDS`
     stdin: bool = False  # a shell or Python that reads its script from standard input
+
+
+def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
+    """Raise `NetworkBlocked` for a child process that is a known network client; name any other.
+
+    `words` is the command line, or as a str a shell's script; `folder` the working directory; `program` is given where
+    it is not the first word.
+    """
+    session = guard.replay_session()
+    if session is None:
+        return
+    child = _classify_child(words, folder, program)
+    if child.kind == "harmless":
+        return
+    if child.kind == "client":
+        # MCP's own client starts a server of tools. Calls of these are recorded, so a replay sends it none.
+        allowed = session.options.allow_children or os.environ.get("NBREPLAY_ALLOW_CHILDREN") == "1"
+        if not (allowed or is_called_by("mcp.client.stdio")):
+            text = (
+                f"nbreplay did not start {child.name} during replay: it is a network client in another process, which "
+                "replay does not cover. To start it anyway, run %replay replay --allow-children"
+            )
+            guard.refuse(session, child.name, text)
+        session.log_live(child.name)
+    guard.name_uncovered("child", child.name)
+    guard.report(session, child.name)
+
+
+def is_called_by(*modules: str) -> bool:
+    """Tell whether one of these modules, or a module of these packages, is among the callers."""
+    prefixes = tuple(f"{module}." for module in modules)
+    frames = traceback.walk_stack(sys._getframe(1))
+    return any(f"{frame.f_globals.get('__name__')}.".startswith(prefixes) for frame, _ in frames)
+
+
+def name_existing() -> None:
+    """Name children that were started before the session: workers of multiprocessing, and known network clients."""
+    with contextlib.suppress(Exception):  # must not keep a session from starting
+        process = sys.modules.get("multiprocessing.process")
+        if process is not None and any(child.is_alive() for child in list(process.__dict__["_children"])):
+            guard.name_uncovered("child", f"{MULTIPROCESSING} that was started before")
+    for pid in _child_pids():
+        with contextlib.suppress(OSError):  # it may have ended meanwhile
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
+            child = _classify_child(line, f"/proc/{pid}/cwd")
+            # A Python is more often a server of the program's own, and what connects to it is refused.
+            if child.kind == "client" and "python" not in child.name:
+                guard.name_uncovered("child", f"{child.name} that was started before")
+
+
+def _child_pids() -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):
+                yield from Path(f"/proc/self/task/{task}/children").read_text().split()
+
+
+guard.handlers |= {
+    "subprocess.Popen": lambda program, args, folder, *_: check_child(_split_line(args), folder, program),
+    "os.system": check_child,
+    **dict.fromkeys(("os.exec", "os.posix_spawn"), lambda path, args, *_: check_child(args, program=path)),
+    "os.spawn": lambda _, path, args, *__: check_child(args, program=path),
+    "os.startfile": lambda path, *_: check_child([path]),
+    "pty.spawn": check_child,
+    "_winapi.CreateProcess": lambda program, line, folder, *_: check_child(_split_line(line or program), folder),
+}
+
+
+def _split_line(line: Any) -> Any:
+    """Return the words of a command line, which is a str on Windows only."""
+    if not isinstance(line, str):
+        return line
+    return [word.strip('"') for word in shlex.split(line, posix=False)]
+
+
+def _classify_child(words: Any, folder: Any = None, program: Any = None) -> Child:
+    try:
+        if isinstance(words, str | bytes):
+            child = classify_script(os.fsdecode(words), folder or ".")
+        else:
+            line = [os.fsdecode(word) for word in words]
+            # The first word may be another name: a login shell is "-bash".
+            child = classify([os.fsdecode(program or line[0]), *line[1:]], folder or ".")
+        return _classify_by_cell(child) if child.stdin else child
+    except Exception:  # an odd command line must not keep a program from starting
+        return Child("a process", "other")
+
+
+def _classify_by_cell(child: Child) -> Child:
+    """Classify a program that reads its script from the cell, as ``%%bash`` and ``%%python`` do."""
+    run = current_run()
+    magic, _, body = run.cell.source.partition("\n") if run and run.cell else ("", "", "")
+    if not magic.startswith("%%"):
+        return child
+    script = _classify_source(child.name, body) if "py" in child.name else classify_script(body)
+    return script if script.kind == "client" else child
 
 
 def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth: int = 0) -> Child:
     """Classify a command line: the program and its arguments. Paths of scripts are relative to the working `folder`."""
-    if not words or not words[0]:
-        return Child("a process", "other")
-    program = words[0].replace("\\", "/").rpartition("/")[2]
+    program = words[0].replace("\\", "/").rpartition("/")[2] if words else ""
     name, rest = program.lower().removesuffix(".exe"), list(words[1:])
-    if _depth > _MAX_DEPTH:
-        return Child(name, "other")
+    if not name or _depth > _MAX_DEPTH:
+        return Child(name or "a process", "other")
     if name in _SHELLS:
         return _classify_shell(name, rest, Path(folder), _depth)
-    if _PYTHON.fullmatch(program):
+    if re.fullmatch(_PYTHON, program):
         return _classify_python(name, rest, Path(folder))
     if name in _WRAPPERS:
         inner = _unwrap(name, rest)
@@ -120,15 +223,9 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth:
 
 
 def classify_script(text: str, folder: str | os.PathLike[str] = ".", _depth: int = 0) -> Child:
-    """Classify a shell's script by the first network client in it, else by its first command that is not harmless."""
-    children = []
-    for words in _commands(text):
-        child = classify(words, folder, _depth + 1)
-        if child.kind == "client":
-            return child
-        children.append(child)
-    others = [child for child in children if child.kind == "other"]
-    return next(iter(others or children[::-1]), Child("a shell", "harmless"))
+    """Classify a shell's script by the first network client in it, else by the first command that is not harmless."""
+    children = [classify(words, folder, _depth + 1) for words in _commands(text)]
+    return max(children, key=lambda child: _KINDS.index(child.kind), default=Child("a shell", "harmless"))
 
 
 def imported_library(source: str, folder: Path | None = None, _visited: set[Path] | None = None) -> str | None:
@@ -138,15 +235,14 @@ def imported_library(source: str, folder: Path | None = None, _visited: set[Path
     """
     visited = set[Path]() if _visited is None else _visited
     names = list(_imports(source))
-    if any(name.partition(".")[0] == "nbreplay" for name in names):
+    prefixes = [prefix for name in names for prefix in (name.partition(".")[0], ".".join(name.split(".")[:2]))]
+    if "nbreplay" in prefixes:
         return None
+    library = next((prefix for prefix in prefixes if prefix in _NETWORK_LIBRARIES), None)
+    if library is not None or folder is None:
+        return library
     for name in names:
-        parts = name.split(".")
-        for prefix in (parts[0], ".".join(parts[:2])):
-            if prefix in _NETWORK_LIBRARIES:
-                return prefix
-    for name in names if folder else ():
-        module = Path(folder or "", *name.strip(".").split("."))
+        module = Path(folder, *name.strip(".").split("."))
         for path in (module.with_suffix(".py"), module / "__init__.py"):
             if path not in visited and len(visited) < _MAX_FILES and (text := _read_text(path)) is not None:
                 visited.add(path)
@@ -156,13 +252,12 @@ def imported_library(source: str, folder: Path | None = None, _visited: set[Path
 
 
 def _imports(source: str) -> Iterator[str]:
-    for match in _IMPORT.finditer(source):
+    for match in re.finditer(_IMPORT, source):
+        names = [item.split()[0] for item in (match["modules"] or match["names"]).split(",") if item.strip()]
         if match["modules"]:
-            yield from (item.split()[0] for item in match["modules"].split(",") if item.split())
+            yield from names
         elif match["module"]:
-            yield match["module"]
-            names = (item.split()[0] for item in match["names"].split(",") if item.split())
-            yield from (f"{match['module']}.{name}" for name in names if name.isidentifier())
+            yield from (match["module"], *(f"{match['module']}.{name}" for name in names if name.isidentifier()))
 
 
 def _read_text(path: Path) -> str | None:
@@ -180,10 +275,8 @@ def _skip_options(words: list[str], with_value: str = "") -> list[str]:
 
 
 def _unwrap(name: str, rest: list[str]) -> list[str]:
-    inner = _skip_options(rest, _WRAPPERS[name])
-    if name == "timeout":
-        inner = inner[1:]
-    while name in ("env", "sudo") and inner and re.match(r"\w+=", inner[0]):
+    inner = _skip_options(rest, _WRAPPERS[name])[name == "timeout" :]
+    while name in ("env", "sudo") and inner and re.match(_ASSIGNMENT, inner[0]):
         inner = inner[1:]
     return inner
 
@@ -205,7 +298,7 @@ def _classify_git(rest: list[str]) -> Child:
 
 def _classify_shell(name: str, rest: list[str], folder: Path, depth: int) -> Child:
     while rest and rest[0][:1] in "-+" and len(rest[0]) > 1:
-        option, rest = rest[0], rest[1:]
+        option, *rest = rest
         if option in ("-o", "+o", "--rcfile", "--init-file"):
             rest = rest[1:]
         elif not option.startswith("--") and "c" in option:
@@ -220,22 +313,20 @@ def _classify_shell(name: str, rest: list[str], folder: Path, depth: int) -> Chi
 
 def _classify_python(name: str, rest: list[str], folder: Path) -> Child:
     if "--multiprocessing-fork" in rest or any("multiprocessing.forkserver" in word for word in rest[:3]):
-        return Child("a process of multiprocessing", "other")
+        return Child(MULTIPROCESSING, "other")
     while rest and rest[0].startswith("-") and rest[0] != "-":
-        option, rest = rest[0], rest[1:]
+        option, *rest = rest
         if option in ("-X", "-W", "--check-hash-based-pycs"):
             rest = rest[1:]
         elif option in ("-V", "-VV", "--version", "-h", "--help"):
             return Child(f"{name} {option}", "harmless")
-        elif option.startswith("--"):
-            continue
-        elif "c" in option:
-            source = option.partition("c")[2] or (rest[0] if rest else "")
-            if "multiprocessing.resource_tracker" in source:
+        elif flag := re.match(r"-[^-cmWX]*([cm])(.*)", option, re.DOTALL):
+            value = flag[2] or next(iter(rest), "")
+            if flag[1] == "m":
+                return _classify_module(name, value, rest, folder)
+            if "multiprocessing.resource_tracker" in value:
                 return Child("the resource tracker of multiprocessing", "harmless")
-            return _classify_source(f"{name} -c", source, folder)
-        elif "m" in option:
-            return _classify_module(name, option.partition("m")[2] or (rest[0] if rest else ""), rest, folder)
+            return _classify_source(f"{name} -c", value, folder)
     if not rest or rest[0] == "-":
         return Child(name, "other", stdin=True)
     script = folder / rest[0]
@@ -244,7 +335,7 @@ def _classify_python(name: str, rest: list[str], folder: Path) -> Child:
     return _classify_source(f"{name} {os.path.basename(rest[0])}", _read_text(script) or "", script.parent)
 
 
-def _classify_source(name: str, source: str, folder: Path) -> Child:
+def _classify_source(name: str, source: str, folder: Path | None = None) -> Child:
     library = imported_library(source, folder)
     return Child(f"{name} that imports {library}", "client") if library else Child(name, "other")
 
@@ -266,14 +357,14 @@ def _classify_module(python: str, module: str, rest: list[str], folder: Path) ->
 
 def _classify_executable(program: str, name: str, folder: Path, depth: int) -> Child:
     """Classify a program that may be a script, as the commands that Python packages install are."""
-    path = folder / program if "/" in program else shutil.which(program)
-    text = _read_text(Path(path)) if path else None
-    if path and text and text.startswith("#!"):
+    path = folder / program if "/" in program else Path(shutil.which(program) or "")
+    text = _read_text(path) or ""
+    if text.startswith("#!"):
         interpreter = text[2:].partition("\n")[0].split()
         words = [*interpreter[1:], ""] if interpreter[:1] == ["/usr/bin/env"] else [*interpreter, ""]
         command = os.path.basename(words[0])
-        if _PYTHON.fullmatch(command):
-            return _classify_source(name, text, Path(path).parent)
+        if re.fullmatch(_PYTHON, command):
+            return _classify_source(name, text, path.parent)
         child = classify_script(text, folder, depth) if command in _SHELLS else classify(words[:1], folder, depth + 1)
         if child.kind == "client":
             return Child(f"{name}, a script of {child.name}", "client")
@@ -282,9 +373,9 @@ def _classify_executable(program: str, name: str, folder: Path, depth: int) -> C
 
 def _commands(text: str) -> Iterator[list[str]]:
     """Yield the words of each command of a shell's script, those of substitutions first, without assignments."""
-    text = _HEREDOC.sub(r"\3", text.replace("\\\n", " "))
+    text = re.sub(_HEREDOC, r"\3", text.replace("\\\n", " "))
     text = "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("#"))
-    for match in _SUBSTITUTION.finditer(_SINGLE_QUOTED.sub("", text)):
+    for match in re.finditer(_SUBSTITUTION, re.sub(r"'[^']*'", "", text)):
         yield from _commands(next(group for group in match.groups() if group is not None))
     command: list[str] = []
     for word in [*_split_words(text), "\n"]:
@@ -292,7 +383,7 @@ def _commands(text: str) -> Iterator[list[str]]:
             if command:
                 yield command
             command = []
-        elif command or not (not word or word in _KEYWORDS or _ASSIGNMENT.match(word)):
+        elif command or not (not word or word in _KEYWORDS or re.match(_ASSIGNMENT, word)):
             command.append(word)
 
 
