@@ -21,7 +21,7 @@ from nbreplay.core.cell import Cell, Run, enter_run, leave_run
 from nbreplay.core.session import Session, active_sessions, current_session
 from nbreplay.errors import NbreplayError, RecordingMissing
 from nbreplay.notebook.directive import Directive, clean_cell, parse_cell
-from nbreplay.notebook.live import Live
+from nbreplay.notebook.display import Live
 
 # VS Code sends an address with the path of the file instead, which differs between runs.
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from functools import partial
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -24,7 +23,6 @@ from nbreplay.intercept import registry
 from nbreplay.notebook import display, status
 from nbreplay.notebook.cells import Cells, RunningCell, guard_callbacks
 from nbreplay.notebook.directive import HELP, MODES, VIEWS, Directive, complete, explain_refusal, parse_line, transform
-from nbreplay.notebook.live import Live
 
 STATUS = {"nbreplay": "status"}
 """Metadata of nbreplay's own displays, which the runner neither compares nor stores."""
@@ -139,12 +137,11 @@ class ReplayMagics(Magics):
         path = directive.store or (current if self._directive.store else None) or self.store or current
         return registry.open_session(path, log=self.log, mode=mode, **options)
 
-    def _watch(self, cell: RunningCell) -> Live | None:
+    def _watch(self, cell: RunningCell) -> display.Live | None:
         if (cell.view or self.view) != "stream":
             return None
-        display.preload()
         session = cell.session or current_session()
-        return Live(partial(display.make_screen, cell.run), session.options.speed if session else None)
+        return display.Live(cell.run, session.options.speed if session else None)
 
     def _report(self, cell: RunningCell, calls: list[logs.Interaction], session: Session | None, error: Any) -> None:
         view = cell.view or self.view

@@ -70,7 +70,7 @@ class WidgetScreen:
         self._publish(())
 
     def update(self, changes: dict[str, Any]) -> None:
-        """Show what has changed."""
+        """Show what has changed, as `TerminalScreen.update` says."""
         self._view.send({"do": "more", **changes})
 
     def close(self, cards: Sequence[Card]) -> None:

@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 _WATCHED = """
 import time
-from nbreplay.notebook import display, live, widget
+from nbreplay.notebook import display, widget
 own = [0.0]
 sent = []
 def counted(kind, name):
@@ -37,7 +37,7 @@ def counted(kind, name):
             own[0] += time.thread_time() - began
     setattr(kind, name, outer)
 for name in ("_on_start", "_update", "end"):
-    counted(live.Live, name)
+    counted(display.Live, name)
 update = widget.WidgetScreen.update
 def noted(self, what):
     sent.append(time.perf_counter())

@@ -140,7 +140,7 @@ def test_compare_stands_side_by_side(kernel: Kernel) -> None:
 
 KEEP = """
 import sys
-import nbreplay.notebook.live as l, nbreplay.notebook.widget as w
+import nbreplay.notebook.display as l, nbreplay.notebook.widget as w
 kept = {name: vars(w.StreamView).get(name) for name in ("send", "__init__", "put")}
 kept_cards, kept_feed = l.make_cards, l._OpenCall._feed
 """
@@ -157,8 +157,8 @@ BREAK = {
     "a comm that is gone": "w.StreamView.send = lambda *a, **k: 1 / 0",
     "a widget that cannot be made": "w.StreamView.__init__ = lambda *a, **k: 1 / 0",
     "a view that was closed": "w.StreamView.put = lambda self, made: (self.close(), self.comm.send({}))",
-    "an exception while rendering": "import nbreplay.notebook.live as l\nl.make_cards = lambda *a: 1 / 0",
-    "an exception while following": "import nbreplay.notebook.live as l\nl._OpenCall._feed = lambda self: 1 / 0",
+    "an exception while rendering": "import nbreplay.notebook.display as l\nl.make_cards = lambda *a: 1 / 0",
+    "an exception while following": "import nbreplay.notebook.display as l\nl._OpenCall._feed = lambda self: 1 / 0",
     "no widgets at all": "import sys\nsys.modules['nbreplay.notebook.widget'] = None",
 }
 
