@@ -249,8 +249,7 @@ class Urllib3(Client):
     hooks = (
         (urllib3.connectionpool.HTTPConnectionPool, "_make_request"),
         (urllib3.connectionpool.HTTPSConnectionPool, "_prepare_proxy"),
-        (urllib3.Retry, "sleep"),
-        (urllib3.Retry, "sleep_for_retry"),
+        (urllib3.util.retry, "time"),
         (urllib3.HTTPResponse, "_decode"),
         (urllib3.HTTPResponse, "_init_decoder"),
     )

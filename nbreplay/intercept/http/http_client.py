@@ -37,8 +37,7 @@ from nbreplay.intercept.http.exchange import (
 )
 from nbreplay.intercept.network import guard
 
-_WAITING = "_nbreplay_waiting"
-_RECORDER = "_nbreplay_recorder"
+_REQUEST = "_nbreplay_request"
 _CHARSET = "iso-8859-1"  # of text that a program sends
 _LIBRARY = f"http.client {platform.python_version()}"
 _MISSING = re.compile(r"(\d{1,18}) more expected( in its chunk)?")
@@ -80,44 +79,43 @@ def install(module: ModuleType) -> patching.Undo:
     before_output, before_send, before_answer = connection._send_output, connection.send, connection.getresponse
 
     def send_output(self: Any, message_body: Any = None, encode_chunked: bool = False) -> None:
-        vars(self).pop(_WAITING, None)
-        vars(self).pop(_RECORDER, None)
+        vars(self).pop(_REQUEST, None)
         if guard.is_permitted():
             before_output(self, message_body, encode_chunked)
             return
-        request = _Request(self)
+        vars(self)[_REQUEST] = request = _Request(self)
         body, data = message_body, b""
         if request.exchange.needs_body:
             if body is None and request.announces_body:
                 # The body comes later, by send(): until then it is not known what is asked.
-                vars(self)[_WAITING] = request
+                request.is_waiting = True
                 del self._buffer[:]
                 self.sock = self.sock or ReplaySocket()
                 return
             if body is not None:
                 body = data = body_bytes(body, _CHARSET)
-        if request.is_replayed(data):
+        if request.is_replayed(self, data):
             del self._buffer[:]
             return
         with request.exchange.sending(self.host, describe_error):
             before_output(self, body, encode_chunked)
 
     def send(self: Any, data: Any) -> None:
-        request = vars(self).get(_WAITING)
-        if request is None:
-            before_send(self, data)
-        else:
+        request = vars(self).get(_REQUEST)
+        if request is not None and request.is_waiting:
             request.sent.append(body_bytes(data, _CHARSET))
+        else:
+            before_send(self, data)
 
     def getresponse(self: Any) -> Any:
-        request = vars(self).pop(_WAITING, None)
-        if request is not None:
+        request = vars(self).pop(_REQUEST, None)
+        if request is not None and request.is_waiting:
             _remove_socket(self)
             body = b"".join(request.sent)
-            if not request.is_replayed(_ChunkDecoder().feed(body) if request.is_chunked else body):
+            if not request.is_replayed(self, _ChunkDecoder().feed(body) if request.is_chunked else body):
                 with request.exchange.sending(self.host, describe_error):
                     before_send(self, b"\r\n".join([*request.head, b"", body]))
-        recorder = vars(self).pop(_RECORDER, None)
+        recorder = request and request.exchange.recorder
         if recorder is None:
             try:
                 return before_answer(self)
@@ -143,7 +141,8 @@ class _Request:
     """A request of which the head is complete."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection, self.head = connection, list(connection._buffer)
+        self.is_waiting = False  # whether the session is asked only when the program asks for the answer
+        self.head = list(connection._buffer)
         self.sent: list[bytes] = []  # pieces that the program has sent after the head, perhaps as chunks of its own
         self._method, target = self.head[0].decode("latin-1").split(" ")[:2]
         headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in self.head[1:])]
@@ -155,19 +154,18 @@ class _Request:
         host, target = host_and_target(scheme, *address, target)
         self.exchange = Exchange(current_session(), self._method, host, target, headers, _LIBRARY)
 
-    def is_replayed(self, body: bytes) -> bool:
-        """Ask the session. The connection gets what answers: the socket of a replay, or a recorder."""
+    def is_replayed(self, connection: Any, body: bytes) -> bool:
+        """Ask the session. If the answer is replayed, the connection gets a socket from which it comes."""
         replay = self.exchange.replay(body)
         if replay is None:
-            vars(self._connection)[_RECORDER] = self.exchange.recorder
             return False
         error = replay.take.error or {}
         if replay.take.status is None and error.get("type") not in _ANSWERING:
             replay.finish()
             raise error_of(error)
-        if self._connection.sock is not None:
-            self._connection.sock.close()
-        self._connection.sock = ReplaySocket(replay, self._method)
+        if connection.sock is not None:
+            connection.sock.close()
+        connection.sock = ReplaySocket(replay, self._method)
         return True
 
 
@@ -403,19 +401,18 @@ class _RecordedFile:
             self._size += len(body)
         at_end = is_end(data)
         if chunks is not None:
-            whole, at_end = chunks.over, at_end or chunks.broken
+            whole, at_end, missing = chunks.over, at_end or chunks.broken, chunks.missing
+        elif length is None:
+            whole, missing = at_end, None
         else:
-            whole = at_end if length is None else self._size >= length
+            missing = length - self._size
+            whole = missing <= 0
         if whole:
             self._recorder.end()
         elif at_end:
-            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{self._missing()})")
+            rest = "" if missing is None else f", {missing} more expected{' in its chunk' if chunks else ''}"
+            self._recorder.fail("IncompleteRead", f"IncompleteRead({self._size} bytes read{rest})")
         return data
-
-    def _missing(self) -> str:
-        if self._chunks is not None:
-            return f", {self._chunks.missing} more expected in its chunk" if self._chunks.missing is not None else ""
-        return "" if self._length is None else f", {self._length - self._size} more expected"
 
     def close(self) -> None:
         self._recorder.close()

@@ -38,11 +38,9 @@ _last = threading.local()
 def install(library: ModuleType) -> patching.Undo:
     """Hook into urllib3."""
     plain, secure = library.connectionpool.HTTPConnectionPool, library.connectionpool.HTTPSConnectionPool
-    retry = library.util.retry.Retry
     library.response.BaseHTTPResponse._decode  # noqa: B018  # urllib3 1 has another `_make_request`
     library.response.BaseHTTPResponse._init_decoder  # noqa: B018
     before, before_proxy = plain._make_request, secure._prepare_proxy
-    before_sleep, before_sleep_for = retry.sleep, retry.sleep_for_retry
 
     def make_request(
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, **options: Any
@@ -86,36 +84,27 @@ def install(library: ModuleType) -> patching.Undo:
         else:
             vars(conn)[_TUNNELS] = True
 
-    def sleep(self: Any, response: Any = None) -> None:
-        if not _was_replayed():
-            before_sleep(self, response)
-
-    def sleep_for_retry(self: Any, response: Any) -> bool:
-        return not _was_replayed() and bool(before_sleep_for(self, response))
-
     return patching.put(
         (plain, "_make_request", make_request),
         (secure, "_prepare_proxy", prepare_proxy),
-        (retry, "sleep", sleep),
-        (retry, "sleep_for_retry", sleep_for_retry),
+        (library.util.retry, "time", _time_without_waits(library.util.retry.time)),
     )
 
 
 def install_botocore(endpoint: Any) -> patching.Undo:
-    """Hook into `botocore.endpoint`, whose calls urllib3 makes: it does not wait before it retries a replayed one."""
-    real = endpoint.time
+    """Hook into `botocore.endpoint`, which retries the calls that urllib3 makes."""
+    return patching.put((endpoint, "time", _time_without_waits(endpoint.time)))
+
+
+def _time_without_waits(time: Any) -> patching.StandIn:
+    """Return the module `time`, by which nobody waits before retrying a call if this thread's last was replayed."""
 
     def sleep(seconds: float) -> None:
-        # The length is random: no header of a replayed answer could make it short.
-        if not _was_replayed():
-            real.sleep(seconds)
+        # The length may be random: no header of a replayed answer could make it short.
+        if not getattr(_last, "was_replayed", False):
+            time.sleep(seconds)
 
-    return patching.put((endpoint, "time", patching.StandIn(real, sleep=sleep)))
-
-
-def _was_replayed() -> bool:
-    """Return whether this thread's last call was replayed: nobody waits before retrying it."""
-    return getattr(_last, "was_replayed", False)
+    return patching.StandIn(time, sleep=sleep)
 
 
 def _encode(value: Any) -> bytes:
@@ -171,16 +160,14 @@ def _response(pool: Any, conn: Any, method: str, url: str, replay: Replay, optio
     sock = http_client.ReplaySocket(replay, method)
     inner = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
     inner.begin()
-    response = urllib3.response.HTTPResponse(
+    response = urllib3.HTTPResponse(
         body=inner,
         headers=urllib3.HTTPHeaderDict(inner.headers.items()),
         status=inner.status,
         version=inner.version,
         reason=inner.reason,
-        preload_content=options.get("preload_content", True),
-        decode_content=options.get("decode_content", True),
+        **{name: options.get(name, True) for name in ("preload_content", "decode_content", "enforce_content_length")},
         original_response=inner,
-        enforce_content_length=options.get("enforce_content_length", True),
         request_method=method,
         request_url=url,
     )
