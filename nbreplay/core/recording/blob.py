@@ -48,28 +48,16 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
         return cls(blob_name(hashlib.sha256(content)), len(content), content)
 
     def data(self) -> bytes:
-        """Return the bytes of the body.
-
-        Raises
-        ------
-        RecordingFormatError
-            If the file is gone or corrupt.
-        """
+        """Return the bytes of the body. Raise RecordingFormatError if the file is gone or corrupt."""
         return b"".join(self.pieces()) if self.content is None else self.content
 
     def pieces(self) -> Generator[bytes, None, None]:
-        """Yield the bytes of the body, a piece at a time.
-
-        Raises
-        ------
-        RecordingFormatError
-            If the file is gone; at the end, if it is corrupt.
-        """
+        """Yield the bytes of the body. Raise RecordingFormatError if the file is gone, or at its end if corrupt."""
         if self.content is not None:
             yield self.content
             return
-        path = self.spool.path if self.path is None and self.spool is not None else self.path
-        if path is None:
+        path = self.path or (self.spool and self.spool.path)
+        if not path:
             raise RecordingFormatError(f"{self.name} has not been read")
         digest, size = hashlib.sha256(), 0
         try:
@@ -96,27 +84,16 @@ def blob_name(digest: hashlib._Hash) -> str:
 
 
 def blob_from(name: object, size: object, folder: str = "") -> Blob:
-    """Return the blob that a recording names.
+    """Return the blob that a recording names, checked if `folder` says where it lies, with a separator at its end.
 
-    Parameters
-    ----------
-    name, size : object
-        As they stand in the recording.
-    folder : str
-        Where the blob lies, with a separator at its end; without it its file is not looked for.
-
-    Raises
-    ------
-    OSError, RecordingFormatError, UnsafeRecordingError
+    Raise UnsafeRecordingError if it is not named like one, else RecordingFormatError or OSError.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UnsafeRecordingError(f"the file {name!r} is not named like a blob, and is not read")
     if type(size) is not int or size < 0:
         raise RecordingFormatError(f"the size of {name} is {size!r}")
-    if not folder:
-        return Blob(name, size)
-    blob = Blob(name, size, path=folder + name)
-    for _ in blob.pieces():
+    blob = Blob(name, size, path=folder + name if folder else None)
+    for _ in blob.pieces() if folder else ():
         pass  # the file must hold the bytes of its name
     return blob
 
@@ -124,15 +101,7 @@ def blob_from(name: object, size: object, folder: str = "") -> Blob:
 class Spool:
     """Writes a large body to a file of its own as it arrives, without the secrets in it.
 
-    Parameters
-    ----------
-    path : str
-        The file, which is there until a store adopts it or nobody wants it any more.
-    redactor : Redactor
-
-    Raises
-    ------
-    OSError
+    The file is there until a store adopts it or nobody wants it any more.
     """
 
     def __init__(self, path: str, redactor: Redactor) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import HTTP11, Take, is_header_name, unfold
@@ -69,15 +69,12 @@ Pairs = list[tuple[str, str]]
 """Headers in their order, each with its name in lower case."""
 
 
-def kept_headers(headers: Iterable[tuple[str, str]], redactor: Redactor, also: Collection[str] = ()) -> dict[str, str]:
+def kept_headers(headers: Sequence[tuple[str, str]], redactor: Redactor, also: Collection[str] = ()) -> dict[str, str]:
     """Return the headers of an answer, named in lower case, as a take keeps them; those in `also` are kept, too."""
     result: dict[str, str] = {}
-    pairs = list(headers)
-    dropped: Collection[str] = _DROPPED
-    for name, value in pairs:
-        if name == "connection" and value.lower() not in ("keep-alive", "close"):
-            dropped = _DROPPED | {item.strip().lower() for item in value.split(",")}
-    for name, value in pairs:
+    connection = ",".join(value for name, value in headers if name == "connection")
+    dropped = _DROPPED.union(name.strip().lower() for name in connection.split(","))
+    for name, value in headers:
         if (name in dropped and name not in also) or not is_header_name(name):
             continue
         if not value.isprintable():
@@ -111,15 +108,10 @@ def cookie_values(headers: Iterable[tuple[str, str]]) -> list[str]:
 
 def _cookies(value: str) -> Iterator[tuple[str, str, str, str]]:
     """Yield for each cookie the comma before it, its name with the sign after it, its value, and its attributes."""
-    comma = ""
-    for part in re.split(_NEXT_COOKIE, value):
-        if part == ",":
-            comma = part
-            continue
+    parts = re.split(_NEXT_COOKIE, value)  # with each comma in between
+    for comma, part in zip(["", *parts[1::2]], parts[::2], strict=True):
         pair, semicolon, attributes = part.partition(";")
-        name, equals, secret = pair.partition("=")
-        if not equals:
-            name, secret = "", pair
+        name, equals, secret = pair.partition("=") if "=" in pair else ("", "", pair)
         yield comma, name + equals, secret.strip(), semicolon + attributes
 
 

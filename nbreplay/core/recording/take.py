@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeGuard, cast
 
 import msgspec
@@ -25,7 +24,6 @@ Reason = Literal["closed", "dropped", "interrupted", "open"]
 
 Body = Json | Text | Blob | Events
 RpcId = int | str
-
 
 HTTP11 = "HTTP/1.1"
 
@@ -147,26 +145,18 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
 
     def text(self) -> str:
         """Return the take as it stands in a file."""
+        cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
+        head = {"status": self.status, **self._unusual("reason_phrase", "http_version"), "headers": self.headers}
+        end = self._unusual("sized", "reason", "standing", "error", "redacted", "elapsed_ms")
         lines: list[dict[str, Any]] = [
             {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk},
-            {
-                "cell": None if self.cell is None else {"id": self.cell.id, "source": self.cell.source},
-                "ids": list(self.ids),
-                **self._unusual("task", "rpc_id"),
-            },
-            {
-                "status": self.status,
-                **self._unusual("reason_phrase", "http_version"),
-                "headers": dict(self.headers),
-                "complete": self.complete,
-                **self._unusual("sized", "reason", "standing", "error", "redacted", "elapsed_ms"),
-                **self.extra,
-            },
+            {"cell": cell, "ids": self.ids, **self._unusual("task", "rpc_id")},
+            {**head, "complete": self.complete, **end, **self.extra},
+            *({name: value} for name, value in self.body.as_fields().items()),
         ]
-        lines += [{name: value} for name, value in self.body.as_fields().items()]
         text = ",\n     ".join(dumps(line)[1:-1] for line in lines)
         if isinstance(self.body, Events):
-            chunks = ",\n      ".join(_escape(self.body.stored_chunks()))
+            chunks = _escape(",\n      ".join(self.body.stored_chunks()))
             text += f',\n     "chunks": [\n      {chunks}\n     ]' if chunks else ',\n     "chunks": []'
         return f"    {{{text}}}"
 
@@ -176,23 +166,18 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
 
 
 _DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(_Fields)}
+_UNREADABLE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
 _encode_readable = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def dumps(value: Any) -> str:
     """Return JSON as a recording shows it, which is valid UTF-8 and has no line ends."""
-    return _escape([_encode_readable(value)])[0]
+    return _escape(_encode_readable(value))
 
 
-def _escape(lines: Sequence[str]) -> Sequence[str]:
+def _escape(text: str) -> str:
     """Escape characters that UTF-8 cannot hold (half of a surrogate pair) or at which editors break a line."""
-    text = "".join(lines)
-    if text.isascii() or not _UNREADABLE.search(text):
-        return lines
-    return [_UNREADABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", line) for line in lines]
-
-
-_UNREADABLE = re.compile("[\ud800-\udfff\u2028\u2029\x85]")
+    return text if text.isascii() else _UNREADABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def is_rpc_id(value: Any) -> TypeGuard[RpcId]:
@@ -208,10 +193,9 @@ _UNSENDABLE = "[\r\0\ud800-\udc7f\udd00-\udfff]"  # undecodable bytes are kept a
 
 def check_headers(headers: Mapping[str, str], phrase: str | None) -> None:
     """Check the head of an answer in a file; raise RecordingFormatError if it cannot be sent."""
-    for name in headers:
+    for name, value in headers.items():
         if not is_header_name(name):
             raise RecordingFormatError(f"{name!r} is not a name of a header")
-    for name, value in headers.items():
         if not value.isprintable() and re.search(_UNSENDABLE, unfold(value)):
             raise RecordingFormatError(f"the header {name!r} has a line end, a NUL or half of a surrogate pair")
     if phrase and (re.search(_UNSENDABLE, phrase) or "\n" in phrase):
@@ -249,18 +233,15 @@ class StoredTake(_Fields, frozen=True, forbid_unknown_fields=True):
     def take(self, folder: str, extra: Mapping[str, Any] = {}, value: Any = _ABSENT) -> Take:
         """Return the take, given the other fields of its file, and the value of its JSON if that has been parsed.
 
-        Raises
-        ------
-        RecordingFormatError
-            If it has no body, or several, or one that cannot be given back.
+        Raise RecordingFormatError if it has no body, or several, or one that cannot be given back.
         """
         check_headers(self.headers, self.reason_phrase)
-        if value is _ABSENT:
-            value = self.json
-        there = (value is not _ABSENT, self.text is not UNSET, self.blob is not _ABSENT, self.chunks is not UNSET)
-        if there.count(True) != 1:
-            named = " and ".join(itertools.compress(("json", "text", "blob", "chunks"), there)) or "none"
-            raise RecordingFormatError(f"a take must have one of json, text, blob and chunks, but has {named}")
+        value = self.json if value is _ABSENT else value
+        parts = {"json": value, "text": self.text, "blob": self.blob, "chunks": self.chunks}
+        names = [name for name, part in parts.items() if part is not _ABSENT and part is not UNSET]
+        if len(names) != 1:
+            why = f"a take must have one of json, text, blob and chunks, but has {' and '.join(names) or 'none'}"
+            raise RecordingFormatError(why)
         body: Body
         if self.chunks is not UNSET:
             body = Events(self.chunks, cast("Framing", self.framing), self.fields, self.common, self.style)
