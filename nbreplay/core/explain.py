@@ -57,27 +57,17 @@ class Miss(msgspec.Struct, frozen=True):
 def explain(
     request: Request | None, call: Call, store: Store, cell: Cell | None, mode: Mode, why: str, remedy: str = ""
 ) -> Miss:
-    """Return the reason for which `request` has no answer, and the remedy.
+    """Return the reason for which a call has no answer, and the remedy.
 
-    Parameters
-    ----------
-    request : Request or None
-        None where the call could not be read.
-    call, store, cell, mode
-        Where it was asked.
-    why : str
-        The reason, where it is known; ``""`` searches for the nearest recording.
-    remedy : str
-        What to do, where recording the call is not the remedy.
+    `request` is None where the call could not be read. If `why` gives no reason, the nearest recording is searched for.
+    `remedy` is what to do where recording the call is not the remedy.
     """
     name = f"{request.kind} {request.model}".strip() if request else f"{call.method} {call.host}"
     rows = [("cell", str(cell))] if cell else []
     if request:
         rows += [("asked", f"{name} · {_describe_question(request, call)}"), ("key", request.key)]
     rows.append(("store", f"{store.shown} ({mode.value}{', read-only' if store.archive else ''})"))
-    nearest: str | None = None
-    differing: tuple[Difference, ...] = ()
-    option = ""
+    nearest, option, differing = None, "", tuple[Difference, ...]()
     if why:
         rows.append(("why", why))
     elif request:
@@ -91,20 +81,20 @@ def explain(
             if not differing:
                 own = file_name(request.kind, request.key)
                 rows.append(("why", f"{nearest} holds this very request under another name or key. Rename it to {own}"))
-            upgrade = _describe_upgrade(differing, _sdk_of(store, nearest), call.sdk)
-            rows += [("why", upgrade)] if upgrade else []
-            option = _suggest_option(differing, request, cell) if differing else ""
+            else:
+                upgrade = _describe_upgrade(differing, _sdk_of(store, nearest), call.sdk)
+                rows += [("why", upgrade)] if upgrade else []
+                option = _suggest_option(differing, request, cell)
     rows.append(("to fix", remedy or _suggest_recording(cell, store)))
     rows += [("or", option)] if option else []
     width = max(len(label) for label, _ in rows)
-    table = [f"  {label:<{width}}  {value}".rstrip() for label, value in rows]
-    text = "\n".join([f"no recorded answer for this {name} call", *table])
+    lines = [f"  {label:<{width}}  {value}".rstrip() for label, value in rows]
+    text = "\n".join([f"no recorded answer for this {name} call", *lines])
     return Miss(_HALVES.sub("�", text), nearest, differing)
 
 
 def _describe_question(request: Request, call: Call) -> str:
-    text = last_user_text(request.fields)
-    if text:
+    if text := last_user_text(request.fields):
         return json.dumps(_shorten(_CONTROLS_AND_LINES.sub(" ", text).strip(), 80), ensure_ascii=False)
     return f"{call.method} {call.host}{Redactor().url(call.target).partition('?')[0]}"
 
@@ -119,7 +109,7 @@ def _sdk_of(store: Store, name: str) -> str:
 
 def _describe_upgrade(differing: tuple[Difference, ...], old: str, new: str) -> str:
     """Return that another version of the SDK sends other fields, where nothing else differs."""
-    if not differing or old == new or old.partition(" ")[0] != new.partition(" ")[0]:
+    if old == new or old.partition(" ")[0] != new.partition(" ")[0]:
         return ""
     added = [item.path for item in differing if item.recorded is None]
     dropped = [item.path for item in differing if item.asked is None]
@@ -134,8 +124,7 @@ def _describe_upgrade(differing: tuple[Difference, ...], old: str, new: str) -> 
 def _suggest_recording(cell: Cell | None, store: Store) -> str:
     if store.archive:
         return "unzip this store, which is read-only, and name the folder with auto   (with an API key set)"
-    notebook = os.environ.get("NBREPLAY_NOTEBOOK")
-    if notebook:
+    if notebook := os.environ.get("NBREPLAY_NOTEBOOK"):
         return f"nbreplay run {shlex.quote(notebook)} --mode auto --update   (with an API key set)"
     if cell:
         return "put %%replay auto as the first line of this cell and run it   (with an API key set)"
@@ -143,24 +132,22 @@ def _suggest_recording(cell: Cell | None, store: Store) -> str:
 
 
 def _find_nearest(request: Request, store: Store) -> tuple[str | None, tuple[Difference, ...]]:
-    nearest: tuple[int, str, tuple[Difference, ...]] | None = None
     try:
         recordings = store.newest(request.kind, _NEAREST_AMONG)
     except NbreplayError:
         recordings = []
-    for name, fields in recordings:
-        differing = differences(fields, request.fields)
-        # Another model or another question is farther away than many changed settings.
-        heavy = (item.path in _HEAVY or item.path.endswith(("content", "text")) for item in differing)
-        weight = sum(20 if is_heavy else 1 for is_heavy in heavy)
-        if nearest is None or weight < nearest[0]:
-            nearest = (weight, name, differing)
-    return nearest[1:] if nearest else (None, ())
+    candidates = ((name, differences(fields, request.fields)) for name, fields in recordings)
+    return min(candidates, key=lambda candidate: sum(map(_weight, candidate[1])), default=(None, ()))
+
+
+def _weight(item: Difference) -> int:
+    """Another model or another question is farther away than many changed settings."""
+    return 20 if item.path in _HEAVY or item.path.endswith(("content", "text")) else 1
 
 
 def differences(recorded: Mapping[str, Any], sent: Mapping[str, Any]) -> tuple[Difference, ...]:
     """Return the fields in which two canonical requests differ."""
-    one, other = dict(_leaves(recorded)), dict(_leaves(sent))
+    one, other = _leaves(recorded), _leaves(sent)
     return tuple(
         Difference(path, _value(one, path), _value(other, path))
         for path in dict.fromkeys([*other, *one])
@@ -172,9 +159,9 @@ def _differ(one: Any, other: Any) -> bool:
     return type(one) is not type(other) or bool(one != other)  # 1, 1.0 and True are different
 
 
-def _leaves(fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in fields.items():
-        yield from _walk("" if name in ("body", "arguments") else name, value)
+def _leaves(fields: Mapping[str, Any]) -> dict[str, Any]:
+    roots = {"body": "", "arguments": ""}
+    return {path: leaf for name, value in fields.items() for path, leaf in _walk(roots.get(name, name), value)}
 
 
 def _walk(path: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -209,11 +196,11 @@ def _cut(one: str | None, other: str | None) -> tuple[str, str]:
         same = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
         start = max(0, same - 30)
     ellipsis = "…" if start else ""
-    cut = [
-        "(absent)" if text is None else ellipsis + _shorten(_CONTROLS.sub("�", text[start:]), 100)
-        for text in (one, other)
-    ]
-    return cut[0], cut[1]
+
+    def cut(text: str | None) -> str:
+        return "(absent)" if text is None else ellipsis + _shorten(_CONTROLS.sub("�", text[start:]), 100)
+
+    return cut(one), cut(other)
 
 
 def _shorten(text: str, most: int) -> str:
@@ -228,7 +215,7 @@ def _suggest_option(differing: tuple[Difference, ...], request: Request, cell: C
         return ""  # options reach bodies only
     if any(side and side.startswith('"@') for pair in texts for side in pair):
         return ""  # an id that stands for another request is replaced before an option applies
-    if differing and all(one and other and one[0] == other[0] == '"' for one, other in texts):
+    if all(one and other and one[0] == other[0] == '"' for one, other in texts):
         for name, pattern in _CHANGING:
             if all(re.sub(pattern, MASKED, one or "") == re.sub(pattern, MASKED, other or "") for one, other in texts):
                 return f"only {name} differs: {_format_option(cell, 'mask', pattern)} makes that recording answer"

@@ -7,12 +7,13 @@ import itertools
 import sys
 import warnings
 import weakref
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from nbreplay.core.cell import Cell, task_place
+from nbreplay.core.recording.recording import file_name
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.request.rules import issued_by
@@ -61,9 +62,8 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
 
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
-_collections: list[list[Log]] = []  # which keep their logs alive
-_all: list[Log] = []
-_watchers: tuple[Callable[[Log, int], None], ...] = ()
+_collections: dict[object, list[Log]] = {}  # which keep their logs alive
+_watchers: dict[object, Callable[[Log, int], None]] = {}
 _collectors: list[Callable[[], None]] = []
 
 UNCOVERED = {
@@ -82,36 +82,28 @@ def all_logs() -> list[Log]:
 
 def keep_all_logs() -> None:
     """Forget no log from now on, since a run of a notebook reports on every session in it."""
-    if not any(logs is _all for logs in _collections):
-        _all[:] = all_logs()
-        _collections.append(_all)
+    _collections.setdefault("all", all_logs())
 
 
 @contextlib.contextmanager
 def collect_logs() -> Iterator[list[Log]]:
     """Collect the logs that are made meanwhile; a test reports on every session in it."""
-    logs: list[Log] = []
-    _collections.append(logs)
+    key = object()
+    logs = _collections[key] = []
     try:
         yield logs
     finally:
-        # By identity: equal lists may be different tests'.
-        _collections[:] = [other for other in _collections if other is not logs]
+        del _collections[key]
 
 
-def watch_calls(watcher: Callable[[Log, int], None]) -> Callable[[], None]:
+def watch_calls(watcher: Callable[[Log, int], None]) -> Callable[[], object]:
     """Have `watcher` called with the log and the place of every call that starts; return the function that ends it.
 
     `watcher` is called where the call is made, before it goes on, and must not raise.
     """
-    global _watchers
-    _watchers = (*_watchers, watcher)
-
-    def end() -> None:
-        global _watchers
-        _watchers = tuple(other for other in _watchers if other is not watcher)
-
-    return end
+    key = object()
+    _watchers[key] = watcher
+    return lambda: _watchers.pop(key, None)
 
 
 def on_read(collector: Callable[[], None]) -> None:
@@ -127,13 +119,11 @@ class Log:
     def __init__(self) -> None:
         self.number = next(Log._numbers)
         _logs.add(self)
-        for logs in _collections:
+        for logs in list(_collections.values()):
             logs.append(self)
         self._places = itertools.count()  # atomic, so that threads get different places
         self._slots: dict[int, Interaction | None] = {}
         self._tasks: dict[int, tuple[int, int]] = {}
-        # Apart from the interactions: making each of them twice would cost a replay more than all else that is logged.
-        self.served: dict[int, float] = {}  # seconds that a replay took to its end, by the place of its call
         self.issued: dict[str, str] = {}  # ids that answers brought, each with the key of the request that issued it
         # Store and file of recordings that an ``--ignore`` or ``--mask`` made equal to a request of another key.
         self.healed: set[tuple[str, str]] = set()
@@ -151,7 +141,7 @@ class Log:
         self._slots[place] = interaction
         if (task := task_place()) is not None:
             self._tasks[place] = task
-        for watcher in _watchers:
+        for watcher in list(_watchers.values()):
             watcher(self, place)
         return place
 
@@ -170,7 +160,7 @@ class Log:
     def learn_secrets(self, secrets: Iterable[str]) -> None:
         """Add secrets to the known ones, of which the last hundred are kept."""
         new = [item for item in secrets if len(item) >= _SHORTEST_SECRET and item not in self.known_secrets]
-        if new and not all(item.startswith("[secret:") for item in new):
+        if not all(item.startswith("[secret:") for item in new):
             self.known_secrets = (*self.known_secrets, *new)[-100:]
 
     def has_other_secrets(self, key: str, secrets: Iterable[str]) -> bool:
@@ -180,16 +170,13 @@ class Log:
 
     def at(self, place: int) -> Interaction | None:
         """Return the interaction at `place`, or None while its call goes on."""
-        item = self._slots.get(place)
-        if item is None or item.served_s is not None or place not in self.served:
-            return item
-        return msgspec.structs.replace(item, served_s=self.served[place])
+        return self._slots.get(place)
 
     def since(self, place: int) -> list[Interaction]:
         """Return the interactions that have ended, of the calls that started at `place` or after."""
         _collect()
-        places = range(place, len(self._slots))
-        return [item for at in self._by_task(places) if (item := self.at(at)) is not None]
+        places = self._by_task(range(place, len(self._slots)))
+        return [item for place in places if (item := self.at(place)) is not None]
 
     def _by_task(self, places: Sequence[int]) -> list[int]:
         """Return places so that the calls of sibling tasks, which start in any order, are in the order of the tasks."""
@@ -225,63 +212,46 @@ STATELESS = frozenset(
 """The kinds of calls whose answers no later call refers to."""
 
 
-def summary(interactions: Iterable[Interaction]) -> str:
-    """Return the outcomes as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
-    return format_counts(Counter(item.outcome for item in interactions))
-
-
 def format_counts(counts: Mapping[str, int]) -> str:
     """Return counts by outcome as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
     always = ("replayed", "recorded", "missing")
-    outcomes = [*always, *(outcome for outcome in OUTCOMES if outcome not in always and counts.get(outcome))]
-    return ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in outcomes)
+    others = [outcome for outcome in OUTCOMES if outcome not in always and counts.get(outcome)]
+    return ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in (*always, *others))
 
 
 def used_recordings(logs: Iterable[Log]) -> dict[str, list[str]]:
     """Return the names of the recordings that were asked for, by store."""
-    from nbreplay.core.recording.recording import file_name
-
-    names: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = defaultdict(set)
     for log in logs:
         for item in log.interactions:
             if item.request is not None:
-                names.setdefault(item.store, set()).add(file_name(item.request.kind, item.key))
+                names[item.store].add(file_name(item.request.kind, item.key))
         for store, name in log.healed:
-            names.setdefault(store, set()).add(name)
+            names[store].add(name)
     return {store: sorted(files) for store, files in names.items()}
 
 
 def find_uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]]:
-    """Return the events that the guard could not see, each by kind and name.
-
-    Parameters
-    ----------
-    logs : iterable of Log
-    new : bool
-        Return only events that no earlier call with ``new=True`` has returned.
-    """
+    """Return the events that the guard could not see, each by kind and name; if `new`, each of them only once."""
     _collect()
-    events: dict[tuple[str, str], None] = {}
-    for log in logs:
-        for event, reported in list(log.uncovered.items()):
-            if not (new and reported):
-                events[event] = None
-            if new:
-                log.uncovered[event] = True
-    return list(events)
+    events = [(log, event) for log in logs for event, reported in [*log.uncovered.items()] if not (new and reported)]
+    if new:
+        for log, event in events:
+            log.uncovered[event] = True
+    return list(dict.fromkeys(event for _, event in events))
 
 
 def describe_uncovered(events: Iterable[tuple[str, str]]) -> list[str]:
     """Return a line for each kind of event that the guard could not see."""
-    names: dict[str, dict[str, None]] = {}
-    for kind, name in events:
-        names.setdefault(kind, {})[name] = None
+    names: dict[str, list[str]] = defaultdict(list)
+    for kind, name in dict.fromkeys(events):
+        names[kind].append(name)
     return [f"{text}: {', '.join(names[kind])}" for kind, text in UNCOVERED.items() if kind in names]
 
 
 def warn_uncovered(log: Log) -> None:
     """Warn of events that the guard could not see, where no collection of logs reports them."""
-    if any(log is other for logs in _collections for other in logs):
+    if any(log is other for logs in list(_collections.values()) for other in logs):
         return
     for line in describe_uncovered(find_uncovered([log], new=True)):
         try:

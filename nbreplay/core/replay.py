@@ -122,7 +122,9 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
 
     def finish(self) -> None:
         """Note that the caller wants no more of the answer; the first time counts."""
-        self.log.served.setdefault(self.place, time.perf_counter() - self.started)
+        served_s = time.perf_counter() - self.started
+        if (interaction := self.log.at(self.place)) is not None and interaction.served_s is None:
+            self.log.finish(self.place, replace(interaction, served_s=served_s))
 
 
 def adapt_take(call: Call, request: Request, take: Take, recording: Recording | None) -> Take:

@@ -41,7 +41,7 @@ def choose_take(
     """Return the take that answers next, and whether another public host gave it.
 
     Equal ids go first, then the cell's own takes, then those of the same task, then the rest, in file order. Of all
-    `takes` of the recording, `left` are those that the run has not been given. Unless `replaying`, the mode is ``auto``.
+    `takes` of the recording, the run has not been given those `left`. Unless `replaying`, the mode is ``auto``.
     """
     candidates, foreign = _candidates(takes, left, host)
     if not replaying:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from nbreplay.core.config import Mode, forced_mode, is_url
-from nbreplay.core.log import FAILURES, Interaction, Log, all_logs, describe_uncovered, find_uncovered, summary
+from nbreplay.core.log import FAILURES, Interaction, Log, all_logs, describe_uncovered, find_uncovered, format_counts
 from nbreplay.core.session import Session
 from nbreplay.intercept import patching, placeholder_keys
 from nbreplay.notebook.card import OUTCOMES
@@ -45,7 +46,8 @@ class Totals(msgspec.Struct, frozen=True):
             for call, take in takes
             if call.outcome == "replayed" and take.duration_s is not None
         ]
-        counts = ", ".join(part for part in summary(calls).split(", ") if not part.startswith("0 ")) or "no calls"
+        parts = format_counts(Counter(call.outcome for call in calls)).split(", ")
+        counts = ", ".join(part for part in parts if not part.startswith("0 ")) or "no calls"
         foreign = tuple(call.note for call in calls if call.outcome == "replayed" and call.note)
         return cls(counts, sum(tokens) if tokens else None, sum(saved) if saved else None, foreign)
 
