@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nbreplay.core.recording.stream import Events
@@ -18,23 +18,16 @@ from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from nbreplay.formats.importer import Answer, compact_json
 from nbreplay.formats.llama_stack import google_genai
 
-Origin = dict[str, Any]
-
 _JSON, _SSE, _NDJSON = "application/json", "text/event-stream", "application/x-ndjson"
-_FRAMINGS: Mapping[str, str] = {
-    "ollama._types.ChatResponse": _NDJSON,
-    "ollama._types.GenerateResponse": _NDJSON,
-    "ollama._types.ProgressResponse": _NDJSON,
-}
-"""The framing of the streams of known classes; those of any other come as events."""
+_OLLAMA = tuple(f"ollama._types.{name}Response" for name in ("Chat", "Generate", "Progress"))
+"""Classes whose streams are lines of JSON; those of any other come as events."""
 
 _MODEL = "openai.types.model.Model"
 _NAME = re.compile(r"(?:(?:[A-Za-z_]\w*|<locals>)\.)*_*[A-Z]\w*(?:\[[\w., \[\]]*\])?")
-_FAILED_BEFORE = "ConnectError"
 _SDK_FIELDS = ("sdk_http_response", "automatic_function_calling_history", "parsed")  # google-genai's own, never sent
 
 
-def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
+def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, dict[str, Any]]:
     """Return the answer that a server sent, and the fields of llama-stack's that an answer does not have."""
     if response.get("is_exception"):
         return _failure(response)
@@ -43,67 +36,67 @@ def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
     return _success(response, shape)
 
 
-def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, Origin]:
+def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, dict[str, Any]]:
     body, streaming = response["body"], bool(response.get("is_streaming"))
-    items = body if isinstance(body, list) else [body]
-    unwrapped = [_unwrap(item) for item in items]
+    listed = isinstance(body, list)
+    unwrapped = [_unwrap(item) for item in (body if listed else [body])]
     names, values = [name for name, _ in unwrapped], [value for _, value in unwrapped]
-    origin: Origin = {}
+    origin: dict[str, Any] = {}
     if any(names):
-        uniform = len(set(names)) == 1
-        origin["type"] = names[0] if uniform else names
+        origin["type"] = names[0] if len(set(names)) == 1 else names
     status = response.get("status", 200)
     if type(status) is not int or not 100 <= status <= 999:
         raise RecordingFormatError(f"response: {status!r} is not a status")
     if shape in ("tool", "file"):
-        value = values if isinstance(body, list) else values[0]
-        return Answer(200, _content_type(_JSON), compact_json({"value": value})), origin
-    if isinstance(body, list) and streaming and body and all(isinstance(item, str) for item in body):
+        return _answer(200, compact_json({"value": values if listed else values[0]})), origin
+    if listed and streaming and body and all(isinstance(item, str) for item in body):
         origin["form"] = "lines"
-        text = "".join(line + "\n" for line in body)
-        return Answer(status, _content_type(_SSE), text.encode("utf-8", "replace")), origin
-    headers = _content_type(_JSON)
+        return _answer(status, "".join(line + "\n" for line in body).encode("utf-8", "replace"), _SSE), origin
+    headers: tuple[tuple[str, str], ...] = ()
     if shape == "google":
         values, headers = _to_google(values, origin)
-    if isinstance(body, list) and streaming:
-        kind = _FRAMINGS.get(names[0] or "", _SSE) if names else _SSE
-        return Answer(status, _content_type(kind), _stream(values, kind, done=shape != "google")), origin
-    if not isinstance(body, list):
-        return Answer(status, headers, compact_json(values[0])), origin
-    if all(name == _MODEL for name in names):
+    if listed and streaming:
+        kind = _NDJSON if names and names[0] in _OLLAMA else _SSE
+        return _answer(status, _stream(values, kind, done=shape != "google"), kind), origin
+    if listed and all(name == _MODEL for name in names):
         origin["form"] = "models"
-        return Answer(status, headers, compact_json({"object": "list", "data": values})), origin
-    return Answer(status, headers, compact_json(values)), origin
+        data = compact_json({"object": "list", "data": values})
+    else:
+        data = compact_json(values if listed else values[0])
+    return Answer(status, headers or (("content-type", _JSON),), data), origin
 
 
-def _failure(response: Mapping[str, Any]) -> tuple[Answer, Origin]:
+def _answer(status: int, data: bytes, kind: str = _JSON) -> Answer:
+    return Answer(status, (("content-type", kind),), data)
+
+
+def _failure(response: Mapping[str, Any]) -> tuple[Answer, dict[str, Any]]:
     data = response.get("exception_data")
     fields = dict(data) if isinstance(data, dict) else {}
-    message = str(fields.get("message", response.get("exception_message", "")))
-    name = str(fields.get("type", "Exception"))
+    message = str(fields.pop("message", response.get("exception_message", "")))
+    timeout = "Timeout" in str(fields.get("type", ""))
     status, body = fields.pop("status_code", None), fields.pop("body", None)
     # Without the fields that come back from the take itself.
-    exception: Origin = {field: value for field, value in fields.items() if field != "message"}
-    origin: Origin = {"exception": exception}
+    origin: dict[str, Any] = {"exception": fields}
     if type(status) is int and 400 <= status <= 599 and not response.get("body"):
         if isinstance(body, str):
-            exception["wrapped"], sent, kind = "text", body.encode("utf-8", "replace"), "text/plain"
-        elif body is None:
-            exception["wrapped"], sent, kind = "message", compact_json({"error": {"message": message}}), _JSON
+            fields["wrapped"] = "text"
+            return _answer(status, body.encode("utf-8", "replace"), "text/plain"), origin
+        if body is None:
+            fields["wrapped"], body = "message", {"error": {"message": message}}
+        elif message == f"Error code: {status} - {body!r}":
+            fields["wrapped"] = "bare"
         else:
-            bare = message == f"Error code: {status} - {body!r}"
-            exception["wrapped"] = "bare" if bare else "error"
-            sent, kind = compact_json(body if bare else {"error": body}), _JSON
-        return Answer(status, _content_type(kind), sent), origin
-    error = {"type": "ReadTimeout" if "Timeout" in name else _FAILED_BEFORE, "message": message}
+            fields["wrapped"], body = "error", {"error": body}
+        return _answer(status, compact_json(body)), origin
     if type(status) is int:
-        exception["status_code"] = status
+        fields["status_code"] = status
     if body is not None:
-        exception["body"] = body
+        fields["body"] = body
     if not response.get("body"):
-        return Answer(None, error=error), origin
+        return Answer(None, error={"type": "ReadTimeout" if timeout else "ConnectError", "message": message}), origin
     # It failed in the middle of a stream, of which the first part is there.
-    error["type"] = "ReadError" if error["type"] == _FAILED_BEFORE else error["type"]
+    error = {"type": "ReadTimeout" if timeout else "ReadError", "message": message}
     start, more = _success({**response, "is_streaming": True}, "method")
     return Answer(200, start.headers, start.data.removesuffix(b"data: [DONE]\n\n"), error), {**more, **origin}
 
@@ -116,30 +109,24 @@ def _unwrap(item: Any) -> tuple[str | None, Any]:
     own = isinstance(name, str) and name.partition(".")[0] in (*sys.stdlib_module_names, "builtins", "__main__")
     if not isinstance(name, str) or len(name) > 300 or not _NAME.fullmatch(name) or own:
         raise UnsafeRecordingError(f"response: the class {str(name)[:80]!r} is not that of an answer")
-    if item.keys() != {"__type__", "__data__"}:
-        return None, item
-    return name, item["__data__"]
+    return (name, item["__data__"]) if item.keys() == {"__type__", "__data__"} else (None, item)
 
 
-def _to_google(values: list[Any], origin: Origin) -> tuple[list[Any], tuple[tuple[str, str], ...]]:
+def _to_google(values: list[Any], origin: dict[str, Any]) -> tuple[list[Any], tuple[tuple[str, str], ...]]:
     """Return answers of google-genai as they were sent, and their headers; the SDK's own fields go to `origin`."""
     own = [{name: value[name] for name in _SDK_FIELDS if name in value} for value in values if isinstance(value, dict)]
     if not values or len(own) != len(values):
-        return values, _content_type(_JSON)
+        return values, ()
     sent = [{name: item for name, item in value.items() if name not in _SDK_FIELDS} for value in values]
     wire = google_genai.to_wire(sent)
     if google_genai.from_wire(wire) != sent:
         origin["answer_as_it_was"], wire = True, sent
     if any(own):
         origin["sdk"] = own[0] if all(item == own[0] for item in own) else own
-    headers = own[0].get("sdk_http_response")
-    headers = headers.get("headers") if isinstance(headers, dict) else None
-    pairs = tuple((str(name), str(item)) for name, item in headers.items()) if isinstance(headers, dict) else ()
-    return wire, pairs or _content_type(_JSON)
-
-
-def _content_type(kind: str) -> tuple[tuple[str, str], ...]:
-    return (("content-type", kind),)
+    match own[0].get("sdk_http_response"):
+        case {"headers": dict(headers)}:
+            return wire, tuple((str(name), str(item)) for name, item in headers.items())
+    return wire, ()
 
 
 def _stream(values: list[Any], kind: str, *, done: bool) -> bytes:
@@ -185,45 +172,44 @@ def _parse_stream(data: bytes, framing: str) -> list[Any]:
 def _from_google(values: list[Any], origin: Mapping[str, Any], shape: str) -> list[Any]:
     if shape != "google":
         return values
-    own = origin.get("sdk", {})
-    each = own if isinstance(own, list) else [own] * len(values)
-    if len(each) != len(values):
-        raise RecordingFormatError("the SDK fields that it keeps are not one per chunk")
     plain = values if origin.get("answer_as_it_was") else google_genai.from_wire(values)
-    return [{**more, **value} for more, value in zip(each, plain, strict=True)]
+    return [{**own, **value} for own, value in _pairs(origin.get("sdk", {}), plain, "SDK fields")]
 
 
 def _wrap(values: list[Any], origin: Mapping[str, Any]) -> list[Any]:
-    names = origin.get("type")
-    each = names if isinstance(names, list) else [names] * len(values)
+    pairs = _pairs(origin.get("type"), values, "classes")
+    return [value if name is None else {"__type__": name, "__data__": value} for name, value in pairs]
+
+
+def _pairs(own: Any, values: list[Any], what: str) -> Iterator[tuple[Any, Any]]:
+    """Return each value with the field of llama-stack's that is its own; one that is not a list is every value's."""
+    each = own if isinstance(own, list) else [own] * len(values)
     if len(each) != len(values):
-        raise RecordingFormatError("the classes that it keeps are not one per chunk")
-    return [
-        value if name is None else {"__type__": name, "__data__": value}
-        for name, value in zip(each, values, strict=True)
-    ]
+        raise RecordingFormatError(f"the {what} that it keeps are not one per chunk")
+    return zip(each, values, strict=True)
 
 
 def _exception(shape: str, take: Take, origin: Mapping[str, Any]) -> dict[str, Any]:
     exception = dict(origin["exception"])
     wrapped = exception.pop("wrapped", None)
+    fields = {name: exception.pop(name) for name in ("status_code", "body") if name in exception}
     has_start = take.status is not None and take.error is not None
-    response: dict[str, Any] = {"body": _body(shape, take, origin) if has_start else None, "is_streaming": has_start}
-    data = {name: exception[name] for name in exception if name not in ("status_code", "body")}
     if wrapped is None:
         message = (take.error or {}).get("message", "")
-        data["message"] = message
-        data |= {name: exception[name] for name in ("status_code", "body") if name in exception}
     else:
-        text = take.body.data().decode("utf-8")
+        fields, text = {"status_code": take.status}, take.body.data().decode("utf-8")
         body: Any = text if wrapped == "text" else json.loads(text)
+        message = f"Error code: {take.status} - {body!r}"
         if wrapped == "message":
             message = str(body["error"]["message"])
         elif wrapped == "text":
-            message = text or f"Error code: {take.status}"
+            message, fields["body"] = text or f"Error code: {take.status}", text
         else:
-            message = f"Error code: {take.status} - {body!r}"
-        data |= {"message": message, "status_code": take.status}
-        if wrapped != "message":
-            data["body"] = body["error"] if wrapped == "error" else body
-    return {**response, "is_exception": True, "exception_data": data, "exception_message": message}
+            fields["body"] = body["error"] if wrapped == "error" else body
+    return {
+        "body": _body(shape, take, origin) if has_start else None,
+        "is_streaming": has_start,
+        "is_exception": True,
+        "exception_data": {**exception, "message": message, **fields},
+        "exception_message": message,
+    }

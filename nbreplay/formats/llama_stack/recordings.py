@@ -29,7 +29,7 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
 from nbreplay.formats.importer import Contents, Counts, import_error, load_json, read_text, record_answer
 from nbreplay.formats.llama_stack.answers import answer_of, response_of
-from nbreplay.formats.llama_stack.requests import call_of, request_of, shape_of
+from nbreplay.formats.llama_stack.requests import call_of, request_of
 
 OWN = "llama_stack"
 """The field of a take that keeps the fields of llama-stack which a take does not have."""
@@ -91,10 +91,9 @@ def _convert(data: Any, text: str, file: str, folder: str) -> tuple[Request, Tak
     if not isinstance(data, dict) or not all(isinstance(data.get(part), dict) for part in ("request", "response")):
         raise RecordingFormatError("'request' or 'response' is missing, so it is not a recording of llama-stack")
     call, origin = call_of(data["request"])
-    shape = "google" if "model" in origin else shape_of(data["request"])
-    answer, answer_origin = answer_of(data["response"], shape)
+    answer, answer_origin = answer_of(data["response"], origin["shape"])
     redactor = Redactor(call.tokens)
-    origin = _redact({"shape": shape, **origin, **answer_origin}, redactor)
+    origin = _redact({**origin, **answer_origin}, redactor)
     test_id = data.get("test_id")
     scope = {"scope": redactor.text(test_id)} if isinstance(test_id, str) else {}
     request, take = record_answer(call, answer, extra={**scope, OWN: origin})

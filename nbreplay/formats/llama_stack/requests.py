@@ -1,7 +1,7 @@
 """Requests of llama-stack's recordings: as the calls that went over the wire, and back.
 
-There are four shapes: a method of an SDK with its arguments, a plain HTTP request, a tool, a file that was processed.
-Fields that a call does not have are kept by name in `origin`.
+There are four shapes: a method of an SDK with its arguments, a plain HTTP request, a tool, a file that was processed; a
+method of google-genai is one of its own. Fields that a call does not have are kept by name in `origin`.
 """
 
 from __future__ import annotations
@@ -19,51 +19,43 @@ from nbreplay.errors import RecordingFormatError
 from nbreplay.formats.importer import header_pairs
 from nbreplay.formats.llama_stack import google_genai
 
-Origin = dict[str, Any]
-
+# The fields by which a request is known to have a shape; the first that fits counts.
+_SHAPES = {"tool": ("tool_name", "kwargs"), "http": ("url", "payload"), "method": ("url", "body"), "file": ("api",)}
 _NOT_SENT = ("extra_body", "extra_query", "extra_headers", "timeout")  # arguments of an SDK that are not in the body
 _BY_GET = re.compile(r"/(?:models(?:/[^/]+)?|api/(?:ps|tags|version))$")  # by GET; llama-stack says POST of everything
+# Arguments that SDKs add by themselves.
 _ADDED: Mapping[str, Mapping[str, Any]] = {
     "/v1/embeddings": {"encoding_format": "base64"},
     "/api/chat": {"tools": [], "stream": False},
     "/api/generate": {"stream": False},
 }
-"""Arguments that SDKs add by themselves."""
-
 _VERSION = "_sdk_version"
 
 
-def shape_of(request: Mapping[str, Any]) -> str:
-    """Return which of the four shapes a request of llama-stack's has."""
-    for shape, names in (
-        ("tool", ("tool_name", "kwargs")),
-        ("http", ("url", "payload")),
-        ("method", ("url", "body")),
-        ("file", ("api",)),
-    ):
-        if all(name in request for name in names):
-            return shape
-    raise RecordingFormatError(
-        f"request: none of llama-stack's, with the fields {', '.join(map(repr, request)) or 'none'}"
-    )
-
-
-def call_of(request: Mapping[str, Any]) -> tuple[Call, Origin]:
-    """Return the call that a request of llama-stack's stands for, and its fields that a call does not have."""
-    shape = shape_of(request)
+def call_of(request: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
+    """Return the call that a request of llama-stack's stands for, with its shape and the fields that a call lacks."""
+    shape = next((shape for shape, names in _SHAPES.items() if all(name in request for name in names)), "")
+    if not shape:
+        fields = ", ".join(map(repr, request)) or "none"
+        raise RecordingFormatError(f"request: none of llama-stack's, with the fields {fields}")
     if shape == "tool":
-        return _tool(request["tool_name"], request["kwargs"], request)
-    if shape == "file":
-        return _tool(request["api"], _without(request, ("test_id", "provider", "api")), request)
-    url, body = request["url"], request["payload" if shape == "http" else "body"]
-    if not isinstance(url, str) or not isinstance(body, dict):
-        raise RecordingFormatError("request: a url that is not text, or a body that is not an object")
-    if shape == "http":
-        return _call(str(request.get("method", "POST")).upper(), url, _path(url), body), {"url": url}
-    return _method(url, body, request)
+        call, origin = _tool(request["tool_name"], request["kwargs"], request)
+    elif shape == "file":
+        arguments = {name: value for name, value in request.items() if name not in ("test_id", "provider", "api")}
+        call, origin = _tool(request["api"], arguments, request)
+    else:
+        url, body = request["url"], request["payload" if shape == "http" else "body"]
+        if not isinstance(url, str) or not isinstance(body, dict):
+            raise RecordingFormatError("request: a url that is not text, or a body that is not an object")
+        if shape == "method":
+            call, origin = _method(url, body, request)
+        else:
+            call = _call(str(request.get("method", "POST")).upper(), url, _path(url), body)
+            origin = {"url": url}
+    return call, {"shape": "google" if "model" in origin else shape, **origin}
 
 
-def _tool(name: Any, arguments: Any, request: Mapping[str, Any]) -> tuple[Call, Origin]:
+def _tool(name: Any, arguments: Any, request: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise RecordingFormatError("request: a tool whose name is not text, or whose arguments are not an object")
     origin = {"provider": request["provider"]} if "provider" in request else {}
@@ -71,18 +63,14 @@ def _tool(name: Any, arguments: Any, request: Mapping[str, Any]) -> tuple[Call, 
     return Call("CALL", "", name, "", b"", (), "tool", (name, arguments)), origin
 
 
-def _method(url: str, body: dict[str, Any], request: Mapping[str, Any]) -> tuple[Call, Origin]:
+def _method(url: str, body: dict[str, Any], request: Mapping[str, Any]) -> tuple[Call, dict[str, Any]]:
     endpoint = str(request.get("endpoint") or "")
-    origin: Origin = {"url": url, "endpoint": endpoint}
+    origin: dict[str, Any] = {"url": url, "endpoint": endpoint}
     metadata = request.get("provider_metadata")
     metadata = dict(metadata) if isinstance(metadata, dict) else {}
-    sdk = ""
-    for name, value in metadata.items():
-        if name.endswith(_VERSION) and isinstance(value, str) and " " not in value:
-            sdk = f"{name.removesuffix(_VERSION)} {value}"
-            break
-    if sdk:
-        del metadata[sdk.partition(" ")[0] + _VERSION]
+    own = (name for name, value in metadata.items() if name.endswith(_VERSION) and isinstance(value, str))
+    version = next((name for name in own if " " not in metadata[name]), None)
+    sdk = f"{version.removesuffix(_VERSION)} {metadata.pop(version)}" if version else ""
     if metadata:
         origin["metadata"] = metadata
     if endpoint in google_genai.METHODS and url.startswith("vertexai:"):
@@ -102,7 +90,7 @@ def _method(url: str, body: dict[str, Any], request: Mapping[str, Any]) -> tuple
     return _call("POST", url, path, _body(endpoint, body, origin), pairs, sdk), origin
 
 
-def _body(endpoint: str, body: dict[str, Any], origin: Origin) -> dict[str, Any]:
+def _body(endpoint: str, body: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """Return the body that an SDK sends for its arguments; the others go to `origin`."""
     ollama = endpoint.startswith("/api/")
     more = body.get("extra_body")
@@ -123,7 +111,7 @@ def _body(endpoint: str, body: dict[str, Any], origin: Origin) -> dict[str, Any]
     return {**sent, **more, **added}
 
 
-def _google(url: str, endpoint: str, body: dict[str, Any], origin: Origin) -> tuple[Call, Origin]:
+def _google(url: str, endpoint: str, body: dict[str, Any], origin: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise RecordingFormatError("request: no model")
@@ -131,7 +119,7 @@ def _google(url: str, endpoint: str, body: dict[str, Any], origin: Origin) -> tu
     sent = google_genai.request_to_wire(body)
     if google_genai.request_from_wire(sent, model) != body:
         origin["as_it_was"] = True
-        sent = _without(body, ("model",))
+        sent = {name: value for name, value in body.items() if name != "model"}
     name = model if "/" in model else f"models/{model}"
     path = f"/v1beta1/{name}:{google_genai.METHODS[endpoint]}"
     return _call("POST", url, path + ("?alt=sse" if endpoint.endswith("_stream") else ""), sent), origin
@@ -145,8 +133,7 @@ def _call(
     headers: Iterable[tuple[str, str]] = (),
     library: str = "",
 ) -> Call:
-    data = b"" if body is None else json.dumps(body).encode("ascii")
-    kind = "" if body is None else "application/json"
+    data, kind = (b"", "") if body is None else (json.dumps(body).encode("ascii"), "application/json")
     return Call(method, urlsplit(url).netloc.rpartition("@")[2], target, kind, data, header_pairs(headers), library)
 
 
@@ -155,11 +142,6 @@ def _path(url: str) -> str:
     parts = urlsplit(url)
     path = re.sub(r"^(.*/v1)/v1/", r"\1/", "/" + parts.path.lstrip("/"))
     return f"{path}?{parts.query}" if parts.query else path
-
-
-def _without(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    left_out = frozenset(names)
-    return {name: value for name, value in fields.items() if name not in left_out}
 
 
 def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,8 +158,7 @@ def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mappin
         return {"test_id": test_id, "url": url, "method": fields["method"], "payload": body}
     endpoint = origin["endpoint"]
     if "model" in origin:
-        model = str(origin["model"])
-        plain = origin.get("as_it_was")
+        plain, model = origin.get("as_it_was"), str(origin["model"])
         body = {"model": model, **body} if plain else google_genai.request_from_wire(body, model)
     else:
         body = _arguments(body, origin)
