@@ -27,8 +27,6 @@ class Mode(enum.Enum):
     @classmethod
     def of(cls, name: str | Mode) -> Mode:
         """Return the mode called `name`; raise `OptionError` for any other name."""
-        if isinstance(name, Mode):
-            return name
         try:
             return cls(_OTHER_NAMES.get(str(name), name))
         except ValueError:
@@ -65,12 +63,10 @@ class Options(msgspec.Struct, frozen=True):
 
     mode: Mode = Mode.AUTO
     speed: float | None = None  # replays keep the recorded pace, divided by this; None replays at once
-    # ignore, mask: see `nbreplay.core.request.rules.Normaliser`
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()  # see `nbreplay.core.request.rules.Normaliser`
     mask: tuple[str, ...] = ()
     only: tuple[str, ...] = ()  # hosts to record and replay; empty for all
-    # ``HOST`` or ``HOST:PORT`` that replay lets through, live; or the path of a Unix socket.
-    allow: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()  # ``HOST``, ``HOST:PORT`` or paths of Unix sockets that replay lets through, live
     allow_children: bool = False  # whether replay lets child processes start that are known network clients
 
     @classmethod
@@ -80,17 +76,10 @@ class Options(msgspec.Struct, frozen=True):
 
     def with_(self, **options: Any) -> Options:
         """Return these options with others; None leaves one as it is. Raise `OptionError` for a wrong one."""
-        changes: dict[str, Any] = {}
-        for name, value in options.items():
-            if name not in _PARSERS:
-                raise OptionError(f"unknown option {name!r}. The options are {', '.join(sorted(_PARSERS))}")
-            if value is not None:
-                changes[name] = _PARSERS[name](name, value)
+        if unknown := [name for name in options if name not in _PARSERS]:
+            raise OptionError(f"unknown option {unknown[0]!r}. The options are {', '.join(sorted(_PARSERS))}")
+        changes = {name: _PARSERS[name](name, value) for name, value in options.items() if value is not None}
         return msgspec.structs.replace(self, **changes)
-
-
-def _parse_mode(_: str, value: Any) -> Mode:
-    return Mode.of(value)
 
 
 def _parse_speed(name: str, value: Any) -> float | None:
@@ -102,8 +91,7 @@ def _parse_speed(name: str, value: Any) -> float | None:
         raise OptionError(
             f"{name} must be a positive number such as 1 (as recorded) or 4 (four times as fast), not {value!r}"
         )
-    # 0 and infinity both mean: do not wait.
-    return speed if 0 < speed < float("inf") else None
+    return speed if 0 < speed < float("inf") else None  # 0 and infinity both mean: do not wait
 
 
 def parse_flag(name: str, value: Any) -> bool:
@@ -115,15 +103,14 @@ def parse_flag(name: str, value: Any) -> bool:
 
 def parse_strings(name: str, value: Any) -> tuple[str, ...]:
     """Return the strings of a value, one or more and none empty; raise `OptionError` where it holds others."""
-    is_list = isinstance(value, Iterable) and not isinstance(value, str | Mapping)
-    strings = tuple(value) if is_list else (value,)
+    strings = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else (value,)
     if not all(isinstance(item, str) and item for item in strings):
         raise OptionError(f"{name} must be a string or a list of strings, not {value!r}")
     return strings
 
 
 _PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "mode": _parse_mode,
+    "mode": lambda _, value: Mode.of(value),
     "speed": _parse_speed,
     **dict.fromkeys(("ignore", "mask", "only", "allow"), parse_strings),
     "allow_children": parse_flag,
@@ -175,8 +162,7 @@ def _read_project(path: Path) -> Project:
 
 def default_store(folder: str | os.PathLike[str] = ".", defaults: Project | None = None) -> Path | str:
     """Return the store where none is named: the environment's, the project's, the nearest, or a new one."""
-    name = os.environ.get("NBREPLAY_STORE")
-    if name:
+    if name := os.environ.get("NBREPLAY_STORE"):
         return name if is_url(name) else Path(name)
     defaults = defaults or project(folder)
     if defaults.store is not None:
