@@ -219,7 +219,7 @@ class Session:
 
     def _request(self, call: Call) -> Request:
         """Return the request without its secrets."""
-        call.add_secrets(self.log.known_secrets)
+        call.credentials = tuple(dict.fromkeys((*call.tokens, *self.log.known_secrets)))
         redactor = Redactor(call.tokens, again=True)
         request = request_of(call, self.normaliser, self.log.issued, redactor)
         self.log.learn_secrets(redactor.secrets)

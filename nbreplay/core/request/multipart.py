@@ -9,23 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-
 _TEXT = 4096  # bytes; a longer part of a form is keyed and stored by its digest
 _BOUNDARY = re.compile(r'boundary="?([^";,]+)"?')
 _PARAMETER = re.compile(r';\s*(\w+\*?)=(?:"((?:[^"\\]|\\.)*)"|([^;]*))')
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One part of a form."""
-
-    fields: dict[str, Any]  # ``name``, ``filename``, ``content_type``, and ``text`` if it is short and a text
-    content: memoryview  # its bytes, which are not copied: an upload may be large
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The fields that identify it, and the ``digest`` of an upload."""
-        return self.fields if "text" in self.fields else {**self.fields, "digest": digest(self.content)}
 
 
 def digest(data: bytes | memoryview) -> str:
@@ -33,18 +19,16 @@ def digest(data: bytes | memoryview) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()} {len(data)} bytes"
 
 
-def parts(data: bytes, content_type: str) -> list[Part]:
-    """Return the parts of a form, without the boundary that was made up to separate them."""
-    whole = memoryview(data)
-    if not (match := _BOUNDARY.search(content_type)):
-        return [Part({}, whole)]
-    return [_part(data, whole, start, end) for start, end in _bounds(data, b"--" + match.group(1).encode("latin-1"))]
+def part_identities(data: bytes, content_type: str) -> list[dict[str, Any]]:
+    """Return what identifies each part of a form: its fields, and the digest of a part that is long or not a text."""
+    parts = _parts(data, content_type)
+    return [fields if "text" in fields else {**fields, "digest": digest(content)} for fields, content in parts]
 
 
 def uploads(data: bytes, content_type: str) -> list[memoryview]:
     """Return the bytes that a request names by their digest: parts of a form, or a body that is not text."""
     if content_type.startswith("multipart/"):
-        return [part.content for part in parts(data, content_type) if "text" not in part.fields]
+        return [content for fields, content in _parts(data, content_type) if "text" not in fields]
     try:
         data.decode("utf-8")
     except UnicodeDecodeError:
@@ -52,20 +36,29 @@ def uploads(data: bytes, content_type: str) -> list[memoryview]:
     return []
 
 
-def _bounds(data: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Yield where each part starts and ends, its head included."""
-    marks = (match.span() for match in re.finditer(rb"(?:\A|\r\n)" + re.escape(mark), data))
+def _parts(data: bytes, content_type: str) -> Iterator[tuple[dict[str, Any], memoryview]]:
+    """Yield the fields and the bytes of each part, without the boundary that was made up to separate them.
+
+    The fields are ``name``, ``filename``, ``content_type``, and ``text`` if it is short and a text. The bytes are not
+    copied, since an upload may be large.
+    """
+    if not (match := _BOUNDARY.search(content_type)):
+        yield {}, memoryview(data)
+        return
+    mark = re.escape(b"--" + match.group(1).encode("latin-1"))
+    marks = [match.span() for match in re.finditer(rb"(?:\A|\r\n)" + mark, data)]
     for (_, start), (end, _) in itertools.pairwise([*marks, (len(data), 0)]):
         if data.startswith(b"--", start):
             return
-        yield start, end
+        yield _part(data, start, end)
 
 
-def _part(data: bytes, whole: memoryview, start: int, end: int) -> Part:
+def _part(data: bytes, start: int, end: int) -> tuple[dict[str, Any], memoryview]:
     middle = data.find(b"\r\n\r\n", start, end)
-    head, content = (data[start:end], whole[end:end]) if middle < 0 else (data[start:middle], whole[middle + 4 : end])
+    head_end, body = (end, end) if middle < 0 else (middle, middle + 4)
+    content = memoryview(data)[body:end]
     fields: dict[str, Any] = {}
-    for line in head.decode("utf-8", "replace").split("\r\n"):
+    for line in data[start:head_end].decode("utf-8", "replace").split("\r\n"):
         header, _, value = line.partition(":")
         if header.lower() == "content-disposition":
             for name, quoted, bare in _PARAMETER.findall(value):
@@ -75,4 +68,4 @@ def _part(data: bytes, whole: memoryview, start: int, end: int) -> Part:
     if len(content) <= _TEXT:
         with contextlib.suppress(UnicodeDecodeError):
             fields["text"] = bytes(content).decode("utf-8")
-    return Part(fields, content)
+    return fields, content

@@ -19,7 +19,7 @@ from nbreplay.core.recording.body import decompress
 from nbreplay.core.recording.json_text import dicts, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
 from nbreplay.core.request.jsonrpc import without_id
-from nbreplay.core.request.multipart import digest, parts
+from nbreplay.core.request.multipart import digest, part_identities
 from nbreplay.core.request.route import find_endpoint
 from nbreplay.core.request.rules import Normaliser, replace_ids
 from nbreplay.core.secrets.credentials import header_credentials, query_secrets
@@ -61,10 +61,7 @@ class Call(msgspec.Struct, eq=False, gc=False):
     @property
     def content(self) -> bytes:
         """The body without its content encoding, where that can be undone."""
-        if not self.body or self.body[:1] in (b"{", b"["):
-            return self.body
-        encoding = self.header(b"content-encoding")
-        return decompress(self.body, encoding) if encoding else self.body
+        return decompress(self.body, self.header(b"content-encoding"))
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -75,11 +72,6 @@ class Call(msgspec.Struct, eq=False, gc=False):
                 secrets += header_credentials(name.decode("latin-1").lower(), value.decode("latin-1"))
             self.credentials = tuple(secrets)
         return self.credentials
-
-    def add_secrets(self, secrets: tuple[str, ...]) -> None:
-        """Count values that were found to be secret before among the credentials of the call."""
-        if secrets:
-            self.credentials = tuple(dict.fromkeys((*self.tokens, *secrets)))
 
     @property
     def sdk(self) -> str:
@@ -142,10 +134,9 @@ def last_user_text(fields: Mapping[str, Any]) -> str:
         if isinstance(messages, str):
             return messages
         for message in reversed(dicts(messages)):
-            if message.get("role", "user") == "user":
-                text = text_of(message.get("content", message.get("parts")))
-                if text:
-                    return text
+            text = text_of(message.get("content", message.get("parts")))
+            if text and message.get("role", "user") == "user":
+                return text
     prompt = body.get("prompt")
     return prompt if isinstance(prompt, str) else ""
 
@@ -217,7 +208,7 @@ def _body(data: bytes, content_type: str, redactor: Redactor) -> tuple[str, Any,
     if not data:
         return "", None, False
     if content_type.startswith("multipart/"):
-        return "parts", [clean_part(part.identity, redactor) for part in parts(data, content_type)], False
+        return "parts", [clean_part(identity, redactor) for identity in part_identities(data, content_type)], False
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
