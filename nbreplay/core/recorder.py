@@ -26,7 +26,7 @@ from nbreplay.core.recording.take import Body, Reason, Take
 from nbreplay.core.request.jsonrpc import has_answered
 from nbreplay.core.request.multipart import uploads
 from nbreplay.core.request.request import SUBSCRIBES, Call, Request
-from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret, is_container
+from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.selection import insert_take, remove_take
 from nbreplay.core.store.files import failed_path, write_error
@@ -273,7 +273,7 @@ def _find_secret(body: Blob, redactor: Redactor) -> str:
     if body.size > _LARGEST_CONTAINER:
         return "the content is too large to be searched for secrets"
     try:
-        return _SECRET if hides_secret(body.data(), redactor) else ""
+        return _SECRET if any(redactor.finds(part.decode("latin-1")) for part in parts_inside(body.data())) else ""
     except UnreadableContainer as error:
         # Removing a secret from the bytes of a container without compression breaks it.
         return _SECRET if redactor.count else f"the content may hold a secret: {error}"

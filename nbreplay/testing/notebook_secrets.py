@@ -142,7 +142,7 @@ class _NotebookRedactor(Redactor):
 
     __slots__ = ()
 
-    def _value(self, node: Any) -> Any:
+    def _value(self, node: Any, name: str = "") -> Any:
         if isinstance(node, list) and node and all(isinstance(item, str) for item in node):
             texts = zip(node, self.pieces(_lines(node)), strict=True)
             return [text if item.endswith("\n") else text.removesuffix("\n") for item, text in texts]
@@ -151,7 +151,7 @@ class _NotebookRedactor(Redactor):
             apart = {name: (item,) if _is_picture((name,)) else item for name, item in node.items()}
             clean = super()._value(apart)
             return {name: item[0] if isinstance(item, tuple) else item for name, item in clean.items()}
-        return super()._value(node)
+        return super()._value(node, name)
 
 
 def _forget_times(before: Any, after: Any) -> None:

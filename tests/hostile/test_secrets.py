@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nbreplay.core.secrets.containers import UnreadableContainer, hides_secret
+from nbreplay.core.secrets.containers import UnreadableContainer, parts_inside
 from nbreplay.core.secrets.redact import Redactor
 from tests.hostile.benign_lines import EXAMPLES, made_up, of_packages, of_recordings, real_recordings
 from tests.hostile.secret_kinds import KINDS, SHAPED, Kind
@@ -157,7 +157,7 @@ def test_no_container_takes_longer_than_linear(name: str) -> None:
         data = CONTAINERS[name](size)
         begin = time.thread_time()
         with contextlib.suppress(UnreadableContainer):
-            hides_secret(data, Redactor())
+            any(Redactor().finds(part.decode("latin-1")) for part in parts_inside(data))
         return time.thread_time() - begin
 
     assert any(taken(800_000) < 9 * taken(200_000) for _ in range(3))

@@ -21,8 +21,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import HTTP11, Take, is_header_name, unfold
+from nbreplay.core.secrets.credentials import is_secret_named
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.secrets.values import is_secret_named
 
 HOP_BY_HOP = frozenset(
     ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"]

@@ -15,8 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
-from nbreplay.core.secrets.redact import Redactor
-
 _LARGEST = 256 << 20  # bytes; content that unpacks to more is not searched
 _DEEPEST = 3  # containers in containers
 _PIECE, _STEP = 1 << 20, 1 << 14
@@ -28,6 +26,7 @@ _OPENERS: dict[bytes, Callable[[io.BytesIO], _File]] = {
 }
 _UNREAD = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\x28\xb5\x2f\xfd"
 _BEGINNINGS = (b"PK\x03\x04", b"PK\x05\x06", b"%PDF-", *_OPENERS, *_UNREAD)
+_Spend = Callable[[bytes], bytes]
 _PDF_STREAM = re.compile(rb"stream\r?\n")
 
 
@@ -35,17 +34,9 @@ class UnreadableContainer(Exception):
     """Why a container cannot be unpacked."""
 
 
-def is_container(data: bytes | memoryview) -> bool:
+def is_container(data: bytes) -> bool:
     """Tell by its first bytes whether content is compressed, with other content inside."""
-    return bytes(data[:8]).startswith(_BEGINNINGS)
-
-
-def hides_secret(data: bytes, redactor: Redactor) -> bool:
-    """Tell whether a container holds a secret that no search through its bytes finds.
-
-    Raise `UnreadableContainer` where that cannot be told.
-    """
-    return any(redactor.finds(part.decode("latin-1")) for part in parts_inside(data))
+    return data.startswith(_BEGINNINGS)
 
 
 def parts_inside(data: bytes) -> Iterator[bytes]:
@@ -53,61 +44,51 @@ def parts_inside(data: bytes) -> Iterator[bytes]:
 
     Raise `UnreadableContainer` where it is encrypted, damaged, too large, or of an unknown kind.
     """
-    yield from _unpack(data, _Budget(), _DEEPEST)
+    left = _LARGEST
 
-
-class _Budget:
-    def __init__(self) -> None:
-        self.left = _LARGEST
-
-    def spend(self, size: int) -> None:
-        self.left -= size
-        if self.left < 0:
+    def spend(piece: bytes) -> bytes:
+        nonlocal left
+        left -= len(piece)
+        if left < 0:
             raise UnreadableContainer(f"unpacks to more than {_LARGEST >> 20} MB")
+        return piece
+
+    return _unpack(data, spend, _DEEPEST)
 
 
-def _unpack(data: bytes, budget: _Budget, levels: int) -> Iterator[bytes]:
+def _unpack(data: bytes, spend: _Spend, levels: int) -> Iterator[bytes]:
     if levels == 0:
         raise UnreadableContainer("has containers in containers")
-    for part in _parts(data, budget):
-        yield part
-        if is_container(part):
-            yield from _unpack(part, budget, levels - 1)
-
-
-def _parts(data: bytes, budget: _Budget) -> Iterator[bytes]:
     try:
-        if data.startswith(b"PK"):
-            yield from _zip_parts(data, budget)
-        elif data.startswith(b"%PDF-"):
-            yield from _pdf_streams(data, budget)
-        else:
-            opener = next((_OPENERS[start] for start in _OPENERS if data.startswith(start)), None)
-            if opener is None:
-                raise UnreadableContainer("unknown kind of compression")
-            yield _read(opener(io.BytesIO(data)), budget)
+        for part in _parts(data, spend):
+            yield part
+            if is_container(part):
+                yield from _unpack(part, spend, levels - 1)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, RuntimeError, ValueError) as error:
         raise UnreadableContainer(f"cannot be unpacked ({type(error).__name__})") from None
 
 
-def _read(file: _File, budget: _Budget) -> bytes:
-    pieces = []
+def _parts(data: bytes, spend: _Spend) -> Iterator[bytes]:
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            yield archive.comment
+            for member in archive.infolist():
+                yield member.filename.encode("utf-8", "surrogateescape") + b"\n" + member.comment
+                yield _read(archive.open(member), spend)
+    elif data.startswith(b"%PDF-"):
+        yield from _pdf_streams(data, spend)
+    elif opener := next((_OPENERS[start] for start in _OPENERS if data.startswith(start)), None):
+        yield _read(opener(io.BytesIO(data)), spend)
+    else:
+        raise UnreadableContainer("unknown kind of compression")
+
+
+def _read(file: _File, spend: _Spend) -> bytes:
     with file:
-        while piece := file.read(_PIECE):
-            budget.spend(len(piece))
-            pieces.append(piece)
-    return b"".join(pieces)
+        return b"".join([spend(piece) for piece in iter(lambda: file.read(_PIECE), b"")])
 
 
-def _zip_parts(data: bytes, budget: _Budget) -> Iterator[bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        yield archive.comment
-        for member in archive.infolist():
-            yield member.filename.encode("utf-8", "surrogateescape") + b"\n" + member.comment
-            yield _read(archive.open(member), budget)
-
-
-def _pdf_streams(data: bytes, budget: _Budget) -> Iterator[bytes]:
+def _pdf_streams(data: bytes, spend: _Spend) -> Iterator[bytes]:
     """Yield the streams of a PDF that deflate reads: its text. Pictures are left alone."""
     at, view = 0, memoryview(data)
     while match := _PDF_STREAM.search(data, at):
@@ -119,8 +100,7 @@ def _pdf_streams(data: bytes, budget: _Budget) -> Iterator[bytes]:
                 pending: bytes | memoryview = view[at : at + _STEP]
                 at += len(pending)
                 while pending and not decompressor.eof:
-                    whole.append(decompressor.decompress(pending, _PIECE))
-                    budget.spend(len(whole[-1]))
+                    whole.append(spend(decompressor.decompress(pending, _PIECE)))
                     pending = decompressor.unconsumed_tail
             at -= len(decompressor.unused_data)
         except zlib.error:

@@ -1,4 +1,4 @@
-"""Values that are known to be secret: those of environment variables, of a request's headers and of queries.
+"""Which names and values are secret: those of environment variables, headers and queries, and what only looks like it.
 
 Any header that is not known to be harmless may carry a credential: services invent names for theirs.
 """
@@ -9,19 +9,146 @@ import base64
 import binascii
 import functools
 import json
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus, unquote_plus
 
-from nbreplay.core.secrets.values import looks_random, words
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The words of a name, such as api and key of apiKey, API_KEY and api-key.
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_SECRET_WORDS = _words(
+    "token secret password passwd passphrase pwd credential credentials authorization authtoken apikey dsn"
+)
+# "key" says little by itself: only these before it make it a secret one.
+_KINDS_OF_KEY = _words(
+    "api access secret private signing encryption encrypt master account auth service subscription license client "
+    "consumer app application write admin server deploy shared session storage webhook jwt hmac ssh rest"
+)
+_WHOLE_NAMES = frozenset({"auth", "connectionstring", "connstr"})
+# With these words the value is not the secret itself: a token's price, the next page, a public key.
+_HARMLESS_WORDS = _words(
+    "max min num count next page pages previous prev continuation cursor sync public primary foreign cache cached sort "
+    "partition prompt completion input output total reasoning bos eos pad unk sep cls mask special stop idempotency "
+    "usage limit per price cost tokenizer tokenizers tokens fingerprint thumbprint ice change action"
+)
+_HARMLESS_LAST_WORDS = _words(
+    "id ids type types name names length size file path dir folder url uri endpoint expires expiry ttl index pos "
+    "position algorithm alg format version scheme required hint help label title description prefix regex pattern "
+    "env var variable field header param parameter class method store ring pair vault manager provider "
+    "used last changed at age policy"
+)
+
+# The pairs of letters that English words and identifiers are mostly made of. They are three quarters of the pairs in
+# words, and a fifth of those in random letters.
+_COMMON_PAIRS = _words(
+    "ab ac ad ag ai al am an ap ar as at ba be bl ca ce ch ck cl co cr ct da de di do ea ec ed ee ef el em en ep er "
+    "es et ex fi fo ge ha he ho ia ib ic id ie if ig il im in io ip ir is it iv ke la le li ll lo lt ly ma me mi mo "
+    "mp na nc nd ne ng ni no ns nt oc od ol om on op or os ot ou ow pa pe pi pl po pr pt py ra rc re ri rm ro rr rs "
+    "rt sc se sh si so sp ss st su ta te th ti to tr ts tt tu ty ul um un ur us ut va ve yp"
+)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+_HEX = re.compile(r"[0-9a-f]{16,}|[0-9A-F]{16,}")
+_EXPRESSION = re.compile(r"://|\.\w+\.[a-z]|::|\w\(|^[.~$%@#]|^\w+\.(?:py|js|ts|json|ya?ml|toml|txt|md|html?)\b")
+_PLACEHOLDER = re.compile(
+    r"(?i)example|your[_-]|placeholder|change[_-]?me|dummy|redacted|insert|replace|x{5}|\*\*\*|\.\.\.|…|<|\[secret:"
+    r"|1234567890a|123456789abc|abcdefghij|(?P<same>[^A])(?P=same){7}|(?-i:A{12})"
+)
+# The signature of the token that jwt.io, and so most documentation, shows.
+_DOCUMENTED = "SflKxwRJSMeKKF2QT4fwpMeJf36POk6yJV_adQssw5c"
+DUMMY_PASSWORDS = _words(
+    "pass passwd password pwd secret user username admin root test guest tiger postgres mysql mypassword mypass "
+    "passw0rd token key apikey api_key pat port foo bar baz secretpassword yourpassword my_password"
+)
+"""Passwords of documentation, as in ``postgres://user:pass@host``."""
+_PASSWORD = re.compile("(?i)pass|pwd")
+
+
+@functools.lru_cache(maxsize=2048)
+def is_secret_name(name: str) -> bool:
+    """Tell whether a member, a field or a variable of this name usually holds a secret.
+
+    Names are of any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
+    """
+    parts: list[str] = [word.lower() for word in _WORD.findall(name)]
+    while parts and parts[-1].isdigit():
+        parts.pop()
+    if not parts or len(parts) > 8:
+        return False
+    if parts[-1] in _HARMLESS_LAST_WORDS or not _HARMLESS_WORDS.isdisjoint(parts):
+        return False
+    if "".join(parts) in _WHOLE_NAMES or "".join(parts[-2:]) in _WHOLE_NAMES:
+        return True
+    if parts[-2:] == ["request", "token"]:  # made up for each request, so that it is not done twice
+        return False
+    if not _SECRET_WORDS.isdisjoint(parts):
+        return True
+    if parts[-1] in ("key", "pat") and len(parts) > 1:
+        return parts[-1] == "pat" or parts[-2] in _KINDS_OF_KEY or name.isupper()
+    return parts[-1].endswith(("apikey", "accesskey", "secretkey", "authtoken", "accesstoken"))
+
+
+def is_secret_named(name: str, value: str) -> bool:
+    """Tell whether a value beside a name is a secret: the name says so, and the value looks random.
+
+    People choose passwords, so that these may be shorter.
+    """
+    return is_secret_name(name) and looks_random(value, 8 if _PASSWORD.search(name) else 12)
+
+
+def is_placeholder(value: str) -> bool:
+    """Tell whether a value stands for a secret in documentation, such as ``sk-XXXX`` or ``YOUR_TOKEN``."""
+    return _PLACEHOLDER.search(value) is not None or value.endswith(_DOCUMENTED)
+
+
+def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> bool:
+    """Tell whether a value looks as if a machine had drawn it, rather than a person had written it.
+
+    It must have `shortest` characters, and may be like words up to `most_words`, from 0 to 1.
+    """
+    if len(value) < shortest or value.isdigit() or is_placeholder(value):
+        return False
+    if _UUID.fullmatch(value):
+        return True
+    if _HEX.fullmatch(value):
+        return len(set(value)) >= 6 and not value.isalpha()
+    if _EXPRESSION.search(value) or _TIME.match(value):
+        return False
+    digits = sum(character.isdigit() for character in value)
+    if not digits and len(value) < 20:
+        if len(value) < 14 and (value.islower() or value.isupper()):
+            return False
+        most_words = min(most_words, 0.35)
+    return _entropy(value) >= min(3.0, math.log2(len(value)) - 0.8) and _wordiness(value) < most_words
+
+
+def _entropy(value: str) -> float:
+    """Return the entropy of the characters of a value, in bits per character."""
+    size = len(value)
+    return -sum(count / size * math.log2(count / size) for count in Counter(value).values())
+
+
+def _wordiness(value: str) -> float:
+    """Return how many of the neighbours in a value are neighbours in words, too: from 0 to 1."""
+    pairs = re.findall(r"(?=([A-Za-z0-9]{2}))", value)
+    if len(pairs) < 3:
+        return 0.0
+    return sum(pair.lower() in _COMMON_PAIRS for pair in pairs) / len(pairs)
+
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """Stands in for an API key that is not set. Never sent; redacted like a real one."""
 
 _VARIABLE = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)
 _HARMLESS_VARIABLE = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
-_DUMMIES = words(
+_DUMMIES = _words(
     "not-needed not-required no-key-required no-api-key required optional placeholder changeme password disabled "
     "undefined anonymous localhost lm-studio"
 )
@@ -34,12 +161,12 @@ QUERY_NAME = re.compile(_QUERY_NAMES, re.I)
 QUERY = re.compile(rf"([?&;](?:{_QUERY_NAMES})=)([^&;#\s]+)", re.I)
 """A credential in a query, after its name."""
 
-_CREDENTIAL_HEADERS = words(
+_CREDENTIAL_HEADERS = _words(
     "authorization proxy-authorization x-api-key api-key x-goog-api-key x-auth-token x-access-token "
     "x-amz-security-token x-subscription-token ocp-apim-subscription-key"
 )
 # These hold nothing secret, or a value that is made up anew for each request.
-_HARMLESS_HEADERS = words(
+_HARMLESS_HEADERS = _words(
     "amz-sdk-invocation-id amz-sdk-request baggage cache-control connection date depth expect forwarded from host "
     "idempotency-key last-event-id mcp-session-id openai-organization openai-project origin pragma prefer priority "
     "range referer request-id sentry-trace te traceparent tracestate transfer-encoding upgrade user-agent via "
@@ -48,7 +175,7 @@ _HARMLESS_HEADERS = words(
     "x-goog-user-project x-idempotency-key x-request-id x-session-id x-title x-trace-id"
 )
 _HARMLESS_BEGINNINGS = tuple(
-    words(
+    _words(
         "accept access-control- anthropic- content- if- langsmith- mcp- sec- x-amzn-bedrock- x-b3- x-datadog- "
         "x-forwarded- x-github-api- x-ms-client- x-ms-date x-ms-version x-stainless-"
     )
@@ -81,11 +208,7 @@ def has_placeholder(target: str, headers: Iterable[tuple[bytes, bytes]]) -> bool
 
 def query_secrets(target: str) -> list[str]:
     """Return the credentials in a query, as they are written there and as they are meant."""
-    return [
-        form
-        for match in QUERY.finditer(target)
-        for form in dict.fromkeys([match.group(2), unquote_plus(match.group(2))])
-    ]
+    return [form for match in QUERY.finditer(target) for form in dict.fromkeys([match[2], unquote_plus(match[2])])]
 
 
 @functools.lru_cache(maxsize=512)
@@ -116,15 +239,13 @@ def _basic_credentials(text: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=128)
 def literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return every form of the values of environment variables and of a call's credentials, longer ones first.
+    """Return every form of values of environment variables and of a call's credentials, longer ones first.
 
-    Each is a pair of the form and the id of the rule that its matches name.
+    Beside each form is the id of the rule that its matches name.
     """
     rules = dict.fromkeys((form for value in environment for form in _forms(value)), "environment")
-    for value in filter(_is_distinctive, credentials):
-        for form in _forms(value):
-            rules.setdefault(form, "credential")
-    rules[PLACEHOLDER] = "placeholder"
+    forms = (form for value in filter(_is_distinctive, credentials) for form in _forms(value))
+    rules = {**dict.fromkeys(forms, "credential"), **rules, PLACEHOLDER: "placeholder"}
     return tuple(sorted(rules.items(), key=lambda item: -len(item[0])))
 
 

@@ -1,9 +1,8 @@
 """Taking secrets out of texts and values. Knows neither requests nor files.
 
 A secret becomes ``[secret:N]``, N counting the distinct secrets of one document in order of appearance, so that the key
-of a request does not depend on whose key was in it. The patterns of secrets are in `nbreplay.core.secrets.rules`,
-values that are known to be secret in `nbreplay.core.secrets.credentials`, and the judgement of a name and a value in
-`nbreplay.core.secrets.values`.
+of a request does not depend on whose key was in it. The patterns of secrets are in `nbreplay.core.secrets.rules`, the
+judgement of single names and values in `nbreplay.core.secrets.credentials`.
 """
 
 from __future__ import annotations
@@ -17,9 +16,17 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from pydantic_core import SchemaValidator, core_schema
 
-from nbreplay.core.secrets.credentials import QUERY, QUERY_NAME, environment_secrets, literals
+from nbreplay.core.secrets.credentials import (
+    DUMMY_PASSWORDS,
+    QUERY,
+    QUERY_NAME,
+    environment_secrets,
+    is_placeholder,
+    is_secret_named,
+    literals,
+    looks_random,
+)
 from nbreplay.core.secrets.rules import NAMED_VALUE, RULES, Rule
-from nbreplay.core.secrets.values import is_dummy_password, is_placeholder, is_secret_named, looks_random
 
 _T = TypeVar("_T")
 _SEGMENT = re.compile(r"[^/?&=#\[\]]+")
@@ -154,9 +161,7 @@ class Redactor:
         ``[secret:N]`` stands where it begins, and the rest of it is left out of the texts that follow.
         """
         whole = "".join(texts)
-        spans = [
-            (match.start, match.end, self._number(whole[match.start : match.end])) for match in self.matches(whole)
-        ]
+        spans = [(start, end, self._number(whole[start:end])) for start, end, *_ in self.matches(whole)]
         if not spans:
             return list(texts)
         clean, end = list[str](), 0
@@ -208,11 +213,8 @@ class Redactor:
     def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
         """Return the fields of a query or a form without their secrets; a name such as ``key`` is enough there."""
         return [
-            [
-                self.text(name),
-                self._number(value) if value and QUERY_NAME.fullmatch(name) else self.member(name, value),
-            ]
-            for name, value in pairs
+            [self.text(name), self._number(text) if text and QUERY_NAME.fullmatch(name) else self.member(name, text)]
+            for name, text in pairs
         ]
 
     def member(self, name: str, value: str) -> str:
@@ -227,9 +229,9 @@ class Redactor:
         clean: _T = self._value(node)
         return clean
 
-    def _value(self, node: Any) -> Any:
+    def _value(self, node: Any, name: str = "") -> Any:
         if isinstance(node, str):
-            return self.text(node)
+            return self.member(name, node)
         if isinstance(node, list):
             return [self._value(item) for item in node]
         if isinstance(node, dict):
@@ -237,12 +239,9 @@ class Redactor:
             # As environments and headers are listed: {"name": "API_KEY", "value": "…"}
             label = node.get("name", node.get("key")) if "value" in node else None
             names = {"value": label} if isinstance(label, str) else {}
-            clean = {name: (self.text(name), self._item(names.get(name, name), node[name])) for name in sorted(node)}
+            clean = {name: (self.text(name), self._value(node[name], names.get(name, name))) for name in sorted(node)}
             return dict(clean[name] for name in node)
         return node
-
-    def _item(self, name: str, value: Any) -> Any:
-        return self.member(name, value) if isinstance(value, str) else self._value(value)
 
     def json(self, node: _T, data: bytes) -> _T:
         """Return JSON data, which came as `data`, without its secrets; most has none, and is not gone through."""
@@ -266,24 +265,18 @@ class _Unredacted(Redactor):
     __slots__ = ()
 
     def __init__(self) -> None:
-        self.count = 0
+        self._literals, self.count = (), 0
 
-    def matches(self, text: str) -> list[Match]:  # noqa: ARG002
-        return []
+    def _may_hold(self, text: str) -> bool:  # noqa: ARG002
+        return False
 
-    def value(self, node: _T) -> _T:
-        return node
+    def _number(self, secret: str) -> str:
+        return secret
 
     def url(self, url: str) -> str:
         return url
 
-    def pairs(self, pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
-        return [[name, value] for name, value in pairs]
-
-    def member(self, name: str, value: str) -> str:  # noqa: ARG002
-        return value
-
-    def json(self, node: _T, data: bytes) -> _T:  # noqa: ARG002
+    def value(self, node: _T) -> _T:
         return node
 
 
@@ -339,7 +332,7 @@ def _match_anywhere(text: str, rule: Rule) -> Iterator[Match]:
 
 def _is_secret(rule: Rule, secret: str) -> bool:
     if rule.id == "url-password":
-        return not is_dummy_password(secret) and not is_placeholder(secret)
+        return secret.lower() not in DUMMY_PASSWORDS and not is_placeholder(secret)
     return looks_random(secret, most_words=0.65) if rule.random else not is_placeholder(secret[:300])
 
 
