@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import importlib
 import json
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,18 +46,16 @@ from nbreplay.formats.importer import (
 )
 
 _PORTS = {"http": ":80", "https": ":443"}
+# Lists of cassetter's beside the one of HTTP interactions.
 _OTHER_LISTS = {"ws_interactions": "websocket session", "grpc_interactions": "gRPC call"}
-"""Lists of cassetter's beside the one of HTTP interactions."""
+# Fields of pydantic-ai's interactions that are calls of xAI's SDK.
 _GRPC = ("request_sample", "request_stream", "collections_method")
-"""Fields of pydantic-ai's interactions that are calls of xAI's SDK."""
-_NOT_BODIES = frozenset(
-    [
-        *("adapter_metadata", "body", "body_type", "content", "cookies", "headers", "http_version", "method"),
-        *("parsed_body", "protocol", "reason", "reason_phrase", "recorded_at", "status", "status_code"),
-        *("uri", "url", "version"),
-    ]
+# Known fields of a request or a response; any other may be a body that has an unknown form.
+_NOT_BODIES = (
+    *("adapter_metadata", "body", "body_type", "content", "cookies", "headers", "http_version", "method"),
+    *("parsed_body", "protocol", "reason", "reason_phrase", "recorded_at", "status", "status_code"),
+    *("uri", "url", "version"),
 )
-"""Known fields of a request or a response; any other may be a body has an unknown form."""
 _CHARSETS = {"": "utf-8", "utf-8": "utf-8", "utf8": "utf-8", "us-ascii": "ascii", "ascii": "ascii"}
 _CHARSETS |= {"iso-8859-1": "latin-1", "latin-1": "latin-1", "ascii-8bit": "utf-8"}  # the last is Ruby's
 _MOST = 5_000_000  # values; YAML lets a short file stand for any number of them
@@ -81,17 +80,15 @@ def read_cassette(path: Path, root: Path) -> Contents:
     log = Log()
     takes: list[tuple[Request, Take]] = []
     for number, item in enumerate(data["interactions"], 1):
-        kind = _unsupported_kind(item)
-        if kind:
+        if kind := _unsupported_kind(item):
             unsupported[kind] += 1
             continue
         try:
             request, take = _read_interaction(item, scope, log.issued)
-        except RecursionError:
-            return Contents(interactions, error=import_error(path, f"interaction {number}: nested too deeply"))
-        except (NbreplayError, ValueError, TypeError) as error:
+        except (NbreplayError, ValueError, TypeError, RecursionError) as error:
+            why = "nested too deeply" if isinstance(error, RecursionError) else error
             error_type = type(error) if isinstance(error, RecordingFormatError) else RecordingFormatError
-            return Contents(interactions, error=import_error(path, f"interaction {number}: {error}", error_type))
+            return Contents(interactions, error=import_error(path, f"interaction {number}: {why}", error_type))
         # In a later request of the cassette, such as one with previous_response_id, an id stands for its issuer.
         log.note(request, take)
         takes.append((request, take))
@@ -104,12 +101,16 @@ def read_cassette(path: Path, root: Path) -> Contents:
 def _load(path: Path) -> dict[str, Any]:
     text = read_text(path)
     # cassetter writes YAML into any file that is not TOML; JSON is nearly always YAML, too, and read faster as JSON.
-    if path.suffix == ".toml":
-        data = _load_toml(path, text)
-    elif text.lstrip()[:1] in ("{", "["):
+    if path.suffix != ".toml" and text.lstrip()[:1] in ("{", "["):
         data = load_json(path, text)
     else:
-        data = _load_yaml(path, text)
+        try:
+            data = tomllib.loads(text) if path.suffix == ".toml" else _load_yaml(path, text)
+        except RecursionError:
+            raise import_error(path, "nested too deeply") from None
+        except ValueError as error:
+            raise import_error(path, f"not TOML ({error})") from None
+        _check_size(path, data, {})
     if isinstance(data, list) and data and isinstance(data[0], dict) and "request" in data[0]:
         raise import_error(path, "vcrpy before 1.0 wrote it. Run vcrpy's own migration first (python -m vcr.migration)")
     if not isinstance(data, dict) or not isinstance(data.get("interactions"), list):
@@ -122,71 +123,48 @@ def _load(path: Path) -> dict[str, Any]:
     return data
 
 
-def _load_toml(path: Path, text: str) -> Any:
-    try:
-        data = tomllib.loads(text)
-    except RecursionError:
-        raise import_error(path, "nested too deeply") from None
-    except ValueError as error:
-        raise import_error(path, f"not TOML ({error})") from None
-    _check_size(path, data, {}, 0)
-    return data
-
-
 def _load_yaml(path: Path, text: str) -> Any:
     try:
         yaml: Any = importlib.import_module("yaml")
     except ImportError:
-        raise RecordingFormatError(
-            f"{path} cannot be imported: reading YAML requires PyYAML. Run: pip install 'nbreplay[vcr]'"
-        ) from None
-    try:
-        if "<<" in text and any(getattr(event, "value", "") == "<<" and not event.style for event in yaml.parse(text)):
-            raise import_error(path, "merged mappings ('<<') are not supported", UnsafeRecordingError)
-        data = yaml.load(text, _yaml_loader())
-    except RecursionError:
-        raise import_error(path, "nested too deeply") from None
-    except yaml.constructor.ConstructorError as error:
-        raise import_error(path, f"not plain data ({error.problem or error})", UnsafeRecordingError) from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise import_error(path, f"not YAML ({' '.join(str(error).split())[:200]})") from None
-    _check_size(path, data, {}, 0)
-    return data
-
-
-@cache
-def _yaml_loader() -> Any:
-    """Return PyYAML's safe loader, made to refuse a mapping that has a key twice: the first value would be lost.
-
-    The one in Python: the faster one in C dies of deep nesting.
-    """
-    yaml: Any = importlib.import_module("yaml")
+        why = "reading YAML requires PyYAML. Run: pip install 'nbreplay[vcr]'"
+        raise RecordingFormatError(f"{path} cannot be imported: {why}") from None
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Refuses a mapping that has a key twice: the first value would be lost.
+
+        It is PyYAML's loader in Python: the faster one in C dies of deep nesting.
+        """
+
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             mapping = super().construct_mapping(node, deep)
             if len(mapping) < len(node.value):
                 raise yaml.YAMLError(f"the mapping in line {node.start_mark.line + 1} has a key twice")
             return mapping
 
-    return Loader
+    try:
+        if "<<" in text and any(getattr(event, "value", "") == "<<" and not event.style for event in yaml.parse(text)):
+            raise import_error(path, "merged mappings ('<<') are not supported", UnsafeRecordingError)
+        return yaml.load(text, Loader)
+    except yaml.constructor.ConstructorError as error:
+        raise import_error(path, f"not plain data ({error.problem or error})", UnsafeRecordingError) from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise import_error(path, f"not YAML ({' '.join(str(error).split())[:200]})") from None
 
 
-def _check_size(path: Path, node: Any, sizes: dict[int, int], depth: int) -> int:
+def _check_size(path: Path, node: Any, sizes: dict[int, int], depth: int = 0) -> int:
     """Return the number of values, those that an alias repeats counted each time."""
     if isinstance(node, str | bytes):
         return 1 + len(node) // _CHARACTERS
     if not isinstance(node, dict | list | tuple | set):
         return 1
-    if id(node) in sizes:
-        size = sizes[id(node)]
-    else:
+    size = sizes.get(id(node), 0)
+    if not size:
         if depth > _DEEPEST:
             # A mapping that contains itself by an alias is deep without end.
             raise import_error(path, "nested too deeply", UnsafeRecordingError)
         inner = (*node, *node.values()) if isinstance(node, dict) else node
-        size = 1 + sum(_check_size(path, item, sizes, depth + 1) for item in inner)
-        sizes[id(node)] = size
+        size = sizes[id(node)] = 1 + sum(_check_size(path, item, sizes, depth + 1) for item in inner)
     if size > _MOST:
         raise import_error(path, f"aliases expand to more than {_MOST} values", UnsafeRecordingError)
     return size
@@ -273,10 +251,9 @@ def _body(message: Mapping[str, Any], side: str, headers: list[tuple[str, str]] 
             kind, content = message["body_type"], message.get("body_content")
             content = json.loads(content) if kind == "json" and isinstance(content, str) else content
             bodies.append(_typed_data(kind, content))
-        bodies = [body for body in bodies if body]
-        if len(bodies) > 1:
+        data, *others = [body for body in bodies if body] or [b""]
+        if others:
             raise RecordingFormatError("more than one body")
-        data = bodies[0] if bodies else b""
         if message.get("parsed_body") is not None:
             return _parsed_data(message["parsed_body"], data)
     except RecordingFormatError as error:
@@ -334,14 +311,15 @@ def _decode(decode: Callable[[Any], bytes], content: Any) -> bytes:
 
 
 def _typed_data(kind: Any, content: Any) -> bytes:
-    if kind == "json":
-        return _json_data(content, "body")
-    if kind == "none" and content is None:
-        return b""
-    if kind == "text" and isinstance(content, str):
-        return _encode(content)
-    if kind == "binary":
-        return content if isinstance(content, bytes) else _decode(bytes.fromhex, content)
+    match kind, content:
+        case "json", _:
+            return _json_data(content, "body")
+        case "none", None:
+            return b""
+        case ("text", str()) | ("binary", bytes()):
+            return _encode(content)
+        case "binary", _:
+            return _decode(bytes.fromhex, content)
     raise RecordingFormatError(f"unknown body type {str(kind)[:40]!r}, or content of another type")
 
 
@@ -350,11 +328,9 @@ def _parsed_data(value: Any, data: bytes) -> bytes:
     parsed = _json_data(value, "parsed_body")
     if not data:
         return parsed
-    try:
+    with contextlib.suppress(ValueError):
         if json.dumps(json.loads(data), sort_keys=True) == json.dumps(value, sort_keys=True):
             return data
-    except ValueError:
-        pass
     raise RecordingFormatError("body and parsed_body differ")
 
 
@@ -368,14 +344,11 @@ def _json_data(value: Any, field: str) -> bytes:
 
 
 def _check_names(value: Any) -> None:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            if not isinstance(name, str):
-                raise TypeError(f"the name {name!r} is not text")
-            _check_names(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            _check_names(item)
+    for name in value if isinstance(value, dict) else ():
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r} is not text")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _check_names(item)
 
 
 def _describe(value: Any) -> str:

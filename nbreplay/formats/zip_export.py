@@ -17,56 +17,44 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from nbreplay.formats.importer import Counts
 
-_PIECE = 1 << 16
 _EARLIEST = (1980, 1, 1, 0, 0, 0)
 
 
 def export(store: Store, path: str | os.PathLike[str]) -> Counts:
     """Write the readable recordings of a store and the files beside them into a ``.zip``, all at its root.
 
-    Parameters
-    ----------
-    store : Store
-    path : path
-        Ends in ``.zip``; nothing is written over another file.
-
-    Raises
-    ------
-    StoreError
-        Where there is nothing to write, or the zip cannot be written, or could not be read again.
+    Nothing is written over another file. Raise `StoreError` where there is nothing to write, or the zip cannot be
+    written, or could not be read again.
     """
     target = Path(path).expanduser()
     if target.suffix.lower() != ".zip":
         raise StoreError(f"{target} does not end in .zip. Name a file that does")
-    names: list[str] = []
+    numbers: dict[str, int] = {}  # of takes, by the name of their recording
     left_out: list[str] = []
-    takes = 0
     for name, recording in store.recordings():
         if isinstance(recording, RecordingFormatError):
             left_out.append(str(recording))
         else:
-            names.append(name)
-            takes += len(recording.takes)
-    if not names:
+            numbers[name] = len(recording.takes)
+    if not numbers:
         why = left_out[0] if left_out else "Name another store"
         raise StoreError(f"{store.shown} has no recordings that can be written. {why}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="nbreplay-") as private, open_folder(target.parent) as folder:
             whole = Path(private, "whole.zip")
-            left_out += _write(whole, store, names)
+            left_out += _write(whole, store, list(numbers))
             unpack(str(whole), os.path.join(private, "again"), str(target))  # what is not read again is not given out
-            exists = os.path.lexists(target)
-            if exists and (
-                target.is_symlink() or not target.is_file() or _hash(target).digest() != _hash(whole).digest()
-            ):
-                raise StoreError(f"{target} exists already with other content. Move it away, or name another file")
-            if not exists:
+            if exists := os.path.lexists(target):
+                if target.is_symlink() or not target.is_file() or _hash(target).digest() != _hash(whole).digest():
+                    raise StoreError(f"{target} exists already with other content. Move it away, or name another file")
+            else:
                 with open(whole, "rb") as source, folder.write(target.name) as file:
                     shutil.copyfileobj(source, file)
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror or error}. Name another file") from error
-    return Counts(0 if exists else takes, takes if exists else 0, len(names), tuple(left_out))
+    takes = sum(numbers.values())
+    return Counts(0 if exists else takes, takes if exists else 0, len(numbers), tuple(left_out))
 
 
 def _write(path: Path, store: Store, names: list[str]) -> list[str]:
@@ -88,8 +76,7 @@ def _write(path: Path, store: Store, names: list[str]) -> list[str]:
             member.compress_type, member.create_system = zipfile.ZIP_DEFLATED, 3
             member.external_attr = 0o100644 << 16
             with os.fdopen(open_regular(str(source)), "rb") as file, zipped.open(member, "w") as into:
-                while piece := file.read(_PIECE):
-                    into.write(piece)
+                shutil.copyfileobj(file, into, 1 << 16)
     return left_out
 
 
