@@ -83,28 +83,19 @@ def _ls(options: argparse.Namespace) -> int:
             continue
         takes, body = recording.takes, recording.request.get("body")
         model = str(body.get("model", "") if isinstance(body, dict) else recording.request.get("host", ""))
-        row: dict[str, Any] = {
-            "file": name,
-            "key": recording.key,
-            "kind": recording.kind,
-            "model": model,
-            "takes": len(takes),
-        }
+        entry = {"file": name, "key": recording.key, "kind": recording.kind, "model": model, "takes": len(takes)}
         recorded_at = takes[-1].recorded_at if takes else ""
-        rows.append({**row, "recorded_at": recorded_at, "asked": last_user_text(recording.request)})
+        rows.append({**entry, "recorded_at": recorded_at, "asked": last_user_text(recording.request)})
     if options.json:
         _print_json(rows)
     elif not rows and not errors:
         print("no recordings")
     else:
-        widths = [max([len(str(row[name])) for row in rows] or [0]) for name in ("file", "model", "takes")]
+        width = {name: max((len(str(row[name])) for row in rows), default=0) for name in ("file", "model", "takes")}
         for row in rows:
-            text = plain(row["asked"].replace("\n", " "))[:60]
-            print(
-                f"{row['file']:<{widths[0]}}  {plain(row['model']):<{widths[1]}}  "
-                f"{row['takes']:>{widths[2]}} take{'s' if row['takes'] != 1 else ' '}  "
-                f"{plain(row['recorded_at'][:10])}  {text}"
-            )
+            count = f"{row['takes']:>{width['takes']}} take{'s' if row['takes'] != 1 else ' '}"
+            model, date, text = plain(row["model"]), plain(row["recorded_at"][:10]), row["asked"].replace("\n", " ")
+            print(f"{row['file']:<{width['file']}}  {model:<{width['model']}}  {count}  {date}  {plain(text)[:60]}")
     for error in errors:
         print_error(error)
     return 1 if errors else 0

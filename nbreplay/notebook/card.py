@@ -26,9 +26,8 @@ from nbreplay.providers.deltas import values
 from nbreplay.providers.messages import messages_in
 from nbreplay.providers.tool_links import fact_of, links, tool_error, tool_value
 
+# The outcomes of calls, as a card shows them.
 OUTCOMES = {outcome: outcome.upper() for outcome in CALL_OUTCOMES} | {"replayed": "REPLAY", "recorded": "REC"}
-"""The outcomes of calls, as a card shows them."""
-
 # The most characters that are shown; longer arguments of tools are shown as they came.
 _MAX_PROMPT, _MAX_NOTE, _MAX_RAW, _MAX_RESULT, _MAX_INDENTED = 2_000, 5_000, 3_000, 10_000, 100_000
 _SUCCESS = ("", "stop", "end_turn", "completed", "STOP")
@@ -209,13 +208,10 @@ def _entries_text(entries: Sequence[Entry]) -> str:
     at = track = 0
     for entry in entries:
         gap, at = entry.at_ms - at, entry.at_ms
-        if entry.track < 0:
-            words.append(str(gap))
-            continue
-        if entry.track != track:
+        if entry.track not in (track, -1):
             track = entry.track
             words.append(f"@{track}")
-        words.append(f"{gap}+{len(entry.text.encode('utf-16-le')) // 2}")
+        words.append(str(gap) if entry.track < 0 else f"{gap}+{len(entry.text.encode('utf-16-le')) // 2}")
     return " ".join(words)
 
 

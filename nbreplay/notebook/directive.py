@@ -14,8 +14,7 @@ from nbreplay.errors import NbreplayError, OptionError
 
 VIEWS = ("badge", "stream", "off")
 MODES = ("on", "auto", "record", "replay", "off")
-WORDS = (*MODES, "last", "diff")
-"""The words that may follow ``%replay``."""
+_DISPLAYS = ("last", "diff")
 
 # Cell magics whose body is not Python that runs here. Any other may run it, where a %%replay would do nothing.
 _TEXT_MAGICS = {
@@ -40,15 +39,11 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     "--mask": {"action": "append", "metavar": "REGEX", "help": "leave what it matches out of the key"},
     "--only": {"action": "append", "metavar": "HOST", "help": "record and replay this host only"},
     "--allow": {"action": "append", "metavar": "HOST[:PORT]", "help": "let this host through during replay, live"},
-    "--allow-children": {
-        "action": "store_true",
-        "default": None,
-        "help": "let curl, node, … start during replay, uncovered",
-    },
+    "--allow-children": {"action": "store_true", "help": "let curl, node, … start during replay, uncovered"},
 }
 _PARSER = _Parser(prog="%replay", add_help=False, allow_abbrev=False)
 for _name, _settings in _ARGUMENTS.items():
-    _PARSER.add_argument(_name, **_settings)
+    _PARSER.add_argument(_name, default=None, **_settings)
 
 
 def _help_line(name: str, settings: dict[str, Any]) -> str:
@@ -56,23 +51,18 @@ def _help_line(name: str, settings: dict[str, Any]) -> str:
     return f"    {f'{name} {value}'.rstrip() if name.startswith('-') else value:<24} {settings['help']}"
 
 
-HELP = "\n".join(_help_line(name, settings) for name, settings in _ARGUMENTS.items())
-"""One line per option, for the magic's docstring."""
+HELP = "\n".join(_help_line(name, settings) for name, settings in _ARGUMENTS.items())  # for the magic's docstring
 
 
 class Directive(msgspec.Struct, frozen=True):
     """The request of a line."""
 
-    word: str | None = None  # one of `WORDS`
+    mode: Mode | None = None
+    display: str | None = None  # one of `_DISPLAYS`
     store: str | None = None
     view: str | None = None
     options: dict[str, Any] = {}  # the session's, as `Options.of` takes them
     source: str = ""  # the cell without its ``%%replay`` line, stripped
-
-    @property
-    def mode(self) -> Mode | None:
-        """The mode of the line, or None."""
-        return None if self.word is None else Mode.of(self.word)
 
 
 def parse_line(line: str, *, cell: bool = False) -> Directive:
@@ -87,17 +77,18 @@ def parse_line(line: str, *, cell: bool = False) -> Directive:
     values = vars(_PARSER.parse_args(words))
     word, store, view = values.pop("word"), values.pop("store"), values.pop("view")
     options = {name: value for name, value in values.items() if value is not None}
-    if word in ("last", "diff"):
+    mode = None
+    if word in _DISPLAYS:
         if cell or store or view or options:
             raise OptionError(f"%replay {word} takes no arguments")
     elif word is not None:
         try:
-            Mode.of(word)
+            mode, word = Mode.of(word), None
         except OptionError:
             magic = "%%replay" if cell else "%replay"
             raise OptionError(f"unknown mode {word!r}. {magic} takes one of {', '.join(MODES)}") from None
     Options.of(**options)
-    return Directive(word, store, view, options)
+    return Directive(mode, word, store, view, options)
 
 
 def _is_directive(line: str) -> bool:
@@ -188,5 +179,5 @@ def complete(_: Any, event: Any) -> list[str]:
     before = event.line[: len(event.line) - len(event.symbol)].split()
     if before and before[-1] == "--view":
         return list(VIEWS)
-    words = (MODES if event.line.startswith("%%") else WORDS) if len(before) == 1 else ()
+    words = () if len(before) != 1 else MODES if event.line.startswith("%%") else MODES + _DISPLAYS
     return [*words, *(name for name in _ARGUMENTS if name.startswith("--"))]

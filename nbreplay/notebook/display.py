@@ -32,15 +32,11 @@ if TYPE_CHECKING:
 
     from nbreplay.notebook.widget import WidgetScreen
 
-PACE = 0.13
-"""Seconds between two updates, so that a minute's stream takes 460 messages."""
-
+_PACE = 0.13  # seconds between two updates, so that a minute's stream takes 460 messages
 # For so long, and so many characters, updates repeat what a front end may miss while it loads the widget.
 _REPEAT_S, _REPEAT_SIZE = 2.0, 1_500
 _LINES = 12  # of an answer under way in a terminal; all of them are shown at the end
 _logger = logging.getLogger("nbreplay")
-
-Pair = tuple[Interaction | None, Interaction | None]
 
 
 def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
@@ -51,7 +47,7 @@ def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
         _publish(render_calls(calls))
 
 
-def show_pairs(pairs: Iterable[Pair], count: int, title: str) -> None:
+def show_pairs(pairs: Iterable[Sequence[Interaction | None]], count: int, title: str) -> None:
     """Show pairs of calls side by side, each on one timeline, or as text below a title; only the first if many."""
     has_front_end = _has_front_end()
     if not has_front_end:
@@ -211,7 +207,7 @@ class Live:
             threading.Thread(target=self._follow, name="nbreplay view", daemon=True).start()
 
     def _follow(self) -> None:
-        while not self._over.wait(PACE) and not self.failed:
+        while not self._over.wait(_PACE) and not self.failed:
             self._try(self._update)
 
     def _update(self) -> None:

@@ -34,7 +34,7 @@ class PageExporter(HTMLExporter):
         """Return the page and the resources."""
         nb = copy.deepcopy(nb)
         outputs = [output for cell in nb.cells for output in cell.get("outputs", ()) if "data" in output]
-        views = self._pop_views(nb)
+        views = _pop_views(nb)
         for output in outputs:
             model_id = output["data"].get(_VIEW, {}).get("model_id")
             if model_id in views:
@@ -48,19 +48,18 @@ class PageExporter(HTMLExporter):
             page = _remove_script(page, self.mathjax_url)
         return (_add_cards(page, views) if views else page), resources
 
-    @staticmethod
-    def _pop_views(nb: Any) -> dict[str, Any]:
-        """Remove the states of nbreplay's widgets and return them. A page without others needs no widget manager."""
-        widgets = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
-        views = {
-            name: widget["state"] for name, widget in widgets.items() if widget["state"].get("_anywidget_id") == _WIDGET
-        }
-        for name, state in views.items():
-            widgets.pop(str(state.get("layout", "")).removeprefix("IPY_MODEL_"), None)
-            del widgets[name]
-        if not widgets:
-            nb.metadata.pop("widgets", None)
-        return views
+
+def _pop_views(nb: Any) -> dict[str, Any]:
+    """Remove the states of nbreplay's widgets and return them. A page without others needs no widget manager."""
+    widgets = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
+    states = {name: widget["state"] for name, widget in widgets.items()}
+    views = {name: state for name, state in states.items() if state.get("_anywidget_id") == _WIDGET}
+    for name, state in views.items():
+        widgets.pop(str(state.get("layout", "")).removeprefix("IPY_MODEL_"), None)
+        del widgets[name]
+    if not widgets:
+        nb.metadata.pop("widgets", None)
+    return views
 
 
 def _remove_script(page: str, url: str) -> str:
@@ -70,14 +69,11 @@ def _remove_script(page: str, url: str) -> str:
 def _add_cards(page: str, views: dict[str, Any]) -> str:
     """Return the page with the data of its cards, and the script that shows them."""
     esm, css, script = ((_STATIC / name).read_text("utf-8") for name in ("stream.js", "stream.css", "page.js"))
-    states = {
-        model_id: {name: state.get(name) for name in ("head", "cards", "rows", "together")}
-        for model_id, state in views.items()
-    }
+    names = ("head", "cards", "rows", "together")
+    states = {model_id: {name: state.get(name) for name in names} for model_id, state in views.items()}
     # Nothing in a recording may end the element that it stands in.
     data = json.dumps({"esm": esm, "css": css, "states": states}).replace("<", "\\u003c")
-    added = (
-        f'<script type="application/json" id="nbreplay-cards">{data}</script><script type="module">{script}</script>'
-    )
+    cards = f'<script type="application/json" id="nbreplay-cards">{data}</script>'
+    added = f'{cards}<script type="module">{script}</script>'
     before, end, after = page.rpartition("</body>")
     return f"{before}{added}{end}{after}" if end else page + added

@@ -24,9 +24,6 @@ from nbreplay.notebook import display, status
 from nbreplay.notebook.cells import Cells, RunningCell, guard_callbacks
 from nbreplay.notebook.directive import HELP, MODES, VIEWS, Directive, complete, explain_refusal, parse_line, transform
 
-STATUS = {"nbreplay": "status"}
-"""Metadata of nbreplay's own displays, which the runner neither compares nor stores."""
-
 
 @magics_class
 class ReplayMagics(Magics):
@@ -77,16 +74,16 @@ class ReplayMagics(Magics):
     """
 
     def _run(self, directive: Directive) -> None:
-        if directive.word == "last":
+        if directive.display == "last":
             calls = [call for log in logs.all_logs() for call in log.interactions]
             if calls:
                 cell = next(call.cell for call in reversed(calls))
                 display.show([call for call in calls if call.cell is cell])
             else:
                 self._publish({"text/plain": "nbreplay: no calls yet"})
-        elif directive.word == "diff":
+        elif directive.display == "diff":
             self._publish({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
-        elif directive.word or directive.options or directive.store:
+        elif directive.mode or directive.options or directive.store:
             self.switch(directive)
             self._publish({"text/plain": status.mode_text(self.base)})
         elif not directive.view:
@@ -96,7 +93,8 @@ class ReplayMagics(Magics):
 
     @staticmethod
     def _publish(bundle: dict[str, str]) -> None:
-        publish_display_data(bundle, metadata=STATUS)
+        # The runner neither compares nor stores displays with this metadata.
+        publish_display_data(bundle, metadata={"nbreplay": "status"})
 
     def switch(self, directive: Directive) -> None:
         """Switch to the mode, store and options of a ``%replay`` line."""
@@ -110,11 +108,9 @@ class ReplayMagics(Magics):
                 base.start()
             if self.base is not None:
                 self.base.stop()
-            if base is None:
-                self._directive = Directive()
-            else:
-                options = {**self._directive.options, **directive.options}
-                self._directive = Directive(store=directive.store or self._directive.store, options=options)
+            store = directive.store or self._directive.store
+            options = self._directive.options | directive.options
+            self._directive = Directive(store=store, options=options) if base else Directive()
             self.base = base
         finally:
             for session in inner:
@@ -123,17 +119,16 @@ class ReplayMagics(Magics):
     def _open_session(self, directive: Directive) -> Session:
         """Return the session of a line, which overrides earlier ``%replay`` lines, which override the defaults."""
         names = ("speed", "ignore", "mask", "only", "allow", "allow_children")
-        options: dict[str, Any] = {name: getattr(self, name) or None for name in names}
-        options.update({**self._directive.options, **directive.options})
-        if self.base is None and directive.mode is None:
-            raise OptionError(f"nbreplay is off. Name a mode: {', '.join(MODES)}")
-        mode = directive.mode or (self.base.options.mode if self.base else None)
-        current = None
+        defaults: dict[str, Any] = {name: getattr(self, name) or None for name in names}
+        mode, current = directive.mode, None
         if self.base is not None:
-            store = self.base.store
+            mode, store = mode or self.base.options.mode, self.base.store
             # After a change of the working directory a relative path is another folder.
             unmoved = os.path.join(os.path.abspath(store.path), "") == store.identity
             current = store.archive.source if store.archive else str(store.path) if unmoved else store.identity
+        elif mode is None:
+            raise OptionError(f"nbreplay is off. Name a mode: {', '.join(MODES)}")
+        options = defaults | self._directive.options | directive.options
         path = directive.store or (current if self._directive.store else None) or self.store or current
         return registry.open_session(path, log=self.log, mode=mode, **options)
 
@@ -188,8 +183,7 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
         logs.keep_all_logs()
         magics.cells.begin_now()
     if on and magics.base is None:
-        mode = forced_mode() or project().options.mode
-        magics.switch(Directive(mode.value))
+        magics.switch(Directive(forced_mode() or project().options.mode))
     return magics
 
 

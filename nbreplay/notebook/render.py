@@ -10,9 +10,7 @@ from nbreplay.core.log import Interaction
 from nbreplay.notebook.card import Card, Track, make_cards
 from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
 
-MANY = 20
-"""More calls than this are shown as a summary."""
-
+MANY = 20  # more calls than this are shown as a summary
 MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
 FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _BOX = "border:1px solid var(--jp-border-color2,#d0d5dd);border-radius:6px;padding:8px 12px;margin:6px 0;max-width:60em"

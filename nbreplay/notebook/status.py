@@ -63,18 +63,14 @@ def badge(
     tokens = [] if totals.tokens is None else [f"{totals.tokens:,} tokens"]
     saved = [] if totals.saved_s is None else [f"{format_seconds(totals.saved_s)} saved"]
     text = " · ".join([totals.counts, *tokens, *saved, *totals.foreign[:1], f"{mode}, {store}".rstrip(", ")])
-    failures, seen = [call for call in calls if call.outcome in FAILURES], _squeeze(error)
-    notes = [f"{OUTCOMES[call.outcome]}: {call.note}" for call in failures if _squeeze(call.note) not in seen]
-    notes = list(dict.fromkeys([*notes, *uncovered]))
+    failures, shown = [call for call in calls if call.outcome in FAILURES], "".join(error.split())
+    hidden = [call for call in failures if "".join(call.note.split()) not in shown]
+    notes = list(dict.fromkeys([*(f"{OUTCOMES[call.outcome]}: {call.note}" for call in hidden), *uncovered]))
     colour, mark = (_RED, "⚠") if failures else ("inherit", "▶")
     page = f'<div style="{FONT};{MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
     bar = f"font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0"
     page += "".join(f'<pre style="{bar}">{escape(note)}</pre>' for note in notes)
     return {"text/plain": "\n".join(map(plain, [f"nbreplay: {text}", *notes])), "text/html": page}
-
-
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
 
 
 def short_path(path: str | os.PathLike[str]) -> str:

@@ -82,7 +82,9 @@ class WidgetScreen:
         self._view.put(cards)
         self._publish(cards, update=update)
         outcomes, costs = [card.outcome for card in cards], [card.cost for card in cards[:MANY]]
-        said = _announcement(cards) if update else ""
+        # A screen reader says when all answers have come.
+        single = " · ".join((cards[0].title, *cards[0].facts[:2])) if len(cards) == 1 else ""
+        said = single or heading(cards) if update and cards else ""
         self._view.send({"do": "words", "words": outcomes, "costs": costs, "said": said})
 
     def _publish(self, cards: Sequence[Card], *, update: bool = False) -> None:
@@ -93,10 +95,3 @@ class WidgetScreen:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _announcement(cards: Sequence[Card]) -> str:
-    """Return the text that a screen reader reads when all answers have come."""
-    if len(cards) == 1:
-        return " · ".join((cards[0].title, *cards[0].facts[:2]))
-    return heading(cards) if cards else ""
