@@ -54,24 +54,13 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        """The canonical request.
-
-        Raises
-        ------
-        RecordingFormatError
-            Where it is nested too deeply to be read.
-        """
+        """The canonical request. Raise RecordingFormatError if it is nested too deeply to be read."""
         if isinstance(self.source, msgspec.Raw):
             msgspec.structs.force_setattr(self, "source", parse_stored(self.source))
         return self.source  # type: ignore[return-value]
 
     def verify(self) -> None:
-        """Check that the key is the hash of the request, and that everything can be read.
-
-        Raises
-        ------
-        RecordingFormatError
-        """
+        """Raise RecordingFormatError unless the key is the hash of the request, and everything can be read."""
         if self.verified:
             return
         algorithm = self.key.partition(":")[0]
@@ -93,9 +82,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     def decode(self) -> None:
         """Read the request and the JSON answers, which a replay leaves as the texts that they are in the file.
 
-        Raises
-        ------
-        RecordingFormatError
+        Raise RecordingFormatError if one cannot be read.
         """
         _ = self.request
         for number, take in enumerate(self.takes, 1):
@@ -105,10 +92,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     def computed_key(self) -> str:
         """Return the key of the request, which is `key` unless one of the two was edited.
 
-        Raises
-        ------
-        RecordingFormatError
-            If the request cannot be read.
+        Raise RecordingFormatError if the request cannot be read.
         """
         if isinstance(self.source, msgspec.Raw):
             # At a third of the cost of the general way, which any other request goes.
@@ -144,13 +128,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def data(self) -> bytes:
         """Return the bytes of the file."""
-        encoded = len(self.texts) == len(self.takes)
-        texts = list(self.texts) if encoded else [take.text().encode("utf-8") for take in self.takes]
-        texts = texts or [b""]
-        # Joined once: there may be megabytes of takes.
-        texts[0] = (self.head or self._head()) + texts[0]
-        texts[-1] += b"\n  ]\n}\n"
-        return b",\n".join(texts)
+        stored = len(self.texts) == len(self.takes)
+        texts = self.texts if stored else [take.text().encode("utf-8") for take in self.takes]
+        return b"".join((self.head or self._head(), b",\n".join(texts), b"\n  ]\n}\n"))
 
     def _head(self) -> bytes:
         extra = "".join(f"  {dumps({name: value})[1:-1]},\n" for name, value in self.extra.items())
@@ -211,20 +191,9 @@ _FILE_FIELDS, _TAKE_FIELDS = frozenset(_File.__struct_fields__), frozenset(Store
 def parse(text: str | bytes, folder: str = "") -> Recording:
     """Read a recording from the content of its file.
 
-    Parameters
-    ----------
-    text : str or bytes
-    folder : str
-        Where the file lies, with a separator at its end; without it what lies beside the file is not read.
-
-    Raises
-    ------
-    OSError
-        If a file beside it cannot be read.
-    RecordingFormatError
-        If it is not a recording; the message says what is wrong and names no file.
-    UnsafeRecordingError
-        If it names a file that it may not.
+    `folder` is where the file lies, with a separator at its end; without it what lies beside the file is not read.
+    Raise OSError if that cannot be read, UnsafeRecordingError if it is a file that may not be named, and
+    RecordingFormatError if the text is not a recording; the message says what is wrong and names no file.
     """
     try:
         file = _decode_file(text)
@@ -283,12 +252,7 @@ def _decode(number: int, body: Json) -> None:
 
 
 def check_texts(take: Take) -> None:
-    """Check that texts which are not UTF-8 stand for bytes, as the halves of surrogate pairs may not.
-
-    Raises
-    ------
-    RecordingFormatError
-    """
+    """Raise RecordingFormatError if a text that is not UTF-8 stands for no bytes, as half of a surrogate pair does."""
     texts: dict[str, Iterable[str]] = {
         "host, url, sdk or time": (take.host, take.url, take.sdk, take.recorded_at),
         "headers": (*take.headers, *take.headers.values()),
@@ -351,12 +315,7 @@ def _check_names(kind: str, key: str) -> None:
 
 
 def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
-    """Read kind, key and request only, without the takes, which may be long.
-
-    Raises
-    ------
-    RecordingFormatError
-    """
+    """Read kind, key and request only, without the takes, which may be long. Raise RecordingFormatError as `parse`."""
     start = text.find('\n  "takes": [')
     if start > 0:
         head = text[:start].rstrip().rstrip(",") + "}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,10 +26,7 @@ _OBJECT = re.compile(r"\{.*\}")
 def redact_stream(events: Events, redactor: Redactor) -> Events:
     """Return a stream without its secrets, those included that are spread over several chunks.
 
-    Raises
-    ------
-    RecordingFormatError
-        If a secret is in a message that cannot be written again.
+    Raise RecordingFormatError if a secret is in a message that cannot be written again.
     """
     parts = remove_spread_secrets(events, redactor)
     if parts is not None:
@@ -71,10 +70,10 @@ def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | N
         return None
     parts = events.readable_parts()
     objects = list(_objects(parts))
-    channels: dict[tuple[Any, ...], list[tuple[Any, Any]]] = {}
+    channels: dict[tuple[Any, ...], list[tuple[Any, Any]]] = defaultdict(list)
     for _, _, value in objects:
         for channel, holder, name in _leaves(value, ()):
-            channels.setdefault(channel, []).append((holder, name))
+            channels[channel].append((holder, name))
     for leaves in channels.values():
         texts = redactor.pieces([holder[name] for holder, name in leaves])
         for (holder, name), text in zip(leaves, texts, strict=True):
@@ -89,26 +88,17 @@ def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | N
 def _objects(parts: Sequence[str]) -> Iterator[tuple[int, str, Any]]:
     """Yield each JSON object in a stream with the number of its part and its text there."""
     for index, part in enumerate(parts):
-        match = _OBJECT.search(part)
-        if match:
-            try:
+        if match := _OBJECT.search(part):
+            with contextlib.suppress(ValueError, RecursionError):
                 yield index, match.group(), json.loads(match.group())
-            except (ValueError, RecursionError):
-                continue
 
 
 def _leaves(node: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:
     """Yield each text of an event, with the channel that joins it to texts of other events, and its place."""
     if isinstance(node, dict):
         path = (*path, *(str(node[name]) for name in _PLACES if name in node))
-        for name, item in node.items():
-            if isinstance(item, str):
-                yield (*path, name), node, name
-            else:
-                yield from _leaves(item, (*path, name))
-    elif isinstance(node, list):
-        for index, item in enumerate(node):
-            if isinstance(item, str):
-                yield (*path, index), node, index
-            else:
-                yield from _leaves(item, path)
+    for place, item in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if isinstance(item, str):
+            yield (*path, place), node, place
+        else:
+            yield from _leaves(item, path if isinstance(node, list) else (*path, place))
