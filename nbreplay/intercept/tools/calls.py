@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import time
 import typing
 import weakref
@@ -80,14 +79,15 @@ class ToolCalls:
         decision = self.ask(arguments)
         if decision is None:
             return call()
+        value: _T
         if isinstance(decision, Replay):
-            value: _T
             delay, value = self._result(decision)
             time.sleep(delay)
             return value
-        with self._recording(decision):
-            value = call()
-        self._record(decision, self.codec.dump, value)
+        with self.recording(decision) as record:
+            with guard.permit(""):
+                value = call()
+            record(value)
         return value
 
     async def arun(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], Awaitable[_T]]) -> _T:
@@ -95,37 +95,37 @@ class ToolCalls:
         decision = self.ask(arguments)
         if decision is None:
             return await call()
+        value: _T
         if isinstance(decision, Replay):
-            value: _T
             delay, value = self._result(decision)
             await asyncio.sleep(delay)
             return value
-        with self._recording(decision):
-            value = await call()
-        self._record(decision, self.codec.dump, value)
+        with self.recording(decision) as record:
+            with guard.permit(""):
+                value = await call()
+            record(value)
         return value
 
     @contextlib.contextmanager
-    def _recording(self, recorder: Recorder) -> Iterator[None]:
-        """Record the exception that the tool raises in the block."""
-        recorder.begin(200, [("content-type", "application/json")])
+    def recording(self, recorder: Recorder, *, items: bool = False) -> Iterator[Callable[[Any], None]]:
+        """Record the result of a tool, or each of its `items`, and how the block ends."""
+        end = b"\n" if items else b""
+        recorder.begin(200, [("content-type", "application/x-ndjson" if items else "application/json")])
         try:
-            with guard.permit(""):
-                yield
-        except Exception as error:
-            self._record(recorder, self.codec.dump_exception, error)
-            raise
-        except BaseException:
-            recorder.interrupt()
-            raise
-
-    def _record(self, recorder: Recorder, dump: Callable[[Any], dict[str, Any]], value: Any) -> None:
-        try:
-            data = dump(value)
+            yield lambda value: recorder.feed(self.codec.dump(value) + end)
         except ToolError as error:
             recorder.fail("ToolError", str(error))
             raise
-        recorder.feed(encode_line(data)[:-1])
+        except Exception as error:
+            recorder.feed(self.codec.dump_exception(error) + end)
+            recorder.end()
+            raise
+        except BaseException as error:
+            if items and isinstance(error, GeneratorExit):
+                recorder.close()
+            else:
+                recorder.interrupt()
+            raise
         recorder.end()
 
     def _result(self, replay: Replay) -> tuple[float, Any]:
@@ -137,7 +137,7 @@ class ToolCalls:
     def load(self, replay: Replay, data: bytes) -> object:
         """Return the recorded result, or raise the recorded exception."""
         try:
-            return self.codec.load(_decode(data))
+            return self.codec.load(data)
         except RecordingFormatError as error:
             replay.refuse(str(error))
             raise RecordingMissing(f"{error}. Run the cell with %%replay record to record it again") from error
@@ -171,24 +171,22 @@ def adapt(
     """
     calls: ToolCalls | None = getattr(function, MARK, None)
     kind = calls.codec.kind if calls else return_type(function)
-    options = ((*raises, *(calls.codec.raises if calls else ())), name, fallback, tuple((shapes or {}).items()))
+    options = ((*raises, *(calls.codec.raises if calls else ())), fallback, tuple((shapes or {}).items()))
     try:
-        codec = _codec(kind, *options)
+        codec = _codec(name, kind, *options)
     except TypeError:  # an annotation that is not hashable
-        codec = _codec.__wrapped__(kind, *options)
+        codec = _codec.__wrapped__(name, kind, *options)
     ignore = calls.ignore if calls else frozenset[str]()
     return ToolCalls(name, origin, codec, ignore, "Give one of them another name")
 
 
 # Adapters make the codec for each call, and pydantic's validators are slow to build.
 @functools.lru_cache(maxsize=256)
-def _codec(
-    kind: Any, raises: tuple[type[Exception], ...], name: str, fallback: Any, shapes: tuple[tuple[str, Any], ...]
-) -> Codec:
+def _codec(name: str, kind: Any, *options: Any) -> Codec:
     try:
-        return Codec(kind, raises, name, fallback=fallback, shapes=dict(shapes))
+        return Codec(name, kind, *options)
     except ToolError:
-        return Codec(UNKNOWN, raises, name, fallback=fallback, shapes=dict(shapes))
+        return Codec(name, UNKNOWN, *options)
 
 
 def origin_of(function: Any) -> str:
@@ -205,15 +203,3 @@ def return_type(function: Any) -> object:
         return typing.get_type_hints(function, include_extras=True).get("return", UNKNOWN)
     except Exception:  # such as a name that is imported for type checkers only
         return UNKNOWN
-
-
-def encode_line(data: dict[str, Any]) -> bytes:
-    """Return a result as a line of JSON."""
-    return (json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n").encode()
-
-
-def _decode(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise RecordingFormatError(f"the recorded result of a tool is not JSON ({error})") from None

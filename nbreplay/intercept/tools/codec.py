@@ -6,12 +6,13 @@ import base64
 import builtins
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
+from nbreplay.core.recording.json_text import encode_json
 from nbreplay.errors import RecordedToolError, RecordingFormatError, ToolError
 
 if TYPE_CHECKING:
@@ -32,36 +33,26 @@ _DTYPES = re.compile(
 
 
 class Codec:
-    """Turns what a tool returns or raises into JSON data, and back.
+    """Turns what a tool returns or raises into JSON, and back.
 
-    Parameters
-    ----------
-    kind : type
-        The type of the results, or `UNKNOWN`; a `ToolError` where its values have no JSON form.
-    raises : iterable of exception classes
-        Exceptions that are raised as themselves, as built-in ones are.
-    name : str
-        The tool's name, for messages.
-    fallback : type, optional
-        The type of results that are not of `kind`; `UNKNOWN` for plain data. Not given: they are refused.
-    shapes : mapping of str to type, optional
-        Other classes of results, by their names in recordings.
+    `name` is the tool's, for messages. `kind` is the type of its results, or `UNKNOWN`; raise `ToolError` if its values
+    have no JSON form. Results of another type are handled as of the type `fallback`; if that is None, they are refused.
+    Exceptions in `raises` are raised as themselves, as built-in ones are. `shapes` are other classes of results, each
+    with its name in recordings.
     """
 
     def __init__(
         self,
+        name: str,
         kind: Any,
         raises: tuple[type[Exception], ...],
-        name: str,
-        *,
         fallback: Any = None,
-        shapes: Mapping[str, Any] | None = None,
+        shapes: tuple[tuple[str, Any], ...] = (),
     ) -> None:
-        self.kind, self.raises = kind, raises
-        self._name = name
+        self.kind, self.raises, self._name = kind, raises, name
         self._errors = {error.__name__: error for error in raises}
-        self._shapes = {tag: (shape, TypeAdapter(shape)) for tag, shape in (shapes or {}).items()}
-        self._adapters = {"value": self._adapter(kind)}
+        self._tags = {shape: tag for tag, shape in shapes}
+        self._adapters = {"value": self._adapter(kind), **{tag: TypeAdapter(shape) for tag, shape in shapes}}
         if fallback is not None:
             self._adapters["plain"] = self._adapter(fallback)
 
@@ -77,29 +68,24 @@ class Codec:
                 "dict"
             ) from error
 
-    def dump(self, value: Any) -> dict[str, Any]:
-        """Return a result as JSON data. Raises `ToolError` where a replay would return something else."""
+    def dump(self, value: Any) -> bytes:
+        """Return a result as JSON. Raise `ToolError` if a replay would return something else."""
         if isinstance(value, bytes):
-            return {"bytes": base64.b64encode(value).decode("ascii")}
+            return _encode({"bytes": base64.b64encode(value).decode("ascii")})
         if _is_frame(type(value)):
             return self._verify({"frame": _dump_frame(value)}, value)
+        if (tag := self._tags.get(type(value))) is not None:
+            # First without unset fields, as it was received; one that a program made itself may need them all.
+            forms = [(tag, True), (tag, False)]
+        else:
+            forms = [(tag, False) for tag in ("value", "plain") if tag in self._adapters]
         errors = []
-        for tag, adapter, as_received in self._adapters_for(type(value)):
+        for tag, as_received in forms:
             try:
-                return self._verify({tag: self._dump_value(adapter, value, as_received)}, value)
+                return self._verify({tag: self._dump_value(self._adapters[tag], value, as_received)}, value)
             except ToolError as error:
                 errors.append(error)
         raise errors[0]
-
-    def _adapters_for(self, kind: type) -> Iterator[tuple[str, TypeAdapter[Any] | None, bool]]:
-        for tag, (shape, adapter) in self._shapes.items():
-            if kind is shape:
-                # First without unset fields, as it was received; one that a program made itself may need them all.
-                yield tag, adapter, True
-                yield tag, adapter, False
-                return
-        for tag, either in self._adapters.items():
-            yield tag, either, False
 
     def _dump_value(self, adapter: TypeAdapter[Any] | None, value: Any, as_received: bool) -> Any:
         try:
@@ -112,15 +98,16 @@ class Codec:
             raise self._refusal(value, str(error)) from error
         return value
 
-    def _verify(self, data: dict[str, Any], value: Any) -> dict[str, Any]:
-        """Return the data of a value if loading it gives an equal value."""
+    def _verify(self, data: dict[str, Any], value: Any) -> bytes:
+        """Return the JSON of a value if loading it gives an equal value."""
         try:
-            loaded = self.load(json.loads(json.dumps(data, allow_nan=False)))
+            text = _encode(data)
+            loaded = self.load(text)
         except (ValueError, TypeError, RecordingFormatError) as error:
             raise self._refusal(value, f"{type(error).__name__}: {error}") from error
         if not _equal(loaded, value):
             raise self._refusal(value, "a replay would return something else")
-        return data
+        return text
 
     def _refusal(self, value: Any, reason: str) -> ToolError:
         return ToolError(
@@ -128,11 +115,15 @@ class Codec:
             "Annotate its return type, or name it with @nbreplay.tool(returns=...)"
         )
 
-    def load(self, data: Any) -> object:
-        """Return the result that JSON data stands for, or raise the exception that it stands for.
+    def load(self, text: bytes) -> object:
+        """Return the result that JSON stands for, or raise the exception that it stands for.
 
-        Raises `RecordingFormatError` where `dump` and `dump_exception` never return such data for this tool.
+        Raise `RecordingFormatError` if `dump` and `dump_exception` never return such JSON for this tool.
         """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise RecordingFormatError(f"the recorded result of a tool is not JSON ({error})") from None
         if not isinstance(data, dict) or len(data) != 1:
             raise RecordingFormatError(f"the recorded result of the tool {self._name} must have exactly one field")
         ((tag, value),) = data.items()
@@ -140,8 +131,6 @@ class Codec:
             if tag in self._adapters:
                 adapter = self._adapters[tag]
                 return value if adapter is None else adapter.validate_json(json.dumps(value))
-            if tag in self._shapes:
-                return self._shapes[tag][1].validate_json(json.dumps(value))
             if tag == "bytes":
                 return base64.b64decode(value, validate=True)
             if tag == "frame":
@@ -154,8 +143,8 @@ class Codec:
             raise self._load_exception(value)
         raise RecordingFormatError(f"the recorded result of the tool {self._name} is of an unknown kind {tag!r}")
 
-    def dump_exception(self, error: Exception) -> dict[str, Any]:
-        """Return an exception as JSON data."""
+    def dump_exception(self, error: Exception) -> bytes:
+        """Return an exception as JSON."""
         exact = all(type(value) in _SCALARS for value in error.args)
         data = {
             "type": type(error).__name__,
@@ -167,7 +156,7 @@ class Codec:
         # A framework handles its own errors by class, so a subclass of one is raised as that.
         if base is not None and base != data["type"]:
             data["base"] = base
-        return {"exception": data}
+        return _encode({"exception": data})
 
     def _load_exception(self, data: Any) -> Exception:
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
@@ -183,7 +172,7 @@ class Codec:
 
 
 def dump_arguments(arguments: Mapping[str, Any], tool: str) -> dict[str, Any]:
-    """Return a tool's arguments as JSON data, for the key. Raises `ToolError` where one has no JSON form."""
+    """Return a tool's arguments as JSON data, for the key. Raise `ToolError` if one has no JSON form."""
     data = {}
     for name, value in arguments.items():
         try:
@@ -196,10 +185,8 @@ def dump_arguments(arguments: Mapping[str, Any], tool: str) -> dict[str, Any]:
     return data
 
 
-def item_type(kind: Any) -> object:
-    """Return the type that a generator is annotated to yield, or `UNKNOWN`."""
-    arguments = get_args(kind)
-    return arguments[0] if get_origin(kind) is not None and arguments else UNKNOWN
+def _encode(data: dict[str, Any]) -> bytes:
+    return encode_json(data).encode()
 
 
 def _equal(one: Any, other: Any) -> bool:

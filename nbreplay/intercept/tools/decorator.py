@@ -6,45 +6,33 @@ Calls that a tool makes over the network are neither recorded nor replayed.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, get_args, overload
 
-from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
-from nbreplay.errors import ToolError
 from nbreplay.intercept.network import guard
-from nbreplay.intercept.tools.calls import MARK, ToolCalls, encode_line, origin_of, return_type
-from nbreplay.intercept.tools.codec import UNKNOWN, Codec, item_type
+from nbreplay.intercept.tools.calls import MARK, ToolCalls, origin_of, return_type
+from nbreplay.intercept.tools.codec import UNKNOWN, Codec
 
 _END = object()
 Function = Callable[..., Any]
 _F = TypeVar("_F", bound=Function)
+_Errors = Iterable[type[Exception]]
 
 
 @overload
 def tool(
-    function: _F,
-    *,
-    name: str = "",
-    returns: Any = ...,
-    raises: Iterable[type[Exception]] = (),
-    ignore: Iterable[str] = (),
+    function: _F, *, name: str = "", returns: Any = ..., raises: _Errors = (), ignore: Iterable[str] = ()
 ) -> _F: ...
 @overload
 def tool(
-    *, name: str = "", returns: Any = ..., raises: Iterable[type[Exception]] = (), ignore: Iterable[str] = ()
+    *, name: str = "", returns: Any = ..., raises: _Errors = (), ignore: Iterable[str] = ()
 ) -> Callable[[_F], _F]: ...
 def tool(
-    function: Any = None,
-    *,
-    name: str = "",
-    returns: Any = UNKNOWN,
-    raises: Iterable[type[Exception]] = (),
-    ignore: Iterable[str] = (),
+    function: Any = None, *, name: str = "", returns: Any = UNKNOWN, raises: _Errors = (), ignore: Iterable[str] = ()
 ) -> object:
     """Record and replay a function: ``@tool``, ``@tool(name=…)`` or ``tool(function)``.
 
@@ -77,9 +65,11 @@ def tool(
         return functools.partial(tool, name=name, returns=returns, raises=raises, ignore=ignore)
     is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if returns is UNKNOWN:
-        returns = item_type(return_type(function)) if is_generator else return_type(function)
+        returns = return_type(function)
+        if is_generator:
+            returns = next(iter(get_args(returns)), UNKNOWN)
     name = name or function.__name__
-    codec = Codec(returns, tuple(raises), name)
+    codec = Codec(name, returns, tuple(raises))
     calls = ToolCalls(name, origin_of(function), codec, frozenset(ignore), "Name one of them with @tool(name=...)")
     if is_generator:
         wrap = _wrap_async_generator if inspect.isasyncgenfunction(function) else _wrap_generator
@@ -116,7 +106,7 @@ def _wrap_generator(calls: ToolCalls, function: Function, signature: inspect.Sig
             yield from function(*args, **kwargs)
         else:
             items = function(*args, **kwargs)
-            with _recording_items(calls, decision) as record:
+            with calls.recording(decision, items=True) as record:
                 while True:
                     with guard.permit(""):
                         item = next(items, _END)
@@ -141,7 +131,7 @@ def _wrap_async_generator(calls: ToolCalls, function: Function, signature: inspe
                 yield item
         else:
             items = function(*args, **kwargs)
-            with _recording_items(calls, decision) as record:
+            with calls.recording(decision, items=True) as record:
                 while True:
                     with guard.permit(""):
                         item = await anext(items, _END)
@@ -151,28 +141,6 @@ def _wrap_async_generator(calls: ToolCalls, function: Function, signature: inspe
                     yield item
 
     return call
-
-
-@contextlib.contextmanager
-def _recording_items(calls: ToolCalls, recorder: Recorder) -> Iterator[Callable[[Any], None]]:
-    """Record the items of a generator as they come, and how it ends."""
-    recorder.begin(200, [("content-type", "application/x-ndjson")])
-    try:
-        yield lambda item: recorder.feed(encode_line(calls.codec.dump(item)))
-    except GeneratorExit:
-        recorder.close()
-        raise
-    except ToolError as error:
-        recorder.fail("ToolError", str(error))
-        raise
-    except Exception as error:
-        recorder.feed(encode_line(calls.codec.dump_exception(error)))
-        recorder.end()
-        raise
-    except BaseException:
-        recorder.interrupt()
-        raise
-    recorder.end()
 
 
 def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
