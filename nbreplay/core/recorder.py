@@ -37,7 +37,6 @@ Pieces = list[tuple[float, bytes]]
 """Bytes as they arrived, each with its time in seconds of `time.perf_counter`."""
 
 _LARGEST_CONTAINER = 256 << 20  # bytes; a larger one is not read into memory
-_ENCODING = frozenset(["content-encoding"])
 
 
 class Recorder:
@@ -62,11 +61,10 @@ class Recorder:
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self._size = 0  # bytes that have arrived
-        self._done = self._interrupted = self._may_spool = False
+        self._done = self._interrupted = self._may_spool = self._keeps_encoding = False
         self._parsed: tuple[int, StreamParser] | None = None  # of so many bytes
         self._flushed = -1  # how many bytes there were when the take was last written
         self._lock = threading.Lock()
-        self._kept: set[str] = set()
         self._spool: Spool | None = None
         self._broken: OSError | NbreplayError | None = None
 
@@ -87,9 +85,9 @@ class Recorder:
             else:
                 self.uploads.append(blob)
 
-    def keep(self, header: str) -> None:
-        """Keep a header that is left out by default, such as the content encoding of bytes that stay encoded."""
-        self._kept.add(header)
+    def keep_encoding(self) -> None:
+        """Note that the bytes stay encoded, so that the take keeps their content encoding."""
+        self._keeps_encoding = True
 
     def begin(
         self, status: int, headers: Iterable[tuple[str, str]], phrase: str | None = None, version: str = ""
@@ -207,7 +205,7 @@ class Recorder:
         if isinstance(body, Blob) and (secret := _find_secret(body, redactor)):
             raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)
-        headers = kept_headers(self.headers, redactor, _ENCODING if bare else self._kept)
+        headers = kept_headers(self.headers, redactor, encoding=bare or self._keeps_encoding)
         if reason and self.decode is not None and "content-encoding" not in headers:
             headers.pop("content-length", None)  # a replay gives the decoded bytes
         self.secrets = redactor.secrets
@@ -245,7 +243,7 @@ class Recorder:
     @property
     def _encoding(self) -> str:
         """The content encoding of bytes that stay encoded, or ``""``."""
-        return dict(self.headers).get("content-encoding", "") if "content-encoding" in self._kept else ""
+        return dict(self.headers).get("content-encoding", "") if self._keeps_encoding else ""
 
     def _body(self, data: bytes, redactor: Redactor) -> Body:
         framing, encoding = framing_of(self.content_type), self._encoding

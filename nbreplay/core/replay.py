@@ -9,8 +9,8 @@ waiting.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterable, Iterator
+from typing import NoReturn, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +24,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import SUBSCRIBES, Call, Request
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
+_T = TypeVar("_T")
 _CUT_SHORT = {
     "closed": "the caller that was recorded closed it there",
     "interrupted": "the recording was interrupted there",
@@ -51,19 +52,7 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
 
     def data(self) -> bytes:
         """Return the bytes of the body."""
-        try:
-            return self.take.body.data()
-        except NbreplayError as error:
-            self._stop(error)
-
-    def blocks(self) -> list[bytes]:
-        """Return the bytes of a stream, event by event."""
-        body = self.take.body
-        assert isinstance(body, Events)
-        try:
-            return body.parts()
-        except NbreplayError as error:
-            self._stop(error)
+        return self._read(self.take.body.data)
 
     @property
     def size(self) -> int:
@@ -71,14 +60,18 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         body = self.take.body
         return body.size if isinstance(body, Blob) else len(self.data())
 
-    def parts(self) -> Iterable[tuple[float, bytes]]:
-        """Return the bytes of the body, each piece with the seconds to wait before it. `end` follows the last."""
+    def parts(self, *, by_event: bool = False) -> Iterable[tuple[float, bytes]]:
+        """Return the pieces of the body, each with the seconds to wait before it; at their end, `end` is to be called.
+
+        The events of a stream that is given at once are one piece, unless asked for `by_event`.
+        """
         body, speed = self.take.body, self.speed
         delay = 0.0 if speed is None else (self.take.elapsed_ms or 0) / 1000 / speed
         if isinstance(body, Blob):
             return self._pieces(body, delay)
-        if speed is not None and isinstance(body, Events):
-            return [(chunk.gap_ms / 1000 / speed, part) for chunk, part in zip(body.chunks, self.blocks(), strict=True)]
+        if isinstance(body, Events) and (by_event or speed is not None):
+            delays = [chunk.gap_ms / 1000 / speed if speed else 0.0 for chunk in body.chunks]
+            return list(zip(delays, self._read(body.parts), strict=True))
         data = self.data()
         return [(delay, data)] if data or speed is not None else []
 
@@ -88,6 +81,12 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
                 yield delay, piece
                 delay = 0.0
         except (NbreplayError, OSError) as error:
+            self._stop(error)
+
+    def _read(self, read: Callable[[], _T]) -> _T:
+        try:
+            return read()
+        except NbreplayError as error:
             self._stop(error)
 
     def _stop(self, error: Exception) -> NoReturn:

@@ -234,7 +234,7 @@ def test_an_answer_that_stays_encoded_is_stored_so_unless_it_holds_a_secret(stor
     recorder = made.ask(chat())
     assert isinstance(recorder, Recorder)
     recorder.begin(200, [("content-type", "application/json"), ("content-encoding", "gzip")])
-    recorder.keep("content-encoding")
+    recorder.keep_encoding()
     packed = gzip.compress(b'{"n":1,"key":"' + secret + b'"}')
     recorder.feed(packed)
     if secret:

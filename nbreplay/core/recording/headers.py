@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import HTTP11, Take, is_header_name, unfold
@@ -69,13 +69,15 @@ Pairs = list[tuple[str, str]]
 """Headers in their order, each with its name in lower case."""
 
 
-def kept_headers(headers: Sequence[tuple[str, str]], redactor: Redactor, also: Collection[str] = ()) -> dict[str, str]:
-    """Return the headers of an answer, named in lower case, as a take keeps them; those in `also` are kept, too."""
+def kept_headers(headers: Sequence[tuple[str, str]], redactor: Redactor, *, encoding: bool = False) -> dict[str, str]:
+    """Return an answer's headers, named in lower case, as a take keeps them; ``content-encoding`` only if `encoding`."""
     result: dict[str, str] = {}
     connection = ",".join(value for name, value in headers if name == "connection")
     dropped = _DROPPED.union(name.strip().lower() for name in connection.split(","))
+    if encoding:
+        dropped -= {"content-encoding"}
     for name, value in headers:
-        if (name in dropped and name not in also) or not is_header_name(name):
+        if name in dropped or not is_header_name(name):
             continue
         if not value.isprintable():
             value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it

@@ -22,7 +22,7 @@ from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, errno_and_text, event_parts, head_lines, record_error
+from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, errno_and_text, head_lines, record_error
 from nbreplay.intercept.http.websockets import check_websocket
 from nbreplay.intercept.network import guard
 
@@ -216,7 +216,7 @@ class _ResponseRecorder:
         """Record the head, and the body: the part that has come, and the rest as it comes."""
         recorder, content, version = self.recorder, response.content, response.version
         if not self._protocol.nbreplay_decodes:
-            recorder.keep("content-encoding")  # the caller decodes, and is to get the same bytes
+            recorder.keep_encoding()  # the caller decodes, and is to get the same bytes
         http_version = HTTP11 if version is None else f"HTTP/{version.major}.{version.minor}"
         recorder.begin(response.status, response.headers.items(), response.reason, http_version)
         if type(content) is aiohttp.StreamReader and content._buffer:
@@ -328,7 +328,7 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
         self._expects_100 = req._continue is not None
         self._pieces = (
             (0.0 if start else delay, data[start : start + _PIECE])
-            for delay, data in event_parts(replay)
+            for delay, data in replay.parts(by_event=True)
             for start in range(0, len(data), _PIECE)
         )
         self._next = next(self._pieces, None)

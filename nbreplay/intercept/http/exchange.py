@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.headers import Pairs, phrase_of
-from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call, Headers
@@ -92,13 +91,6 @@ def errno_and_text(message: str) -> tuple[int, str] | None:
     """Return the two arguments of an `OSError`, of which a take keeps the text; None where it has no number."""
     match = _ERRNO.fullmatch(message)
     return (int(match[1]), match[2]) if match else None
-
-
-def event_parts(replay: Replay) -> Iterable[tuple[float, bytes]]:
-    """Return the pieces of a body, each with the seconds to wait before it; callers may count on one event a piece."""
-    if replay.speed is None and isinstance(replay.take.body, Events):
-        return [(0.0, event) for event in replay.blocks()]
-    return replay.parts()
 
 
 def wait_for(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:

@@ -30,7 +30,6 @@ from nbreplay.intercept.http.exchange import (
     Exchange,
     encode_line,
     errno_and_text,
-    event_parts,
     head_lines,
     record_error,
     wait_for,
@@ -122,9 +121,7 @@ def install(module: ModuleType) -> patching.Undo:
             finally:
                 _remove_socket(self)
         try:
-            return record_response(
-                self, recorder, lambda: before_answer(self), lambda _: recorder.keep("content-encoding")
-            )
+            return record_response(self, recorder, lambda: before_answer(self), lambda _: recorder.keep_encoding())
         except BaseException as error:
             record_error(recorder, error, _describe_read_error)
             raise
@@ -297,7 +294,7 @@ def _answer(replay: Replay, method: str, left: threading.Event) -> Iterator[byte
     headers = framed_headers(take, method, None if bare or chunked else replay.size + missing)
     yield b"\r\n".join([*map(encode_line, head_lines(take, headers)), b"", b""])
     if not bare:
-        parts = wait_for(event_parts(replay))
+        parts = wait_for(replay.parts(by_event=True))
         pieces = _chunks(parts, missing if in_chunk else None) if chunked else parts
         # One read instead of one per event, where all are there at once, makes a tenth of a replayed stream.
         yield from [b"".join(pieces)] if isinstance(take.body, Events) and replay.speed is None else pieces

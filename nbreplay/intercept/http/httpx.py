@@ -310,6 +310,6 @@ def _decode(library: ModuleType, recorder: Recorder, encoding: str, pieces: Piec
     except library.DecodingError:
         if not at_end:
             # The body is not what its header says: the caller is told so again.
-            recorder.keep("content-encoding")
+            recorder.keep_encoding()
             return pieces
     return decoded

@@ -186,7 +186,7 @@ def _record(conn: Any, recorder: Recorder, options: dict[str, Any]) -> None:
         if _decodes(conn, options) and set(encodings) <= set(urllib3.HTTPResponse.CONTENT_DECODERS):
             recorder.decode = lambda pieces: _decode(recorder, ", ".join(encodings), pieces)
         else:
-            recorder.keep("content-encoding")  # the caller is to get the same bytes
+            recorder.keep_encoding()  # the caller is to get the same bytes
 
     # Only when the response is read: botocore's connection sets the class of its responses when it sends.
     vars(conn)["getresponse"] = lambda: http_client.record_response(
@@ -210,5 +210,5 @@ def _decode(recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:
         return [(at, decoder._decode(data, decode_content=True, flush_decoder=False)) for at, data in pieces]
     except urllib3.exceptions.DecodeError:
         # The body is not what its header says: the caller is told so again.
-        recorder.keep("content-encoding")
+        recorder.keep_encoding()
         return pieces
