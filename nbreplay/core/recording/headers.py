@@ -70,7 +70,7 @@ Pairs = list[tuple[str, str]]
 
 
 def kept_headers(headers: Sequence[tuple[str, str]], redactor: Redactor, *, encoding: bool = False) -> dict[str, str]:
-    """Return an answer's headers, named in lower case, as a take keeps them; ``content-encoding`` only if `encoding`."""
+    """Return an answer's headers, named in lower case, as a take keeps them; the content encoding if `encoding`."""
     result: dict[str, str] = {}
     connection = ",".join(value for name, value in headers if name == "connection")
     dropped = _DROPPED.union(name.strip().lower() for name in connection.split(","))
