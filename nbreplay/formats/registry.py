@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import vcr, zip_export
 from nbreplay.formats.importer import Contents, Counts, ImportCounts, import_error
-from nbreplay.formats.llama_stack import recordings
+from nbreplay.formats.llama_stack import recordings as llama_stack
 
-__all__ = ["ENDINGS", "FORMATS", "Format", "export_store", "find_files", "import_files", "load", "read_files"]
+__all__ = ["ENDINGS", "FORMATS", "Format", "export_store", "find_files", "import_files", "read_files"]
 
 _IN_FAULTY, _UNWRITABLE = "in a file with an error", "for a recording that cannot be written"
 
@@ -32,7 +32,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "llama-stack": Format((".json",), recordings.is_recording, recordings.read_recording, recordings.export),
+    "llama-stack": Format((".json",), llama_stack.is_recording, llama_stack.read_recording, llama_stack.export),
     "vcr": Format((".yaml", ".yml", ".json", ".toml"), lambda _: True, vcr.read_cassette),
     "zip": Format(write=zip_export.export),
 }
@@ -40,38 +40,6 @@ FORMATS = {
 
 ENDINGS = tuple(dict.fromkeys(ending for format_ in FORMATS.values() for ending in format_.endings))
 """The endings of all files that can be imported."""
-
-
-def load(source: str | os.PathLike[str], name: str | None = None) -> Iterator[Recording | RecordingFormatError]:
-    """Read foreign recordings, put together by request.
-
-    Parameters
-    ----------
-    source : path
-        A file, or a folder with files in it or in its folders.
-    name : str, optional
-        A format that can be imported; detected for each file, if not given.
-
-    Yields
-    ------
-    RecordingFormatError
-        For each file that is not imported in full; it names the file and the remedy.
-    Recording
-        One per request, with a take for each answer; ``take.extra["scope"]`` is the test or the cassette it is from.
-
-    Raises
-    ------
-    OptionError
-        For an unknown format.
-    StoreError
-        Where the source does not exist, or is a folder without such files.
-    """
-    files: list[Contents] = []
-    for path, contents in read_files(source, name):
-        if problem := contents.problem(path):
-            yield problem
-        files.append(contents)
-    yield from _recordings(files)
 
 
 def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list[Path]:
@@ -86,7 +54,22 @@ def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list
 
 
 def read_files(source: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[Path, Contents]]:
-    """Yield each foreign file with its contents, which hold an error where it cannot be read; see `load`."""
+    """Yield each foreign file with its contents, which hold an error where it cannot be read.
+
+    Parameters
+    ----------
+    source : path
+        A file, or a folder with files in it or in its folders.
+    name : str, optional
+        A format that can be imported; detected for each file, if not given.
+
+    Raises
+    ------
+    OptionError
+        For an unknown format.
+    StoreError
+        Where the source does not exist, or is a folder without such files.
+    """
     if name is not None and not (name in FORMATS and FORMATS[name].endings):
         known = ", ".join(name for name, format_ in FORMATS.items() if format_.endings)
         raise OptionError(f"unknown format {name!r}. Formats that can be imported: {known}")
@@ -116,25 +99,19 @@ def read_files(source: str | os.PathLike[str], name: str | None = None) -> Itera
         yield path, contents
 
 
-def _recordings(files: Iterable[Contents]) -> Iterator[Recording]:
-    """Yield the recordings that all files make up."""
-    by_key: dict[str, tuple[Request, list[Take]]] = {}
-    for contents in files:
-        for request, take in contents.takes:
-            by_key.setdefault(request.key, (request, []))[1].append(take)
-    for request, takes in by_key.values():
-        yield Recording(request.key, request.kind, request.fields).with_takes(takes)
-
-
 def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None) -> ImportCounts:
-    """Write foreign recordings into a store, beside its own; see `load`. A take that it has is not added again."""
+    """Write foreign recordings into a store; see `read_files`. A take that it has is not added again."""
     files = list(read_files(source, name))
     left_out = [str(problem) for path, contents in files if (problem := contents.problem(path))]
     not_imported: Counter[str] = Counter()
+    by_key: dict[str, tuple[Request, list[Take]]] = {}
     for _, contents in files:
         not_imported.update(contents.unsupported if contents.error is None else {_IN_FAULTY: contents.interactions})
+        for request, take in contents.takes:
+            by_key.setdefault(request.key, (request, []))[1].append(take)
     written = known = recordings = 0
-    for recording in _recordings(contents for _, contents in files):
+    for request, takes in by_key.values():
+        recording = Recording(request.key, request.kind, request.fields).with_takes(takes)
         try:
             new, old = _write(store, recording)
         except RecordingFormatError as error:

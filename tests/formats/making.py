@@ -11,6 +11,7 @@ import pytest
 
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import Take
+from nbreplay.core.request.request import Request
 from nbreplay.errors import RecordingFormatError
 from nbreplay.formats import registry
 
@@ -66,9 +67,20 @@ def written(folder: Path, *recordings: dict[str, Any] | str) -> Path:
     return folder
 
 
+def load(source: Path) -> list[Recording | RecordingFormatError]:
+    """An error for each file that is not imported in full, then the recordings that all of them make up."""
+    files = list(registry.read_files(source))
+    by_key: dict[str, tuple[Request, list[Take]]] = {}
+    for _, contents in files:
+        for request, take in contents.takes:
+            by_key.setdefault(request.key, (request, []))[1].append(take)
+    recordings = [Recording(one.key, one.kind, one.fields).with_takes(all_of) for one, all_of in by_key.values()]
+    return [*filter(None, (contents.problem(path) for path, contents in files)), *recordings]
+
+
 def loaded(source: Path) -> list[Recording]:
     """Recordings that were read, all of them without an error."""
-    found = list(registry.load(source))
+    found = load(source)
     assert not [item for item in found if isinstance(item, RecordingFormatError)]
     return [item for item in found if isinstance(item, Recording)]
 

@@ -17,12 +17,12 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 from nbreplay.formats import importer, registry
 from nbreplay.formats.llama_stack import recordings
-from tests.formats.making import chat, method, written
+from tests.formats.making import chat, load, method, written
 
 
 def refused(source: Path, folder: Path) -> RecordingFormatError:
     """The one error that a bad file gives; what is beside it is read, and nothing of it is written."""
-    errors = [item for item in registry.load(source) if isinstance(item, RecordingFormatError)]
+    errors = [item for item in load(source) if isinstance(item, RecordingFormatError)]
     assert len(errors) == 1
     counts = registry.import_files(source, Store(folder))
     assert counts.left_out == (str(errors[0]),)
@@ -58,7 +58,7 @@ def test_a_type_that_is_no_class_of_an_answer_is_refused(tmp_path: Path, name: A
 def test_a_type_that_nobody_knows_is_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "work" / "wicked.py").write_text("raise SystemExit('imported')")
     monkeypatch.syspath_prepend(str(tmp_path / "work"))
-    list(registry.load(written(tmp_path / "warm", chat())))
+    load(written(tmp_path / "warm", chat()))
     real, names = builtins.__import__, list[str]()
     monkeypatch.setattr(builtins, "__import__", lambda name, *rest: (names.append(name), real(name, *rest))[1])
     store = Store(tmp_path / "store")
@@ -207,7 +207,7 @@ def item(**response: Any) -> str:
 def test_a_length_that_is_claimed_is_not_believed(tmp_path: Path) -> None:
     headers = {"Content-Length": ["1000000000"], "Content-Type": ["text/plain"]}
     text = item(status={"code": 200}, headers=headers, body={"string": "short"})
-    (recording,) = registry.load(cassette(tmp_path / "in", text, "one.json"))
+    (recording,) = load(cassette(tmp_path / "in", text, "one.json"))
     assert not isinstance(recording, RecordingFormatError)
     assert recording.takes[0].body.data() == b"short"
     assert "content-length" not in recording.takes[0].headers

@@ -19,7 +19,7 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError
 from nbreplay.formats import registry
 from nbreplay.formats.llama_stack import recordings
-from tests.formats.making import CHUNK, REAL, TEST, chat, loaded, method, real, real_files, takes, written
+from tests.formats.making import CHUNK, REAL, TEST, chat, load, loaded, method, real, real_files, takes, written
 
 
 def same(one: Any, other: Any) -> bool:
@@ -327,4 +327,4 @@ def test_secrets_do_not_come_in(tmp_path: Path) -> None:
 
 def test_a_source_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="neither a file nor a folder"):
-        list(registry.load(tmp_path / "nowhere"))
+        load(tmp_path / "nowhere")

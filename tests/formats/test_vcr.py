@@ -17,20 +17,14 @@ import pytest
 import vcr
 
 import nbreplay as nr
-from nbreplay.core.recording.recording import Recording
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError
 from nbreplay.formats import registry
 from tests.clients import KEY, sdk
+from tests.formats.making import load, loaded
 from tests.provider import Provider
 
 MESSAGES = [{"role": "user", "content": "Weather in Tokyo?"}]
-
-
-def loaded(source: Path) -> list[Recording]:
-    found = list(registry.load(source))
-    assert not [item for item in found if isinstance(item, RecordingFormatError)]
-    return [item for item in found if isinstance(item, Recording)]
 
 
 def calls(url: str) -> list[Any]:
@@ -196,7 +190,7 @@ def test_equal_answers_to_equal_calls_are_all_kept(tmp_path: Path) -> None:
 def test_yaml_without_pyyaml_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one.yaml").write_text("version: 1\ninteractions: []\n")
     monkeypatch.setitem(sys.modules, "yaml", None)
-    (error,) = registry.load(tmp_path / "one.yaml")
+    (error,) = load(tmp_path / "one.yaml")
     assert isinstance(error, RecordingFormatError)
     assert "one.yaml" in str(error)
     assert "pip install 'nbreplay[vcr]'" in str(error)

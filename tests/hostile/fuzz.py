@@ -52,7 +52,7 @@ from nbreplay.notebook import render
 from nbreplay.notebook.card import make_cards
 from nbreplay.providers.answer import Answer
 from tests.clients import http as http_library
-from tests.formats.making import SHARED, chat, method
+from tests.formats.making import SHARED, chat, load, method
 
 __all__ = ["TARGETS", "Failure", "run"]
 
@@ -372,8 +372,7 @@ def _importers(random: Random, note: Note) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"000000000000{ending}"
         path.write_bytes(data)
-        found = list(registry.load(path))
-        for recording in found:
+        for recording in load(path):
             if isinstance(recording, Recording):
                 again = parse(recording.data())
                 again.verify()

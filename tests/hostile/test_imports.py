@@ -23,7 +23,7 @@ from nbreplay.formats import registry, vcr
 from nbreplay.formats.importer import Contents, ImportCounts
 from tests.clients import http
 from tests.formats.cassettes import FOLDER, measure
-from tests.formats.making import chat, written
+from tests.formats.making import chat, load, written
 
 URL = "https://api.example.com/v1/things"
 JSON = {"content-type": ["application/json"]}
@@ -468,7 +468,7 @@ def test_a_parsed_body_that_is_more_than_data_is_refused(
     monkeypatch.setattr(vcr, "_MOST", 50_000)
     (folder := tmp_path / "in").mkdir()
     (folder / "one.yaml").write_text(BOMBS[name])
-    (error,) = registry.load(folder)
+    (error,) = load(folder)
     assert isinstance(error, UnsafeRecordingError)
     assert "one.yaml" in str(error)
     assert imported(folder, tmp_path / "store").unreadable == 1
