@@ -7,6 +7,7 @@ together.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
@@ -55,13 +56,11 @@ def values(body: object) -> Iterator[tuple[int, dict[str, Any] | None, str | Non
 
 def _load(body: object) -> Any:
     """Return the JSON of a body that is stored as text, to keep its bytes, or in a file of its own."""
-    try:
-        if isinstance(body, Text):
-            return json.loads(body.text) if body.text.lstrip()[:1] in ("{", "[") else None
+    with contextlib.suppress(ValueError, RecursionError, OSError, RecordingFormatError):
+        if isinstance(body, Text) and body.text.lstrip()[:1] in ("{", "["):
+            return json.loads(body.text)
         if isinstance(body, Blob) and body.size <= _LARGEST and next(body.pieces(), b"").lstrip()[:1] in (b"{", b"["):
             return json.loads(body.data())
-    except (ValueError, RecursionError, OSError, RecordingFormatError):
-        pass
     return None
 
 
@@ -79,37 +78,29 @@ def _first_text(value: dict[str, Any], *names: str) -> str:
     return next((string for name in names if (string := text(value.get(name)))), "")
 
 
-def _first_dict(value: dict[str, Any], *names: str) -> dict[str, Any] | None:
-    return next((value[name] for name in names if isinstance(value.get(name), dict)), None)
+def _dict(value: dict[str, Any], name: str) -> dict[str, Any] | None:
+    item = value.get(name)
+    return item if isinstance(item, dict) else None
 
 
-TOKENS = {
-    "input": (
-        *("prompt_tokens", "input_tokens", "promptTokenCount", "prompt_eval_count", "inputTokens"),
-        *("total_input_tokens", "billed_units.input_tokens", "tokens.input_tokens"),
-    ),
-    "output": (
-        *("completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count", "outputTokens"),
-        *("total_output_tokens", "billed_units.output_tokens", "tokens.output_tokens"),
-    ),
-    "cached": (
-        *("prompt_cache_hit_tokens", "cache_read_input_tokens", "cachedContentTokenCount", "cacheReadInputTokens"),
-        *("total_cached_tokens", "prompt_tokens_details.cached_tokens", "input_tokens_details.cached_tokens"),
-    ),
-    "reasoning": (
-        *("thoughtsTokenCount", "total_thought_tokens"),
-        *("completion_tokens_details.reasoning_tokens", "output_tokens_details.reasoning_tokens"),
-    ),
+# The names of each count; a dot leads into an object.
+_TOKENS = {
+    "input": "prompt_tokens input_tokens promptTokenCount prompt_eval_count inputTokens "
+    "total_input_tokens billed_units.input_tokens tokens.input_tokens",
+    "output": "completion_tokens output_tokens candidatesTokenCount eval_count outputTokens "
+    "total_output_tokens billed_units.output_tokens tokens.output_tokens",
+    "cached": "prompt_cache_hit_tokens cache_read_input_tokens cachedContentTokenCount cacheReadInputTokens "
+    "total_cached_tokens prompt_tokens_details.cached_tokens input_tokens_details.cached_tokens",
+    "reasoning": "thoughtsTokenCount total_thought_tokens "
+    "completion_tokens_details.reasoning_tokens output_tokens_details.reasoning_tokens",
 }
-"""The names of each count; a dot leads into an object."""
-
-_COUNTS = {path: kind for kind, paths in TOKENS.items() for path in paths}
+_COUNTS = {path: kind for kind, paths in _TOKENS.items() for path in paths.split()}
 _NESTED = {path.partition(".")[0] for path in _COUNTS if "." in path}
 _LARGEST_COUNT = 2**63  # a column of integers cannot hold more
 
 
-def count(usage: Any, tokens: dict[str, int]) -> None:
-    """Put the counts of an object into `tokens`, by the names in `TOKENS`."""
+def _count(usage: Any, tokens: dict[str, int]) -> None:
+    """Put the counts of an object into `tokens`, by the names in `_TOKENS`."""
     for name, value in usage.items() if isinstance(usage, dict) else ():
         inner = value.items() if name in _NESTED and isinstance(value, dict) else ()
         for path, number in ((name, value), *((f"{name}.{key}", item) for key, item in inner)):
@@ -124,7 +115,7 @@ class Reader:
     def __init__(self) -> None:
         # model, finish, error, error_type: the last ones that were said; `finish` is the first choice's
         self.model = self.finish = self.error = self.error_type = ""
-        self.tokens: dict[str, int] = {}  # by the names in `TOKENS`
+        self.tokens: dict[str, int] = {}  # by the names in `_TOKENS`
         self.whole = False  # whether the pieces of the last object are the whole answer, in place of all before it
         self._pieces: list[Piece] = []  # of the current object
         self._calls: dict[Hashable, tuple[Hashable, str]] = {}  # by place: the key and the id of the last one there
@@ -143,8 +134,8 @@ class Reader:
             return self._pieces
         if event is not None and event.startswith("exception:"):
             self._fail({"type": event.removeprefix("exception:"), **value})
-        count(value.get("usageMetadata"), self.tokens)
-        count(value, self.tokens)
+        _count(value.get("usageMetadata"), self.tokens)
+        _count(value, self.tokens)
         if value.get("type") != "message_start":
             self._read_message(value.get("message"))
         self.finish = _first_text(value, "stopReason", "stop_reason", "finish_reason", "done_reason") or self.finish
@@ -174,14 +165,13 @@ class Reader:
             self.error = str(error)
             return
         self.error = text(error.get("message"))
-        kind = next((error[name] for name in ("type", "status", "code") if isinstance(error.get(name), str)), "")
-        self.error_type = kind or self.error_type
+        self.error_type = _first_text(error, "type", "status", "code") or self.error_type
 
     def _read_model(self, value: dict[str, Any], *finish: str) -> None:
         """Note model and usage of an object, and the finish reason in one of these fields."""
         self.model = text(value.get("model") or value.get("modelVersion")) or self.model
         self.finish = _first_text(value, *finish) or self.finish
-        count(value.get("usage"), self.tokens)
+        _count(value.get("usage"), self.tokens)
 
     def _read_parts(self, parts: Any, choice: int = 0) -> None:
         """Read parts of OpenAI, Mistral and Cohere, or blocks of Anthropic and Bedrock, that come whole."""
@@ -190,7 +180,7 @@ class Reader:
 
     def _read_block(self, key: Hashable, part: dict[str, Any], choice: int = 0) -> None:
         kind = part.get("type")
-        use, reasoning = _first_dict(part, "toolUse"), _first_dict(part, "reasoningContent")
+        use, reasoning = _dict(part, "toolUse"), _dict(part, "reasoningContent")
         if kind in ("thinking", "thought"):
             thought = part.get("thinking", part.get("summary"))
             self._say("reasoning", thought if isinstance(thought, str) else text_of(thought), choice)
@@ -201,7 +191,7 @@ class Reader:
         elif use is not None:
             self._call(key, use.get("name"), use.get("input"), use.get("toolUseId"), choice)
         elif reasoning is not None:
-            inner = _first_dict(reasoning, "reasoningText") or reasoning
+            inner = _dict(reasoning, "reasoningText") or reasoning
             self._say("reasoning", inner.get("text"), choice)
         else:
             self._say("text", part.get("text"), choice)
@@ -222,17 +212,17 @@ class Reader:
     def _read_message(self, message: Any, choice: int = 0) -> None:
         if not isinstance(message, dict):
             return
-        thoughts = ("reasoning_content", "reasoning", "thinking", "tool_plan")
-        self._say("reasoning", next((message[name] for name in thoughts if message.get(name)), ""), choice)
+        thought = _first_text(message, "reasoning_content", "reasoning", "thinking", "tool_plan")
+        self._say("reasoning", thought, choice)
         self._say("text", message.get("content"), choice)
         self._read_parts(message.get("content"), choice)
         self._say("refusal", message.get("refusal"), choice)
-        self._say("text", (_first_dict(message, "audio") or {}).get("transcript"), choice)
+        self._say("text", (_dict(message, "audio") or {}).get("transcript"), choice)
         calls = message.get("tool_calls")
         # Cohere streams the call that goes on, not a list of it.
         for number, call in enumerate(dicts(calls if isinstance(calls, list) else [calls])):
             self._read_openai_call(call, number, choice)
-        legacy = _first_dict(message, "function_call")
+        legacy = _dict(message, "function_call")
         if legacy is not None:
             self._call((choice, "function"), legacy.get("name"), legacy.get("arguments"), "", choice)
 
@@ -318,7 +308,7 @@ class Reader:
             self._say("reasoning", delta.get("thinking"))
             self._say("text", delta.get("text"))
         self.finish = _first_text(delta, "stop_reason", "finish_reason") or self.finish
-        count(delta.get("usage"), self.tokens)
+        _count(delta.get("usage"), self.tokens)
 
     def _read_cohere_delta(self, message: dict[str, Any], index: Any) -> None:
         message = dict(message)
@@ -346,7 +336,7 @@ class Reader:
 
     def _read_candidate(self, candidate: dict[str, Any], choice: Any) -> None:
         choice = choice if type(choice) is int else 0
-        for part in dicts((_first_dict(candidate, "content") or {}).get("parts")):
+        for part in dicts((_dict(candidate, "content") or {}).get("parts")):
             self._say("reasoning" if part.get("thought") else "text", part.get("text"), choice)
             call = part.get("functionCall")
             if isinstance(call, dict):

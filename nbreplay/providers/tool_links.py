@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from nbreplay.core.recording.body import Json
+from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Answer
@@ -102,9 +103,8 @@ class _Index:
 
     def _link(self, item: Fact, own: str, name: str, text: str, used: set[str]) -> Link:
         # A tool without parameters is called with nothing at all by some models.
-        written = _load(text) if text else {}
-        valid = isinstance(written, dict)
-        call = MessageCall(own, name, canonical(written if valid else text))
+        written = parse_object(text.strip()) if text else {}
+        call = MessageCall(own, name, canonical(text if written is None else written))
         carriers = self._carriers(item, call)
         result = error = duration_s = ran = None
         if carriers:
@@ -118,7 +118,9 @@ class _Index:
             used.add(ran)
             _, _, returned, exception, duration_s = tools[0].tool
             result, error = result if carriers else returned, exception or error
-        return Link(valid, tuple(carrier.interaction for carrier, _ in carriers), ran, result, error, duration_s)
+        return Link(
+            written is not None, tuple(carrier.interaction for carrier, _ in carriers), ran, result, error, duration_s
+        )
 
     def _carriers(self, item: Fact, call: MessageCall) -> list[tuple[Fact, Any]]:
         """Return the interactions whose requests carry the result of a call, each with the result."""
@@ -131,10 +133,10 @@ class _Index:
         first = {id(carrier): (carrier, result) for carrier, result in reversed(pairs)}
         return [first[id(carrier)] for carrier in _after(item, [carrier for carrier, _ in pairs])]
 
-    def _tools(self, call: MessageCall, written: Any) -> list[Fact]:
+    def _tools(self, call: MessageCall, written: dict[str, Any] | None) -> list[Fact]:
         """Return the recordings of the tool that a call names, with its arguments."""
         tools = self.tools.get((call.name, call.arguments), [])
-        if not tools and isinstance(written, dict) and written:
+        if not tools and written:
             # A tool's recording has the defaults too, which a model leaves out.
             keys = [(call.name, name, _sorted_json(value)) for name, value in written.items()]
             fewest = min((self.by_argument.get(key, []) for key in keys), key=len)
@@ -147,28 +149,18 @@ def _after(item: Fact, others: Iterable[Fact]) -> list[Fact]:
     rest = [other for other in others if other is not item]
     if item.at is None:
         return rest
-    later = [(other.at, place) for place, other in enumerate(rest) if other.at is not None and other.at >= item.at]
-    return [rest[place] for _, place in sorted(later)] or rest
+    later = [other for other in rest if other.at is not None and other.at >= item.at]
+    return sorted(later, key=lambda other: other.at or 0) or rest
 
 
 def _sorted_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _load(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def tool_error(take: Take) -> str | None:
     """Return the class of the exception that a recorded tool raised, or None."""
-    for _, value, _ in values(take.body):
-        exception = None if value is None else value.get("exception")
-        if isinstance(exception, dict):
-            return str(exception.get("type", "Exception"))
-    return None
+    exceptions = (value.get("exception") for _, value, _ in values(take.body) if value)
+    return next((str(item.get("type", "Exception")) for item in exceptions if isinstance(item, dict)), None)
 
 
 def tool_value(take: Take) -> Any:
