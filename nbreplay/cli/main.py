@@ -17,7 +17,14 @@ from nbreplay.errors import NbreplayError, OptionError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(
+        prog="nbreplay", description="Record the model calls of notebooks once, and replay them anywhere."
+    )
+    parser.add_argument("--version", action="version", version=f"nbreplay {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for module in (notebooks, store, verify, check):
+        module.add(commands)
+    options = parser.parse_args(arguments)
     try:
         status: int = options.do(options)
         sys.stdout.flush()
@@ -32,14 +39,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nbreplay: interrupted", file=sys.stderr)
         return 130
     return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="nbreplay", description="Record the model calls of notebooks once, and replay them anywhere."
-    )
-    parser.add_argument("--version", action="version", version=f"nbreplay {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (notebooks, store, verify, check):
-        module.add(commands)
-    return parser

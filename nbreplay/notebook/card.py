@@ -48,11 +48,6 @@ class ToolResult(msgspec.Struct, frozen=True):
     error: str = ""
     took_s: float | None = None
 
-    @property
-    def duration(self) -> str:
-        """The duration as text, or ``""``."""
-        return "" if self.took_s is None else format_seconds(self.took_s)
-
 
 @dataclass(slots=True)
 class Track:
@@ -77,7 +72,7 @@ class Track:
             state |= {"name": self.name, "invalid": arguments is None, "json": arguments}
             if self.result is not None:
                 state |= {"result": self.result.text, "error": self.result.error, "answered": True}
-                state["took"] = self.result.duration
+                state["took"] = format_seconds(self.result.took_s)
         return _without_empty(**state)
 
     def format_arguments(self) -> str | None:

@@ -114,7 +114,7 @@ class Cells:
         """Refuse a cell whose ``%%replay`` line is wrong, as a transformer of IPython's, which runs before the cell."""
         refusal, self._refusal = self._refusal, None
         if refusal is not None:
-            raise _Rejected(refusal)
+            raise UsageError(refusal)
         return node
 
     def post_run_cell(self, result: Any) -> None:
@@ -171,14 +171,11 @@ class Cells:
         self._running.clear()
 
 
-class _Rejected(InputRejected):
-    """Keeps a cell from running whose ``%%replay`` line is wrong."""
+class UsageError(InputRejected):
+    """Keeps a cell from running whose ``%%replay`` line is wrong. Front ends show the name of this class."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"UsageError: {self}"]
-
-
-_Rejected.__name__ = "UsageError"  # shown by front ends
 
 
 def guard_callbacks(shell: Any) -> Callable[[], None]:

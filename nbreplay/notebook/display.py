@@ -160,14 +160,6 @@ class _OpenCall:
         return timeline
 
 
-def _make_screen(run: Run) -> WidgetScreen | TerminalScreen:
-    if not _has_front_end():
-        return TerminalScreen()
-    from nbreplay.notebook.widget import WidgetScreen
-
-    return WidgetScreen(run)
-
-
 class Live:
     """The calls of a cell's run, shown while it runs.
 
@@ -201,7 +193,12 @@ class Live:
             if self._screen is not None:
                 return
             self._opened_at = time.monotonic()
-            self._screen = _make_screen(self._run)
+            if _has_front_end():
+                from nbreplay.notebook.widget import WidgetScreen
+
+                self._screen = WidgetScreen(self._run)
+            else:
+                self._screen = TerminalScreen()
             self._screen.open()
         with contextlib.suppress(RuntimeError):  # without threads, everything is shown at the end of the cell
             threading.Thread(target=self._follow, name="nbreplay view", daemon=True).start()

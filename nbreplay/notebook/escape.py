@@ -36,8 +36,10 @@ def clip(text: str, size: int) -> str:
     return text if len(text) <= size else f"{text[:size]} … ({len(text):,} characters)"
 
 
-def format_seconds(value: float) -> str:
-    """Return a duration, given in seconds, such as ``0.34 s``."""
+def format_seconds(value: float | None) -> str:
+    """Return a duration, given in seconds, such as ``0.34 s``; ``""`` for None."""
+    if value is None:
+        return ""
     return f"{value * 1000:.0f} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
 
 

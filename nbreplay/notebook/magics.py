@@ -77,8 +77,7 @@ class ReplayMagics(Magics):
         if directive.display == "last":
             calls = [call for log in logs.all_logs() for call in log.interactions]
             if calls:
-                cell = next(call.cell for call in reversed(calls))
-                display.show([call for call in calls if call.cell is cell])
+                display.show([call for call in calls if call.cell is calls[-1].cell])
             else:
                 self._publish({"text/plain": "nbreplay: no calls yet"})
         elif directive.display == "diff":
@@ -142,9 +141,8 @@ class ReplayMagics(Magics):
         view = cell.view or self.view
         is_shown = cell.live is not None and cell.live.end(calls)
         uncovered = logs.describe_uncovered(logs.find_uncovered(logs.all_logs(), new=True))
-        if not (calls or uncovered):
-            return
-        if view == "off" and not (uncovered or any(call.outcome in logs.FAILURES for call in calls)):
+        has_failed = any(call.outcome in logs.FAILURES for call in calls)
+        if not (uncovered or (has_failed if view == "off" else calls)):
             return
         if view == "stream" and calls and not is_shown:
             display.show(calls, widgets=cell.live is None or not cell.live.failed)
@@ -154,13 +152,6 @@ class ReplayMagics(Magics):
         path = status.short_path(store) if store else ""
         self._publish(status.badge(calls, mode=mode, store=path, error=text, uncovered=uncovered))
 
-    def stop(self) -> None:
-        """Switch everything off."""
-        self.cells.stop()
-        if self.base is not None:
-            self.base.stop()
-            self.base = None
-
 
 _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionary()
 
@@ -169,10 +160,9 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
     """Add the magics and hooks to a shell, once. With `on`, switch on in the mode of the environment or the project."""
     magics = _loaded.get(shell)
     if magics is None:
-        defaults = project()
         magics = _loaded[shell] = ReplayMagics(shell)
-        if defaults.view in VIEWS:
-            magics.view = defaults.view
+        if (view := project().view) in VIEWS:
+            magics.view = view
         shell.register_magics(magics)
         shell.input_transformers_cleanup.append(transform)
         shell.ast_transformers.append(magics.cells)
@@ -192,7 +182,9 @@ def unload(shell: Any) -> None:
     magics = _loaded.pop(shell, None)
     if magics is None:
         return
-    magics.stop()
+    magics.cells.stop()
+    if magics.base is not None:
+        magics.base.stop()
     magics.unguard()
     shell.events.unregister("pre_run_cell", magics.cells.pre_run_cell)
     shell.events.unregister("post_run_cell", magics.cells.post_run_cell)

@@ -44,10 +44,9 @@ def bundle(cards: Sequence[Card], labels: Sequence[str] = ()) -> dict[str, str]:
         f"{part['text/html']}</details>"
         for card, part in pairs
     )
+    texts = [indent(part["text/plain"], "  " * min(card.depth, 6), bool) for card, part in pairs]
     return {
-        "text/plain": "\n\n".join(
-            [head, *(indent(part["text/plain"], "  " * min(card.depth, 6), bool) for card, part in pairs)]
-        ),
+        "text/plain": "\n\n".join([head, *texts]),
         "text/markdown": "\n\n".join([f"**{head}**", *(part["text/markdown"] for part in parts)]),
         "text/html": f'<div style="{FONT}"><div><b>{escape(head)}</b></div>{page}</div>',
     }
@@ -83,11 +82,8 @@ def _label(track: Track) -> str:
 
 def _outcome(track: Track) -> str:
     """Return the outcome of a tool call, such as ``ok · 0.12 s``."""
-    parts = ["invalid JSON" if track.format_arguments() is None else ""]
-    if track.result is not None:
-        parts.append(track.result.error or "ok")
-        parts.append(track.result.duration)
-    return _join(*parts)
+    invalid, result = "invalid JSON" if track.format_arguments() is None else "", track.result
+    return invalid if result is None else _join(invalid, result.error or "ok", format_seconds(result.took_s))
 
 
 def _plain(card: Card, head: str, texts: Iterable[Track], calls: Iterable[Track], foot: str) -> str:
@@ -178,9 +174,7 @@ def model_rows(cards: Sequence[Card]) -> list[tuple[str, int, int, int]]:
 
 def _summary(cards: Sequence[Card]) -> dict[str, str]:
     head, rows = heading(cards), model_rows(cards)
-    lines = [
-        f"{title}: {count} calls, {tokens:,} tokens, {errors} with errors" for title, count, tokens, errors in rows
-    ]
+    lines = [f"{title}: {count} calls, {tokens:,} tokens, {bad} with errors" for title, count, tokens, bad in rows]
     cells = "".join(
         f"<tr><td>{escape(title)}</td><td>{count}</td><td>{tokens:,}</td><td>{bad}</td></tr>"
         for title, count, tokens, bad in rows
