@@ -160,9 +160,10 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
     """Add the magics and hooks to a shell, once. With `on`, switch on in the mode of the environment or the project."""
     magics = _loaded.get(shell)
     if magics is None:
+        defaults = project()  # first, since it may raise
         magics = _loaded[shell] = ReplayMagics(shell)
-        if (view := project().view) in VIEWS:
-            magics.view = view
+        if defaults.view in VIEWS:
+            magics.view = defaults.view
         shell.register_magics(magics)
         shell.input_transformers_cleanup.append(transform)
         shell.ast_transformers.append(magics.cells)
