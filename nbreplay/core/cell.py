@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import sys
@@ -115,30 +116,24 @@ class Run:
             self._used[replaying, slot] = tuple(take if other is instead_of else other for other in used)
 
 
-# Not a context variable: worker threads and callbacks do not inherit one. Replaced as a whole, so that a call in
-# another thread sees the one or the other.
-_runs: tuple[Run, ...] = ()
-_lock = threading.Lock()
+# Not a context variable: worker threads and callbacks do not inherit one.
+_runs: list[Run] = []
 
 
 def current_run() -> Run | None:
     """Return the run of the cell that is running, or None outside any."""
-    runs = _runs  # another thread may replace it
-    return runs[-1] if runs else None
+    return next(reversed(_runs), None)
 
 
 def enter_run(run: Run) -> None:
     """Make `run` the current one."""
-    global _runs
-    with _lock:
-        _runs = (*_runs, run)
+    _runs.append(run)
 
 
 def leave_run(run: Run) -> None:
     """End `run`; cells may end in any order."""
-    global _runs
-    with _lock:
-        _runs = tuple(other for other in _runs if other is not run)
+    with contextlib.suppress(ValueError):
+        _runs.remove(run)
 
 
 # The rank of a task must not change when its siblings have ended.

@@ -93,7 +93,10 @@ def insert_take(
     if recording:
         if not new.good and any(take.good for take in own):
             return None  # failures that may pass never displace a good take
-        gone = _replaced_in_record(new, own)
+        # The first complete take of a key in a run replaces the cell's own takes for that key and host. A stream that
+        # its caller closed early does not replace whole takes: it goes in front of them.
+        was_closed = new.good and not new.complete
+        gone = [take for take in own if not (was_closed and take.good and take.complete)]
     else:
         if new.transient:
             return None  # auto keeps no failure that may pass
@@ -124,13 +127,3 @@ def _first(takes: Sequence[Take], wanted: Sequence[Take]) -> int | None:
 
 def _is_among(takes: Sequence[Take], take: Take) -> bool:
     return any(take is other for other in takes)
-
-
-def _replaced_in_record(new: Take, own: list[Take]) -> list[Take]:
-    """The first complete take of a key in a run replaces the cell's own takes for that key and host.
-
-    A stream that its caller closed early does not replace whole takes: it goes in front of them.
-    """
-    if new.good and not new.complete:
-        return [take for take in own if not (take.good and take.complete)]
-    return own

@@ -265,9 +265,7 @@ class Session:
             if recording is not None and recording.takes:
                 why = describe_used_up(len(recording.takes), run.count_refusal(slot, recording))
             self._miss(call, request, run, mode, why)
-        answer = adapt_take(call, request, take, recording)
-        if request.rpc_id is not None:
-            answer = answer_to(answer, request.rpc_id)
+        answer = answer_to(adapt_take(call, request, take, recording), request.rpc_id)
         self.log.note(request, answer)
         place = self._log(request, take, "replayed", call.note or note, call.host, run)
         return Replay(answer, self.options.speed, self.log, place, started)
@@ -298,29 +296,26 @@ class Session:
         return self.log.start(Interaction(request, take, outcome, run.cell, None, note, self.store.name, host))
 
 
-# Not a context variable: worker threads and callbacks do not inherit one, and would go live unnoticed. Replaced as a
-# whole, so that a call in another thread sees the one or the other.
-_sessions: tuple[Session, ...] = ()
+# Not a context variable: worker threads and callbacks do not inherit one, and would go live unnoticed.
+_sessions: list[Session] = []
 _listeners: list[Callable[[], None]] = []
 _lock = threading.RLock()
 
 
 def current_session() -> Session | None:
     """Return the innermost session that is switched on, or None."""
-    sessions = _sessions  # another thread may replace it
-    return sessions[-1] if sessions else None
+    return next(reversed(_sessions), None)
 
 
 def active_sessions() -> tuple[Session, ...]:
     """Return all sessions that are switched on, outermost first."""
-    return _sessions
+    return tuple(_sessions)
 
 
 def enter_session(session: Session) -> None:
     """Make `session` the innermost."""
-    global _sessions
     with _lock:
-        _sessions = (*_sessions, session)
+        _sessions.append(session)
         try:
             _notify()
         except BaseException:
@@ -330,10 +325,9 @@ def enter_session(session: Session) -> None:
 
 def leave_session(session: Session) -> None:
     """Switch `session` off; sessions may end in any order."""
-    global _sessions
     with _lock:
-        last = max((place for place, other in enumerate(_sessions) if other is session), default=len(_sessions))
-        _sessions = _sessions[:last] + _sessions[last + 1 :]
+        if places := [place for place, other in enumerate(_sessions) if other is session]:
+            del _sessions[places[-1]]
         _notify()
 
 

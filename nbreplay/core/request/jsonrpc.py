@@ -49,9 +49,9 @@ def without_id(body: Mapping[str, Any]) -> tuple[dict[str, Any], RpcId | None]:
     return message, own
 
 
-def answer_to(take: Take, rpc_id: RpcId) -> Take:
+def answer_to(take: Take, rpc_id: RpcId | None) -> Take:
     """Return a take as the answer to a request with this id: else its bytes are those that were recorded."""
-    if take.rpc_id is None or _is_same(take.rpc_id, rpc_id):
+    if rpc_id is None or take.rpc_id is None or _is_same(take.rpc_id, rpc_id):
         return take
     return replace(take, body=_Renumbering(take.rpc_id, rpc_id).body(take), rpc_id=rpc_id)
 
