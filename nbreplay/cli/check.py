@@ -19,7 +19,8 @@ from nbreplay.core.config import default_store
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.files import BLOB, PRIVATE, is_member
 from nbreplay.core.store.store import Store
-from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.errors import OptionError
+from nbreplay.testing.notebook_secrets import audit_notebook, clean_notebook
 
 _EPILOG = """\
 Without arguments the store of the working directory and the notebooks below it are checked. A store is a folder or a
@@ -65,15 +66,12 @@ def _check(arguments: argparse.Namespace) -> int:
             reasons = targets.fix(findings)
             remaining, counts = targets.audit(progress)
             findings = _after_fix(findings, remaining, reasons)
+    failing = [finding.file for finding in findings if not finding.fixed and not finding.is_note]
     if arguments.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
-        _print(findings, counts)
-    return 1 if any(_fails(finding) for finding in findings) else 0
-
-
-def _fails(finding: Finding) -> bool:
-    return not finding.fixed and not finding.is_note
+        _print(findings, counts, failing)
+    return 1 if failing else 0
 
 
 @contextlib.contextmanager
@@ -90,17 +88,15 @@ def _progress(quiet: bool) -> Iterator[Callable[[], object]]:
         yield lambda: bar.advance(task)
 
 
-def _print(findings: Sequence[Finding], counts: Counter[str]) -> None:
+def _print(findings: Sequence[Finding], counts: Counter[str], failing: Sequence[str]) -> None:
     from nbreplay.notebook.escape import plain
 
     for finding in findings:
         kind = "note" if finding.is_note else f"fixed {finding.kind}" if finding.fixed else finding.kind
         print(plain(f"{finding.file}:{finding.line}: {kind}: {finding.message}"))
     checked = " and ".join(", ".join(_count(count, noun) for noun, count in counts.items() if count).rsplit(", ", 1))
-    fixed = sum(finding.fixed for finding in findings)
-    failing = [finding.file for finding in findings if _fails(finding)]
     result = f"{_count(len(failing), 'finding')} in {_count(len(set(failing)), 'file')}" if failing else "nothing found"
-    if fixed:
+    if fixed := sum(finding.fixed for finding in findings):
         result = f"{_count(fixed, 'secret')} removed, {result if failing else 'nothing left'}"
     print(f"checked {checked or '0 files'}: {result}")
 
@@ -111,21 +107,16 @@ def _count(number: int, noun: str) -> str:
 
 def _after_fix(before: Sequence[Finding], after: Sequence[Finding], reasons: dict[str, str]) -> list[Finding]:
     """Return the findings before a fix that are gone, marked as fixed, and those that are left, with the reason."""
-    left = Counter(map(_identity, after))
+    left = Counter((finding.file, finding.message) for finding in after)
     findings = []
     for finding in before:
-        if left[_identity(finding)]:
-            left[_identity(finding)] -= 1
-        elif finding.kind == "secret":
+        left[finding.file, finding.message] -= 1
+        if finding.kind == "secret" and left[finding.file, finding.message] < 0:
             findings.append(replace(finding, fixed=True))
     for finding in after:
         reason = reasons.get(finding.file) if finding.kind == "secret" else None
         findings.append(replace(finding, message=f"{finding.message}. Not fixed: {reason}") if reason else finding)
     return findings
-
-
-def _identity(finding: Finding) -> tuple[str, ...]:
-    return finding.file, finding.rule, finding.message
 
 
 class _Targets:
@@ -145,8 +136,7 @@ class _Targets:
         if is_archive(store) or Path(store).exists():
             inside = not is_archive(store) and Path(store).is_relative_to(Path.cwd())
             self._add_store(os.path.relpath(store) if inside else os.fspath(store))
-        for folder, files in _walk("."):
-            self._add_notebooks(Path(folder), files)
+        self._add_folder(Path("."), stores=False)
         if not self.stores and not self.notebooks:
             raise OptionError(
                 f"no store and no notebook was found below the working directory, and {store} does not exist. Name one"
@@ -157,7 +147,13 @@ class _Targets:
         if is_archive(text):
             self._add_store(text)
         elif path.is_dir():
+            before = len(self.stores), len(self.notebooks)
             self._add_folder(path)
+            if before == (len(self.stores), len(self.notebooks)):
+                if any(name != PRIVATE for name in os.listdir(path)):
+                    remedy = "If they are recordings of another tool, read them with nbreplay import"
+                    raise OptionError(f"{path} is not a store: no recordings of nbreplay and no notebooks. {remedy}")
+                self._add_store(str(path))
         elif not path.exists():
             raise OptionError(f"{text} does not exist. Name a store (a folder or a .zip) or a notebook")
         elif path.suffix == ".ipynb":
@@ -172,36 +168,29 @@ class _Targets:
         first, names = self.stores.get(store.identity, (store, set[str]()))
         self.stores[store.identity] = first, None if name is None or names is None else {name, *names}
 
-    def _add_notebooks(self, folder: Path, files: Sequence[str]) -> None:
-        self.notebooks.update(dict.fromkeys(folder / name for name in files if name.endswith(".ipynb")))
-
-    def _add_folder(self, path: Path) -> None:
-        before = len(self.stores), len(self.notebooks)
-        for folder, files in _walk(path):
-            if any(is_member(name) for name in files):
+    def _add_folder(self, path: Path, *, stores: bool = True) -> None:
+        """Add the notebooks below a folder, and the stores."""
+        for folder, folders, files in os.walk(path):
+            if "pyvenv.cfg" in files:
+                folders.clear()
+                continue
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
+            folder = os.path.normpath(folder)
+            if stores and any(map(is_member, files)):
                 self._add_store(folder)
-            self._add_notebooks(Path(folder), files)
-        if before == (len(self.stores), len(self.notebooks)):
-            if any(name != PRIVATE for name in os.listdir(path)):
-                remedy = "If they are recordings of another tool, read them with nbreplay import"
-                raise OptionError(f"{path} is not a store: no recordings of nbreplay and no notebooks. {remedy}")
-            self._add_store(str(path))
+            self.notebooks |= {Path(folder, name): None for name in sorted(files) if name.endswith(".ipynb")}
 
     def audit(self, progress: Callable[[], object]) -> tuple[list[Finding], Counter[str]]:
         """Return all findings, and the number of files of each kind that were checked."""
         findings: list[Finding] = []
-        counts = Counter(dict.fromkeys(("recording", "blob", "notebook"), 0))
+        counts = Counter(recording=0, blob=0, notebook=len(self.notebooks))
         for store, only in self.stores.values():
             new, recordings, blobs = audit(store, only, progress)
             findings += new
             counts.update(recording=recordings, blob=blobs)
-        if self.notebooks:
-            from nbreplay.testing.notebook_secrets import audit_notebook
-
-            for path in self.notebooks:
-                findings += audit_notebook(path, str(path))
-                counts.update(notebook=1)
-                progress()
+        for path in self.notebooks:
+            findings += audit_notebook(path, str(path))
+            progress()
         return findings, counts
 
     def fix(self, findings: Sequence[Finding]) -> dict[str, str]:
@@ -221,25 +210,5 @@ class _Targets:
             reasons |= {os.path.join(store.shown, name): reason for name, reason in failures.items()}
         for path in self.notebooks:
             if str(path) in files:
-                reasons[str(path)] = _fix_notebook(path)
+                reasons[str(path)] = clean_notebook(path)
         return reasons
-
-
-def _fix_notebook(path: Path) -> str:
-    from nbreplay.testing.notebook_secrets import clean_notebook
-
-    try:
-        clean_notebook(path)
-    except NbreplayError as error:
-        return str(error)
-    return "only outputs, widgets and metadata are changed. Edit the cell by hand"
-
-
-def _walk(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield the folders below one with their files, without those of tools and environments."""
-    for path, folders, files in os.walk(folder):
-        if "pyvenv.cfg" in files:
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SKIPPED)
-        yield (os.path.normpath(path), sorted(files))

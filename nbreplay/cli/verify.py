@@ -12,8 +12,9 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -28,20 +29,18 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError
 
-if TYPE_CHECKING:
-    import urllib.request
-
-# Host, variables with its key, header of the key, prefix of its value.
-_KEYS = (
-    ("api.openai.com", ("OPENAI_API_KEY",), "authorization", "Bearer "),
-    ("api.anthropic.com", ("ANTHROPIC_API_KEY",), "x-api-key", ""),
-    ("generativelanguage.googleapis.com", ("GEMINI_API_KEY", "GOOGLE_API_KEY"), "x-goog-api-key", ""),
-    ("api.mistral.ai", ("MISTRAL_API_KEY",), "authorization", "Bearer "),
-    ("api.groq.com", ("GROQ_API_KEY",), "authorization", "Bearer "),
-    ("api.cohere.com", ("CO_API_KEY", "COHERE_API_KEY"), "authorization", "Bearer "),
-    ("api.deepseek.com", ("DEEPSEEK_API_KEY",), "authorization", "Bearer "),
-    ("openrouter.ai", ("OPENROUTER_API_KEY",), "authorization", "Bearer "),
-)
+_BEARER = {"authorization": "Bearer {}"}
+# By the host, the variables with its key, and the headers that authorise a request.
+_KEYS = {
+    "api.openai.com": (["OPENAI_API_KEY"], _BEARER),
+    "api.anthropic.com": (["ANTHROPIC_API_KEY"], {"x-api-key": "{}", "anthropic-version": "2023-06-01"}),
+    "generativelanguage.googleapis.com": (["GEMINI_API_KEY", "GOOGLE_API_KEY"], {"x-goog-api-key": "{}"}),
+    "api.mistral.ai": (["MISTRAL_API_KEY"], _BEARER),
+    "api.groq.com": (["GROQ_API_KEY"], _BEARER),
+    "api.cohere.com": (["CO_API_KEY", "COHERE_API_KEY"], _BEARER),
+    "api.deepseek.com": (["DEEPSEEK_API_KEY"], _BEARER),
+    "openrouter.ai": (["OPENROUTER_API_KEY"], _BEARER),
+}
 _TIMEOUT_S = 600
 
 
@@ -74,14 +73,9 @@ def _verify(options: argparse.Namespace) -> int:
         recordings = list(store.recordings())
         for name, recording in track(recordings, "Asking again", console=console, transient=True, disable=quiet):
             try:
-                if isinstance(recording, RecordingFormatError):
-                    raise _Skipped(str(recording))
-                take = _ask_again(name, recording, tuple(options.allow), now)
+                sent.append(_ask_again(name, recording, options.allow, before, now))
             except _Skipped as skipped:
                 left_out.append(f"{os.path.join(store.shown, name)}: {skipped}")
-                continue
-            sent.append((recording, take))
-            before.write(recording.kind, recording.key, recording.request, lambda _, old=take: [old])  # type: ignore[misc]
         comparison = compare(before, now)
         updated = sum(_update(store, now, *item) for item in sent) if options.update else 0
     if options.json:
@@ -101,10 +95,14 @@ class _Skipped(Exception):
     """The reason why a recording is not asked again."""
 
 
-def _ask_again(name: str, recording: Recording, allow: tuple[str, ...], now: Store) -> Take:
-    """Record the answer of the live service to the last good take of a recording, which is returned."""
+def _ask_again(
+    name: str, recording: Recording | RecordingFormatError, allow: Sequence[str], before: Store, now: Store
+) -> tuple[Recording, Take]:
+    """Record the answer of the live service to the last good take of a recording; return both."""
     from nbreplay.intercept.registry import session
 
+    if isinstance(recording, RecordingFormatError):
+        raise _Skipped(str(recording))
     take = next((take for take in reversed(recording.takes) if take.good and take.error is None), None)
     if take is None:
         raise _Skipped("no good answer is recorded")
@@ -112,16 +110,17 @@ def _ask_again(name: str, recording: Recording, allow: tuple[str, ...], now: Sto
     with session(now.path, mode="record") as live:
         if live.mode.value != "record":
             raise OptionError(f"verify asks the live service, and NBREPLAY_MODE is {live.mode.value}. Unset it")
-        _send(request)
+        _send(*request)
     if now.find(recording.kind, recording.key) is None:
         raise _Skipped("the answer could not be recorded")
-    return take
+    before.write(recording.kind, recording.key, recording.request, lambda _: [take])
+    return recording, take
 
 
-def _request(name: str, recording: Recording, take: Take, allow: tuple[str, ...]) -> urllib.request.Request:
-    """Build the request of a take."""
-    import urllib.request
-
+def _request(
+    name: str, recording: Recording, take: Take, allow: Sequence[str]
+) -> tuple[str, str, bytes | None, dict[str, str]]:
+    """Return the method, the URL, the body and the headers of the request of a take."""
     if recording.kind in ("tool", "http"):
         raise _Skipped("not an inference call: sending it again may change something")
     try:
@@ -133,7 +132,7 @@ def _request(name: str, recording: Recording, take: Take, allow: tuple[str, ...]
         raise _Skipped("a secret or a masked text of the request was not recorded")
     method = str(recording.request.get("method", "POST"))
     call = Call(method, take.host, take.url, "application/json" if data else "", data)
-    rebuilt = request_of(call, Normaliser((), ()), {}, Redactor((), again=True))
+    rebuilt = request_of(call, Normaliser(), {}, Redactor(again=True))
     if file_name(rebuilt.kind, rebuilt.key) != name or rebuilt.key != recording.key:
         raise _Skipped("files or fields of the request were not recorded")
     headers = {"accept": "*/*"} | ({"content-type": "application/json"} if data else {})
@@ -143,21 +142,20 @@ def _request(name: str, recording: Recording, take: Take, allow: tuple[str, ...]
         # A recording is a stranger's data: it must not choose the hosts that are asked in one's own network.
         raise _Skipped(f"{take.host} is a host of your own network. Pass --allow {take.host}")
     scheme = "http" if is_private(take.host) else "https"
-    return urllib.request.Request(f"{scheme}://{take.host}{take.url}", data or None, headers, method=method)
+    return method, f"{scheme}://{take.host}{take.url}", data or None, headers
 
 
 def _authorisation(host: str) -> dict[str, str]:
-    for key_host, names, header, prefix in _KEYS:
-        if host == key_host:
-            key = next((value for name in names if (value := os.environ.get(name)) and value != PLACEHOLDER), None)
-            if key is None:
-                raise _Skipped(f"no key for {host}. Set {names[0]}")
-            more = {"anthropic-version": "2023-06-01"} if host == "api.anthropic.com" else {}
-            return {header: prefix + key, **more}
-    raise _Skipped(f"verify does not know how {host} is authorised")
+    if host not in _KEYS:
+        raise _Skipped(f"verify does not know how {host} is authorised")
+    names, headers = _KEYS[host]
+    key = next((value for name in names if (value := os.environ.get(name)) and value != PLACEHOLDER), None)
+    if key is None:
+        raise _Skipped(f"no key for {host}. Set {names[0]}")
+    return {name: value.format(key) for name, value in headers.items()}
 
 
-def _send(request: urllib.request.Request) -> None:
+def _send(method: str, url: str, data: bytes | None, headers: dict[str, str]) -> None:
     """Send a request and read the answer to its end."""
     import urllib.error
     import urllib.request
@@ -168,7 +166,7 @@ def _send(request: urllib.request.Request) -> None:
 
     opener = urllib.request.build_opener(NoRedirect)
     try:
-        with opener.open(request, timeout=_TIMEOUT_S) as answer:
+        with opener.open(urllib.request.Request(url, data, headers, method=method), timeout=_TIMEOUT_S) as answer:
             while answer.read1():
                 pass
     except urllib.error.HTTPError as error:
@@ -186,9 +184,7 @@ def _update(store: Store, now: Store, recording: Recording, old: Take) -> bool:
     if new is None or not new.takes[-1].good:
         return False
     take = replace(new.takes[-1], cell=old.cell, ids=old.ids, task=old.task)
-
-    def change(takes: list[Take]) -> list[Take]:
-        return [take if one == old else one for one in takes]
-
-    store.write(recording.kind, recording.key, recording.request, change)
+    store.write(
+        recording.kind, recording.key, recording.request, lambda takes: [take if one == old else one for one in takes]
+    )
     return True

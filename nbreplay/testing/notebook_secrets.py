@@ -14,8 +14,6 @@ from typing import Any
 from nbreplay.core.audit.audit import Finding, Leaf, Secret, find_secrets, leaves, line_of, unescape, unreadable
 from nbreplay.core.audit.cleaning import set_apart, set_back
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.errors import NbreplayError
-from nbreplay.testing.notebook_file import rewrite_notebook
 
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
@@ -108,14 +106,15 @@ def _place(path: Sequence[str | int]) -> str:
     return "in the state of a widget" if steps[:2] == ["metadata", "widgets"] else "in the metadata"
 
 
-def clean_notebook(path: Path) -> None:
+def clean_notebook(path: Path) -> str:
     """Remove the secrets from the outputs, the state of the widgets and the metadata of a notebook.
 
-    Sources stay as they are: without what was removed they might not run. Raise `NbreplayError` where it cannot be
-    written.
+    Return why others stay: without what is removed, a source might not run.
     """
+    from nbreplay.testing.notebook_file import rewrite_notebook  # which imports nbformat
+
     if path.is_symlink():
-        raise NbreplayError(f"{path} is a link. Name the file itself")
+        return f"{path} is a link. Name the file itself"
     try:
         before = path.read_bytes().decode("utf-8")
         apart, highest = set_apart(before)
@@ -132,9 +131,10 @@ def clean_notebook(path: Path) -> None:
         if changed:
             rewrite_notebook(path, json.loads(set_back(json.dumps(document), highest)), before)
     except (ValueError, RecursionError):
-        return  # its format is a finding of its own
+        pass  # its format is a finding of its own
     except OSError as error:
-        raise NbreplayError(f"{path} cannot be written: {error.strerror or error}. Make it writable") from error
+        return f"{path} cannot be written: {error.strerror or error}. Make it writable"
+    return "only outputs, widgets and metadata are changed. Edit the cell by hand"
 
 
 class _NotebookRedactor(Redactor):
