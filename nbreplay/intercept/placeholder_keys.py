@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -30,12 +31,9 @@ _ever = PLACEHOLDER in os.environ.values()  # a parent process may have placed i
 def place() -> None:
     """Set a placeholder for every installed SDK whose key is neither in the environment nor in the nearest ``.env``."""
     global _ever
-    candidates = [
-        names for sdk, names in _SDKS if not any(os.environ.get(name) for name in names) and _is_installed(sdk)
-    ]
-    in_dotenv = _names_in_dotenv() if candidates else set()
-    for names in candidates:
-        if in_dotenv.isdisjoint(names):
+    present = _names_in_dotenv().union(name for name, value in os.environ.items() if value)
+    for sdk, names in _SDKS:
+        if present.isdisjoint(names) and _is_installed(sdk):
             os.environ[names[0]] = PLACEHOLDER
             _placed.add(names[0])
             _ever = True
@@ -76,11 +74,8 @@ def _is_installed(sdk: str) -> bool:
 
 
 def _names_in_dotenv() -> set[str]:
-    folder = Path.cwd()
-    for path in (parent / ".env" for parent in (folder, *folder.parents)):
-        try:
-            if path.is_file():
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        with contextlib.suppress(OSError):
+            if (path := folder / ".env").is_file():
                 return set(_DOTENV_NAME.findall(path.read_text("utf-8", "replace")))
-        except OSError:
-            continue
     return set()

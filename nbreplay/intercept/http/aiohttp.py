@@ -17,12 +17,20 @@ from typing import Any
 import aiohttp
 
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import framed_headers, is_bare, is_sized
+from nbreplay.core.recording.headers import is_bare, is_sized
 from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, errno_and_text, head_lines, record_error
+from nbreplay.intercept.http.exchange import (
+    CUT_OFF,
+    Exchange,
+    errno_and_text,
+    head_of,
+    host_and_target,
+    record_error,
+    record_errors,
+)
 from nbreplay.intercept.http.websockets import check_websocket
 from nbreplay.intercept.network import guard
 
@@ -83,11 +91,8 @@ def install(library: ModuleType) -> patching.Undo:
         if recording is None:
             return await before_start(self, connection)
         recording.is_awaited = True
-        try:
+        with record_errors(recording.recorder, _describe):
             await before_start(self, connection)
-        except BaseException as error:
-            record_error(recording.recorder, error, _describe)
-            raise
         recording.start(self)
         return self
 
@@ -103,9 +108,6 @@ def install(library: ModuleType) -> patching.Undo:
     )
 
 
-# Requests
-
-
 def _exchange(req: Any) -> Exchange:
     headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
     is_websocket = req.headers.get("Upgrade", "").lower() == "websocket"
@@ -118,9 +120,7 @@ def _exchange(req: Any) -> Exchange:
 
 
 def _host(url: Any) -> str:
-    host = str(url.raw_host)
-    host = f"[{host}]" if ":" in host else host
-    return host if url.is_default_port() else f"{host}:{url.port}"
+    return host_and_target(url.scheme, str(url.raw_host), url.port, "")[0]
 
 
 async def _body(req: Any) -> bytes:
@@ -142,9 +142,6 @@ async def _body(req: Any) -> bytes:
         else:
             req.body = aiohttp.BytesIOPayload(file)
     return data
-
-
-# Errors
 
 
 def _describe(error: BaseException) -> tuple[str, str] | None:
@@ -297,34 +294,21 @@ def _replay_connection(connector: Any, req: Any, replay: Replay) -> object:
     return aiohttp.connector.Connection(releaser, req.connection_key, _ReplayProtocol(loop, req, replay), loop)
 
 
-class _Transport(asyncio.Transport):
-    """A transport that drops what is written."""
-
-    _closing = False
-
-    def write(self, data: Any) -> None:
-        pass
-
-    writelines = write  # type: ignore[assignment]
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def is_closing(self) -> bool:
-        return self._closing
-
-    def close(self) -> None:
-        self._closing = True
-
-    abort = close
-
-
 class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[misc]
     """A protocol that feeds the library's parser with a take, each piece when it is read."""
 
     def __init__(self, loop: Any, req: Any, replay: Replay) -> None:
         super().__init__(loop)
-        self.transport, self._req, self._replay = _Transport(), req, replay
+        self._req, self._replay, closed = req, replay, asyncio.Event()
+        self.transport = patching.StandIn(
+            asyncio.Transport(),
+            write=lambda _: None,  # what is written is dropped
+            writelines=lambda _: None,
+            get_write_buffer_size=lambda: 0,
+            is_closing=closed.is_set,
+            close=closed.set,
+            abort=closed.set,
+        )
         self._expects_100 = req._continue is not None
         self._pieces = (
             (0.0 if start else delay, data[start : start + _PIECE])
@@ -357,8 +341,8 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
 
     def _head(self) -> bytes:
         take = self._replay.take
-        headers = framed_headers(take, self._req.method, None if self._chunked else self._replay.size)
-        head = "\r\n".join([*head_lines(take, headers), "", ""]).encode("utf-8", "surrogateescape")
+        size = None if self._chunked else self._replay.size
+        head = head_of(take, self._req.method, size, lambda text: text.encode("utf-8", "surrogateescape"))
         return head + b"0\r\n\r\n" if self._chunked and self._next is None and take.complete else head
 
     async def receive(self, reader: Any) -> bool:

@@ -9,10 +9,11 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from urllib.parse import urlsplit
 
 from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import Pairs, phrase_of
+from nbreplay.core.recording.headers import framed_headers, phrase_of
 from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call, Headers
@@ -22,6 +23,7 @@ from nbreplay.intercept import placeholder_keys
 from nbreplay.intercept.network import guard
 
 CUT_OFF = "the connection broke here when this was recorded"  # where a take has an error without a message
+_PORTS = {"http": 80, "https": 443}
 _ERRNO = re.compile(r"\[Errno (-?\d{1,6})\] (.*)", re.DOTALL)
 
 DescribeError = Callable[[BaseException], tuple[str, str] | None]
@@ -37,18 +39,12 @@ class Exchange:
     def __init__(
         self, session: Session | None, method: str, host: str, target: str, headers: Headers, library: str
     ) -> None:
-        self.recorder: Recorder | None = None  # records the answer, once `replay` has decided so
-        self._call = Call(method, host, target, "", b"", headers, library)
-        self._session, self._mode = session, Mode.OFF
         if session is None:
             placeholder_keys.refuse(target, headers)
-        else:
-            self._mode = session.mode
-
-    @property
-    def needs_body(self) -> bool:
-        """Whether `replay` needs the body of the request."""
-        return self._mode is not Mode.OFF
+        self._session, self._mode = session, Mode.OFF if session is None else session.mode
+        self._call = Call(method, host, target, "", b"", headers, library)
+        self.needs_body = self._mode is not Mode.OFF  # whether `replay` needs the body of the request
+        self.recorder: Recorder | None = None  # records the answer, once `replay` has decided so
 
     def replay(self, body: bytes) -> Replay | None:
         """Ask the session; return the answer to give, or None where the call is to be sent.
@@ -67,13 +63,19 @@ class Exchange:
     @contextlib.contextmanager
     def sending(self, host: str, describe: DescribeError) -> Iterator[None]:
         """Let the call past the network guard, to `host`; record the error that it ends in."""
-        try:
-            with guard.permit(host):
-                yield
-        except BaseException as error:
-            if self.recorder is not None:
-                record_error(self.recorder, error, describe)
-            raise
+        with record_errors(self.recorder, describe), guard.permit(host):
+            yield
+
+
+@contextlib.contextmanager
+def record_errors(recorder: Recorder | None, describe: DescribeError) -> Iterator[None]:
+    """Record the error in which a part of a call ends, where the call is recorded."""
+    try:
+        yield
+    except BaseException as error:
+        if recorder is not None:
+            record_error(recorder, error, describe)
+        raise
 
 
 def record_error(recorder: Recorder, error: BaseException, describe: DescribeError) -> None:
@@ -85,6 +87,17 @@ def record_error(recorder: Recorder, error: BaseException, describe: DescribeErr
         recorder.interrupt()
     else:
         recorder.fail(*description)
+
+
+def host_and_target(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str]:
+    """Return the host, with a port that is not the scheme's own, and the target, which may name the host to a proxy."""
+    if target.startswith(("http://", "https://")):
+        parts = urlsplit(target)
+        scheme, host, port = parts.scheme, parts.hostname or host, parts.port
+        target = parts._replace(scheme="", netloc="", fragment="").geturl()
+        target = target if target.startswith("/") else f"/{target}"
+    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return (host if port in (None, _PORTS.get(scheme)) else f"{host}:{port}"), target or "/"
 
 
 def errno_and_text(message: str) -> tuple[int, str] | None:
@@ -101,10 +114,11 @@ def wait_for(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
         yield data
 
 
-def head_lines(take: Take, headers: Pairs) -> list[str]:
-    """Return the lines of the head of an HTTP/1 response."""
+def head_of(take: Take, method: str, size: int | None, encode: Callable[[str], bytes]) -> bytes:
+    """Return the head of an HTTP/1 response to `method`; without a `size` of the body, it comes in chunks."""
     version = "HTTP/1.0" if take.http_version == "HTTP/1.0" else HTTP11
-    return [f"{version} {take.status} {phrase_of(take)}", *[f"{name}: {value}" for name, value in headers]]
+    headers = [f"{name}: {value}" for name, value in framed_headers(take, method, size)]
+    return b"\r\n".join(map(encode, [f"{version} {take.status} {phrase_of(take)}", *headers, "", ""]))
 
 
 def encode_line(text: str) -> bytes:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from http.client import BadStatusLine, HTTPException, HTTPResponse, RemoteDisconnected, UnknownProtocol
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 from nbreplay.core.recorder import Recorder
-from nbreplay.core.recording.headers import framed_headers, is_bare, is_sized
+from nbreplay.core.recording.headers import is_bare, is_sized
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import HTTP11
 from nbreplay.core.replay import Replay
@@ -30,8 +29,9 @@ from nbreplay.intercept.http.exchange import (
     Exchange,
     encode_line,
     errno_and_text,
-    head_lines,
-    record_error,
+    head_of,
+    host_and_target,
+    record_errors,
     wait_for,
 )
 from nbreplay.intercept.network import guard
@@ -40,7 +40,6 @@ _REQUEST = "_nbreplay_request"
 _CHARSET = "iso-8859-1"  # of text that a program sends
 _LIBRARY = f"http.client {platform.python_version()}"
 _MISSING = re.compile(r"(\d{1,18}) more expected( in its chunk)?")
-_PORTS = {"http": 80, "https": 443}
 _PIECE = 1 << 16
 
 
@@ -120,18 +119,13 @@ def install(module: ModuleType) -> patching.Undo:
                 return before_answer(self)
             finally:
                 _remove_socket(self)
-        try:
-            return record_response(self, recorder, lambda: before_answer(self), lambda _: recorder.keep_encoding())
-        except BaseException as error:
-            record_error(recorder, error, _describe_read_error)
-            raise
+        recorder.keep_encoding()
+        with record_errors(recorder, _describe_read_error):
+            return record_response(self, recorder, lambda: before_answer(self))
 
     return patching.put(
         (connection, "_send_output", send_output), (connection, "send", send), (connection, "getresponse", getresponse)
     )
-
-
-# Requests
 
 
 class _Request:
@@ -172,20 +166,6 @@ def _remove_socket(connection: Any) -> None:
         connection.sock = None
 
 
-def host_and_target(scheme: str, host: str, port: int | None, target: str) -> tuple[str, str]:
-    """Return host and target as a call has them, where the target names the host to a proxy as well.
-
-    The host has its port where that is not the scheme's own.
-    """
-    if target.startswith(("http://", "https://")):
-        parts = urlsplit(target)
-        scheme, host, port = parts.scheme, parts.hostname or host, parts.port
-        target = parts._replace(scheme="", netloc="", fragment="").geturl()
-        target = target if target.startswith("/") else f"/{target}"
-    host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-    return (host if port in (None, _PORTS.get(scheme)) else f"{host}:{port}"), target or "/"
-
-
 def body_bytes(body: Any, charset: str = "utf-8") -> bytes:
     """Return a request's body, read to its end where it is a file or an iterable."""
     if body is None:
@@ -198,9 +178,6 @@ def body_bytes(body: Any, charset: str = "utf-8") -> bytes:
         return memoryview(body).tobytes()
     except TypeError:
         return b"".join([body_bytes(piece, charset) for piece in body])
-
-
-# Errors
 
 
 def error_of(recorded: Mapping[str, str]) -> Exception:
@@ -291,8 +268,7 @@ def _answer(replay: Replay, method: str, left: threading.Event) -> Iterator[byte
     match = _MISSING.search(error.get("message", "")) if error.get("type") == "IncompleteRead" else None
     missing, in_chunk = (int(match[1]), bool(match[2])) if match else (0, False)
     chunked = not bare and (in_chunk or (match is None and not is_sized(take)))
-    headers = framed_headers(take, method, None if bare or chunked else replay.size + missing)
-    yield b"\r\n".join([*map(encode_line, head_lines(take, headers)), b"", b""])
+    yield head_of(take, method, None if bare or chunked else replay.size + missing, encode_line)
     if not bare:
         parts = wait_for(replay.parts(by_event=True))
         pieces = _chunks(parts, missing if in_chunk else None) if chunked else parts
@@ -322,7 +298,7 @@ def _chunks(parts: Iterator[bytes], missing: int | None) -> Iterator[bytes]:
 
 
 def record_response(
-    connection: Any, recorder: Recorder, getresponse: Callable[[], Any], on_head: Callable[[Any], None]
+    connection: Any, recorder: Recorder, getresponse: Callable[[], Any], on_head: Callable[[Any], None] = lambda _: None
 ) -> object:
     """Return the response of a connection, recorded as it is read: its body out of its chunks, compressed as it comes.
 
@@ -386,11 +362,8 @@ class _RecordedFile:
         return self._record(self._file.readline, size, lambda data: not data and size != 0)
 
     def _record(self, read: Callable[[int], bytes], size: int, is_end: Callable[[bytes], bool]) -> bytes:
-        try:
+        with record_errors(self._recorder, describe_error):
             data = read(size)
-        except BaseException as error:
-            record_error(self._recorder, error, describe_error)
-            raise
         chunks, length = self._chunks, self._length
         body = data if chunks is None else chunks.feed(data)
         if body:

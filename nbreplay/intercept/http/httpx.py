@@ -156,9 +156,6 @@ def _describe(error: BaseException) -> tuple[str, str] | None:
     return (name, str(error)) if name in _ERRORS else ("ReadError", f"{name}: {error}")
 
 
-# Replaying
-
-
 def response_of(request: Any, replay: Replay) -> Any:
     """Return the answer as a response of the library's own type; raise its own error, where one was recorded."""
     take = replay.take
@@ -224,9 +221,6 @@ class _ReplayStream:
 
     async def aclose(self) -> None:
         self.close()
-
-
-# Recording
 
 
 def _record(request: Any, response: Any, recorder: Recorder | None) -> Any:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 import threading
 from collections.abc import Mapping
+from http.client import HTTPResponse
 from types import ModuleType
 from typing import Any
 
@@ -15,8 +15,8 @@ from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import current_session
 from nbreplay.intercept import patching
-from nbreplay.intercept.http import http_client
-from nbreplay.intercept.http.exchange import Exchange
+from nbreplay.intercept.http.exchange import Exchange, host_and_target
+from nbreplay.intercept.http.http_client import ReplaySocket, body_bytes, describe_error, error_of, record_response
 from nbreplay.intercept.network import guard
 
 # Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
@@ -49,11 +49,11 @@ def install(library: ModuleType) -> patching.Undo:
             return before(self, conn, method, url, body=body, headers=headers, **options)
         opens_tunnel = vars(conn).pop(_TUNNELS, False)
         raw = [(_encode(name), _encode(value)) for name, value in (headers or {}).items()]
-        host, target = http_client.host_and_target(self.scheme, self.host, self.port, url)
+        host, target = host_and_target(self.scheme, self.host, self.port, url)
         exchange = Exchange(current_session(), method, host, target, raw, f"urllib3 {library.__version__}")
         data = b""
         if exchange.needs_body:
-            data = http_client.body_bytes(body)
+            data = body_bytes(body)
             if body is not None and not isinstance(body, str | bytes | bytearray | memoryview):
                 body = io.BytesIO(data)  # it can be read once; what has no length is sent in chunks again
         replay = exchange.replay(data)
@@ -111,15 +111,12 @@ def _encode(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("utf-8")
 
 
-# Errors
-
-
 def _describe(pool: Any, conn: Any, error: BaseException) -> tuple[str, str] | None:
     if isinstance(error, urllib3.exceptions.SSLError) and isinstance(error.args[0], OSError):
         error = error.args[0]
     name = next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), "")
     if not name or not isinstance(error, urllib3.exceptions.HTTPError):
-        return http_client.describe_error(error)
+        return describe_error(error)
     if name == "NameResolutionError":
         return name, str(error.__cause__)
     if name in ("ConnectTimeoutError", "ProxyError"):
@@ -132,13 +129,13 @@ def _error(pool: Any, conn: Any, url: str, recorded: Mapping[str, str]) -> Excep
     """Return the library's own error for the one that a take names."""
     name, text = recorded.get("type", ""), recorded.get("message", "")
     name = _FOREIGN.get(name, name)
-    error = http_client.error_of({**recorded, "type": name})
+    error = error_of({**recorded, "type": name})
     if name in _TLS:
         error = urllib3.exceptions.SSLError(error)
     elif name in _ERRORS:
         arguments: dict[str, tuple[Any, ...]] = {
             "ConnectTimeoutError": (conn, text),
-            "NameResolutionError": (conn.host, conn, http_client.error_of({"type": "gaierror", "message": text})),
+            "NameResolutionError": (conn.host, conn, error_of({"type": "gaierror", "message": text})),
             "NewConnectionError": (conn, text),
             "ProxyError": ("Unable to connect to proxy", OSError(text)),
             "ReadTimeoutError": (pool, url, text),
@@ -150,15 +147,12 @@ def _error(pool: Any, conn: Any, url: str, recorded: Mapping[str, str]) -> Excep
     return error
 
 
-# Responses
-
-
 def _response(pool: Any, conn: Any, method: str, url: str, replay: Replay, options: dict[str, Any]) -> Any:
     if replay.take.status is None:
         replay.finish()
         raise _error(pool, conn, url, replay.take.error or {})
-    sock = http_client.ReplaySocket(replay, method)
-    inner = http.client.HTTPResponse(sock, method=method)  # type: ignore[arg-type]
+    sock = ReplaySocket(replay, method)
+    inner = HTTPResponse(sock, method=method)  # type: ignore[arg-type]
     inner.begin()
     response = urllib3.HTTPResponse(
         body=inner,
@@ -180,26 +174,19 @@ def _response(pool: Any, conn: Any, method: str, url: str, replay: Replay, optio
 
 def _record(conn: Any, recorder: Recorder, options: dict[str, Any]) -> None:
     """Have a connection record its next response."""
+    # requests asks for an answer that is not decoded, and has it decoded later. botocore leaves it encoded.
+    decodes = options.get("decode_content", True) or not options.get("preload_content", True)
+    decodes = decodes and type(conn).__module__.partition(".")[0] != "botocore"
 
-    def on_head(response: http.client.HTTPResponse) -> None:
+    def on_head(response: HTTPResponse) -> None:
         encodings = [name.strip().lower() for name in response.headers.get("content-encoding", "").split(",")]
-        if _decodes(conn, options) and set(encodings) <= set(urllib3.HTTPResponse.CONTENT_DECODERS):
+        if decodes and set(encodings) <= set(urllib3.HTTPResponse.CONTENT_DECODERS):
             recorder.decode = lambda pieces: _decode(recorder, ", ".join(encodings), pieces)
         else:
             recorder.keep_encoding()  # the caller is to get the same bytes
 
     # Only when the response is read: botocore's connection sets the class of its responses when it sends.
-    vars(conn)["getresponse"] = lambda: http_client.record_response(
-        conn, recorder, lambda: type(conn).getresponse(conn), on_head
-    )
-
-
-def _decodes(conn: Any, options: dict[str, Any]) -> bool:
-    """Return whether an answer that is encoded is decoded for its caller."""
-    if type(conn).__module__.partition(".")[0] == "botocore":
-        return False
-    # requests asks for an answer that is not decoded, and has it decoded later.
-    return bool(options.get("decode_content", True)) or not options.get("preload_content", True)
+    vars(conn)["getresponse"] = lambda: record_response(conn, recorder, lambda: type(conn).getresponse(conn), on_head)
 
 
 def _decode(recorder: Recorder, encoding: str, pieces: Pieces) -> Pieces:

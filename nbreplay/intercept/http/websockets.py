@@ -13,8 +13,8 @@ from nbreplay.core.session import current_session
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching, placeholder_keys
 
+# The functions of SDKs that open a websocket, by the end of its path.
 _CALLS = {"realtime": "realtime.connect", "responses": "responses.connect"}
-"""The functions of SDKs that open a websocket, by the end of its path."""
 
 
 def install(module: ModuleType) -> patching.Undo:
@@ -38,8 +38,7 @@ def install_protocol(module: ModuleType) -> patching.Undo:
         try:
             placeholder_keys.refuse("", [(b"", value.encode()) for _, value in request.headers.raw_items()])
         except RecordingMissing as error:
-            session = current_session()
-            if session is not None:
+            if (session := current_session()) is not None:
                 session.log_blocked(request.headers.get("host", ""), str(error))
             raise
         before(self, request)
@@ -48,13 +47,8 @@ def install_protocol(module: ModuleType) -> patching.Undo:
 
 
 def check_websocket(url: str, call: str = "") -> None:
-    """Refuse a websocket under replay, and warn of one that is not recorded.
-
-    `call` is the function that opens it; it is guessed from the address, if not given.
-    """
-    session = current_session()
-    if session is None:
-        return
-    parts = urlsplit(str(url))
-    name = call or _CALLS.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
-    session.ask_websocket(f"{name} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)
+    """Refuse a websocket under replay, and warn of one that is not recorded; `call` opens it, guessed if not given."""
+    if (session := current_session()) is not None:
+        parts = urlsplit(url)
+        call = call or _CALLS.get(parts.path.rstrip("/").rpartition("/")[2], "websockets.connect")
+        session.ask_websocket(f"{call} ({parts.scheme}://{parts.netloc}{parts.path})", parts.netloc)
