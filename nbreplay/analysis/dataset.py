@@ -20,7 +20,7 @@ from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, Column
 from nbreplay.analysis.frames import FrameSource, declared_columns, index_of
 from nbreplay.analysis.rows import Row
-from nbreplay.core.store.folder import open_folder, temporary_name
+from nbreplay.core.store.files import open_folder, temporary_name
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 
 if TYPE_CHECKING:

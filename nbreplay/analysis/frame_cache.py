@@ -23,8 +23,7 @@ from nbreplay.analysis.columns import FRAMES
 from nbreplay.analysis.frames import RowFrames, declared_columns, index_of, valid_text
 from nbreplay.analysis.rows import Row
 from nbreplay.analysis.sources import Trouble, read_store
-from nbreplay.core.store.files import PRIVATE, Writer, remove_half_written
-from nbreplay.core.store.folder import Folder, open_folder
+from nbreplay.core.store.files import PRIVATE, Folder, Writer, open_folder, remove_half_written
 from nbreplay.core.store.store import Store
 from nbreplay.errors import StoreError, UnsafeRecordingError
 

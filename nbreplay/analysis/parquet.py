@@ -13,7 +13,7 @@ import pandas as pd  # type: ignore[import-untyped]
 
 from nbreplay.analysis.columns import Column
 from nbreplay.analysis.frames import array_of
-from nbreplay.core.store.folder import Folder
+from nbreplay.core.store.files import Folder
 from nbreplay.errors import OptionError
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request, request_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.folder import open_regular
+from nbreplay.core.store.files import open_regular
 from nbreplay.errors import RecordingFormatError
 
 LARGEST = 256 << 20  # bytes; a larger file is refused before it is read

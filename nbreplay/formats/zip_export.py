@@ -11,8 +11,7 @@ from pathlib import Path
 
 from nbreplay.core.recording.blob import blob_name
 from nbreplay.core.store.archive import unpack
-from nbreplay.core.store.files import is_member
-from nbreplay.core.store.folder import open_folder, open_regular
+from nbreplay.core.store.files import is_member, open_folder, open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from nbreplay.formats.importer import Counts

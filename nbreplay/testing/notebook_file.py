@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import nbformat
 
-from nbreplay.core.store.folder import open_folder
+from nbreplay.core.store.files import open_folder
 from nbreplay.errors import NbreplayError
 
 _SKIPPED = {"skip", "skip-execution"}

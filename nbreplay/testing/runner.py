@@ -19,7 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from nbreplay.core.config import Mode
 from nbreplay.core.log import FAILURES
-from nbreplay.core.store.folder import open_folder
+from nbreplay.core.store.files import open_folder
 from nbreplay.errors import NbreplayError, OptionError
 from nbreplay.testing.kernels import Kernel, open_kernel
 from nbreplay.testing.notebook_file import (

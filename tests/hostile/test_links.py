@@ -16,7 +16,7 @@ import pytest
 import nbreplay as nr
 from nbreplay.analysis import frame_cache
 from nbreplay.cli.main import main
-from nbreplay.core.store import folder
+from nbreplay.core.store import files
 from nbreplay.core.store.store import Store
 from tests.clients import call, chat, outcomes
 from tests.provider import Provider
@@ -196,10 +196,10 @@ def test_a_system_that_opens_only_paths(
 ) -> None:
     """Such as Windows, which has neither O_NOFOLLOW nor descriptors of folders."""
     monkeypatch.chdir(clone(repository, outside, PLACES[place](repository)))
-    monkeypatch.setattr(folder, "_RELATIVE", False)
+    monkeypatch.setattr(files, "_RELATIVE", False)
     for name, flags in (("_NO_FOLLOW", 0), ("_SAFE", 0)):
-        monkeypatch.setattr(folder, name, flags)
-    monkeypatch.setattr(folder, "_CREATING", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        monkeypatch.setattr(files, name, flags)
+    monkeypatch.setattr(files, "_CREATING", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     before, refused = state(outside), 0
     for action in (load, auto, record, replay):
         try:

@@ -19,8 +19,7 @@ from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.files import BLOB, read_file
-from nbreplay.core.store.folder import open_regular
+from nbreplay.core.store.files import BLOB, open_regular, read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.folder import create, open_regular
+from nbreplay.core.store.files import create, open_regular
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 _PIECE = 1 << 16  # bytes; how much of a file is read at once

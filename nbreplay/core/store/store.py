@@ -20,8 +20,18 @@ from nbreplay.core.recording.recording import Recording, file_name, parse, parse
 from nbreplay.core.recording.take import Take
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.archive import open_archive
-from nbreplay.core.store.files import BLOB, RECORDING, Version, Writer, failed_path, file_stat, read_file, write_error
-from nbreplay.core.store.folder import is_regular, open_regular
+from nbreplay.core.store.files import (
+    BLOB,
+    RECORDING,
+    Version,
+    Writer,
+    failed_path,
+    file_stat,
+    is_regular,
+    open_regular,
+    read_file,
+    write_error,
+)
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 
 _CACHE_BYTES = 64 << 20

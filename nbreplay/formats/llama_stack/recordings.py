@@ -24,7 +24,7 @@ from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.request.route import is_private
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.folder import open_folder
+from nbreplay.core.store.files import open_folder
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, RecordingFormatError, StoreError
 from nbreplay.formats.importer import Contents, Counts, import_error, load_json, read_text, record_answer
