@@ -43,11 +43,11 @@ def values(body: object) -> Iterator[tuple[int, dict[str, Any] | None, str | Non
     The object is None where a chunk holds none.
     """
     if isinstance(body, Events):
-        at, common = 0, body.common or {}
+        at = 0
         for chunk in body.chunks:
             at += chunk.gap_ms
-            data = chunk.data
-            yield at, {**common, **data} if isinstance(data, dict) else body.value(chunk), chunk.event
+            data = {**body.common, **chunk.data} if isinstance(chunk.data, dict) else body.value(chunk)
+            yield at, data, chunk.event
     elif body is not None:
         value = body.value if isinstance(body, Json) else _load(body)
         for item in dicts(value if isinstance(value, list) else [value]):

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import weakref
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import msgspec
@@ -61,15 +61,13 @@ class Blob(msgspec.Struct, frozen=True, eq=False):
             raise RecordingFormatError(f"{self.name} has not been read")
         digest, size = hashlib.sha256(), 0
         try:
-            with os.fdopen(open_regular(path), "rb", buffering=0) as file:
+            with _naming(path), os.fdopen(open_regular(path), "rb", buffering=0) as file:
                 while piece := file.read(_PIECE):
                     digest.update(piece)
                     size += len(piece)
                     yield piece
         except FileNotFoundError:
             raise RecordingFormatError(f"{path}, which holds an answer, is gone") from None
-        except OSError as error:
-            raise _with_path(error, path) from error
         if size != self.size or blob_name(digest) != self.name:
             raise RecordingFormatError(f"{path} is corrupt: its content does not match the hash in its name")
 
@@ -124,10 +122,8 @@ class Spool:
         """Return everything so far as a blob; nothing may be fed any more."""
         self._write(self._tail)
         self._tail = b""
-        try:
+        with _naming(self.path):
             self._file.close()
-        except OSError as error:
-            raise _with_path(error, self.path) from error
         return Blob(blob_name(self._digest), self._size, spool=self)
 
     def discard(self) -> None:
@@ -149,15 +145,18 @@ class Spool:
         self._digest.update(clean)
         self._size += len(clean)
         view = memoryview(clean)
-        try:
+        with _naming(self.path):
             while view:
                 view = view[self._file.write(view) :]
-        except OSError as error:
-            raise _with_path(error, self.path) from error
 
 
-def _with_path(error: OSError, path: str) -> OSError:
-    return OSError(error.errno, error.strerror or str(error), path)
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Put the path of the file into each error of the system."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from error
 
 
 def _remove(path: str, process: int) -> None:

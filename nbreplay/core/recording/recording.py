@@ -5,6 +5,7 @@ Knows the format and no folder; `nbreplay.core.store.store` reads and writes the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,8 +36,6 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     takes : tuple of Take
     texts : tuple of bytes
         What each take is in the file, so that adding one encodes only that one.
-    head : bytes
-        What comes before the takes in the file, where that is known.
     extra : mapping
         Fields of later versions: kept, not understood.
     verified : bool
@@ -49,7 +48,6 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     takes: tuple[Take, ...] = ()
     texts: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = {}
-    head: bytes = b""
     verified: bool = False
 
     @property
@@ -96,12 +94,8 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         """
         if isinstance(self.source, msgspec.Raw):
             # At a third of the cost of the general way, which any other request goes.
-            data = bytes(self.source)
-            try:
-                value = read_plain(data)
-            except (msgspec.MsgspecError, RecursionError):
-                pass
-            else:
+            with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+                value = read_plain(data := bytes(self.source))
                 if not is_too_deep(value, data):
                     return key_of(self.kind, value, plain=True)
         try:
@@ -119,8 +113,7 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Return the recording with other takes; those that it has already are not encoded again."""
         own = dict(zip(map(id, self.takes), self.texts, strict=False))
         texts = tuple([own.get(id(take)) or take.text().encode("utf-8") for take in takes])
-        head = self.head or self._head()
-        return msgspec.structs.replace(self, takes=tuple(takes), texts=texts, head=head)
+        return msgspec.structs.replace(self, takes=tuple(takes), texts=texts)
 
     def text(self) -> str:
         """Return the content of the file."""
@@ -130,15 +123,12 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         """Return the bytes of the file."""
         stored = len(self.texts) == len(self.takes)
         texts = self.texts if stored else [take.text().encode("utf-8") for take in self.takes]
-        return b"".join((self.head or self._head(), b",\n".join(texts), b"\n  ]\n}\n"))
-
-    def _head(self) -> bytes:
         extra = "".join(f"  {dumps({name: value})[1:-1]},\n" for name, value in self.extra.items())
-        text = (
+        head = (
             f'{{\n  "nbreplay": {FORMAT},\n  "key": {dumps(self.key)},\n  "kind": {dumps(self.kind)},\n'
             f'  "request": {_request_text(self.request)},\n{extra}  "takes": [\n'
         )
-        return text.encode("utf-8")
+        return b"".join((head.encode("utf-8"), b",\n".join(texts), b"\n  ]\n}\n"))
 
 
 def file_name(kind: str, key: str) -> str:
@@ -148,11 +138,11 @@ def file_name(kind: str, key: str) -> str:
 
 def _request_text(request: Mapping[str, Any]) -> str:
     """One line per message, so that a diff of two recordings reads like a conversation."""
-    long = ("body", "arguments", "parts")
+    long = [name for name in ("body", "arguments", "parts") if name in request]
     short = {name: value for name, value in request.items() if name not in long}
     lines = [dumps(short)[1:-1]] if short else []
     for name in long:
-        value = request.get(name)
+        value = request[name]
         if isinstance(value, dict):
             flat = {key: item for key, item in value.items() if not _is_rows(item)}
             inner = [dumps(flat)[1:-1]] if flat else []
@@ -160,8 +150,7 @@ def _request_text(request: Mapping[str, Any]) -> str:
             text = "{" + ",\n      ".join(inner) + "}"
         else:
             text = _rows(value, 6) if _is_rows(value) else dumps(value)
-        if name in request:
-            lines.append(f"{dumps(name)}: {text}")
+        lines.append(f"{dumps(name)}: {text}")
     return "{" + ",\n    ".join(lines) + "}"
 
 
@@ -195,16 +184,13 @@ def parse(text: str | bytes, folder: str = "") -> Recording:
     Raise OSError if that cannot be read, UnsafeRecordingError if it is a file that may not be named, and
     RecordingFormatError if the text is not a recording; the message says what is wrong and names no file.
     """
-    try:
+    with contextlib.suppress(RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
         file = _decode_file(text)
         if isinstance(text, bytes) and not text.isascii():
             text.decode("utf-8")  # msgspec has not looked into what is read later
         _check_names(file.kind, file.key)
         if file.nbreplay == FORMAT and memoryview(file.request)[0] == 0x7B:  # the first sign of an object
-            takes = tuple(take.take(folder) for take in file.takes)
-            return Recording(file.key, file.kind, file.request, takes)
-    except (RecordingFormatError, msgspec.MsgspecError, ValueError, RecursionError):
-        pass
+            return Recording(file.key, file.kind, file.request, tuple(take.take(folder) for take in file.takes))
     return _parse_unusual(text, folder)
 
 
@@ -275,10 +261,8 @@ def _other_fields(data: dict[str, Any], names: frozenset[str]) -> dict[str, Any]
 
 def _parse_data(text: str | bytes) -> tuple[Any, bool]:
     """Return the data of a file, and whether not every parser reads it, as with half of a surrogate pair."""
-    try:
+    with contextlib.suppress(msgspec.MsgspecError, ValueError, RecursionError):
         return msgspec.json.decode(text), False
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
     try:
         return json.loads(text), True
     except RecursionError:
@@ -319,12 +303,10 @@ def parse_head(text: str) -> tuple[str, str, dict[str, Any]]:
     start = text.find('\n  "takes": [')
     if start > 0:
         head = text[:start].rstrip().rstrip(",") + "}"
-        try:
+        with contextlib.suppress(ValueError, RecursionError):
             kind, key, request = _head_of(json.loads(head))
             if is_too_deep(request, head.encode("utf-8", "surrogatepass")):
                 raise RecordingFormatError(TOO_DEEP)
             return kind, key, request
-        except (ValueError, RecursionError):
-            pass
     recording = parse(text)
     return recording.kind, recording.key, dict(recording.request)

@@ -75,7 +75,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     chunks: tuple[Chunk, ...]  # as they are stored: mostly without the values of `common`
     framing: Framing = "sse"  # ``sse``, ``ndjson`` or ``eventstream``
     fields: tuple[str, ...] = ()  # the order of the top-level names, where `common` is used
-    common: Mapping[str, Any] | None = None  # the values that most chunks share
+    common: Mapping[str, Any] = {}  # the values that most chunks share
     style: str = "compact"  # how the chunks' JSON was written, one of `nbreplay.core.recording.json_text.STYLES`
     lines: list[str] | None = None  # the JSON texts of the chunks, once `stored_chunks` has made them
 
@@ -179,7 +179,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def _layout(self) -> _Layout:
-        return _Layout(self.fields, self.common or {}, self.style)
+        return _Layout(self.fields, self.common, self.style)
 
     def verify(self) -> None:
         """Check what a file says.

@@ -48,7 +48,7 @@ def _searchable_text(events: Events) -> str:
     """Return all text of a stream. What the chunks share is there once, unless they were not written compactly."""
     if events.style != "compact" or any(chunk.raw is not None for chunk in events.chunks):
         return _received_text(events)
-    return "\n".join([*events.stored_chunks(), encode_json(dict(events.common or {}))])
+    return "\n".join([*events.stored_chunks(), encode_json(dict(events.common))])
 
 
 def _received_text(events: Events) -> str:
@@ -61,7 +61,7 @@ def remove_spread_secrets(events: Events, redactor: Redactor) -> list[bytes] | N
     Where one starts, ``[secret:N]`` stands; the rest of it is left out of the chunks that follow.
     """
     # What a model writes may be among what the chunks share, and is then not in all its places.
-    shared = any(_TEXTS.match(f'"{name}":""') for name in events.common or ())
+    shared = any(_TEXTS.match(f'"{name}":""') for name in events.common)
     text = _received_text(events) if shared else _searchable_text(events)
     # Where several answers or calls come by turns, only each for itself shows what it says.
     others = text.count('ndex":') - text.count('ndex":0')
