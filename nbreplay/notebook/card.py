@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec.structs import replace
 
+from nbreplay.core.log import FAILURES, Interaction
 from nbreplay.core.log import OUTCOMES as CALL_OUTCOMES
-from nbreplay.core.log import Interaction
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request, last_user_text
@@ -73,7 +72,7 @@ class Track:
             if self.result is not None:
                 state |= {"result": self.result.text, "error": self.result.error, "answered": True}
                 state["took"] = format_seconds(self.result.took_s)
-        return _without_empty(**state)
+        return _without_empty(state)
 
     def format_arguments(self) -> str | None:
         """Return the arguments of a tool call, with one line per value; None where they are not JSON."""
@@ -174,24 +173,14 @@ class Card(msgspec.Struct, frozen=True):
 
     def state(self) -> dict[str, Any]:
         """Return the card as JSON data for the widget, without empty values."""
-        return _without_empty(
-            title=self.title,
-            word=self.word,
-            facts=list(self.facts),
-            foot=list(self.foot),
-            asked=self.prompt,
-            tracks=[track.state() for track in self.tracks],
-            beats=_entries_text(self.entries),
-            untimed=self.timed is False,
-            error=self.error,
-            note=self.note,
-            raw=list(self.raw),
-            chunks=self.chunks,
-            depth=self.depth,
-        )
+        names = ("title", "word", "facts", "foot", "error", "note", "raw", "chunks", "depth")
+        state: dict[str, Any] = {name: getattr(self, name) for name in names}
+        state |= {"asked": self.prompt, "untimed": self.timed is False}
+        state |= {"tracks": [track.state() for track in self.tracks], "beats": _entries_text(self.entries)}
+        return _without_empty(state)
 
 
-def _without_empty(**values: Any) -> dict[str, Any]:
+def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
@@ -210,8 +199,8 @@ def _entries_text(entries: Sequence[Entry]) -> str:
     return " ".join(words)
 
 
-def _make_card(call: Interaction, timeline: Timeline, depth: int) -> Card:
-    request, take = call.request, call.take
+def _make_card(call: Interaction, take: Take | None, timeline: Timeline, depth: int) -> Card:
+    request = call.request
     file = "" if request is None else f"{request.kind}-{call.key.partition(':')[2][:16]}"
     prompt = prompt_of(request)
     note = clip(plain(call.note), _MAX_NOTE)
@@ -235,7 +224,7 @@ def _make_card(call: Interaction, timeline: Timeline, depth: int) -> Card:
         entries=tuple(timeline.entries) if stream and take.timed else (),
         timed=take.timed if stream else None,
         error=plain(reader.error or error),
-        note=note if call.outcome in ("missing", "unsaved", "blocked") else "",
+        note=note if call.outcome in FAILURES else "",
         raw=_raw(stream) if stream else (),
         chunks=len(stream.chunks) if stream else 0,
         tokens=tokens,
@@ -309,26 +298,25 @@ def make_cards(calls: Sequence[Interaction], timelines: Sequence[Timeline | None
 
     A tool that a model asked for is shown on the card of that answer, and has no card of its own.
     """
-    readable = [call if call.take is None else replace(call, take=call.take.readable()) for call in calls]
+    takes = [call.take and call.take.readable() for call in calls]
     whole = [
-        timeline or Timeline(None if _is_tool(call) else call.take)
-        for call, timeline in zip(readable, timelines or [None] * len(calls), strict=True)
+        timeline or Timeline(None if _is_tool(call) else take)
+        for call, take, timeline in zip(calls, takes, timelines or [None] * len(calls), strict=True)
     ]
-    ran, depths = _link_tools(readable, whole)
-    return [
-        replace(_make_card(readable[place], whole[place], depths[place]), call=call)
-        for place, call in enumerate(calls)
-        if place not in ran
-    ]
+    ran, depths = _link_tools(calls, takes, whole)
+    parts = zip(calls, takes, whole, depths, strict=True)
+    return [_make_card(*part) for place, part in enumerate(parts) if place not in ran]
 
 
-def _link_tools(calls: Sequence[Interaction], timelines: Sequence[Timeline]) -> tuple[set[int], list[int]]:
+def _link_tools(
+    calls: Sequence[Interaction], takes: Sequence[Take | None], timelines: Sequence[Timeline]
+) -> tuple[set[int], list[int]]:
     """Put the results of tools into the tracks of their calls. Return the places of these tools, and all depths."""
     facts = []
-    for place, (call, timeline) in enumerate(zip(calls, timelines, strict=True)):
+    for place, (call, take, timeline) in enumerate(zip(calls, takes, timelines, strict=True)):
         body = None if call.request is None or _is_tool(call) else call.request.body
-        messages = messages_in(body, call.take.ids if call.take is not None else ())
-        facts.append(fact_of(str(place), place, call.request, call.take, timeline.answer, messages))
+        messages = messages_in(body, take.ids if take else ())
+        facts.append(fact_of(str(place), place, call.request, take, timeline.answer, messages))
     ran: set[int] = set()
     depths = [0] * len(calls)
     for place, tool_calls in enumerate(links(facts)):

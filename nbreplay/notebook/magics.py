@@ -147,10 +147,10 @@ class ReplayMagics(Magics):
         if view == "stream" and calls and not is_shown:
             display.show(calls, widgets=cell.live is None or not cell.live.failed)
         mode = session.mode.value if session else "off"
-        store = session.store.shown if session else calls[-1].store if calls else ""
+        path = session.store.shown if session else calls[-1].store if calls else ""
+        store = status.short_path(path) if path else ""
         text = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
-        path = status.short_path(store) if store else ""
-        self._publish(status.badge(calls, mode=mode, store=path, error=text, uncovered=uncovered))
+        self._publish(status.badge(calls, mode=mode, store=store, error=text, uncovered=uncovered))
 
 
 _loaded: weakref.WeakKeyDictionary[Any, ReplayMagics] = weakref.WeakKeyDictionary()
