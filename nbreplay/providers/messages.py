@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import to_json
@@ -94,26 +94,6 @@ def messages_in(body: Any, ids: Sequence[str]) -> list[Message]:
         return messages_of(body)
 
 
-class _Draft:
-    """A message that is being read: its parts so far."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.kinds: list[str] = []
-        self.calls: list[MessageCall] = []
-        self.others: list[Any] = []
-
-    def say(self, kind: str, text: str) -> None:
-        self.kinds.append(kind)
-        self.texts.append(text)
-
-    def content_type(self) -> str:
-        kinds = self.kinds
-        if self.calls:
-            kinds = [kind for kind in kinds if kind != "text" or any(self.texts)] + ["tool_call"]
-        return "+".join(dict.fromkeys(kinds)) or "text"
-
-
 class _History:
     """The messages so far, and the calls in them."""
 
@@ -152,23 +132,20 @@ class _History:
         thought = message.get("reasoning_content") or message.get("reasoning") or message.get("thinking")
         if thought and isinstance(thought, str):
             self.messages.append(Message("assistant", thought, "reasoning"))
-        draft = _Draft()
-        if isinstance(content, str):
-            draft.say("text", content)
+        parts: list[tuple[str, Any]] = [("text", content)] if isinstance(content, str) else []
         for part in [content] if isinstance(content, dict) else dicts(content):
-            self._read_part(draft, part, role)
+            parts += self._read_part(part, role)
         if message.get("refusal"):
-            draft.say("refusal", text(message["refusal"]))
+            parts.append(("refusal", text(message["refusal"])))
         if isinstance(message.get("images"), list):  # Ollama's
-            draft.kinds.append("image")
-            draft.others += message["images"]
+            parts += [("image", image) for image in message["images"]]
         for call in [*dicts(message.get("tool_calls")), {"function": message.get("function_call")}]:
             function = call.get("function")
             if isinstance(function, dict):
-                draft.calls.append(self._note_call(call.get("id"), function.get("name"), function.get("arguments")))
-        if draft.kinds or draft.calls or not (isinstance(content, list) and content):
-            whole, kind = "".join(draft.texts), draft.content_type()
-            self.messages.append(Message(role, whole, kind, tuple(draft.calls), others=tuple(draft.others)))
+                note = self._note_call(call.get("id"), function.get("name"), function.get("arguments"))
+                parts.append(("tool_call", note))
+        if parts or not (isinstance(content, list) and content):
+            self.messages.append(_join(role, parts))
 
     def _add_item(self, kind: str, item: dict[str, Any]) -> None:
         """Add an item of the responses API that is not a message."""
@@ -187,7 +164,8 @@ class _History:
             role = "assistant" if kind.endswith("_call") else "user"
             self.messages.append(Message(role, "", kind, others=(item,)))
 
-    def _read_part(self, draft: _Draft, part: dict[str, Any], role: str) -> None:
+    def _read_part(self, part: dict[str, Any], role: str) -> Iterator[tuple[str, Any]]:
+        """Yield kind and content of a part, unless it is a message of its own."""
         kind = _kind(part)
         if kind == "tool_result":
             inner = _inner(part, "toolResult", "functionResponse")
@@ -200,12 +178,9 @@ class _History:
         elif kind == "tool_call":
             inner = _inner(part, "toolUse", "functionCall")
             arguments = _first(inner, "input", "args", "arguments")
-            draft.calls.append(self._note_call(_first(inner, "id", "toolUseId"), inner.get("name"), arguments))
-        elif kind in ("text", "refusal"):
-            draft.say(kind, text(part.get("text")) or text(part.get("refusal")))
+            yield kind, self._note_call(_first(inner, "id", "toolUseId"), inner.get("name"), arguments)
         else:
-            draft.kinds.append(kind)
-            draft.others.append(part)
+            yield kind, (text(part.get("text")) or text(part.get("refusal"))) if kind in _TEXTS else part
 
     def _note_call(self, own: Any, name: Any, arguments: Any) -> MessageCall:
         call = MessageCall(text(own), text(name), canonical(arguments_text(arguments)))
@@ -229,6 +204,19 @@ class _History:
             output = "" if data == [] else json.dumps(data, ensure_ascii=False)
         result_of = call or MessageCall(text(own), text(name), "")
         self.messages.append(Message("tool", output, "tool_result", (), result_of, failed))
+
+
+_TEXTS = ("text", "refusal")
+
+
+def _join(role: str, parts: Sequence[tuple[str, Any]]) -> Message:
+    """Return the message of parts, each with its kind."""
+    whole = "".join(item for kind, item in parts if kind in _TEXTS)
+    calls = tuple(item for kind, item in parts if kind == "tool_call")
+    others = tuple(item for kind, item in parts if kind not in (*_TEXTS, "tool_call"))
+    kinds = [kind for kind, _ in parts if kind != "tool_call" and (kind != "text" or whole or not calls)]
+    content_type = "+".join(dict.fromkeys([*kinds, *(["tool_call"] if calls else [])])) or "text"
+    return Message(role, whole, content_type, calls, others=others)
 
 
 def _first(value: dict[str, Any], *names: str) -> Any:

@@ -81,7 +81,7 @@ class _Renumbering:
         if isinstance(body, Events):
             if body.framing == "eventstream":
                 return body
-            chunks = [self.chunk(chunk, body.common or {}, body.framing) for chunk in body.chunks]
+            chunks = [self.chunk(chunk, body.common, body.framing) for chunk in body.chunks]
             return replace(body, chunks=tuple(chunks), lines=None)
         if "content-encoding" in take.headers:
             return body  # its caller reads compressed bytes, which stay what they were
