@@ -53,7 +53,7 @@ LIBRARIES = {
     "socket": "network.guard:install_numeric",
     "uvloop": "network.libraries:install_uvloop",
     "zmq.sugar.socket": "network.libraries",
-    **dict.fromkeys(UNHOOKED, "network.libraries:install_unhooked"),
+    **dict.fromkeys(UNHOOKED, "network.libraries"),
     # Child processes
     "_posixsubprocess": "network.libraries",
     "multiprocessing.popen_forkserver": "network.libraries",

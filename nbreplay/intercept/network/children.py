@@ -145,10 +145,9 @@ def name_existing() -> None:
 
 
 def _child_pids() -> Iterator[str]:
-    with contextlib.suppress(OSError):
-        for task in os.listdir("/proc/self/task"):
-            with contextlib.suppress(OSError):
-                yield from Path(f"/proc/self/task/{task}/children").read_text().split()
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            yield from path.read_text().split()
 
 
 guard.handlers |= {

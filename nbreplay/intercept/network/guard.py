@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from nbreplay.core import log as logs
 from nbreplay.core.cell import Cell, current_run
@@ -154,7 +154,7 @@ def check(host: str, port: Any) -> None:
     session = replay_session()
     if session is None or host in [*_permitted_hosts.values()] or _is_allowed(session, host, port):
         return
-    if not (is_loopback(host) and any(item.listening and _end(item.name) == port for item in _sockets())):
+    if not (is_loopback(host) and any(listens and _end(name) == port for name, _, listens in _sockets())):
         where = host if port in (None, 0) else f"{host}:{port}"
         _refuse_connection(session, where, where, where)
 
@@ -207,19 +207,13 @@ def _resolves_to(item: str, host: str, port: Any) -> bool:
 # no such list, as on Windows, Python's own sockets are found among its objects.
 
 
-class _Socket(NamedTuple):
-    listening: bool
-    name: Any
-    peer: Any  # None where it is not connected
-
-
 def peers() -> list[tuple[str, int | None]]:
     """Return the hosts and ports to which this process has connected sockets, or paths, except its own servers."""
     items = list(_sockets())
-    servers = {_end(item.name) for item in items if item.listening}
-    names = {item.name for item in items}
+    servers = {_end(name) for name, _, listens in items if listens}
+    names = {name for name, *_ in items}
     addresses: dict[tuple[str, int | None], None] = {}
-    for _, name, peer in items:
+    for name, peer, _ in items:
         if not peer or peer in names or not servers.isdisjoint((_end(name), _end(peer))):
             continue
         if isinstance(peer, tuple):
@@ -242,7 +236,7 @@ def _is_own_path(path: str) -> bool:
         re.match(_OWN_PATHS, path) is not None
         or (os.path.basename(folder).startswith("pymp-") and os.path.realpath(os.path.dirname(folder)) == temporary)
         or any(os.environ.get(n) in (path, os.path.basename(path)) for n in ("WAYLAND_DISPLAY", "NOTIFY_SOCKET"))
-        or any(_is_same_path(item.name, path) for item in _sockets() if item.peer is None)
+        or any(_is_same_path(name, path) for name, peer, _ in _sockets() if peer is None)
     )
 
 
@@ -253,7 +247,8 @@ def _is_same_path(name: Any, path: str) -> bool:
     return own == path or ("\0" not in own + path and os.path.realpath(own) == os.path.realpath(path))
 
 
-def _sockets() -> Iterator[_Socket]:
+def _sockets() -> Iterator[tuple[Any, Any, bool]]:
+    """Yield the address of each socket, that of its peer, which is None without one, and whether it listens."""
     families = (socket.AF_INET, socket.AF_INET6, getattr(socket, "AF_UNIX", None))
     for item in _open_sockets():
         with contextlib.suppress(OSError, AttributeError):
@@ -261,8 +256,7 @@ def _sockets() -> Iterator[_Socket]:
                 peer = None
                 with contextlib.suppress(OSError):
                     peer = item.getpeername()
-                listening = bool(item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-                yield _Socket(listening, item.getsockname(), peer)
+                yield item.getsockname(), peer, bool(item.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _open_sockets() -> Iterator[socket.socket]:
@@ -317,10 +311,7 @@ _last_report: list[Any] = []
 
 
 def report(session: Session, host: str, text: str = "") -> None:
-    """Report a refusal to the parent process, if this process is a forked child.
-
-    An empty `text` is a child process that was started, and is only named; `host` is its name then.
-    """
+    """Report a refusal to the parent process, if this is a forked child; without `text`, a child process `host`."""
     global _last_report
     if _reports is None or _reports.owner == os.getpid():
         return

@@ -27,18 +27,14 @@ _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|
 
 
 def install(module: ModuleType, *more: tuple[Any, str, Any]) -> Undo:
-    """Hook into the methods of a module that `_METHODS` lists, and `more` of them."""
+    """Hook into the methods of a module that `_METHODS` lists, and `more` of them; name a module that it does not."""
+    if module.__name__ not in _METHODS:
+        guard.name_library(module.__name__)
     hooks = []
-    for kinds, names, check in _METHODS[module.__name__]:
+    for kinds, names, check in _METHODS.get(module.__name__, ()):
         owners = [getattr(module, kind) for kind in kinds.split()] or [module]
         hooks += [_with_check(owner, name, check) for owner in owners for name in names.split()]
     return put(*hooks, *more)
-
-
-def install_unhooked(module: ModuleType) -> Undo:
-    """Name a library that cannot be hooked."""
-    guard.name_library(module.__name__)
-    return put()
 
 
 def install_pycurl(module: ModuleType) -> Undo:
@@ -130,10 +126,6 @@ def _check_curl_cffi(curl: Any, *_: Any, **__: Any) -> None:
     check_url(curl.getinfo(sys.modules["curl_cffi.curl"].__dict__["CurlInfo"].EFFECTIVE_URL))
 
 
-def _check_gevent(_: Any, host: Any, *__: Any, **___: Any) -> None:
-    guard.check_name(host)
-
-
 def _check_nameinfo(_: Any, sockaddr: Any, flags: int = 0) -> None:
     if not flags & socket.NI_NUMERICHOST:
         guard.check_reverse(sockaddr[0])
@@ -178,7 +170,8 @@ _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
     "curl_cffi.aio": (("AsyncCurl", "add_handle", lambda _, curl: _check_curl_cffi(curl)),),
     "curl_cffi.curl": (("Curl", "perform", _check_curl_cffi),),
     "gevent.resolver": (
-        ("AbstractResolver", "getaddrinfo gethostbyname gethostbyname_ex", _check_gevent),
+        ("AbstractResolver", "getaddrinfo", lambda _, host, *__, **___: guard.check_name(host)),
+        ("AbstractResolver", "gethostbyname gethostbyname_ex", lambda _, host, *__, **___: guard.check_name(host)),
         ("AbstractResolver", "gethostbyaddr", lambda _, host: guard.check_reverse(host)),
         ("AbstractResolver", "getnameinfo", _check_nameinfo),
     ),

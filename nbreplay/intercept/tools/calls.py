@@ -58,13 +58,10 @@ class ToolCalls:
 
     def ask(self, arguments: Callable[[], Mapping[str, Any]]) -> Replay | Recorder | None:
         """Ask the session about a call; `arguments` is called only if there is one. None: call the tool."""
-        if guard.is_permitted():
-            return None
         session = current_session()
-        if session is None:
+        if session is None or guard.is_permitted():
             return None
-        mode = session.mode
-        if mode is Mode.OFF:
+        if (mode := session.mode) is Mode.OFF:
             session.log_live("")
             return None
         origin = _origins.setdefault(session, {}).setdefault(self.name, self.origin)

@@ -71,7 +71,7 @@ class Codec:
     def dump(self, value: Any) -> bytes:
         """Return a result as JSON. Raise `ToolError` if a replay would return something else."""
         if isinstance(value, bytes):
-            return _encode({"bytes": base64.b64encode(value).decode("ascii")})
+            return encode_json({"bytes": base64.b64encode(value).decode("ascii")}).encode()
         if _is_frame(type(value)):
             return self._verify({"frame": _dump_frame(value)}, value)
         if (tag := self._tags.get(type(value))) is not None:
@@ -101,7 +101,7 @@ class Codec:
     def _verify(self, data: dict[str, Any], value: Any) -> bytes:
         """Return the JSON of a value if loading it gives an equal value."""
         try:
-            text = _encode(data)
+            text = encode_json(data).encode()
             loaded = self.load(text)
         except (ValueError, TypeError, RecordingFormatError) as error:
             raise self._refusal(value, f"{type(error).__name__}: {error}") from error
@@ -156,7 +156,7 @@ class Codec:
         # A framework handles its own errors by class, so a subclass of one is raised as that.
         if base is not None and base != data["type"]:
             data["base"] = base
-        return _encode({"exception": data})
+        return encode_json({"exception": data}).encode()
 
     def _load_exception(self, data: Any) -> Exception:
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):
@@ -183,10 +183,6 @@ def dump_arguments(arguments: Mapping[str, Any], tool: str) -> dict[str, Any]:
                 f"key of a call needs. Leave it out with @tool(ignore=({name!r},)), or pass plain data"
             ) from None
     return data
-
-
-def _encode(data: dict[str, Any]) -> bytes:
-    return encode_json(data).encode()
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -7,12 +7,12 @@ too. The context is left out of the key. An agent that serves as a tool is not r
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from nbreplay.core.recording.json_text import parse_object
 from nbreplay.errors import ToolError
 from nbreplay.intercept.patching import StandIn, Undo, put
 from nbreplay.intercept.tools.calls import ToolCalls, adapt, origin_of, tool_session
@@ -90,8 +90,5 @@ def _calls(library: ModuleType, tool: Any, inner: Any) -> ToolCalls:
 
 
 def _load_arguments(text: str) -> dict[str, Any]:
-    try:
-        arguments = json.loads(text) if text else {}
-    except ValueError:
-        arguments = None
-    return arguments if isinstance(arguments, dict) else {"input": text}
+    arguments = parse_object(text.strip()) if text else {}
+    return {"input": text} if arguments is None else arguments
