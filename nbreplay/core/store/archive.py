@@ -10,15 +10,19 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import shutil
 import stat
 import struct
+import tempfile
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -27,9 +31,6 @@ from nbreplay.core.config import is_url, whole_url
 from nbreplay.core.request.route import is_loopback
 from nbreplay.core.store.files import is_member
 from nbreplay.errors import StoreError
-
-if TYPE_CHECKING:
-    import zipfile
 
 MOST_MEMBERS = 60_000
 _UNPACKED_BYTES = 1 << 30
@@ -95,9 +96,6 @@ def set_permit(permit: Callable[[str], AbstractContextManager[object]]) -> None:
 
 def _once(key: tuple[str, ...], name: str, create: Callable[[str], None]) -> str:
     """Return the path that `create` has filled, once a process, in a folder that goes with the process."""
-    import shutil
-    import tempfile
-
     with _locks.setdefault(key, threading.RLock()):
         path = _paths.get(key)
         if path is None or not os.path.exists(path):
@@ -114,8 +112,6 @@ def _once(key: tuple[str, ...], name: str, create: Callable[[str], None]) -> str
 
 
 def _remove(folder: str, process: int) -> None:
-    import shutil
-
     if process == os.getpid():  # a forked child still reads what its parent has put there
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -138,9 +134,6 @@ def _unpacked_folder(path: str, shown: str) -> str:
 
 def unpack(path: str, folder: str, shown: str) -> None:
     """Unpack the files of a store from a ``.zip`` into a new folder; errors call the zip `shown`."""
-    import zipfile
-    import zlib
-
     try:
         size = os.path.getsize(path)
         _require_small_table(path, size)

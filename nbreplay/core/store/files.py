@@ -95,7 +95,7 @@ def create(path: str, *, folder: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _replacing(temporary: str, name: str, folder: int | None = None) -> Iterator[BinaryIO]:
+def _replacement(temporary: str, name: str, folder: int | None = None) -> Iterator[BinaryIO]:
     """Open a new file, which gets its name when the block ends, or is removed where it fails."""
     descriptor = create(temporary, folder=folder)
     try:
@@ -113,12 +113,9 @@ def temporary_name(name: str) -> str:
     return f".{name}.{os.getpid()}.{_token}.{next(_numbers)}.tmp"
 
 
-def require_folder(path: str, mode: int | None = None) -> None:
-    """Raise `OSError` where a path is not a folder, and `UnsafeRecordingError` where it is a link to one.
-
-    `mode` is that of its entry, where it is known.
-    """
-    mode = os.lstat(path).st_mode if mode is None else mode
+def _require_folder(path: str) -> None:
+    """Raise `OSError` where a path is not a folder, and `UnsafeRecordingError` where it is a link to one."""
+    mode = os.lstat(path).st_mode
     if stat.S_ISLNK(mode):
         why = f"{path} is a symbolic link, and nothing is written or removed through it"
         raise UnsafeRecordingError(f"{why}. Remove the link")
@@ -162,7 +159,7 @@ class Folder:
 
     def write(self, name: str) -> contextlib.AbstractContextManager[BinaryIO]:
         """Open a new file, which replaces the one called `name` when the block ends, or is removed where it fails."""
-        return _replacing(self._at(temporary_name(name)), self._at(name), self._descriptor)
+        return _replacement(self._at(temporary_name(name)), self._at(name), self._descriptor)
 
     def remove(self, name: str) -> None:
         """Remove a file; of a link, not what it leads to."""
@@ -174,7 +171,7 @@ class Folder:
         if make:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(self._at(name), dir_fd=self._descriptor)
-        require_folder(path, os.stat(self._at(name), dir_fd=self._descriptor, follow_symlinks=False).st_mode)
+        _require_folder(path)
         return Folder(path, os.open(name, _FOLDER | _NO_FOLLOW, dir_fd=self._descriptor) if _RELATIVE else None)
 
     def close(self) -> None:
@@ -255,13 +252,13 @@ class Writer:
 
     def temporary(self, name: str) -> str:
         """Return a path that nobody else uses, for a file that gets its own name when it is whole."""
-        require_folder(self._private)  # it was a folder when this began, and may have been replaced
+        _require_folder(self._private)  # it was a folder when this began, and may have been replaced
         return os.path.join(self._private, temporary_name(name))
 
     def replace(self, name: str, data: bytes) -> Version:
         """Put `data` into the file `name`, at once for every reader; return its version."""
         path = self._root + name
-        with _replacing(self.temporary(name), path) as file:
+        with _replacement(self.temporary(name), path) as file:
             file.write(data)
             file.flush()
             if self._durable:
@@ -314,7 +311,7 @@ class _Lock:
             return
         while True:
             try:
-                require_folder(self._private)
+                _require_folder(self._private)
             except FileNotFoundError:
                 os.makedirs(self._private, exist_ok=True)
                 continue

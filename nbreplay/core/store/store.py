@@ -71,7 +71,7 @@ class Store:
         if os.path.exists(self.path) and not os.path.isdir(self.path):
             why = f"{self.path} is a file, and a store is a folder"
             raise StoreError(f"{why}. Name another store, or move the file away")
-        self.identity = self._root = os.path.join(os.path.abspath(self.path), "")
+        self.identity = os.path.join(os.path.abspath(self.path), "")
         self._cache: dict[str, tuple[Version, Recording, int]] = {}
         self._cached = 0
         self._lock = threading.Lock()
@@ -100,14 +100,14 @@ class Store:
 
         `check` is `Recording.verify` where it is to be replayed, `Recording.decode` where all of it is to be looked at.
         """
-        path, shown = self._root + name, os.path.join(self.name, name)
+        path, shown = self.identity + name, os.path.join(self.name, name)
         version, recording, _ = self._cache.get(path, (None, None, 0))
         try:
             if not (isinstance(version, tuple) and file_stat(os.lstat(path)) == version):
                 data, current = read_file(path)
                 if current != version:
                     with self._errors_of(shown):
-                        recording = parse(data, self._root)
+                        recording = parse(data, self.identity)
                     self._remember(path, current, recording, len(data))
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -132,7 +132,7 @@ class Store:
         except RecordingFormatError as error:
             kind, why = type(error), str(error)
         if self.archive:
-            why = why.replace(self._root, os.path.join(self.name, ""))
+            why = why.replace(self.identity, os.path.join(self.name, ""))
         raise kind(f"{shown} cannot be read: {why}. Restore it from version control, or remove it and record anew")
 
     def names(self, kind: str | None = None) -> list[str]:
@@ -149,7 +149,7 @@ class Store:
 
     def _entries(self) -> list[str]:
         try:
-            return os.listdir(self._root)
+            return os.listdir(self.identity)
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
@@ -172,11 +172,11 @@ class Store:
         dated = []
         for name in self.names(kind):
             with contextlib.suppress(OSError):
-                dated.append((os.lstat(self._root + name).st_mtime_ns, name))
+                dated.append((os.lstat(self.identity + name).st_mtime_ns, name))
         requests = []
         for _, name in heapq.nlargest(most, dated):
             with contextlib.suppress(OSError, RecordingFormatError, UnicodeDecodeError):
-                with os.fdopen(open_regular(self._root + name), encoding="utf-8") as file:
+                with os.fdopen(open_regular(self.identity + name), encoding="utf-8") as file:
                     text = file.read(1 << 16)
                     if '\n  "takes": [' not in text:
                         text += file.read()
@@ -192,7 +192,7 @@ class Store:
         request under it.
         """
         try:
-            changed = os.stat(self._root).st_mtime_ns
+            changed = os.stat(self.identity).st_mtime_ns
         except OSError:
             return {}
         last = self._rekeyed.get((kind, *rule))
@@ -240,7 +240,7 @@ class Store:
             Where it cannot be written.
         """
         name = file_name(kind, key)
-        path = self._root + name
+        path = self.identity + name
         try:
             writer = self._open_writer()
             with writer.exclusive():
@@ -257,7 +257,7 @@ class Store:
             raise write_error(path, error) from error
 
     def _write_blob(self, writer: Writer, blob: Blob) -> None:
-        path = self._root + blob.name
+        path = self.identity + blob.name
         if blob.spool is not None and blob.spool.path != path:
             # A file that is there already has the same bytes.
             writer.adopt(blob.spool.path, blob.name)
@@ -284,13 +284,13 @@ class Store:
                 for name in names:
                     with contextlib.suppress(FileNotFoundError):
                         blobs |= self._named_blobs(name)
-                        os.unlink(self._root + name)
+                        os.unlink(self.identity + name)
                         removed.append(name)
                 for name in self.names() if blobs else ():
                     blobs -= self._named_blobs(name)
                 for name in blobs:
                     with contextlib.suppress(FileNotFoundError):
-                        os.unlink(self._root + name)
+                        os.unlink(self.identity + name)
                         removed.append(name)
         except OSError as error:
             why = f"{error.strerror or error}. Make it writable, and trim again"
@@ -299,14 +299,14 @@ class Store:
 
     def _named_blobs(self, name: str) -> set[str]:
         # Of the text: a recording that cannot be parsed names them, too.
-        return set(BLOB.findall(read_file(self._root + name)[0].decode("utf-8", "replace")))
+        return set(BLOB.findall(read_file(self.identity + name)[0].decode("utf-8", "replace")))
 
     def _open_writer(self) -> Writer:
         if self.archive:
             raise StoreError(f"{self.shown} is read-only. Unzip it, and pass the folder")
         if self._writer is None:
             try:
-                self._writer = Writer(self._root, durable=self.durable)
+                self._writer = Writer(self.identity, durable=self.durable)
             except OSError as error:
                 why = f"{self.path} cannot be written ({error.strerror or error}), so nothing can be recorded there"
                 raise StoreError(f"{why}. Make it writable, or name another store") from error

@@ -37,8 +37,9 @@ def answer_of(response: Mapping[str, Any], shape: str) -> tuple[Answer, dict[str
 
 
 def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, dict[str, Any]]:
-    body, streaming = response["body"], bool(response.get("is_streaming"))
+    body = response["body"]
     listed = isinstance(body, list)
+    streaming = listed and bool(response.get("is_streaming"))
     unwrapped = [_unwrap(item) for item in (body if listed else [body])]
     names, values = [name for name, _ in unwrapped], [value for _, value in unwrapped]
     origin: dict[str, Any] = {}
@@ -49,13 +50,13 @@ def _success(response: Mapping[str, Any], shape: str) -> tuple[Answer, dict[str,
         raise RecordingFormatError(f"response: {status!r} is not a status")
     if shape in ("tool", "file"):
         return _answer(200, compact_json({"value": values if listed else values[0]})), origin
-    if listed and streaming and body and all(isinstance(item, str) for item in body):
+    if streaming and body and all(isinstance(item, str) for item in body):
         origin["form"] = "lines"
         return _answer(status, "".join(line + "\n" for line in body).encode("utf-8", "replace"), _SSE), origin
     headers: tuple[tuple[str, str], ...] = ()
     if shape == "google":
         values, headers = _to_google(values, origin)
-    if listed and streaming:
+    if streaming:
         kind = _NDJSON if names and names[0] in _OLLAMA else _SSE
         return _answer(status, _stream(values, kind, done=shape != "google"), kind), origin
     if listed and all(name == _MODEL for name in names):

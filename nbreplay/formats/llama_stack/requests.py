@@ -126,12 +126,7 @@ def _google(url: str, endpoint: str, body: dict[str, Any], origin: dict[str, Any
 
 
 def _call(
-    method: str,
-    url: str,
-    target: str,
-    body: dict[str, Any] | None,
-    headers: Iterable[tuple[str, str]] = (),
-    library: str = "",
+    method: str, url: str, target: str, body: Any, headers: Iterable[tuple[str, str]] = (), library: str = ""
 ) -> Call:
     data, kind = (b"", "") if body is None else (json.dumps(body).encode("ascii"), "application/json")
     return Call(method, urlsplit(url).netloc.rpartition("@")[2], target, kind, data, header_pairs(headers), library)
