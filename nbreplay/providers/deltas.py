@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import itertools
 import json
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
@@ -119,7 +120,7 @@ class Reader:
         self.whole = False  # whether the pieces of the last object are the whole answer, in place of all before it
         self._pieces: list[Piece] = []  # of the current object
         self._calls: dict[Hashable, tuple[Hashable, str]] = {}  # by place: the key and the id of the last one there
-        self._serial = 0
+        self._serial = itertools.count()  # of calls without a place
 
     def read(self, value: dict[str, Any], event: str | None = None) -> list[Piece]:
         """Return the pieces that an object brings, and note the model, tokens, finish reason and error in it."""
@@ -156,10 +157,6 @@ class Reader:
         """Add a tool call, or a piece of one."""
         self._pieces.append(Piece("tool_call", arguments_text(arguments), choice, key, text(name), text(own)))
 
-    def _next_key(self) -> Hashable:
-        self._serial += 1
-        return "serial", self._serial
-
     def _fail(self, error: Any) -> None:
         if not isinstance(error, dict):
             self.error = str(error)
@@ -182,8 +179,7 @@ class Reader:
         kind = part.get("type")
         use, reasoning = _dict(part, "toolUse"), _dict(part, "reasoningContent")
         if kind in ("thinking", "thought"):
-            thought = part.get("thinking", part.get("summary"))
-            self._say("reasoning", thought if isinstance(thought, str) else text_of(thought), choice)
+            self._say("reasoning", text_of(part.get("thinking", part.get("summary"))), choice)
         elif kind == "refusal":
             self._say("refusal", part.get("refusal"), choice)
         elif kind in _BLOCK_CALLS:
@@ -233,12 +229,12 @@ class Reader:
         arguments, own = function.get("arguments"), text(call.get("id"))
         key: Hashable
         if "index" not in call and isinstance(arguments, dict):
-            key = self._next_key()  # arguments that are data come whole
+            key = ("serial", next(self._serial))  # arguments that are data come whole
         else:
             place = (choice, str(call.get("index", number)))
             key, last = self._calls.get(place, (place, ""))
             if own and last and own != last:
-                key = self._next_key()  # some servers give several calls one index
+                key = ("serial", next(self._serial))  # some servers give several calls one index
             self._calls[place] = key, own or last
         self._call(key, function.get("name"), arguments, own, choice)
 
@@ -340,7 +336,7 @@ class Reader:
             self._say("reasoning" if part.get("thought") else "text", part.get("text"), choice)
             call = part.get("functionCall")
             if isinstance(call, dict):
-                self._call(self._next_key(), call.get("name"), call.get("args"), call.get("id"), choice)
+                self._call(("serial", next(self._serial)), call.get("name"), call.get("args"), call.get("id"), choice)
         if choice == 0:
             self.finish = text(candidate.get("finishReason")) or self.finish
 

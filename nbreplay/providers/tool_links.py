@@ -86,15 +86,13 @@ class _Index:
         self.by_argument: dict[tuple[str, str, str], list[Fact]] = defaultdict(list)
         for item in facts:
             if item.tool is not None:
-                self._add_tool(item, *item.tool[:2])
+                tool, arguments = item.tool[:2]
+                self.tools[tool, canonical(arguments)].append(item)
+                for name, value in arguments.items() if isinstance(arguments, dict) else ():
+                    self.by_argument[tool, name, json.dumps(value, sort_keys=True)].append(item)
             for result in item.results:
                 own, name, arguments = result[:3]
                 (self.by_id[own] if own else self.by_call[name, arguments]).append((item, result))
-
-    def _add_tool(self, item: Fact, tool: str, arguments: Any) -> None:
-        self.tools[tool, canonical(arguments)].append(item)
-        for name, value in arguments.items() if isinstance(arguments, dict) else ():
-            self.by_argument[tool, name, _sorted_json(value)].append(item)
 
     def links(self, item: Fact) -> list[Link]:
         """Return the links of the calls of an interaction."""
@@ -138,7 +136,7 @@ class _Index:
         tools = self.tools.get((call.name, call.arguments), [])
         if not tools and written:
             # A tool's recording has the defaults too, which a model leaves out.
-            keys = [(call.name, name, _sorted_json(value)) for name, value in written.items()]
+            keys = [(call.name, name, json.dumps(value, sort_keys=True)) for name, value in written.items()]
             fewest = min((self.by_argument.get(key, []) for key in keys), key=len)
             tools = [tool for tool in fewest if all(tool in self.by_argument[key] for key in keys[:8])]
         return tools
@@ -151,10 +149,6 @@ def _after(item: Fact, others: Iterable[Fact]) -> list[Fact]:
         return rest
     later = [other for other in rest if other.at is not None and other.at >= item.at]
     return sorted(later, key=lambda other: other.at or 0) or rest
-
-
-def _sorted_json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def tool_error(take: Take) -> str | None:

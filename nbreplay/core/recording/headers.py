@@ -104,8 +104,7 @@ def _redact(name: str, value: str, redactor: Redactor) -> str:
 
 def cookie_values(headers: Iterable[tuple[str, str]]) -> list[str]:
     """Return the values of the cookies that an answer sets."""
-    values = [value for name, value in headers if name in _COOKIES]
-    return [secret for value in values for _, _, secret, _ in _cookies(value) if secret]
+    return [secret for name, value in headers if name in _COOKIES for _, _, secret, _ in _cookies(value) if secret]
 
 
 def _cookies(value: str) -> Iterator[tuple[str, str, str, str]]:
@@ -205,9 +204,8 @@ def _without_expiry(cookie: str, take: Take) -> str:
 
 def is_sized(take: Take) -> bool:
     """Tell whether a body is framed by its length; else it comes in chunks."""
-    if not take.complete:
-        return False  # of which an unknown rest is missing
-    return "content-length" in take.headers or (take.sized and not isinstance(take.body, Events))
+    sized = "content-length" in take.headers or (take.sized and not isinstance(take.body, Events))
+    return sized and take.complete  # else an unknown rest is missing
 
 
 def recorded_length(take: Take) -> str | None:

@@ -213,7 +213,7 @@ def _parse_unusual(text: str | bytes, folder: str) -> Recording:
             raise RecordingFormatError(f"take {number}: invalid `{path or '`'}: {reason.lower()[:200]}") from None
         except (RecursionError, ValueError) as error:  # such as a number that is too large to be compared
             raise RecordingFormatError(f"take {number} cannot be read ({error})") from None
-    extra = _other_fields(data, _FILE_FIELDS)
+    extra = {name: value for name, value in data.items() if name not in _FILE_FIELDS}
     if is_too_deep([request, extra]):
         raise RecordingFormatError(TOO_DEEP)
     return Recording(key, kind, request, tuple(takes), (), extra)
@@ -222,7 +222,7 @@ def _parse_unusual(text: str | bytes, folder: str) -> Recording:
 def _parse_take(fields: Any, folder: str) -> Take:
     if not isinstance(fields, dict):
         raise RecordingFormatError(f"not an object but {str(fields)[:80]}")
-    extra = _other_fields(fields, _TAKE_FIELDS)
+    extra = {name: value for name, value in fields.items() if name not in _TAKE_FIELDS}
     body = {"value": fields["json"]} if "json" in fields else {}
     if is_too_deep([extra, *body.values()]):
         raise RecordingFormatError(TOO_DEEP)
@@ -253,10 +253,6 @@ def check_texts(take: Take) -> None:
             raise RecordingFormatError(f"the {name} cannot be written ({error})") from None
     if not isinstance(take.body, Blob):
         take.body.data()
-
-
-def _other_fields(data: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    return {name: value for name, value in data.items() if name not in names}
 
 
 def _parse_data(text: str | bytes) -> tuple[Any, bool]:
