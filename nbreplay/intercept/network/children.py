@@ -202,7 +202,7 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth:
     if re.fullmatch(_PYTHON, program):
         return _classify_python(name, rest, Path(folder))
     if name in _WRAPPERS:
-        inner = _unwrap(name, rest)
+        inner = _skip_options(rest, _WRAPPERS[name])[name == "timeout" :]
         return classify(inner, folder, _depth + 1) if inner else Child(name, "other")
     if name == "uv" and "run" in rest[:2]:
         return classify(_skip_options(rest[rest.index("run") + 1 :]), folder, _depth + 1)
@@ -267,17 +267,10 @@ def _read_text(path: Path) -> str | None:
 
 
 def _skip_options(words: list[str], with_value: str = "") -> list[str]:
-    """Return the words after leading options; `with_value` lists the options that take a value."""
-    while words and words[0].startswith("-") and words[0] != "-":
+    """Return the words after leading options and assignments; `with_value` lists the options that take a value."""
+    while words and re.match(rf"-.|{_ASSIGNMENT}", words[0]):
         words = words[2 if words[0] in with_value.split() else 1 :]
     return words
-
-
-def _unwrap(name: str, rest: list[str]) -> list[str]:
-    inner = _skip_options(rest, _WRAPPERS[name])[name == "timeout" :]
-    while name in ("env", "sudo") and inner and re.match(_ASSIGNMENT, inner[0]):
-        inner = inner[1:]
-    return inner
 
 
 def _stays_local(name: str, rest: list[str]) -> bool:

@@ -153,6 +153,5 @@ def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict
 
 def _lines(replay: Replay) -> Iterator[tuple[float, bytes]]:
     for delay, data in replay.parts():
-        for line in data.splitlines():
-            yield delay, line
-            delay = 0.0
+        for number, line in enumerate(data.splitlines()):
+            yield 0.0 if number else delay, line
