@@ -64,28 +64,26 @@ def _positive(text: str) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from nbreplay.testing.report import print_results
+    from nbreplay.testing.result import print_results
     from nbreplay.testing.runner import compare_runs, find_notebooks, update, write
 
     options = _run_options(arguments)
     if arguments.times > 1 and options.mode is not Mode.REPLAY:
         raise OptionError("--times compares replays. Leave --mode out")
     paths = find_notebooks(arguments.notebooks)
-    results, notes = _run_all(arguments, paths * arguments.times, options), dict[Path, str]()
+    results = _run_all(arguments, paths * arguments.times, options)
     if arguments.times > 1:
-        compared = [compare_runs(results[place :: len(paths)]) for place in range(len(paths))]
-        results = [result for result, _ in compared]
-        notes = {path: note for path, (_, note) in zip(paths, compared, strict=True)}
-    updated = [result.path for result in results if arguments.update and update(result)]
-    if arguments.output:
-        for result in results:
-            write(result, arguments.output)
-    print_results(results, updated, notes, as_json=arguments.json)
+        results = [compare_runs(results[place :: len(paths)]) for place in range(len(paths))]
+    for result in results if arguments.update else ():
+        update(result)
+    for result in results if arguments.output else ():
+        write(result, arguments.output)
+    print_results(results, as_json=arguments.json)
     return 0 if all(result.passed for result in results) else 1
 
 
 def _trim(arguments: argparse.Namespace) -> int:
-    from nbreplay.testing.report import print_results
+    from nbreplay.testing.result import print_results
     from nbreplay.testing.runner import find_notebooks
 
     options = _run_options(arguments)
@@ -95,7 +93,7 @@ def _trim(arguments: argparse.Namespace) -> int:
     results = _run_all(arguments, paths, options)
     if not all(result.passed for result in results):
         # A failed notebook has not used all of its recordings.
-        print_results(results, [], as_json=arguments.json)
+        print_results(results, as_json=arguments.json)
         print("nothing is trimmed: a notebook failed", file=sys.stderr)
         return 1
     used: dict[str, set[str]] = defaultdict(set)
@@ -144,12 +142,11 @@ def _parameter(text: str) -> tuple[str, Any]:
 
 def _run_all(arguments: argparse.Namespace, paths: list[Path], options: RunOptions) -> list[Result]:
     """Run notebooks, and show on a terminal how far they are."""
-    from nbreplay.testing.runner import default_concurrency, run_all
+    from nbreplay.testing.runner import run_all
 
-    number = arguments.n or default_concurrency(options.mode)
     # Nobody watches the terminal of a notebook's "!", and all that is written to it is kept.
     if arguments.json or not sys.stderr.isatty() or "JPY_PARENT_PID" in os.environ:
-        return run_all(paths, options, number=number)
+        return run_all(paths, options, number=arguments.n)
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -162,4 +159,4 @@ def _run_all(arguments: argparse.Namespace, paths: list[Path], options: RunOptio
             text = f"{escape(plain(path.name))}: cell {cell} of {cells}"
             bar.update(task, advance=cell == cells, description=text)
 
-        return run_all(paths, options, number=number, on_cell=show)
+        return run_all(paths, options, number=arguments.n, on_cell=show)

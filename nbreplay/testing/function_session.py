@@ -15,27 +15,19 @@ from nbreplay.core import log as logs
 from nbreplay.core.config import Mode, is_url, mode_of_run
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.registry import open_session
-from nbreplay.testing.report import format_failures
-from nbreplay.testing.result import Failure
+from nbreplay.testing.result import Failure, format_failures
 
 _OPTIONS = ("store", "mode", "speed", "ignore", "mask", "only", "allow", "allow_children")
 
 
 class FunctionSession:
-    """The session of a test function. It also collects the calls that other sessions log meanwhile.
+    """The open session of a test function. It also collects the calls that other sessions log until `stop`.
 
-    Parameters
-    ----------
-    item : pytest.Item
-        Its markers set the options. Recordings are looked up from its folder.
-    mode : str or None
-        From the command line; overrides the marker.
-
-    Raises
-    ------
-    OptionError
-    StoreError
+    The markers of the test set the options, and `mode`, from the command line, overrides theirs. Recordings are looked
+    up from the test's folder. Raises `OptionError` or `StoreError`.
     """
+
+    updated = False  # no notebook is stored
 
     def __init__(self, item: pytest.Item, mode: str | None) -> None:
         options = _marker_options(item)
@@ -43,29 +35,16 @@ class FunctionSession:
         options["mode"] = (forced or Mode.of(options.get("mode") or Mode.REPLAY)).value
         if item.config.getoption("nbreplay_allow_children"):
             options["allow_children"] = True
-        store = options.pop("store", None)
-        folder = item.path.parent
+        store, folder = options.pop("store", None), item.path.parent
         if store is not None and not is_url(store):
             store = folder / Path(store).expanduser()
         self.session = open_session(store, folder=folder, **options)
-        self._before: dict[logs.Log, int] = {}
-        self._new_logs: list[logs.Log] = []
-        self._reported: set[str] = set()
-        self._stack = contextlib.ExitStack()
-
-    def start(self) -> None:
-        """Open the session."""
         self._before = {log: len(log) for log in logs.all_logs()}
-        self._new_logs = self._stack.enter_context(logs.collect_logs())
-        try:
-            self._stack.enter_context(self.session)
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Close the session."""
-        self._stack.close()
+        self._reported: set[str] = set()
+        with contextlib.ExitStack() as stack:
+            self._new_logs = stack.enter_context(logs.collect_logs())
+            stack.enter_context(self.session)
+            self.stop = stack.pop_all().close
 
     @property
     def calls(self) -> list[logs.Interaction]:
@@ -83,28 +62,22 @@ class FunctionSession:
         """Kind and name of each thing that replay did not cover."""
         return logs.find_uncovered([self.session.log, *self._new_logs])
 
-    def new_failures(self, reported: str = "") -> str:
-        """Return the failures since the last call of this method, even if their exceptions were caught.
-
-        Parameters
-        ----------
-        reported : str
-            Text that is shown anyway. Failures whose text it contains are left out.
-        """
+    def new_failures(self, shown: str = "") -> str:
+        """Return the failures since the last call, even if their exceptions were caught, except those in `shown`."""
         texts = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
         new = [text for text in dict.fromkeys(texts) if text not in self._reported]
         self._reported.update(new)
-        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in reported))
+        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in shown))
 
 
 def _marker_options(item: pytest.Item) -> dict[str, Any]:
     """Return the options of a test's markers. The closest marker wins."""
     options: dict[str, Any] = {}
     for marker in item.iter_markers("nbreplay"):
-        unknown = [repr(value) for value in marker.args] + [name for name in marker.kwargs if name not in _OPTIONS]
+        unknown = [*map(repr, marker.args), *(name for name in marker.kwargs if name not in _OPTIONS)]
         if unknown:
-            options_text = ", ".join(f"{name}=" for name in _OPTIONS)
-            raise OptionError(f"The marker nbreplay does not take {unknown[0]}. Its options are {options_text}")
+            names = ", ".join(f"{name}=" for name in _OPTIONS)
+            raise OptionError(f"The marker nbreplay does not take {unknown[0]}. Its options are {names}")
         options = {**marker.kwargs, **options}
     return options
 

@@ -40,27 +40,26 @@ def _end_in_order(shell: Any) -> None:
 
 def report() -> str:
     """Return the calls of this kernel, the recordings that they used, and what was not covered, as JSON."""
-    for session in active_sessions():
+    sessions, every = active_sessions(), logs.all_logs()
+    for session in sessions:
         session.flush()
-    used = {session.store.name: list[str]() for session in active_sessions()} | logs.used_recordings(logs.all_logs())
-    return json.dumps({"calls": _calls(), "used": used, "uncovered": logs.find_uncovered(logs.all_logs())})
+    calls = [_describe_call(item) for log in every for item in log.interactions]
+    used = {session.store.name: list[str]() for session in sessions} | logs.used_recordings(every)
+    return json.dumps({"calls": calls, "used": used, "uncovered": logs.find_uncovered(every)})
 
 
-def _calls() -> list[dict[str, object]]:
-    return [
-        {
-            "outcome": item.outcome,
-            "kind": item.request.kind if item.request else "",
-            "model": item.request.model if item.request else "",
-            "key": item.key,
-            "cell": item.cell.id if item.cell else None,
-            "number": item.cell.number if item.cell else None,
-            "note": item.note,
-            "host": item.host,
-        }
-        for log in logs.all_logs()
-        for item in log.interactions
-    ]
+def _describe_call(item: logs.Interaction) -> dict[str, object]:
+    """Return the fields of a `CallReport`."""
+    return {
+        "outcome": item.outcome,
+        "kind": item.request.kind if item.request else "",
+        "model": item.request.model if item.request else "",
+        "key": item.key,
+        "cell": item.cell.id if item.cell else None,
+        "number": item.cell.number if item.cell else None,
+        "note": item.note,
+        "host": item.host,
+    }
 
 
 def _make_ids_repeatable(shell: Any) -> None:

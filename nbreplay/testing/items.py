@@ -1,102 +1,77 @@
-"""Notebooks as pytest items: one item per notebook, or one per code cell."""
+"""Notebooks as pytest items, which run in the background: several at a time, in a process beside pytest's own.
+
+Pytest's process turns warnings into errors, captures output and handles signals, which disturbs libraries that talk
+to kernels. So this module imports nothing of Jupyter, unless cells are collected.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
-if TYPE_CHECKING:
-    from nbreplay.testing.result import CallReport, CellRun, Failure, Result
+from nbreplay.core.config import Mode, mode_of_run
+from nbreplay.errors import NbreplayError
+from nbreplay.testing.outputs.diff import first_line
+from nbreplay.testing.result import Result, RunOptions, format_failures
+
+_STOP_SECONDS = 10.0
 
 
 class NotebookFile(pytest.File):
-    """Collects the items of a notebook."""
+    """Collects the items of a notebook: one for all, or one per code cell."""
 
-    ran: tuple[Result, bool] | None = None  # the result of the notebook, and whether new outputs were stored
+    result: Result | None = None
 
     def collect(self) -> Iterator[Item]:
         """Yield the notebook, or its code cells with ``--nbreplay-cells``."""
         if not self.config.getoption("nbreplay_cells"):
-            yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
+            yield Item.from_parent(self, name=self.path.name, nodeid=self.nodeid)
             return
-        from nbreplay.errors import NbreplayError
         from nbreplay.testing.notebook_file import read_notebook
 
         try:
             cells = read_notebook(self.path).cells
         except NbreplayError as error:
             raise self.CollectError(str(error)) from None
-        numbers = [index for index, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip()]
-        for index in numbers:
-            first = next(line for line in cells[index - 1].source.splitlines() if line.strip())
-            name = f"{index}: {first.strip()[:60]}"
-            yield CellItem.from_parent(self, name=name, index=index, last=index == numbers[-1])
+        code = {index: cell for index, cell in enumerate(cells, 1) if cell.cell_type == "code" and cell.source.strip()}
+        for index, cell in code.items():
+            name = f"{index}: {first_line(cell.source)}"
+            yield CellItem.from_parent(self, name=name, index=index, last=index == max(code))
 
 
 class Item(pytest.Item):
-    """A notebook or a code cell. `nbreplay.testing.background` runs it ahead of its turn."""
+    """A notebook. `BackgroundRunner` runs it ahead of its turn."""
+
+    parent: NotebookFile
 
     @property
-    def ran(self) -> tuple[Result, bool] | None:
-        """The result of the notebook, and whether new outputs were stored."""
-        return self.parent.ran if isinstance(self.parent, NotebookFile) else None
-
-    @property
-    def used(self) -> dict[str, list[str]]:
-        """Names of the recordings that the notebook used, by store."""
-        return self.ran[0].used if self.ran else {}
-
-    @property
-    def uncovered(self) -> list[tuple[str, str]]:
-        """Kind and name of each thing that replay did not cover."""
-        return self.ran[0].uncovered if self.ran else []
-
-    @property
-    def updated(self) -> bool:
-        """Whether new outputs were stored in the notebook."""
-        return bool(self.ran and self.ran[1])
-
-    @property
-    def seconds(self) -> float:
-        """Duration in seconds."""
-        return self.ran[0].seconds if self.ran else 0.0
-
-    @property
-    def calls(self) -> list[CallReport]:
-        """The calls that it made."""
-        return self.ran[0].calls if self.ran else []
+    def result(self) -> Result:
+        """The result of the notebook; empty until it has run."""
+        return self.parent.result or Result(self.path)
 
     def runtest(self) -> None:
-        """Wait for the result, and fail if the notebook or cell failed."""
-        from nbreplay.errors import NbreplayError
-        from nbreplay.testing.report import format_failures
-
-        assert isinstance(self.parent, NotebookFile)
-        if self.parent.ran is None or isinstance(self, NotebookItem):
+        """Wait for the result, and fail if there are failures."""
+        if self.parent.result is None or not isinstance(self, CellItem):
             try:
-                self.parent.ran = self.config.pluginmanager.getplugin("nbreplay-background").result(self.path)
+                self.parent.result = self.config.pluginmanager.getplugin("nbreplay-background").result(self.path)
             except NbreplayError as error:
                 pytest.fail(str(error), pytrace=False)
-        assert self.ran is not None
-        if failures := self.failures(self.ran[0]):
-            pytest.fail("\n".join(format_failures(failures, colour=self._coloured())), pytrace=False)
-
-    def _coloured(self) -> bool:
-        return self.config.get_terminal_writer().hasmarkup
-
-    def failures(self, result: Result) -> list[Failure]:
-        """Return the failures of this item."""
-        return result.failures
+        if failures := self.result.failures:
+            colour = self.config.get_terminal_writer().hasmarkup
+            pytest.fail("\n".join(format_failures(failures, colour=colour)), pytrace=False)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Return the heading of the report. Pytest would take the path alone for a dotted name."""
         return self.path, None, f"notebook {self.nodeid}"
-
-
-class NotebookItem(Item):
-    """A notebook."""
 
 
 class CellItem(Item):
@@ -104,35 +79,89 @@ class CellItem(Item):
 
     def __init__(self, *, index: int, last: bool, **options: Any) -> None:
         super().__init__(**options)
-        # index: position among all cells, from 1
-        self.index, self._last = index, last
+        self._index, self._last = index, last  # the index is the position among all cells, from 1
 
     @property
-    def cell(self) -> CellRun | None:
-        """The result of the cell; None if it was not reached."""
-        return next((cell for cell in self.ran[0].cells if cell.index == self.index), None) if self.ran else None
-
-    @property
-    def calls(self) -> list[CallReport]:
-        """The calls that the cell made."""
-        if self.ran is None:
-            return []
-        result, cell = self.ran[0], self.cell
-        others = [call for call in result.calls if not any(each.owns(call) for each in result.cells)]
-        return (result.calls_of(cell) if cell else []) + (others if self._last else [])
-
-    @property
-    def seconds(self) -> float:
-        """Duration of the cell in seconds."""
-        return self.cell.seconds if self.cell else 0.0
-
-    def failures(self, result: Result) -> list[Failure]:
-        """Return the failures of the cell; skip a cell that did not run."""
-        failures = [failure for failure in result.failures if failure.cell == self.index]
+    def result(self) -> Result:
+        """The part of the notebook's result that belongs to the cell."""
+        whole = super().result
+        cells = [cell for cell in whole.cells if cell.index == self._index]
+        calls = [call for cell in cells for call in whole.calls_of(cell)]
+        failures = [failure for failure in whole.failures if failure.cell == self._index]
         if self._last:
-            failures += [failure for failure in result.failures if failure.cell is None]
-        if not failures and self.cell is None:
+            calls += [call for call in whole.calls if not any(cell.owns(call) for cell in whole.cells)]
+            failures += [failure for failure in whole.failures if failure.cell is None]
+        seconds = sum(cell.seconds for cell in cells)
+        return msgspec.structs.replace(whole, calls=calls, failures=failures, cells=cells, seconds=seconds)
+
+    def runtest(self) -> None:
+        """Wait for the result, and fail if there are failures; skip a cell that did not run."""
+        super().runtest()
+        if not self.result.cells:
             pytest.skip("not reached: the notebook failed before this cell")
-        if not failures and self.cell and self.cell.status == "skipped":
+        if self.result.cells[0].status == "skipped":
             pytest.skip("skipped by a tag of the cell")
-        return failures
+
+
+class BackgroundRunner:
+    """A pytest plugin that runs all notebooks of a session in the background."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        option = config.getoption
+        self._update: bool = option("nbreplay_update")
+        self._options = RunOptions(
+            mode_of_run(option("nbreplay_mode"), "--nbreplay-mode") or Mode.REPLAY,
+            option("nbreplay_timeout"),
+            compare=False if self._update else option("nbreplay_compare"),
+            allow_children=option("nbreplay_allow_children"),
+        )
+        self._number: int = option("nbreplay_n")
+        # A worker of pytest-xdist gets one test after the other.
+        self._one_by_one = hasattr(config, "workerinput")
+        self._process: Any = None
+        self._results: dict[Path, Result | None] = {}  # None while a notebook runs
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Start the process early: it imports libraries while pytest collects."""
+        option = session.config.getoption
+        if not option("collectonly") and (self._one_by_one or option("dist", "no") == "no"):
+            command, pipe = [sys.executable, "-m", "nbreplay.testing.runner"], subprocess.PIPE
+            self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, start_new_session=True)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Start all notebooks."""
+        paths = dict.fromkeys(item.path for item in session.items if isinstance(item, Item))
+        if self._process is not None and paths and not self._one_by_one:
+            self._start([*paths])
+
+    def pytest_sessionfinish(self) -> None:
+        """Stop the process, even if notebooks still run."""
+        if self._process is None:
+            return
+        with self._process, contextlib.suppress(OSError):
+            self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+            try:
+                self._process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+
+    def result(self, path: Path) -> Result:
+        """Wait for the result of a notebook. It does not contain the notebook itself."""
+        if path not in self._results:
+            self._start([path])
+        try:
+            while (result := self._results[path]) is None:
+                other: Result = pickle.load(self._process.stdout)
+                self._results[other.path] = other
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
+            raise NbreplayError(
+                "The process that runs the notebooks has ended. Run them with nbreplay run to see why"
+            ) from error
+        del self._results[path]
+        return result
+
+    def _start(self, paths: list[Path]) -> None:
+        self._results.update(dict.fromkeys(paths))
+        with contextlib.suppress(OSError):  # `result` reports it
+            pickle.dump((paths, self._options, self._number, self._update), self._process.stdin)
+            self._process.stdin.flush()

@@ -20,21 +20,16 @@ from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellTimeoutError
 
 from nbreplay.errors import NbreplayError
 from nbreplay.testing.result import RunOptions
 from nbreplay.testing.warm.provisioner import PROVISIONER, WarmProcess
 
-_INSIDE = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{}()"
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
 _STARTS = 4
 _LONGEST = 90  # characters; the path of a socket is limited to about 100
-
-
-class _EndedEarly(RuntimeError):
-    """The kernel ended before it answered."""
 
 
 class Manager(AsyncKernelManager):
@@ -67,9 +62,12 @@ class Manager(AsyncKernelManager):
 class Kernel(NotebookClient):
     """Executes the cells of a notebook, and sends the id of each cell to the kernel, as JupyterLab does."""
 
+    km: Any  # a Manager
+    kc: Any  # its client
+
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
         """Execute a cell like nbclient, with the cell's id in the request."""
-        session = self._client.session
+        session = self.kc.session
         message, cell_id = session.msg, cell.get("id")
 
         def message_with_cell(kind: str, *parts: Any, **more: Any) -> Any:
@@ -79,149 +77,114 @@ class Kernel(NotebookClient):
             return request
 
         session.msg = message_with_cell
-        others = asyncio.all_tasks()
+        others, own = asyncio.all_tasks(), asyncio.current_task()
         try:
             return await super().async_execute_cell(cell, cell_index, *args, **options)
-        except DeadKernelError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError from None  # nbclient mistakes a cancellation for a dead kernel
-            raise
         except CellTimeoutError:
             for task in asyncio.all_tasks() - others:
                 task.cancel()  # it would take the output of other cells
-            await self._manager.interrupt_kernel()
+            await self.km.interrupt_kernel()
             raise
         finally:
             del session.msg
-
-    async def begin(self) -> None:
-        """Turn nbreplay on before the first cell.
-
-        Raises
-        ------
-        NbreplayError
-            If that fails. No cell may run then.
-        """
-        await self._ask("begin", "Cannot turn nbreplay on in the notebook's kernel")
+            if own is not None and own.cancelling():
+                raise asyncio.CancelledError from None  # nbclient mistakes it for a dead kernel, or loses it
 
     async def assign(self, values: Mapping[str, Any]) -> None:
-        """Assign names in the notebook, as a cell would, without adding a cell.
-
-        Raises
-        ------
-        NbreplayError
-            If a name is not an identifier, or cannot be assigned.
-        """
+        """Assign names in the notebook, as a cell would. Raise `NbreplayError` if a name cannot be assigned."""
         for name, value in values.items():
             if not name.isidentifier() or keyword.iskeyword(name):
                 raise NbreplayError(f"The parameter {name!r} is not a valid Python name. Rename it")
             text = json.dumps(value)  # its repr is a Python literal
-            reply = await self._execute(f"{name} = __import__('json').loads({text!r})")
-            if reply["content"]["status"] != "ok":
-                raise NbreplayError(f"Cannot set the parameter {name}: {reply['content'].get('evalue', '')}")
+            content = await self._execute(f"{name} = __import__('json').loads({text!r})")
+            if content["status"] != "ok":
+                raise NbreplayError(f"Cannot set the parameter {name}: {content.get('evalue', '')}")
+
+    async def begin(self) -> None:
+        """Turn nbreplay on before the first cell. Raise `NbreplayError` if that fails: no cell may run then."""
+        await self._call("begin", "Cannot turn nbreplay on in the notebook's kernel")
 
     async def report(self) -> dict[str, Any]:
-        """Return the calls of the kernel, and the recordings that it used.
+        """Return the calls of the kernel, the recordings that it used, and what was not covered."""
+        return dict(await self._call("report", "The kernel could not report the calls of the notebook"))
 
-        Raises
-        ------
-        NbreplayError
-        """
-        return dict(await self._ask("report", "The kernel could not report the calls of the notebook"))
-
-    async def _ask(self, function: str, problem: str) -> Any:
+    async def _call(self, function: str, problem: str) -> Any:
+        """Return the result of a function in `nbreplay.testing.in_kernel`."""
+        expression = f"__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{function}()"
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
-                reply = await self._evaluate(_INSIDE.format(function))
-                while reply["content"]["status"] == "aborted":  # pending requests are aborted when a cell fails
+                # Pending requests are aborted when a cell fails.
+                while (content := await self._execute("", it=expression))["status"] == "aborted":
                     await asyncio.sleep(0.05)
-                    reply = await self._evaluate(_INSIDE.format(function))
         except (TimeoutError, RuntimeError) as error:
             raise NbreplayError(f"{problem}: {str(error) or 'no answer'}") from error
-        result = reply["content"].get("user_expressions", {}).get("it", {})
+        result = content.get("user_expressions", {}).get("it", {})
         if result.get("status") != "ok":
             raise NbreplayError(f"{problem}: {result.get('ename', '')}: {result.get('evalue', result)}")
         return json.loads(ast.literal_eval(result["data"]["text/plain"]))
 
-    async def _evaluate(self, expression: str) -> Any:
-        return await self._execute("", it=expression)
-
     async def _execute(self, code: str, **expressions: str) -> Any:
-        return await self._client._async_execute_interactive(
+        """Execute code without an output or a count, and return the content of the reply."""
+        reply = await self.kc._async_execute_interactive(
             code, silent=True, store_history=False, user_expressions=expressions, output_hook=lambda _: None
         )
+        return reply["content"]
 
-    def prepare(self, warm: WarmProcess | None, folder: str) -> None:
-        """Create the manager of a new kernel, with its files in a folder of its own."""
-        self.km = self.create_kernel_manager()
-        self._manager.use(warm)
-        self._manager.use_sockets_in(folder)
+    async def start(self, environment: dict[str, str], warm: WarmProcess | None, folder: str) -> None:
+        """Start the kernel, with its files in a folder, and wait until it answers.
 
-    async def start(self, environment: dict[str, str]) -> None:
-        """Start the kernel, and wait until it answers.
-
-        Raises
-        ------
-        RuntimeError
-            If it does not.
+        Retry if it ends at once: another process may have taken one of its ports.
         """
-        await self.async_start_new_kernel(env=environment)
-        self.kc = self._manager.client()
-        self._client.start_channels(hb=False)
-        self._client.allow_stdin = False
-        async with asyncio.timeout(self.startup_timeout):
-            while not await self._answers():
-                if not await self._manager.is_alive():
-                    raise _EndedEarly("the kernel ended before it answered")
+        for attempt in range(_STARTS):
+            if attempt:
+                await self.stop()
+            self.create_kernel_manager()
+            self.km.use(warm)
+            self.km.use_sockets_in(folder)
+            await self.async_start_new_kernel(env=environment)
+            self.kc = self.km.client()
+            self.kc.start_channels(hb=False)
+            self.kc.allow_stdin = False
+            async with asyncio.timeout(self.startup_timeout):
+                while await self.km.is_alive():
+                    if await self._answers():
+                        return
+        raise RuntimeError("the kernel ended before it answered")
 
     async def _answers(self) -> bool:
         """Return whether the kernel answers and its outputs arrive. Outputs before the client listened are lost."""
-        request = self._client.kernel_info()
+        request = self.kc.kernel_info()
         try:
-            while (await self._client.shell_channel.get_msg(timeout=1))["parent_header"].get("msg_id") != request:
+            while (await self.kc.shell_channel.get_msg(timeout=1))["parent_header"].get("msg_id") != request:
                 pass
             while True:
-                output = await self._client.iopub_channel.get_msg(timeout=0.1)
-                if (
-                    output["parent_header"].get("msg_id") == request
-                    and output["content"].get("execution_state") == "idle"
-                ):
+                output = await self.kc.iopub_channel.get_msg(timeout=0.1)
+                is_idle = output["content"].get("execution_state") == "idle"
+                if is_idle and output["parent_header"].get("msg_id") == request:
                     return True
         except Empty:
             return False
-
-    @property
-    def _client(self) -> Any:
-        return self.kc
-
-    @property
-    def _manager(self) -> Any:
-        return self.km
 
     async def stop(self) -> None:
         """Stop the kernel if it still runs."""
         if self.km is None:
             return
-        if self.kc is not None and self.shutdown_kernel == "graceful" and self._manager.warm is not None:
-            self._client.shutdown()
+        if self.kc is not None and self.shutdown_kernel == "graceful" and self.km.warm is not None:
+            self.kc.shutdown()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_SHUTDOWN_SECONDS):
-                    await self._manager.provisioner.wait()
+                    await self.km.provisioner.wait()
         with contextlib.suppress(RuntimeError):  # it ended by itself meanwhile
             await self._async_cleanup_kernel()
 
 
 @contextlib.asynccontextmanager
 async def open_kernel(
-    notebook: Any, path: Path, options: RunOptions, warm: WarmProcess | None = None
+    notebook: Any, path: Path, options: RunOptions, warm: WarmProcess | None
 ) -> AsyncIterator[Kernel]:
     """Start a kernel for a notebook in the notebook's folder, with nbreplay on in the mode of `options`.
 
-    Raises
-    ------
-    NbreplayError
-        If the kernel cannot be started, or nbreplay cannot be turned on in it.
+    Raise `NbreplayError` if the kernel cannot be started, or nbreplay cannot be turned on in it.
     """
     name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
     kernel = Kernel(
@@ -238,38 +201,21 @@ async def open_kernel(
     environment = {**os.environ, "NBREPLAY_MODE": options.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
     if options.allow_children:
         environment["NBREPLAY_ALLOW_CHILDREN"] = "1"
-    folder = tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True)
-    try:
+    with tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True) as folder:
         try:
-            await _start_with_retries(kernel, environment, warm, folder.name)
-        except NoSuchKernel as error:
-            raise NbreplayError(
-                f"The kernel {name!r} of {path} is not installed. To use this Python under that name: "
-                f"python -m ipykernel install --sys-prefix --name {name}"
-            ) from error
-        except (RuntimeError, OSError) as error:  # including TimeoutError
-            raise NbreplayError(f"Cannot start the kernel {name!r} of {path}: {error}") from error
-        await kernel.begin()
-        yield kernel
-    except BaseException:
-        kernel.shutdown_kernel = "immediate"  # a graceful shutdown in the middle of a cell prints errors
-        raise
-    finally:
-        await kernel.stop()
-        folder.cleanup()
-
-
-async def _start_with_retries(
-    kernel: Kernel, environment: dict[str, str], warm: WarmProcess | None, folder: str
-) -> None:
-    """Start a kernel, and retry if it ends at once: another process may have taken one of its ports."""
-    for left in reversed(range(_STARTS)):
-        kernel.prepare(warm, folder)
-        try:
-            await kernel.start(environment)
-        except _EndedEarly:
-            if not left:
-                raise
+            try:
+                await kernel.start(environment, warm, folder)
+            except NoSuchKernel as error:
+                raise NbreplayError(
+                    f"The kernel {name!r} of {path} is not installed. To use this Python under that name: "
+                    f"python -m ipykernel install --sys-prefix --name {name}"
+                ) from error
+            except (RuntimeError, OSError) as error:  # including TimeoutError
+                raise NbreplayError(f"Cannot start the kernel {name!r} of {path}: {error}") from error
+            await kernel.begin()
+            yield kernel
+        except BaseException:
+            kernel.shutdown_kernel = "immediate"  # a graceful shutdown in the middle of a cell prints errors
+            raise
+        finally:
             await kernel.stop()
-        else:
-            return

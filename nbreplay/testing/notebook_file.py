@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,13 +27,7 @@ _CHECKS: dict[str, Literal["compare", "run", "ignore"]] = {
 
 
 def read_notebook(path: Path) -> Any:
-    """Return a notebook.
-
-    Raises
-    ------
-    NbreplayError
-        If the file is not a notebook; the message names it.
-    """
+    """Return a notebook. Raise `NbreplayError`, which names the file, if it is not one."""
     try:
         if path.exists() and not path.is_file():
             raise NbreplayError("not a regular file")  # reading a pipe could block for ever
@@ -41,60 +36,44 @@ def read_notebook(path: Path) -> Any:
         raise NbreplayError(f"Cannot read {path} as a notebook: {error}") from error
 
 
-def strip_status(notebook: Any) -> None:
-    """Remove nbreplay's own status displays, which belong to the run and not to the notebook."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [out for out in cell.outputs if out.get("metadata", {}).get("nbreplay") != "status"]
+def own_outputs(cell: Any) -> list[Mapping[str, Any]]:
+    """Return the outputs of a cell without nbreplay's status displays, which belong to a run, not to the notebook."""
+    outputs = [output for output in cell.get("outputs") or [] if isinstance(output, Mapping)]
+    return [output for output in outputs if (output.get("metadata") or {}).get("nbreplay") != "status"]
 
 
 def save_outputs(path: Path, executed: Any) -> bool:
     """Store the outputs, counts and widgets of an executed notebook in its file, and return whether the file changed.
 
-    Everything else stays the same, byte for byte, if a program wrote the file.
-
-    Raises
-    ------
-    NbreplayError
-        If the file has changed since, has another notebook format than 4, is a link that leads out of its folder, or
-        cannot be written.
+    Everything else stays the same, byte for byte, if a program wrote the file. Raise `NbreplayError` if the file has
+    changed since, has another notebook format than 4, is a link that leads out of its folder, or cannot be written.
     """
     try:
         target = path.resolve()
         if path.is_symlink() and path.parent.resolve() not in target.parents:
             raise NbreplayError(f"{path} is a symbolic link that leads out of its folder. Pass {target} to update it")
-        return _save(target, executed)
+        before = target.read_bytes().decode("utf-8")
+        stored = json.loads(before)
+        if stored.get("nbformat") != 4:
+            raise NbreplayError(f"{target} has notebook format {stored.get('nbformat')}. Convert it to format 4 first")
+        known = nbformat.reads(before, as_version=4)
+        if [cell.source for cell in known.cells] != [cell.source for cell in executed.cells]:
+            raise NbreplayError(f"{target} changed while it ran, so its outputs are not stored. Run it again")
+        changed = _store_widgets(stored, executed)
+        for cell, old, new in zip(stored["cells"], known.cells, executed.cells, strict=True):
+            if cell["cell_type"] == "code":
+                changed |= _store_outputs(cell, old, new)
+        if changed:
+            rewrite_notebook(target, stored, before)
+        return changed
     except OSError as error:
         raise NbreplayError(
             f"Cannot write {path}: {error.strerror or error}. Free the disk or make it writable"
         ) from error
 
 
-def _save(path: Path, executed: Any) -> bool:
-    before = path.read_bytes().decode("utf-8")
-    stored = json.loads(before)
-    if stored.get("nbformat") != 4:
-        raise NbreplayError(f"{path} has notebook format {stored.get('nbformat')}. Convert it to format 4 first")
-    known = nbformat.reads(before, as_version=4)
-    if [cell.source for cell in known.cells] != [cell.source for cell in executed.cells]:
-        raise NbreplayError(f"{path} changed while it ran, so its outputs are not stored. Run it again")
-    changed = False
-    for cell, old, new in zip(stored["cells"], known.cells, executed.cells, strict=True):
-        if cell["cell_type"] == "code":
-            changed |= _store(cell, old, new)
-    changed |= _store_widgets(stored, executed)
-    if changed:
-        rewrite_notebook(path, stored, before)
-    return changed
-
-
 def rewrite_notebook(path: Path, notebook: Any, before: str) -> None:
-    """Replace the file of a notebook in one step, in the same JSON style as `before`, its former text.
-
-    Raises
-    ------
-    OSError
-    """
+    """Replace the file of a notebook in one step, in the same JSON style as `before`, its former text."""
     with open_folder(path.parent) as folder, folder.write(path.name) as file:
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
@@ -110,16 +89,15 @@ def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
     return True
 
 
-def _store(cell: dict[str, Any], old: Any, new: Any) -> bool:
-    changed = False
-    if _without_counts(old.outputs) != _without_counts(new.outputs):
+def _store_outputs(cell: dict[str, Any], old: Any, new: Any) -> bool:
+    changed = _without_counts(old.outputs) != _without_counts(new.outputs)
+    if changed:
         alone = nbformat.v4.new_notebook(cells=[copy.deepcopy(new)])
         cell["outputs"] = json.loads(nbformat.writes(alone))["cells"][0]["outputs"]
-        changed = True
-    counted = [item for item in (cell, *cell["outputs"]) if "execution_count" in item]
-    for item in counted:
-        changed |= item["execution_count"] != new.execution_count
-        item["execution_count"] = new.execution_count
+    for item in (cell, *cell["outputs"]):
+        if "execution_count" in item:
+            changed |= item["execution_count"] != new.execution_count
+            item["execution_count"] = new.execution_count
     return changed
 
 
@@ -132,12 +110,9 @@ def _format_like(stored: Any, before: str) -> str:
     body = before.rstrip()
     start = re.match(r"\{(\r?\n)([ \t]*)\"", before)
     indent = start[2] if start else None
-    text = json.dumps(
-        stored,
-        indent=indent,
-        ensure_ascii=body.isascii() and "\\u" in body,
-        separators=None if indent is not None or '": ' in body[:200] else (",", ":"),
-    )
+    separators = None if start or '": ' in body[:200] else (",", ":")
+    escapes = body.isascii() and "\\u" in body
+    text = json.dumps(stored, indent=indent, ensure_ascii=escapes, separators=separators)
     if start and start[1] == "\r\n":
         text = text.replace("\n", "\r\n")
     return text + before[len(body) :]
@@ -160,10 +135,6 @@ def may_raise(cell: Any) -> bool:
 
 
 def requested_check(cell: Any) -> Literal["compare", "run", "ignore"] | None:
-    """Return the check that the tags of a cell request, or None.
-
-    ``nbreplay-compare``: its outputs are compared. ``nbreplay-run``: it only has to run. ``nbreplay-ignore``: it may
-    raise, too.
-    """
+    """Return the check that the tags of a cell request: to compare its outputs, only to run it, or to let it raise."""
     tags = tags_of(cell)
     return next((check for tag, check in _CHECKS.items() if tag in tags), None)

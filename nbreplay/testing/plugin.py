@@ -1,12 +1,15 @@
-"""The pytest plugin: its options, marker and fixture.
+"""The pytest plugin: its options, marker, fixture and summary.
 
 Pytest imports this module at every start, so it imports the rest of nbreplay only when a test needs it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Generator, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -16,12 +19,10 @@ if TYPE_CHECKING:
     from nbreplay.core.session import Session
     from nbreplay.testing.function_session import FunctionSession
     from nbreplay.testing.items import Item
-    from nbreplay.testing.summary import RunSummary
 
 __all__ = ["replay"]
 
 _FIXTURE = "_nbreplay_session"
-_NAMES = ("nbreplay", __name__)
 _MARKER = (
     "nbreplay(mode=, store=, ignore=, mask=, allow=, allow_children=, only=, speed=): replay the calls of this test. "
     "A store is relative to the test's folder."
@@ -34,86 +35,56 @@ _passed: pytest.StashKey[bool] = pytest.StashKey()  # set for every test that nb
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
     """Block a second registration, by ``-p`` and by the entry point: pytest would refuse to start."""
     if plugin is sys.modules[__name__]:
-        for name in _NAMES:
+        for name in ("nbreplay", __name__):
             if not manager.has_plugin(name):
                 manager.set_blocked(name)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the command-line options."""
-    group = parser.getgroup("nbreplay", "notebooks and tests that call language models")
-    group.addoption("--nbreplay", action="store_true", help="collect notebooks as tests")
-    group.addoption(
-        "--nbreplay-mode",
-        choices=("replay", "auto", "record"),
-        help="mode of all notebooks and tests (default: replay, which sends nothing)",
-    )
-    group.addoption(
-        "--nbreplay-allow-children",
-        action="store_true",
-        help="let curl, node and other network clients start; replay does not cover them",
-    )
-    group.addoption("--nbreplay-update", action="store_true", help="store the new outputs of notebooks that pass")
-    group.addoption(
-        "--nbreplay-trim",
-        action="store_true",
-        help="remove unused recordings if all tests pass",
-    )
-    group.addoption("--nbreplay-cells", action="store_true", help="collect each code cell of a notebook as a test")
-    group.addoption(
-        "--nbreplay-no-compare",
-        dest="nbreplay_compare",
-        action="store_const",
-        const=False,
-        help="do not compare displayed outputs with stored outputs",
-    )
-    group.addoption(
-        "--nbreplay-n",
-        type=int,
-        default=0,
-        metavar="N",
-        help="number of notebooks that run at a time (default: twice the processors; 1 while recording)",
-    )
-    group.addoption(
-        "--nbreplay-timeout",
-        type=float,
-        default=600.0,
-        metavar="S",
-        help="seconds per notebook cell (default: 600)",
-    )
+    add = parser.getgroup("nbreplay", "notebooks and tests that call language models").addoption
+    add("--nbreplay", action="store_true", help="collect notebooks as tests")
+    modes = "mode of all notebooks and tests (default: replay, which sends nothing)"
+    add("--nbreplay-mode", choices=("replay", "auto", "record"), help=modes)
+    children = "let curl, node and other network clients start; replay does not cover them"
+    add("--nbreplay-allow-children", action="store_true", help=children)
+    add("--nbreplay-update", action="store_true", help="store the new outputs of notebooks that pass")
+    add("--nbreplay-trim", action="store_true", help="remove unused recordings if all tests pass")
+    add("--nbreplay-cells", action="store_true", help="collect each code cell of a notebook as a test")
+    no_compare = "do not compare displayed outputs with stored outputs"
+    add("--nbreplay-no-compare", dest="nbreplay_compare", action="store_const", const=False, help=no_compare)
+    number = "number of notebooks that run at a time (default: twice the processors; 1 while recording)"
+    add("--nbreplay-n", type=int, default=0, metavar="N", help=number)
+    add("--nbreplay-timeout", type=float, default=600.0, metavar="S", help="seconds per notebook cell (default: 600)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options and register the plugins that need them."""
     config.addinivalue_line("markers", _MARKER)
-    collects, update = config.getoption("nbreplay"), config.getoption("nbreplay_update")
-    if update and not collects:
-        raise pytest.UsageError("--nbreplay-update needs --nbreplay, which collects the notebooks. Pass both")
-    if config.getoption("nbreplay_cells") and not collects:
-        raise pytest.UsageError("--nbreplay-cells needs --nbreplay, which collects the notebooks. Pass both")
-    if collects or config.getoption("nbreplay_mode"):
+    collects, mode = config.getoption("nbreplay"), config.getoption("nbreplay_mode")
+    for name in ("update", "cells"):
+        if config.getoption(f"nbreplay_{name}") and not collects:
+            raise pytest.UsageError(f"--nbreplay-{name} needs --nbreplay, which collects the notebooks. Pass both")
+    if collects or mode:
         from nbreplay.core.config import mode_of_run
         from nbreplay.errors import OptionError
 
         try:
-            mode_of_run(config.getoption("nbreplay_mode"), "--nbreplay-mode")
+            mode_of_run(mode, "--nbreplay-mode")
         except OptionError as error:
             raise pytest.UsageError(str(error)) from None
     if collects:
-        from nbreplay.testing.background import BackgroundRunner
+        from nbreplay.testing.items import BackgroundRunner
 
         config.pluginmanager.register(BackgroundRunner(config), "nbreplay-background")
-    from nbreplay.testing.summary import RunSummary
-
     config.stash[_summary] = RunSummary(config)
     config.pluginmanager.register(config.stash[_summary], "nbreplay-summary")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect a notebook, with ``--nbreplay``."""
-    if file_path.suffix != ".ipynb" or not parent.config.getoption("nbreplay"):
-        return None
-    if ".ipynb_checkpoints" in file_path.parts:
+    is_notebook = file_path.suffix == ".ipynb" and ".ipynb_checkpoints" not in file_path.parts
+    if not is_notebook or not parent.config.getoption("nbreplay"):
         return None
     from nbreplay.testing.items import NotebookFile
 
@@ -146,13 +117,11 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if _FIXTURE not in names and item.get_closest_marker("nbreplay") is None:
         return
     item.stash[_passed] = True
-    definitions = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
-    own = getattr(getattr(item, "_fixtureinfo", None), "argnames", ())
-    scopes = {name: fixtures[-1].scope for name, fixtures in definitions.items() if fixtures}
+    info = getattr(item, "_fixtureinfo", None)
+    own, definitions = getattr(info, "argnames", ()), getattr(info, "name2fixturedefs", {})
+    of_function = [name for name in own if definitions.get(name) and definitions[name][-1].scope == "function"]
     others = [name for name in names if name != _FIXTURE]
-    place = next(
-        (index for index, name in enumerate(others) if name in own and scopes.get(name) == "function"), len(others)
-    )
+    place = next((index for index, name in enumerate(others) if name in of_function), len(others))
     # A new list: the tests of one function share it, and not all of them need be marked.
     item.fixturenames = [*others[:place], _FIXTURE, *others[place:]]  # type: ignore[attr-defined]
 
@@ -164,7 +133,6 @@ def _nbreplay_session(request: pytest.FixtureRequest) -> Iterator[FunctionSessio
 
     try:
         session = FunctionSession(request.node, request.config.getoption("nbreplay_mode"))
-        session.start()
     except NbreplayError as error:
         pytest.fail(f"nbreplay: {error}", pytrace=False)
     request.node.stash[_session] = session
@@ -214,7 +182,7 @@ def pytest_runtest_makereport(
         return (yield)
     session = item.stash.get(_session, None)
     if call.excinfo is not None and session is not None:
-        if failures := session.new_failures(reported=str(call.excinfo.value)):
+        if failures := session.new_failures(shown=str(call.excinfo.value)):
             item.add_report_section(call.when, "nbreplay", failures)
         if not item.config.getoption("fulltrace"):
             from nbreplay.testing.function_session import shorten
@@ -222,18 +190,20 @@ def pytest_runtest_makereport(
             shorten(call.excinfo)
     report = yield
     if _is_notebook(item) and report.when == "call":
-        report.duration = item.seconds  # not the time that pytest waited for it
+        report.duration = item.result.seconds  # not the time that pytest waited for it
     item.stash[_passed] &= report.passed
     if report.when == "teardown":
-        from nbreplay.testing.summary import test_entry
+        from nbreplay.testing.result import Result
 
-        whole = item.stash[_passed] and item.config.stash[_summary].whole
-        test: FunctionSession | Item | None = session
-        updated = ""
-        if _is_notebook(item):
-            test, updated = item, str(item.path) if item.updated else ""
+        test = item.result if _is_notebook(item) else session or Result(item.path)
         # pytest-xdist transfers attributes of a report if they are plain data.
-        report.nbreplay = test_entry(test, updated, whole)  # type: ignore[attr-defined]
+        report.nbreplay = {  # type: ignore[attr-defined]
+            "counts": dict(Counter(call.outcome for call in test.calls)),
+            "used": test.used,
+            "uncovered": test.uncovered,
+            "updated": str(item.path) if test.updated else "",
+            "whole": item.stash[_passed] and item.config.stash[_summary].whole,
+        }
         item.stash[_session] = None  # pytest keeps every test until the end of the run
     return report
 
@@ -244,3 +214,98 @@ def _is_notebook(item: pytest.Item) -> TypeGuard[Item]:
     from nbreplay.testing.items import Item
 
     return isinstance(item, Item)
+
+
+class RunSummary:
+    """A pytest plugin that adds up the entries of all tests. Some hooks get no configuration, so it keeps one."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        # Whether no test of whole folders was left out so far. If all pass, unused recordings are reported.
+        self.whole = _covers_whole_folders(config)
+        self._failed = 0
+        self._entries: list[dict[str, Any]] = []
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Note that tests were deselected."""
+        self.whole = self.whole and not items
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note that collecting failed."""
+        self.whole = self.whole and report.passed
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add the entry of a test. With pytest-xdist, it arrives here from a worker."""
+        self._failed += report.failed
+        if entry := getattr(report, "nbreplay", None):
+            self._entries.append(entry)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+        """Print the summary."""
+        if not self._entries:
+            return
+        from nbreplay.core.log import describe_uncovered, format_counts
+        from nbreplay.core.store.store import Store
+        from nbreplay.errors import StoreError
+
+        def write(line: str) -> None:
+            terminalreporter.write_line(f"nbreplay: {line}")
+
+        most, trims = self._config.getoption("maxfail") or 0, self._config.getoption("nbreplay_trim")
+        stopped = 0 < most <= self._failed or exitstatus == pytest.ExitCode.INTERRUPTED
+        whole = self.whole and not stopped and all(entry["whole"] for entry in self._entries)
+        terminalreporter.ensure_newline()
+        for path in dict.fromkeys(entry["updated"] for entry in self._entries if entry["updated"]):
+            write(f"outputs stored in {self._short(path)}")
+        for line in describe_uncovered(event for entry in self._entries for event in entry["uncovered"]):
+            write(line)
+        if trims and not whole:
+            write("nothing trimmed. Trimming needs a run over whole folders in which all tests pass")
+        total = 0
+        for store, names in (self._find_unused() if whole else {}).items():
+            if trims:
+                try:
+                    write(f"{len(Store(store).remove(names))} files removed from {self._short(store)}")
+                except StoreError as error:
+                    write(str(error))
+                continue
+            total += len(names)
+            more = "" if terminalreporter.verbosity > 0 else " (-v lists them)"
+            write(f"{len(names)} unused in {self._short(store)}{more}")
+            for name in names if not more else ():
+                terminalreporter.write_line(f"  {name}")
+        counts: Counter[str] = Counter()
+        for entry in self._entries:
+            counts.update(entry["counts"])
+        write(f"{format_counts(counts)}{f', {total} unused' if total else ''}")
+
+    def _find_unused(self) -> dict[str, list[str]]:
+        """Return the names of unused recordings by store. An archive has none, since it is read-only."""
+        from nbreplay.core.store.archive import is_archive
+        from nbreplay.core.store.store import Store
+        from nbreplay.errors import StoreError
+
+        used = defaultdict(set)
+        for entry in self._entries:
+            for store, names in entry["used"].items():
+                used[store].update(names)
+        unused = {}
+        for store in sorted(used):
+            # A test may have removed the store, or replaced it by a file.
+            with contextlib.suppress(StoreError):
+                if not is_archive(store) and (names := Store(store).find_unused(used[store])):
+                    unused[store] = names
+        return unused
+
+    def _short(self, path: str) -> str:
+        short = os.path.relpath(path, self._config.invocation_params.dir) if os.path.isabs(path) else path
+        return path if short.startswith("..") else short
+
+
+def _covers_whole_folders(config: pytest.Config) -> bool:
+    """Return whether the run covers whole folders. In a worker of pytest-xdist, the controller decides."""
+    if hasattr(config, "workerinput"):
+        return True
+    if any(config.getoption(name, None) for name in ("lf", "ignore", "ignore_glob")):
+        return False
+    return all((config.invocation_params.dir / argument).is_dir() for argument in config.args)

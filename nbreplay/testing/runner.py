@@ -1,15 +1,18 @@
-"""Running notebooks in real kernels, and reporting their calls."""
+"""Running notebooks in real kernels, and reporting their calls.
+
+As a program (``python -m nbreplay.testing.runner``), it runs those that `nbreplay.testing.items` names on stdin.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import copy
-import functools
 import os
+import pickle
+import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,27 +28,23 @@ from nbreplay.testing.kernels import Kernel, open_kernel
 from nbreplay.testing.notebook_file import (
     is_skipped,
     may_raise,
+    own_outputs,
     read_notebook,
     requested_check,
     save_outputs,
-    strip_status,
     tags_of,
 )
 from nbreplay.testing.outputs.compare import compare
-from nbreplay.testing.outputs.diff import format_difference
+from nbreplay.testing.outputs.diff import first_line, format_difference
 from nbreplay.testing.outputs.sanitise import rules_for
 from nbreplay.testing.result import CallReport, CellRun, Failure, Result, RunOptions
-from nbreplay.testing.warm.provisioner import WarmProcess, can_fork, imported_modules
+from nbreplay.testing.warm.provisioner import WarmProcess, warm_processes
+
+OnCell = Callable[[Path, int, int], None]
 
 
 def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the notebooks among files and in folders.
-
-    Raises
-    ------
-    OptionError
-        If a path is not a notebook, or a folder has none.
-    """
+    """Return the notebooks among files and in folders; raise `OptionError` if a path is none, or a folder has none."""
     notebooks: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
@@ -60,32 +59,10 @@ def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return list(dict.fromkeys(notebooks))
 
 
-def default_concurrency(mode: Mode) -> int:
-    """Return the number of notebooks to run at a time: one while recording, since a service may depend on the order."""
-    return 2 * (os.cpu_count() or 1) if mode is Mode.REPLAY else 1
-
-
-def run(path: str | os.PathLike[str], options: RunOptions | None = None, **changes: Any) -> Result:
-    """Execute one notebook in a kernel of its own, in the notebook's folder.
-
-    Parameters
-    ----------
-    path : path
-    options : RunOptions, optional
-    **changes
-        Fields of `options` to change, such as ``mode``. ``on_cell`` is a function that is called after each cell with
-        the numbers of executed and of all cells.
-
-    Returns
-    -------
-    Result
-
-    Raises
-    ------
-    NbreplayError
-        If the file is not a notebook.
-    """
-    on_cell = changes.pop("on_cell", None)
+def run(
+    path: str | os.PathLike[str], options: RunOptions | None = None, *, on_cell: OnCell | None = None, **changes: Any
+) -> Result:
+    """Execute one notebook, with some changes to `options`. Raise `NbreplayError` if the file is not a notebook."""
     return asyncio.run(_run(Path(path), msgspec.structs.replace(options or RunOptions(), **changes), on_cell))
 
 
@@ -93,167 +70,149 @@ def run_all(
     paths: Sequence[Path],
     options: RunOptions,
     *,
-    number: int = 1,
-    on_cell: Callable[[Path, int, int], None] | None = None,
+    number: int | None = None,
+    on_cell: OnCell | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Execute notebooks, `number` at a time on one event loop. A notebook that cannot be run has a result, too.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-    options : RunOptions
-    number : int
-    on_cell : callable
-        Called after each cell with the notebook and the numbers of executed and of all cells.
-    on_result : callable
-        Called with each result as soon as it is available, in any order.
+    The default is twice the processors; one while recording, since a service may depend on the order. `on_cell` is
+    called after each cell with the notebook and the numbers of executed and of all cells, `on_result` with each result
+    as soon as it is available, in any order.
     """
+    number = number or (2 * (os.cpu_count() or 1) if options.mode is Mode.REPLAY else 1)
 
-    async def every() -> list[Result]:
+    async def run_paths() -> list[Result]:
         gate = asyncio.Semaphore(number)
-        async with warm_folders(paths) as warm:
+        async with warm_processes(paths) as warm:
 
-            async def one(path: Path) -> Result:
-                report_cell = functools.partial(on_cell, path) if on_cell else None
+            async def run_path(path: Path) -> Result:
                 async with gate:
                     try:
-                        result = await _run(path, options, report_cell, warm.get(path.parent))
+                        result = await _run(path, options, on_cell, warm.get(path.parent))
                     except NbreplayError as error:
-                        result = Result(path, None, failures=[Failure(str(error))])
+                        result = Result(path, failures=[Failure(str(error))])
                 if on_result:
                     on_result(result)
                 return result
 
-            return list(await asyncio.gather(*map(one, paths)))
+            return await asyncio.gather(*map(run_path, paths))
 
-    return asyncio.run(every())
-
-
-@contextlib.asynccontextmanager
-async def warm_folders(paths: Sequence[Path]) -> AsyncIterator[Mapping[Path, WarmProcess]]:
-    """Start a process to fork kernels from, for each folder with several of these notebooks."""
-    folders = Counter(path.parent for path in paths)
-    warm: dict[Path, WarmProcess] = {}
-    try:
-        for folder, number in folders.items():
-            if number > 1 and can_fork():
-                here = dict.fromkeys(path for path in paths if path.parent == folder)
-                warm[folder] = WarmProcess(folder.resolve(), imported_modules(here, folder))
-                await warm[folder].start()
-        yield warm
-    finally:
-        for one in warm.values():
-            await one.stop()
+    return asyncio.run(run_paths())
 
 
 async def _run(
-    path: Path, options: RunOptions, on_cell: Callable[[int, int], None] | None = None, warm: WarmProcess | None = None
+    path: Path, options: RunOptions, on_cell: OnCell | None = None, warm: WarmProcess | None = None
 ) -> Result:
+    """Execute one notebook in a kernel of its own, in the notebook's folder."""
     notebook = read_notebook(path)
-    stored = copy.deepcopy(notebook) if _compares(options) else None
+    stored = copy.deepcopy(notebook)
     for cell in notebook.cells:
         if cell.cell_type == "code" and not is_skipped(cell):
             cell.outputs, cell.execution_count = [], None
-    failures: list[Failure] = []
-    cells: list[CellRun] = []
-    report: dict[str, Any] = {"calls": [], "used": {}}
+    result = Result(path, notebook)
     started = time.perf_counter()
     try:
-        async with open_kernel(notebook, path, options, warm) as running:
-            alive = await _run_cells(running, options, cells, failures, on_cell)
-            if alive:
-                report = await running.report()
-            running.set_widgets_metadata()
+        async with open_kernel(notebook, path, options, warm) as kernel:
+            if await _run_cells(kernel, result, options, on_cell):
+                report = await kernel.report()
+                result.calls = [CallReport(**call) for call in report["calls"]]
+                result.used, result.uncovered = report["used"], [(kind, name) for kind, name in report["uncovered"]]
+            kernel.set_widgets_metadata()
     except NbreplayError as error:
-        failures.append(Failure(str(error)))
-    strip_status(notebook)
-    calls = [CallReport(**item) for item in report["calls"]]
-    failures += _logged_failures(notebook, calls, cells, failures)
-    if stored is not None:
-        failures += _differences(stored, notebook, path.parent, cells)
-    uncovered = [(kind, name) for kind, name in report.get("uncovered", ())]
-    return Result(path, notebook, calls, failures, report["used"], cells, time.perf_counter() - started, uncovered)
+        result.failures.append(Failure(str(error)))
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = own_outputs(cell)
+    result.failures += _logged_failures(result)
+    if options.mode is Mode.REPLAY if options.compare is None else options.compare:
+        result.failures += _differences(stored, result)
+    result.seconds = time.perf_counter() - started
+    return result
 
 
-async def _run_cells(
-    running: Kernel,
-    options: RunOptions,
-    cells: list[CellRun],
-    failures: list[Failure],
-    on_cell: Callable[[int, int], None] | None,
-) -> bool:
-    """Execute the cells of a notebook, and add to `cells` and `failures`. Return whether the kernel is still alive."""
-    every = running.nb.cells
-    parameters = dict(options.parameters)
-    if parameters and not any("parameters" in tags_of(cell) for cell in every):
-        await running.assign(parameters)
+async def _run_cells(kernel: Kernel, result: Result, options: RunOptions, on_cell: OnCell | None) -> bool:
+    """Execute the cells of a notebook, and add to its result. Return whether the kernel is still alive."""
+    every = kernel.nb.cells
+    if not any("parameters" in tags_of(cell) for cell in every):
+        await kernel.assign(options.parameters)
     for index, cell in enumerate(every, 1):
         if cell.cell_type == "code" and cell.source.strip():
+            run = CellRun(index, cell.get("id"), first_line(cell.source))
+            result.cells.append(run)
             if is_skipped(cell):
-                cells.append(CellRun(index, cell.get("id"), _first_line(cell), "skipped", 0.0))
                 continue
-            failed, started = False, time.perf_counter()
-            running.allow_errors = requested_check(cell) == "ignore"
+            kernel.allow_errors = requested_check(cell) == "ignore"
+            started = time.perf_counter()
             try:
-                await running.async_execute_cell(cell, index - 1)
+                await kernel.async_execute_cell(cell, index - 1)
+                run.status = "ok"
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-                failed = True
-                failures.append(
-                    Failure(f"cell {index} ({_first_line(cell)}): {_describe_error(error, options.timeout)}", index)
-                )
+                run.status = "failed"
+                text = f"cell {index} ({run.first}): {_describe_error(error, options.timeout)}"
+                result.failures.append(Failure(text, index))
                 if isinstance(error, DeadKernelError):
                     return False
             finally:
-                status, seconds = "failed" if failed else "ok", time.perf_counter() - started
-                number = cell.get("execution_count")
-                cells.append(CellRun(index, cell.get("id"), _first_line(cell), status, seconds, number))
-            if failed and not options.keep_going:
+                run.seconds, run.number = time.perf_counter() - started, cell.get("execution_count")
+            if run.status == "failed" and not options.keep_going:
                 break
-            if parameters and "parameters" in tags_of(cell):
-                await running.assign(parameters)
+            if "parameters" in tags_of(cell):
+                await kernel.assign(options.parameters)
         if on_cell:
-            on_cell(index, len(every))
+            on_cell(result.path, index, len(every))
     return True
 
 
-def _compares(options: RunOptions) -> bool:
-    return options.mode is Mode.REPLAY if options.compare is None else options.compare
+def _describe_error(error: Exception, timeout: float | None) -> str:
+    if isinstance(error, CellExecutionError):
+        return f"{error.ename}: {error.evalue}"
+    if isinstance(error, CellTimeoutError):
+        remedy = "Raise --timeout, or --nbreplay-timeout of pytest, to give it longer"
+        return f"cell timed out after {timeout:g} s. {remedy}"
+    return "the kernel died"
 
 
-def _differences(stored: Any, notebook: Any, folder: Path, cells: list[CellRun]) -> list[Failure]:
-    executed = {cell.index for cell in cells if cell.status == "ok"}
+def _logged_failures(result: Result) -> list[Failure]:
+    """Return the failed calls whose exceptions the notebook caught: the log decides."""
+    failures: dict[str, Failure] = {}
+    for call in result.calls:
+        if call.outcome not in FAILURES or any(call.note in failure.text for failure in result.failures):
+            continue
+        cell = next((cell.index for cell in result.cells if cell.owns(call)), None)
+        if cell is None or not may_raise(result.notebook.cells[cell - 1]):
+            text = f"{call.outcome}: {call.note}"
+            failures.setdefault(text, Failure(text, cell))
+    return list(failures.values())
+
+
+def _differences(stored: Any, result: Result) -> list[Failure]:
+    executed = {cell.index for cell in result.cells if cell.status == "ok"}
     if not executed:
         return []
     try:
-        rules = rules_for(folder)
+        differences = compare(stored, result.notebook, rules_for(result.path.parent))
     except NbreplayError as error:
         return [Failure(str(error))]
     return [
         Failure(format_difference(difference, colour=False), difference.index, difference)
-        for difference in compare(stored, notebook, rules)
+        for difference in differences
         if difference.index in executed
     ]
 
 
-def update(result: Result) -> bool:
-    """Store the outputs of a notebook that passed, and return whether the file changed. An error fails the result."""
+def update(result: Result) -> None:
+    """Store the outputs of a notebook that passed. An error fails the result."""
     try:
-        return result.passed and save_outputs(result.path, result.notebook)
+        result.updated = result.passed and save_outputs(result.path, result.notebook)
     except NbreplayError as error:
         result.failures.append(Failure(str(error)))
-        return False
 
 
 def write(result: Result, folder: Path) -> None:
     """Write an executed notebook into a folder under its own name, even if it failed.
 
-    Raises
-    ------
-    OptionError
-        If this would replace the notebook itself, or the folder is a link.
-    NbreplayError
-        If the file cannot be written.
+    Raise `OptionError` if this would replace the notebook itself, or the folder is a link.
     """
     if result.notebook is None:
         return
@@ -270,62 +229,44 @@ def write(result: Result, folder: Path) -> None:
         raise NbreplayError(f"Cannot write {target}: {error.strerror or error}") from error
 
 
-def _describe_error(error: Exception, timeout: float | None) -> str:
-    if isinstance(error, CellExecutionError):
-        return f"{error.ename}: {error.evalue}"
-    if isinstance(error, CellTimeoutError):
-        remedy = "Raise --timeout, or --nbreplay-timeout of pytest, to give it longer"
-        return f"cell timed out after {timeout:g} s. {remedy}"
-    return "the kernel died"
-
-
-def _first_line(cell: Any) -> str:
-    return next((line for line in cell.source.splitlines() if line.strip()), "")[:60]
-
-
-def _logged_failures(
-    notebook: Any, calls: list[CallReport], cells: list[CellRun], known: list[Failure]
-) -> list[Failure]:
-    """Return the failed calls whose exceptions the notebook caught: the log decides."""
-    failures: dict[str, Failure] = {}
-    for call in calls:
-        if call.outcome not in FAILURES or any(call.note in failure.text for failure in known):
-            continue
-        cell = next((cell.index for cell in cells if cell.owns(call)), None)
-        if cell is None or not may_raise(notebook.cells[cell - 1]):
-            text = f"{call.outcome}: {call.note}"
-            failures.setdefault(text, Failure(text, cell))
-    return list(failures.values())
-
-
-def compare_runs(results: Sequence[Result]) -> tuple[Result, str]:
-    """Compare several runs of one notebook.
-
-    Parameters
-    ----------
-    results : sequence of Result
-        All runs of the notebook, in order.
-
-    Returns
-    -------
-    Result
-        The first run that failed, else the first run. It fails too if the runs differ.
-    str
-        A note on how equal the runs are; empty if one failed.
-    """
-    failed = next((result for result in results if not result.passed), None)
-    if failed is not None:
-        return failed, ""
+def compare_runs(results: Sequence[Result]) -> Result:
+    """Compare all runs of a notebook. Return the first that failed, else the first; it fails if the runs differ."""
     first, *others = results
+    if failed := next((result for result in results if not result.passed), None):
+        return failed
     text = nbformat.writes(first.notebook)
     if all(nbformat.writes(other.notebook) == text for other in others):
-        return first, f"{len(results)} runs, byte for byte the same"
+        first.note = f"{len(results)} runs, byte for byte the same"
+        return first
     # The outputs of cells that only have to run may differ.
     rules = rules_for(first.path.parent)
-    failures = [
+    first.failures += [
         Failure(f"run {number} differs from run 1", difference.index, difference)
         for number, other in enumerate(others, 2)
         for difference in compare(first.notebook, other.notebook, rules)
     ]
-    note = "" if failures else f"{len(results)} runs, the same except for masked text"
-    return msgspec.structs.replace(first, failures=failures), note
+    first.note = f"{len(results)} runs, the same except for masked text" if first.passed else ""
+    return first
+
+
+def serve() -> None:
+    """Run the notebooks that arrive on stdin, until pytest's process ends."""
+    requests = sys.stdin.buffer
+    # Kernels may write to stdout, which must not mix with the results.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with contextlib.suppress(EOFError, OSError, KeyboardInterrupt, asyncio.CancelledError):
+        while True:
+            paths, options, number, updates = pickle.load(requests)
+
+            def send(result: Result, updates: bool = updates) -> None:
+                if updates:
+                    update(result)
+                pickle.dump(msgspec.structs.replace(result, notebook=None), answers)
+                answers.flush()
+
+            run_all(paths, options, number=number, on_result=send)
+
+
+if __name__ == "__main__":
+    serve()

@@ -97,7 +97,7 @@ def test_other_modes_refuse_and_name_nothing(mode: str, store: Path) -> None:
 
 
 def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    from nbreplay.testing.report import print_results
+    from nbreplay.testing.result import print_results
 
     path = notebook("import subprocess", "!ls > /dev/null", "%%bash\necho hello", "!uname > /dev/null")
     result = run(path, RunOptions(compare=False))

@@ -462,7 +462,7 @@ def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, m
     heavy = {"nbclient", "nbformat", "jupyter_client", "IPython", "zmq", "openai", "pandas", "httpx", "httpx2"}
     assert not (loaded[0] - loaded[1]) & heavy
     ours = {name for name in loaded[0] if name.split(".")[0] == "nbreplay"}
-    assert ours == {"nbreplay", "nbreplay.testing", PLUGIN, "nbreplay.testing.summary"}
+    assert ours == {"nbreplay", "nbreplay.testing", PLUGIN}
 
 
 @pytest.mark.full

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,13 +11,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
+from nbreplay.testing.kernels import Kernel
 from nbreplay.testing.notebook_file import read_notebook, save_outputs
 from nbreplay.testing.result import Result, RunOptions
 from nbreplay.testing.runner import find_notebooks, run, run_all
@@ -47,7 +52,7 @@ def test_a_notebook_that_is_recorded_passes(tmp_path: Path) -> None:
         "print(os.path.basename(os.getcwd()), os.environ['NBREPLAY_NOTEBOOK'])",
     )
     seen: list[tuple[int, int]] = []
-    result = run(path, on_cell=lambda done, total: seen.append((done, total)))
+    result = run(path, on_cell=lambda _, done, total: seen.append((done, total)))
     assert result.errors == []
     assert result.passed
     hello, bye = repr(answers["hello"]), answers["bye"] + "\n"
@@ -264,6 +269,28 @@ def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path, how: str) -> None:
     assert said.endswith("nbreplay: interrupted\n" if how == "command" else "KeyboardInterrupt\n")
     assert how == "function" or "Traceback" not in said
     assert gone(tmp_path)
+
+
+@pytest.mark.parametrize("lost", [None, DeadKernelError("the kernel died")], ids=["swallowed", "mistaken"])
+def test_an_interrupt_that_nbclient_loses(monkeypatch: pytest.MonkeyPatch, lost: Exception | None) -> None:
+    async def execute(*_: Any) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if lost:
+                raise lost from None
+
+    async def interrupted() -> bool:
+        kernel = Kernel(nbformat.v4.new_notebook())
+        kernel.kc = SimpleNamespace(session=SimpleNamespace(msg=None))
+        task = asyncio.create_task(kernel.async_execute_cell(nbformat.v4.new_code_cell("1"), 0))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return task.cancelled()
+
+    monkeypatch.setattr(NotebookClient, "async_execute_cell", execute)
+    assert asyncio.run(interrupted())
 
 
 def plain(indent: Any = 1, **more: Any) -> str:

@@ -19,7 +19,7 @@ from nbreplay.testing.warm import provisioner
 from nbreplay.testing.warm.provisioner import imported_modules
 from tests.testing.making import ASK, gone, notebook, recorded
 
-needs_forks = pytest.mark.skipif(not provisioner.can_fork(), reason="kernels are forked on Linux only")
+needs_forks = pytest.mark.skipif(not provisioner.CAN_FORK, reason="kernels are forked on Linux only")
 
 LEAK = """import atexit, builtins, os, random, sys, tempfile, threading, time, warnings
 import numpy

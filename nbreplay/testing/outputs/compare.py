@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from nbreplay.testing.notebook_file import is_skipped, requested_check
+from nbreplay.testing.notebook_file import is_skipped, own_outputs, requested_check
 from nbreplay.testing.outputs.diff import Difference, diff_lines, make_difference, one_sided_lines
 from nbreplay.testing.outputs.images import compare_images, describe_image
 from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, render_stream
@@ -31,7 +31,7 @@ def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
     return [
         make_difference(index, old.source, lines)
         for index, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=False), 1)
-        if _is_compared(old, rules) and (lines := comparison.diff_cells(_own_outputs(old), _own_outputs(new)))
+        if _is_compared(old, rules) and (lines := comparison.diff_cells(own_outputs(old), own_outputs(new)))
     ]
 
 
@@ -42,12 +42,6 @@ def _is_compared(cell: Any, rules: Rules) -> bool:
         return False  # never run
     check = requested_check(cell)
     return check == "compare" or (check is None and rules.compare)
-
-
-def _own_outputs(cell: Any) -> list[Mapping[str, Any]]:
-    """Return the outputs of a cell without nbreplay's status display."""
-    outputs = [output for output in cell.get("outputs") or [] if isinstance(output, Mapping)]
-    return [output for output in outputs if (output.get("metadata") or {}).get("nbreplay") != "status"]
 
 
 class _Comparison(msgspec.Struct, frozen=True):

@@ -25,8 +25,12 @@ class Difference(msgspec.Struct, frozen=True):
 
 def make_difference(index: int, source: str, lines: Sequence[str]) -> Difference:
     """Return a difference without control characters for a terminal."""
-    first = next((line.strip() for line in source.splitlines() if line.strip()), "")
-    return Difference(index, _safe(first[:60]), tuple(map(_safe, lines)))
+    return Difference(index, _safe(first_line(source)), tuple(map(_safe, lines)))
+
+
+def first_line(source: str) -> str:
+    """Return the first line of a cell that is not empty, or its first 60 characters."""
+    return next((line.strip() for line in source.splitlines() if line.strip()), "")[:60]
 
 
 def _safe(line: str) -> str:

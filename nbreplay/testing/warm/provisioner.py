@@ -14,106 +14,96 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from nbreplay.testing.warm.server import OPTIONS
+from nbreplay.testing.warm.server import COMMAND
 
 PROVISIONER = "nbreplay-warm"
 """The entry point of `Provisioner` in jupyter_client's group."""
 
+CAN_FORK = sys.platform == "linux" and hasattr(os, "pidfd_open")
 _START_SECONDS = 60.0
 
 
-def can_fork() -> bool:
-    """Return whether this system can fork kernels."""
-    return sys.platform == "linux" and hasattr(os, "pidfd_open")
+@contextlib.asynccontextmanager
+async def warm_processes(paths: Sequence[Path]) -> AsyncIterator[Mapping[Path, WarmProcess]]:
+    """Start a process to fork kernels from, for each folder with several notebooks, if the system can fork."""
+    folders = Counter(path.parent for path in paths)
+    async with contextlib.AsyncExitStack() as stack:
+        warm: dict[Path, WarmProcess] = {}
+        for folder in (folder for folder, number in folders.items() if number > 1 and CAN_FORK):
+            modules = imported_modules(dict.fromkeys(path for path in paths if path.parent == folder), folder)
+            warm[folder] = await stack.enter_async_context(_start(folder.resolve(), modules))
+        yield warm
+
+
+@contextlib.asynccontextmanager
+async def _start(folder: Path, modules: list[str]) -> AsyncIterator[WarmProcess]:
+    """Start a process that imports modules, in the folder of the notebooks, since some modules read files there."""
+    ours, its = socket.socketpair()
+    with its:
+        process = subprocess.Popen(
+            [*COMMAND, str(its.fileno())],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(its.fileno(),),
+            start_new_session=True,
+        )
+    reader, writer = await asyncio.open_connection(sock=ours)
+    warm = WarmProcess(writer)
+    reading = asyncio.create_task(warm.read(reader))
+    warm.send(modules=modules)
+    try:
+        yield warm
+    finally:
+        writer.close()  # the process and its kernels end then
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        await reading
+        await asyncio.to_thread(process.wait)
 
 
 class WarmProcess:
-    """The process that kernels of one folder are forked from.
+    """The process that kernels of one folder are forked from."""
 
-    Parameters
-    ----------
-    folder : Path
-        Its working directory: some modules read files there.
-    modules : iterable of str
-        Modules to import, besides those of every kernel.
-    """
-
-    def __init__(self, folder: Path, modules: Iterable[str]) -> None:
-        self._folder, self._modules = folder, list(modules)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._reading: asyncio.Task[None] | None = None
-        self._ready: asyncio.Future[bool] | None = None
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._ready: asyncio.Future[bool] = asyncio.Future()
         self._requests: dict[int, asyncio.Future[int]] = {}
         self._ended: dict[int, asyncio.Future[int]] = {}
 
-    async def start(self) -> None:
-        """Start the process. `ready` waits until it has imported its modules."""
-        ours, its = socket.socketpair()
-        with its:
-            self._process = subprocess.Popen(
-                [sys.executable, *OPTIONS, "-m", "nbreplay.testing.warm.server", str(its.fileno())],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                pass_fds=(its.fileno(),),
-                start_new_session=True,
-            )
-        self._ready = asyncio.get_running_loop().create_future()
-        reader, self._writer = await asyncio.open_connection(sock=ours)
-        self._reading = asyncio.create_task(self._read(reader))
-        self._send(modules=self._modules)
-
     async def ready(self) -> bool:
-        """Wait until the process can fork kernels, and return whether it can."""
-        if self._ready is None:
-            return False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_SECONDS):
-                return await asyncio.shield(self._ready)
-        return False
+        """Wait until the process has imported its modules, and return whether it can fork kernels."""
+        await asyncio.wait([self._ready], timeout=_START_SECONDS)
+        return self._ready.done() and self._ready.result()
 
     async def fork(self, cmd: list[str], env: dict[str, str], cwd: str) -> ForkedProcess:
-        """Fork a kernel.
-
-        Raises
-        ------
-        OSError
-            If the process has ended meanwhile.
-        """
+        """Fork a kernel. Raise OSError if the process has ended meanwhile."""
         number = len(self._requests)
-        self._requests[number] = asyncio.get_running_loop().create_future()
-        self._send(kernel=number, cmd=cmd, env=env, cwd=cwd)
+        self._requests[number] = asyncio.Future()
+        self.send(kernel=number, cmd=cmd, env=env, cwd=cwd)
         pid = await self._requests[number]
         return ForkedProcess(pid, self._ended[pid])
 
-    async def stop(self) -> None:
-        """Stop the process and its remaining kernels."""
-        if self._process is None or self._reading is None:
-            return
-        self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
-        await self._reading
-        await asyncio.to_thread(self._process.wait)
-
-    def _send(self, **request: Any) -> None:
+    def send(self, **request: Any) -> None:
+        """Send a request, as the server's docstring describes it."""
         self._writer.write(json.dumps(request).encode() + b"\n")
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        assert self._ready is not None
+    async def read(self, reader: asyncio.StreamReader) -> None:
+        """Read the answers until the process ends."""
         with contextlib.suppress(OSError):
             while line := await reader.readline():
                 message = json.loads(line)
                 if "ready" in message:
                     self._ready.set_result(True)
                 elif "kernel" in message:
-                    self._ended[message["pid"]] = asyncio.get_running_loop().create_future()
+                    self._ended[message["pid"]] = asyncio.Future()
                     self._requests[message["kernel"]].set_result(message["pid"])
                 else:
                     self._ended[message["ended"]].set_result(message["status"])
@@ -130,18 +120,12 @@ class WarmProcess:
 class ForkedProcess:
     """The process of a forked kernel, with the methods of Popen that jupyter_client uses."""
 
-    stdin = stdout = stderr = None
-
     def __init__(self, pid: int, ended: asyncio.Future[int]) -> None:
         self.pid, self.ended = pid, ended
 
     def poll(self) -> int | None:
         """Return the exit status, or None while it runs."""
         return self.ended.result() if self.ended.done() else None
-
-    def wait(self) -> int:
-        """Return the exit status. Only called once the process has ended."""
-        return self.ended.result()
 
     def send_signal(self, number: int) -> None:
         """Send a signal if it still runs."""
@@ -185,26 +169,21 @@ def imported_modules(paths: Iterable[Path], folder: Path) -> list[str]:
 
     Modules in the folder of the notebooks are left out: they may change between runs.
     """
-    names = dict.fromkeys(name for path in paths for source in _sources(path) for name in _names(source))
     installed = [entry for entry in sys.path if entry and Path(entry).resolve() != folder.resolve()]
-    modules = []
-    for name in names:
+
+    def is_installed(name: str) -> bool:
         top = name.partition(".")[0]
-        if PathFinder.find_spec(top, [str(folder)]) is None and PathFinder.find_spec(top, installed) is not None:
-            modules.append(name)
-    return modules
+        return PathFinder.find_spec(top, [str(folder)]) is None and PathFinder.find_spec(top, installed) is not None
+
+    return list(filter(is_installed, dict.fromkeys(name for path in paths for name in _imports(path))))
 
 
-def _sources(path: Path) -> Iterator[str]:
-    """Yield the sources of the code cells. An invalid notebook is reported when it is run."""
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the modules that a notebook imports. An invalid notebook is reported when it is run."""
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         for cell in json.loads(path.read_text("utf-8"))["cells"]:
-            if cell["cell_type"] == "code":
-                yield "".join(cell["source"])
-
-
-def _names(source: str) -> Iterator[str]:
-    # A regular expression, since cells contain magics. Indented imports may never run.
-    for first, several in re.findall(r"^(?:from +([\w.]+) +import|import +([^#;\n]+))", source, re.MULTILINE):
-        for name in [first] if first else several.split(","):
-            yield from re.findall(r"^ *(\w[\w.]*)", name)
+            source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+            # A regular expression, since cells contain magics. Indented imports may never run.
+            for first, several in re.findall(r"^(?:from +([\w.]+) +import|import +([^#;\n]+))", source, re.MULTILINE):
+                for name in [first] if first else several.split(","):
+                    yield from re.findall(r"^ *(\w[\w.]*)", name)

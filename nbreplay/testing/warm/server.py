@@ -61,8 +61,8 @@ _LATER = {
     ),
     "matplotlib.pyplot": ("matplotlib_inline.backend_inline", "matplotlib.backends.backend_agg"),
 }
-OPTIONS = ("-Xfrozen_modules=off",)
-"""Options of Python with which jupyter_client starts kernels."""
+# Jupyter_client starts kernels with this option, too.
+COMMAND = (sys.executable, "-Xfrozen_modules=off", "-m", "nbreplay.testing.warm.server")
 
 _LEFT_OUT = "NBREPLAY_LEFT_OUT"
 
@@ -144,37 +144,26 @@ def _import_modules(modules: list[str], *, again: dict[str, Any], control: socke
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
     later = (name for module in modules for name in _LATER.get(module, ()))
     for name in (*_KERNEL, *modules, *later):
-        if name in left_out or not _has_side_effects(name):
-            continue
-        left_out.add(name)
-        os.environ[_LEFT_OUT] = ",".join(left_out)
-        program = [
-            sys.executable,
-            *OPTIONS,
-            "-m",
-            "nbreplay.testing.warm.server",
-            str(control.fileno()),
-            json.dumps(again),
-        ]
-        os.set_inheritable(control.fileno(), True)
-        os.execv(sys.executable, program)
+        if name not in left_out and _has_side_effects(name):
+            os.environ[_LEFT_OUT] = ",".join({*left_out, name})
+            os.set_inheritable(control.fileno(), True)
+            os.execv(sys.executable, [*COMMAND, str(control.fileno()), json.dumps(again)])
     gc.collect()
     gc.freeze()  # keeps the memory shared with the kernels
 
 
 def _has_side_effects(name: str) -> bool:
     """Import a module, and return whether it printed or warned, or left a thread running, which a fork would lack."""
-    output = io.StringIO()
-    with (
-        warnings.catch_warnings(record=True) as warned,
-        contextlib.redirect_stdout(output),
-        contextlib.redirect_stderr(output),
-    ):
+    output, failed = io.StringIO(), False
+    redirect = contextlib.redirect_stdout(output), contextlib.redirect_stderr(output)
+    with warnings.catch_warnings(record=True) as warned, redirect[0], redirect[1]:
         try:
             importlib.import_module(name)
         except BaseException:  # the notebook will get the same exception
-            return name in sys.modules or bool(output.getvalue() or warned)
-    return bool(output.getvalue() or warned) or threading.active_count() > 1 or _threads() > 1
+            failed = True
+    if output.getvalue() or warned:
+        return True
+    return name in sys.modules if failed else threading.active_count() > 1 or _threads() > 1
 
 
 def _threads() -> int:
@@ -204,26 +193,20 @@ def _become_kernel(request: dict[str, Any]) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
-    os.environ.clear()
-    os.environ.update(request["env"])
     parent = str(os.getppid())
-    os.environ["JPY_PARENT_PID"] = parent
+    os.environ.clear()
+    os.environ.update({**request["env"], "JPY_PARENT_PID": parent})
     time.tzset()
     importlib.invalidate_caches()
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
-    at = request["cmd"].index("ipykernel_launcher")
     from ipykernel import kernelapp
 
-    folder = os.path.dirname(os.path.dirname(kernelapp.__file__))
+    launcher = os.path.join(os.path.dirname(os.path.dirname(kernelapp.__file__)), "ipykernel_launcher.py")
+    arguments = request["cmd"][request["cmd"].index("ipykernel_launcher") + 1 :]
     # The parent is also an argument: ipykernel reads the environment when it is imported.
-    sys.argv[:] = [
-        os.path.join(folder, "ipykernel_launcher.py"),
-        *request["cmd"][at + 1 :],
-        f"--IPKernelApp.parent_handle={parent}",
-    ]
-
+    sys.argv[:] = [launcher, *arguments, f"--IPKernelApp.parent_handle={parent}"]
     kernelapp.launch_new_instance()
     # Exit like multiprocessing: tearing down all modules would take longer than a small notebook.
     threading._shutdown()  # type: ignore[attr-defined]
