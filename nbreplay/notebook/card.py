@@ -221,7 +221,7 @@ def _make_card(call: Interaction, take: Take | None, timeline: Timeline, depth: 
         foot=_foot(take, file, tokens),
         prompt=prompt,
         tracks=tuple(tracks),
-        entries=tuple(timeline.entries) if stream and take.timed else (),
+        entries=tuple(timeline.entries) if stream and take.timed and not _is_tool(call) else (),
         timed=take.timed if stream else None,
         error=plain(reader.error or error),
         note=note if call.outcome in FAILURES else "",
