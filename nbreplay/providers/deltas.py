@@ -28,14 +28,13 @@ class Piece(NamedTuple):
     text: str  # the text; of a tool call, a piece of its arguments
     choice: int = 0  # the number of the answer (``n=2``)
     call: Hashable = None  # tells the tool calls of an answer apart
-    # name, id: the tool call's, where this piece brings them
-    name: str = ""
-    id: str = ""
+    name: str = ""  # the tool's, where this piece brings it
+    id: str = ""  # the tool call's, likewise
 
 
 _LARGEST = 256 << 20  # bytes; a larger body is not read
-_BLOCK_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "function_call")
-_ITEM_CALLS = ("function_call", "custom_tool_call", "mcp_call")
+BLOCK_CALLS = ("tool_use", "server_tool_use", "mcp_tool_use", "function_call")
+ITEM_CALLS = ("function_call", "custom_tool_call", "mcp_call")
 
 
 def values(body: object) -> Iterator[tuple[int, dict[str, Any] | None, str | None]]:
@@ -73,6 +72,16 @@ def text(value: Any) -> str:
 def arguments_text(value: Any) -> str:
     """Return a tool call's arguments as text; some providers send them as data."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def reasoning_text(part: dict[str, Any]) -> str:
+    """Return the text of a part that holds reasoning."""
+    names = ("thinking", "summary", "text", "reasoningContent")
+    thought = next((part[name] for name in names if name in part), None)
+    if isinstance(thought, dict):
+        thought = thought.get("reasoningText", thought)
+        thought = thought.get("text") if isinstance(thought, dict) else thought
+    return text_of(thought)
 
 
 def _first_text(value: dict[str, Any], *names: str) -> str:
@@ -177,18 +186,15 @@ class Reader:
 
     def _read_block(self, key: Hashable, part: dict[str, Any], choice: int = 0) -> None:
         kind = part.get("type")
-        use, reasoning = _dict(part, "toolUse"), _dict(part, "reasoningContent")
-        if kind in ("thinking", "thought"):
-            self._say("reasoning", text_of(part.get("thinking", part.get("summary"))), choice)
+        use = _dict(part, "toolUse")
+        if kind in ("thinking", "thought") or "reasoningContent" in part:
+            self._say("reasoning", reasoning_text(part), choice)
         elif kind == "refusal":
             self._say("refusal", part.get("refusal"), choice)
-        elif kind in _BLOCK_CALLS:
+        elif kind in BLOCK_CALLS:
             self._call(key, part.get("name"), part.get("input", part.get("arguments")), part.get("id"), choice)
         elif use is not None:
             self._call(key, use.get("name"), use.get("input"), use.get("toolUseId"), choice)
-        elif reasoning is not None:
-            inner = _dict(reasoning, "reasoningText") or reasoning
-            self._say("reasoning", inner.get("text"), choice)
         else:
             self._say("text", part.get("text"), choice)
 
@@ -266,7 +272,7 @@ class Reader:
             self._call(("item", str(value.get("item_id", value.get("output_index")))), "", delta, "")
         elif kind == "output_item.added":
             item = value.get("item")
-            if isinstance(item, dict) and item.get("type") in _ITEM_CALLS:
+            if isinstance(item, dict) and item.get("type") in ITEM_CALLS:
                 key = ("item", str(item.get("id", value.get("output_index"))))
                 self._call(key, item.get("name"), "", item.get("call_id", item.get("id")))
 
@@ -275,7 +281,7 @@ class Reader:
             kind = item.get("type")
             if kind == "message":
                 self._read_parts(item.get("content"))
-            elif kind in _ITEM_CALLS:
+            elif kind in ITEM_CALLS:
                 key, arguments = ("item", str(item.get("id", number))), item.get("arguments", item.get("input"))
                 self._call(key, item.get("name"), arguments, item.get("call_id", item.get("id")))
             elif kind == "reasoning":
@@ -294,11 +300,7 @@ class Reader:
             self._read_cohere_delta(delta["message"], value.get("index"))
         elif "partial_json" in delta:
             self._call(key, "", delta["partial_json"], "")
-        elif (
-            isinstance(delta.get("toolUse"), dict)
-            or delta.get("type") == "function_call"
-            or "reasoningContent" in delta
-        ):
+        elif _dict(delta, "toolUse") is not None or delta.get("type") == "function_call" or "reasoningContent" in delta:
             self._read_block(key, delta)
         else:
             self._say("reasoning", delta.get("thinking"))

@@ -13,7 +13,7 @@ from nbreplay.core.recording.json_text import dicts
 from nbreplay.core.request.request import text_of
 from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
-from nbreplay.providers.deltas import arguments_text, text
+from nbreplay.providers.deltas import BLOCK_CALLS, ITEM_CALLS, arguments_text, reasoning_text, text
 
 
 class MessageCall(NamedTuple):
@@ -151,7 +151,7 @@ class _History:
         """Add an item of the responses API that is not a message."""
         if kind.endswith(("_call_output", "function_result")):
             self._add_result(item.get("call_id"), "", item.get("output", item.get("result")))
-        elif kind in ("function_call", "custom_tool_call", "mcp_call"):
+        elif kind in ITEM_CALLS:
             arguments = item.get("arguments", item.get("input"))
             call = self._note_call(item.get("call_id", item.get("id")), item.get("name"), arguments)
             self.messages.append(Message("assistant", "", "tool_call", (call,)))
@@ -174,7 +174,7 @@ class _History:
             content = _first(inner, "content", "response", "result", "output")
             self._add_result(own, inner.get("name"), content, failed)
         elif kind == "reasoning":
-            self.messages.append(Message(role, _reasoning_of(part), "reasoning"))
+            self.messages.append(Message(role, reasoning_text(part), "reasoning"))
         elif kind == "tool_call":
             inner = _inner(part, "toolUse", "functionCall")
             arguments = _first(inner, "input", "args", "arguments")
@@ -228,14 +228,6 @@ def _inner(part: dict[str, Any], *names: str) -> dict[str, Any]:
     return next((part[name] for name in names if isinstance(part.get(name), dict)), part)
 
 
-def _reasoning_of(part: dict[str, Any]) -> str:
-    thought = _first(part, "thinking", "summary", "text", "reasoningContent")
-    if isinstance(thought, dict):
-        thought = thought.get("reasoningText", thought)
-        thought = thought.get("text") if isinstance(thought, dict) else thought
-    return text_of(thought)
-
-
 def _has_results(content: Any) -> bool:
     return any(_kind(part) == "tool_result" for part in dicts(content))
 
@@ -247,8 +239,7 @@ _KINDS: Mapping[str, str] = {
     **dict.fromkeys(("audio", "input_audio"), "audio"),
     **dict.fromkeys(("file", "input_file", "document", "fileData"), "file"),
     **dict.fromkeys(("thinking", "redacted_thinking", "reasoning", "reasoningContent", "thought"), "reasoning"),
-    **dict.fromkeys(("tool_use", "server_tool_use", "mcp_tool_use", "function_call"), "tool_call"),
-    **dict.fromkeys(("toolUse", "functionCall"), "tool_call"),
+    **dict.fromkeys((*BLOCK_CALLS, "toolUse", "functionCall"), "tool_call"),
     **dict.fromkeys(("tool_result", "toolResult", "functionResponse", "function_result"), "tool_result"),
 }
 

@@ -79,8 +79,7 @@ def kept_headers(headers: Sequence[tuple[str, str]], redactor: Redactor, *, enco
     for name, value in headers:
         if name in dropped or not is_header_name(name):
             continue
-        if not value.isprintable():
-            value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
+        value = re.sub(_BREAKS, " ", value)  # as RFC 9110, 5.5, has it
         if name in _COOKIES:
             value = "".join(_redact_cookies(value, redactor))
             if not value:
@@ -169,7 +168,7 @@ def response_headers(take: Take, length: int | str | None) -> Pairs:
                 headers.append((lower, str(length)))
             length = None  # once, however often a file says it
         elif lower not in HOP_BY_HOP:
-            lines = unfold(value).split("\n") if "\n" in value else [value]
+            lines = unfold(value).split("\n")
             headers += [(name, _without_expiry(line, take) if name == "set-cookie" else line) for line in lines]
     return headers
 
