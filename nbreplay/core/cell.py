@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import re
 import sys
 import threading
 import time
@@ -161,7 +162,9 @@ def task_place() -> tuple[int, int] | None:
         return None
     if task not in _places:
         siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _places]
-        numbers = {other: number for other in siblings if (number := _number(other)) is not None}
+        # The name of a task is the only place where asyncio tells its number.
+        names = {other: re.fullmatch(r"Task-(\d+)", other.get_name()) for other in siblings}
+        numbers = {other: int(match[1]) for other, match in names.items() if match}
         if task not in numbers or len(numbers) == 1:
             _places[task] = None
         else:
@@ -173,9 +176,3 @@ def task_place() -> tuple[int, int] | None:
 def _code(task: asyncio.Task[Any]) -> object:
     # A coroutine without code, such as a compiled one, has no siblings.
     return getattr(task.get_coro(), "cr_code", task)
-
-
-def _number(task: asyncio.Task[Any]) -> int | None:
-    """Return the number that asyncio gave a task; its name is the only place where it is told."""
-    head, _, number = task.get_name().partition("-")
-    return int(number) if head == "Task" and number.isdecimal() else None

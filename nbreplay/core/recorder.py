@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 
 from nbreplay.core.cell import Run, task_rank, utc
@@ -157,7 +157,7 @@ class Recorder:
                 return
             self._flushed, self._interrupted = self._size, interrupted and not whole
             reason: Reason | None = None if whole else "interrupted" if interrupted else "open"
-            self.keeper.keep(self, lambda: self._take(reason, None, more=True))
+            self.keeper.keep(self, reason, more=True)
 
     def _has_ended(self) -> bool:
         if (framing := framing_of(self.content_type)) is None:
@@ -179,16 +179,12 @@ class Recorder:
             if reason == "interrupted" and self.status is None:
                 self.keeper.drop(self, "interrupted before the answer began, so nothing is recorded")
                 return
-            self.keeper.keep(self, lambda: self._take(reason, error))
+            self.keeper.keep(self, reason, error)
             if reason == "closed":
                 self.keeper.last_closed = self, time.perf_counter()
 
-    def correct(self) -> None:
-        """Note that the unwinding of an interrupted cell closed the answer, not its program."""
-        with self._lock:
-            self.keeper.keep(self, lambda: self._take("interrupted", None))
-
-    def _take(self, reason: Reason | None, error: dict[str, str] | None, *, more: bool = False) -> Take:
+    def take(self, reason: Reason | None, error: Mapping[str, str] | None = None, *, more: bool = False) -> Take:
+        """Return the take of the answer; raise the error that keeps it from being stored. If `more`, it may go on."""
         now = time.perf_counter()
         if self._broken is not None:
             raise self._broken
@@ -209,8 +205,6 @@ class Recorder:
         if reason and self.decode is not None and "content-encoding" not in headers:
             headers.pop("content-length", None)  # a replay gives the decoded bytes
         self.secrets = redactor.secrets
-        if error:
-            error = {"type": error["type"], "message": redactor.url(error["message"])[:500]}
         return Take(
             recorded_at=utc(time.time()),
             host=self.call.host,
@@ -225,7 +219,7 @@ class Recorder:
             reason=reason,
             redacted=redactor.count,
             elapsed_ms=None if isinstance(body, Events) else min(round((now - self.started) * 1000), LONGEST_MS),
-            error=error,
+            error={"type": error["type"], "message": redactor.url(error["message"])[:500]} if error else None,
             reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
             http_version=kept_version(self.version),
             sized=not self.version or bare or isinstance(body, Events) or "content-length" in headers,
@@ -311,23 +305,27 @@ class Keeper:
         with self._lock:
             return next((recorder for recorder in self._open if recorder.place == place), None)
 
-    def keep(self, recorder: Recorder, make_take: Callable[[], Take]) -> None:
-        """Make, write and log a take. Never raises, since the caller has its answer."""
+    def keep(
+        self, recorder: Recorder, reason: Reason | None, error: Mapping[str, str] | None = None, *, more: bool = False
+    ) -> None:
+        """Write and log the take of an answer. Never raises, since the caller has its answer."""
         take: Take | None = None
         outcome, notes = "recorded", recorder.notes
         try:
-            take = make_take()
+            take = recorder.take(reason, error, more=more)
             self.log.learn_secrets(recorder.secrets)
             with recorder.run.lock:
                 if not self._write(recorder, take):
                     outcome = "live" if recorder.mode is Mode.AUTO else outcome
                     notes = ["not kept: a failure that may pass does not replace a good answer", *notes]
             self.log.note(recorder.request, take)
-        except Exception as error:
-            reason = write_error(failed_path(self.store.path, error), error) if isinstance(error, OSError) else error
-            outcome, notes = "unsaved", [f"{type(reason).__name__}: {reason}", *notes]
+        except Exception as failure:
+            why: Exception = failure
+            if isinstance(failure, OSError):
+                why = write_error(failed_path(self.store.path, failure), failure)
+            outcome, notes = "unsaved", [f"{type(why).__name__}: {why}", *notes]
             with contextlib.suppress(Warning):  # an error under -W error, and the caller has its answer
-                warnings.warn(f"nbreplay could not record a call, which got its answer: {reason}", stacklevel=2)
+                warnings.warn(f"nbreplay could not record a call, which got its answer: {why}", stacklevel=2)
         self._log(recorder, take, outcome, ". ".join(notes))
         if take is None or take.reason not in ("open", "interrupted"):
             self.release(recorder)
@@ -346,7 +344,7 @@ class Keeper:
         """Write the streams that are still open, of one run or of all."""
         last, self.last_closed = self.last_closed, None
         if interrupted and last is not None and last[0].run is run and time.perf_counter() - last[1] < _UNWINDING:
-            last[0].correct()
+            self.keep(last[0], "interrupted")  # the unwinding of the cell closed the answer, not its program
         with self._lock:
             recorders = [recorder for recorder in self._open if run is None or recorder.run is run]
         for recorder in recorders:

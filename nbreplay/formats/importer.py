@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
@@ -167,10 +166,7 @@ def record_answer(
     earlier answers of the same recording brought, each with the key of its request.
     """
     request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
-    takes: list[Take] = []
-    # In place of a keeper with a store.
-    keeper = SimpleNamespace(keep=lambda _, make_take: takes.append(make_take()))
-    recorder = Recorder(cast(Keeper, keeper), request, call, Run(None), 0, Mode.RECORD, 0)
+    recorder = Recorder(cast(Keeper, None), request, call, Run(None), 0, Mode.RECORD, 0)
     recorder.decode = lambda pieces: pieces  # a recorder that decodes needs no store for a large body
     if answer.status is not None:
         # A length that is claimed may be that of a compressed body.
@@ -178,11 +174,7 @@ def record_answer(
         recorder.begin(answer.status, headers)
     if answer.data:
         recorder.feed(answer.data)
-    if answer.error is None:
-        recorder.end()
-    else:
-        recorder.fail(answer.error["type"], answer.error["message"])
-    take = takes[-1]
+    take = recorder.take("dropped" if answer.error else None, answer.error)
     check_texts(take)
     body = take.body
     if isinstance(body, Events):

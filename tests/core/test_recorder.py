@@ -7,7 +7,6 @@ import errno
 import gzip
 import io
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -458,9 +457,9 @@ def test_the_end_of_a_cell_writes_its_own_streams_once(store: Path, monkeypatch:
     kept: list[Recorder] = []
     keep = Keeper.keep
 
-    def counted(self: Keeper, recorder: Recorder, make_take: Callable[[], Take]) -> None:
+    def counted(self: Keeper, recorder: Recorder, *args: Any, **options: Any) -> None:
         kept.append(recorder)
-        keep(self, recorder, make_take)
+        keep(self, recorder, *args, **options)
 
     monkeypatch.setattr(Keeper, "keep", counted)
     made.flush(one)

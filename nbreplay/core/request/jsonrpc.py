@@ -83,12 +83,9 @@ class _Renumbering:
                 return body
             chunks = [self.chunk(chunk, body.common, body.framing) for chunk in body.chunks]
             return replace(body, chunks=tuple(chunks), lines=None)
-        if "content-encoding" in take.headers:
-            return body  # its caller reads compressed bytes, which stay what they were
-        if isinstance(body, Text):
-            return Text(self.text(body.text))
-        if "json" not in take.headers.get("content-type", ""):
-            return body
+        is_text = isinstance(body, Text) or "json" in take.headers.get("content-type", "")
+        if "content-encoding" in take.headers or not is_text:
+            return body  # a caller that reads compressed bytes gets what they were
         text = body.data().decode("utf-8", "surrogateescape")
         changed = self.text(text)
         return body if changed is text else Text(changed)
