@@ -28,8 +28,6 @@ from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, NetworkBlocked, RecordingMissing
 
-_DISPLAY = "nbreplay.notebook.display"  # the one place where the core looks upward, by name and when asked
-
 
 class Session:
     """A store, a mode, and the log of their calls.
@@ -69,7 +67,8 @@ class Session:
 
     def show(self) -> None:
         """Display the interactions: as cards in a notebook, as text elsewhere."""
-        importlib.import_module(_DISPLAY).show(self.interactions)
+        # The one place where the core looks upward, by name and when asked.
+        importlib.import_module("nbreplay.notebook.display").show(self.interactions)
 
     def start(self) -> None:
         """Switch the session on. A store that cannot be written raises its error now, before the first request."""

@@ -35,9 +35,9 @@ class Call(msgspec.Struct, eq=False, gc=False):
     """One outgoing HTTP call, in the neutral terms that every interceptor can give."""
 
     method: str
-    host: str  # the host, with its port unless that is the scheme's own
+    host: str  # with its port, unless that is the scheme's own
     target: str  # path and query, as they go over the wire
-    named_type: str  # the content type, unless it is to be taken from the headers
+    named_type: str  # the content type, where it is not to be taken from the headers
     body: bytes
     headers: Headers = ()  # only looked at for secrets and for the name of the SDK, never stored
     library: str = ""  # the HTTP library that makes the call, with its version
