@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nbreplay.core.audit.audit import Finding, Leaf, Secret, find_secrets, leaves, line_of, unescape, unreadable
-from nbreplay.core.audit.cleaning import set_apart, set_back
+from nbreplay.core.audit.cleaning import last_number
 from nbreplay.core.secrets.redact import Redactor
 
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
@@ -117,9 +117,8 @@ def clean_notebook(path: Path) -> str:
         return f"{path} is a link. Name the file itself"
     try:
         before = path.read_bytes().decode("utf-8")
-        apart, highest = set_apart(before)
-        document = json.loads(apart)
-        redactor, changed = _NotebookRedactor(), False
+        document = json.loads(before)
+        redactor, changed = _NotebookRedactor(last=last_number(before)), False
         cells = document.get("cells") if isinstance(document, dict) else None
         for holder in [document, *(cells if isinstance(cells, list) else [])]:
             for name in ("outputs", "metadata"):
@@ -129,7 +128,7 @@ def clean_notebook(path: Path) -> str:
                         _forget_times(holder[name], clean)
                         holder[name], changed = clean, True
         if changed:
-            rewrite_notebook(path, json.loads(set_back(json.dumps(document), highest)), before)
+            rewrite_notebook(path, document, before)
     except (ValueError, RecursionError):
         pass  # its format is a finding of its own
     except OSError as error:

@@ -138,9 +138,7 @@ def unreadable(error: Exception) -> str:
     return "a value cannot be read"  # such as a number of many thousand digits
 
 
-def audit(
-    store: Store, only: Collection[str] | None = None, progress: Callable[[], object] = lambda: None
-) -> tuple[list[Finding], int, int]:
+def audit(store: Store, only: Collection[str] | None, progress: Callable[[], object]) -> tuple[list[Finding], int, int]:
     """Check the files of a store; return the findings, and the number of recordings and of blobs.
 
     `only` are the names of the recordings and blobs to check, with the blobs that these recordings name; else it is all
@@ -226,16 +224,14 @@ class _Recording:
     def _missing_blobs(self, recording: Recording) -> Iterator[Finding]:
         for index, take in enumerate(recording.takes):
             if isinstance(take.body, Blob):
-                name, wanted = take.body.name, take.body.size
+                name, size = take.body.name, take.body.size
                 try:
-                    size = os.stat(os.path.join(self.root, name)).st_size
+                    there = os.stat(os.path.join(self.root, name)).st_size
+                    why = f"{name} has {there} bytes, and the recording says {size}" if there != size else ""
                 except OSError:
-                    why = f"{name} is missing. {_RESTORE}"
-                else:
-                    why = f"{name} has {size} bytes, and the recording says {wanted}. {_RESTORE}"
-                    if size == wanted:
-                        continue
-                yield self._finding("blob", why, self._start(("takes", index, "blob")))
+                    why = f"{name} is missing"
+                if why:
+                    yield self._finding("blob", f"{why}. {_RESTORE}", self._start(("takes", index, "blob")))
 
     def _hidden_secrets(self, recording: Recording, values: set[str]) -> Iterator[Secret]:
         """Yield the secrets that only show when the file is read as a replay does, without those that are known."""

@@ -29,9 +29,6 @@ from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
-_PLACEHOLDER = re.compile(r"\[secret:(\d+)\]")
-_URL_PARTS = re.compile(r"(\[secret:\d+\])")
-_APART = 1_000_000
 # The fields of a request in the order in which a call is reduced to one: secrets are numbered in it.
 _ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query")
 
@@ -39,6 +36,11 @@ _ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "que
 def named_blobs(text: str) -> set[str]:
     """Return the files beside it that the text of a recording names: bodies of answers, and uploads by their digest."""
     return {*BLOB.findall(text), *(f"blob-{digest}.bin" for digest in _DIGEST.findall(text))}
+
+
+def last_number(text: str) -> int:
+    """Return the highest number of the secrets that were removed from a text, or 0."""
+    return max(map(int, re.findall(r"\[secret:(\d+)\]", text)), default=0)
 
 
 def clean_store(store: Store, names: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -113,16 +115,14 @@ class _Cleaning:
 
     def _clean_recording(self, name: str) -> None:
         text = read_file(self.root + name)[0].decode("utf-8")
-        apart, highest = set_apart(text)
-        plain, old = parse(text), parse(apart)
+        old, last = parse(text), last_number(text)
         # Numbered anew, as a call is that sends the secret and repeats earlier placeholders.
-        fields, key = clean_request(plain.request, Redactor(again=True)), old.key
+        fields, key = clean_request(old.request, Redactor(again=True)), old.key
         # A request that was edited keeps its key: the finding stays.
-        if fields != plain.request and plain.computed_key() == key:
+        if fields != old.request and old.computed_key() == key:
             key = key_of(old.kind, fields)
-        texts = [set_back(self._clean_take(take).text(), highest).encode("utf-8") for take in old.takes]
-        extra = Redactor().value(plain.extra)
-        data = Recording(key, old.kind, fields, old.takes, tuple(texts), extra).data()
+        takes = tuple([self._clean_take(take, last) for take in old.takes])
+        data = Recording(key, old.kind, fields, takes, extra=Redactor().value(old.extra)).data()
         clean = parse(data)
         target = name if key == old.key else file_name(old.kind, key)
         if target != name and os.path.lexists(self.root + target):
@@ -145,8 +145,8 @@ class _Cleaning:
 
     def _write_blob(self, name: str) -> None:
         clean = next((blob for blob, _ in self.blobs.values() if blob.name == name), None)
-        if clean is not None and clean.content is not None and not os.path.lexists(self.root + name):
-            self.writer.replace(name, clean.content)
+        if clean is not None and not os.path.lexists(self.root + name):
+            self.writer.replace(name, clean.data())
 
     def _remove_blobs(self) -> None:
         """Remove the files with secrets in them that no recording needs any more."""
@@ -166,8 +166,8 @@ class _Cleaning:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.root + name)
 
-    def _clean_take(self, take: Take) -> Take:
-        redactor, body, count = Redactor(), take.body, 0
+    def _clean_take(self, take: Take, last: int) -> Take:
+        redactor, body, count = Redactor(last=last), take.body, 0
         match body:
             case Blob():
                 body, count = self.blobs.get(body.name, (body, 0))
@@ -177,7 +177,7 @@ class _Cleaning:
                 body = Text(redactor.text(body.text))
             case Json() if (value := redactor.value(body.value)) != body.value:
                 body = Json(value, body.style, body.end)
-        fields = clean_fields(take, redactor, Redactor)
+        fields = clean_fields(take, redactor, lambda: Redactor(last=last))
         return replace(take, body=body, redacted=take.redacted + redactor.count + count, **fields)
 
 
@@ -219,23 +219,4 @@ def clean_fields(take: Take, answer: Redactor, other: Callable[[], Redactor]) ->
 
 def _clean_url(url: str, redactor: Redactor) -> str:
     """Return a URL without secrets; earlier placeholders stay as they are, as values of the query, too."""
-    return "".join([redactor.url(part) for part in _URL_PARTS.split(url)])
-
-
-def set_apart(text: str) -> tuple[str, int]:
-    """Return a text with earlier placeholders numbered from a million, and the highest of their numbers.
-
-    Secrets that are removed from it are numbered from 1; `set_back` tells the two apart.
-    """
-    numbers = [int(number) for number in _PLACEHOLDER.findall(text)]
-    return _PLACEHOLDER.sub(lambda match: f"[secret:{int(match[1]) + _APART}]", text), max(numbers, default=0)
-
-
-def set_back(text: str, highest: int) -> str:
-    """Undo `set_apart`: earlier placeholders get their numbers again, and new ones those after `highest`."""
-
-    def renumber(match: re.Match[str]) -> str:
-        number = int(match[1])
-        return f"[secret:{number - _APART if number >= _APART else number + highest}]"
-
-    return _PLACEHOLDER.sub(renumber, text)
+    return "".join([redactor.url(part) for part in re.split(r"(\[secret:\d+\])", url)])

@@ -121,26 +121,15 @@ def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> boo
         return len(set(value)) >= 6 and not value.isalpha()
     if _EXPRESSION.search(value) or _TIME.match(value):
         return False
-    digits = sum(character.isdigit() for character in value)
-    if not digits and len(value) < 20:
-        if len(value) < 14 and (value.islower() or value.isupper()):
+    size = len(value)
+    if size < 20 and not any(map(str.isdigit, value)):
+        if size < 14 and (value.islower() or value.isupper()):
             return False
         most_words = min(most_words, 0.35)
-    return _entropy(value) >= min(3.0, math.log2(len(value)) - 0.8) and _wordiness(value) < most_words
-
-
-def _entropy(value: str) -> float:
-    """Return the entropy of the characters of a value, in bits per character."""
-    size = len(value)
-    return -sum(count / size * math.log2(count / size) for count in Counter(value).values())
-
-
-def _wordiness(value: str) -> float:
-    """Return how many of the neighbours in a value are neighbours in words, too: from 0 to 1."""
+    bits = -sum(count / size * math.log2(count / size) for count in Counter(value).values())  # for each character
     pairs = re.findall(r"(?=([A-Za-z0-9]{2}))", value)
-    if len(pairs) < 3:
-        return 0.0
-    return sum(pair.lower() in _COMMON_PAIRS for pair in pairs) / len(pairs)
+    common = sum(pair.lower() in _COMMON_PAIRS for pair in pairs)
+    return bits >= min(3.0, math.log2(size) - 0.8) and (len(pairs) < 3 or common / len(pairs) < most_words)
 
 
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"

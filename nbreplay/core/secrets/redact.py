@@ -16,16 +16,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from pydantic_core import SchemaValidator, core_schema
 
-from nbreplay.core.secrets.credentials import (
-    DUMMY_PASSWORDS,
-    QUERY,
-    QUERY_NAME,
-    environment_secrets,
-    is_placeholder,
-    is_secret_named,
-    literals,
-    looks_random,
-)
+from nbreplay.core.secrets.credentials import QUERY, QUERY_NAME, environment_secrets, is_secret_named, literals
 from nbreplay.core.secrets.rules import NAMED_VALUE, RULES, Rule
 
 _T = TypeVar("_T")
@@ -87,15 +78,16 @@ class Redactor:
     """Takes the secrets out of the texts of one document.
 
     `extra` are values known to be secret here, such as the token of this very request. With `again`, ``[secret:N]``
-    counts as a secret itself: in a request it stands for one that a replayed answer gave.
+    counts as a secret itself: in a request it stands for one that a replayed answer gave. The numbers begin after
+    `last`, so that they differ from those that a document has already.
     """
 
-    __slots__ = ("_again", "_literals", "_numbers", "count")
+    __slots__ = ("_again", "_last", "_literals", "_numbers", "count")
 
-    def __init__(self, extra: Iterable[str] = (), *, again: bool = False) -> None:
+    def __init__(self, extra: Iterable[str] = (), *, again: bool = False, last: int = 0) -> None:
         self._literals = literals(environment_secrets(), tuple(extra))
         self._numbers: dict[str, int] = {}
-        self._again = again
+        self._again, self._last = again, last
         self.count = 0  # how many were taken out so far
 
     @property
@@ -252,7 +244,7 @@ class Redactor:
 
     def placeholder(self, secret: str) -> str:
         """Return the replacement of a value that is always taken out, such as a cookie's: it is not counted."""
-        return f"[secret:{self._numbers.setdefault(secret, len(self._numbers) + 1)}]"
+        return f"[secret:{self._numbers.setdefault(secret, self._last + len(self._numbers) + 1)}]"
 
     def _number(self, secret: str) -> str:
         self.count += 1
@@ -319,21 +311,15 @@ def _match_at_hints(text: str, rule: Rule) -> Iterator[Match]:
                 start, end = match.span(match.lastgroup or 0)
                 secret = text[start + len(hint) if start == at else start : end]
                 named_alike = start > at and text[at + len(hint) : start - 1] == secret  # as in ftp://me:me@host
-                if _is_secret(rule, secret) and not named_alike:
+                if rule.accepts(secret) and not named_alike:
                     yield Match(start, end, rule.id, at)
 
 
 def _match_anywhere(text: str, rule: Rule) -> Iterator[Match]:
     for match in re.finditer(rule.pattern, text):
         start, end = match.span(match.lastgroup or 0)
-        if _is_secret(rule, text[start:end]):
+        if rule.accepts(text[start:end]):
             yield Match(start, end, rule.id, match.start())
-
-
-def _is_secret(rule: Rule, secret: str) -> bool:
-    if rule.id == "url-password":
-        return secret.lower() not in DUMMY_PASSWORDS and not is_placeholder(secret)
-    return looks_random(secret, most_words=0.65) if rule.random else not is_placeholder(secret[:300])
 
 
 def _begins_word(text: str, at: int, hint: str) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from nbreplay.core.secrets.credentials import DUMMY_PASSWORDS, is_placeholder, looks_random
+
 
 class Rule(msgspec.Struct, frozen=True):
     """One kind of secret."""
@@ -22,6 +24,12 @@ class Rule(msgspec.Struct, frozen=True):
     random: bool = False  # whether the match has to look random too, since ordinary words begin alike
     # Where the hints are in every text: an expression in Rust's syntax that is in few. Without it nothing is searched.
     gate: str = ""
+
+    def accepts(self, secret: str) -> bool:
+        """Tell whether a match is a secret, and not a word or an example out of documentation."""
+        if self.random:
+            return looks_random(secret, most_words=0.65)
+        return not is_placeholder(secret[:300]) and (self.id != "url-password" or secret.lower() not in DUMMY_PASSWORDS)
 
 
 _HEX8 = "[0-9a-fA-F]{8}"
@@ -71,11 +79,7 @@ RULES: tuple[Rule, ...] = (
     Rule("logfire-token", ("pylf_",), r"pylf_v\d_[a-z]{2}_[A-Za-z0-9]{30,60}"),
     Rule("snowflake-or-modal-token", ("ak-", "as-"), r"a[ks]-[A-Za-z0-9]{22}", random=True, gate=r"a[ks]-[A-Za-z0-9]{22}"),
     # Clouds.
-    Rule(
-        "aws-access-key-id",
-        ("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "A3T"),
-        r"A(?:KIA|SIA|ROA|BIA|CCA|3T[A-Z0-9])[A-Z0-9]{12,20}(?![A-Za-z0-9_\-])",
-    ),
+    Rule("aws-access-key-id", ("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "A3T"), r"A(?:KIA|SIA|ROA|BIA|CCA|3T[A-Z0-9])[A-Z0-9]{12,20}(?![A-Za-z0-9_\-])"),
     Rule(
         "aws-secret-access-key",
         ("ecret", "ECRET"),
@@ -85,11 +89,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("azure-ad-client-secret", ("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.\-]{31,34}", anywhere=True),
     Rule("azure-ai-key", ("JQQJ9",), r"[A-Za-z0-9]{44,60}JQQJ9[A-Za-z0-9]{20,32}", anywhere=True),
-    Rule(
-        "azure-account-key",
-        ("AccountKey=", "SharedAccessKey="),
-        r"(?:AccountKey|SharedAccessKey)=(?P<secret>[A-Za-z0-9+/]{40,90}={0,2})",
-    ),
+    Rule("azure-account-key", ("AccountKey=", "SharedAccessKey="), r"(?:AccountKey|SharedAccessKey)=(?P<secret>[A-Za-z0-9+/]{40,90}={0,2})"),
     Rule("alibaba-access-key-id", ("LTAI",), r"LTAI[A-Za-z0-9]{16,24}(?![A-Za-z0-9_\-])"),
     Rule("digitalocean-token", ("doo_v1_", "dop_v1_", "dor_v1_"), r"do[opr]_v1_[0-9a-f]{64}"),
     Rule("yandex-key", ("AQVN", "t1."), r"(?:AQVN[A-Za-z0-9_\-]{35,40}|t1\.[A-Za-z0-9_\-]{1,200}={0,2}\.[A-Za-z0-9_\-]{86}={0,2})"),
