@@ -110,9 +110,9 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
     @property
     def transient(self) -> bool:
         """Whether it is a failure that may pass: such a take never displaces a good one."""
-        if self.error is not None and self.status is None:
-            return True
-        return self.status in (401, 403, 408, 409, 429) or 500 <= (self.status or 0) <= 599
+        if self.status is None:
+            return self.error is not None
+        return self.status in (401, 403, 408, 409, 429) or 500 <= self.status <= 599
 
     @property
     def good(self) -> bool:
