@@ -15,7 +15,6 @@ these forms, and any other is an error that names the interaction and the field:
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import importlib
 import json
@@ -306,7 +305,7 @@ def _encode(value: Any, charset: str = "utf-8") -> bytes:
 def _decode(decode: Callable[[Any], bytes], content: Any) -> bytes:
     try:
         return decode(content)
-    except (TypeError, ValueError, binascii.Error) as error:
+    except (TypeError, ValueError) as error:
         raise RecordingFormatError(f"binary body cannot be decoded ({error})") from None
 
 

@@ -17,6 +17,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json, plain_body
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.take import Take
+from nbreplay.core.request.multipart import digest
 from nbreplay.core.request.request import key_of
 from nbreplay.core.store.files import read_file
 from nbreplay.core.store.store import Store
@@ -332,6 +333,7 @@ def test_a_reader_sees_a_whole_file_while_another_writes(store: Path) -> None:
 WRITER = """
 import sys
 from nbreplay.core.recording.take import Take
+from nbreplay.core.request.multipart import digest
 from nbreplay.core.request.request import key_of
 from nbreplay.core.store.store import Store
 from nbreplay.core.recording.body import Json
@@ -486,3 +488,18 @@ def test_recordings_are_indexed_under_a_new_rule_and_again_when_there_are_more(s
     assert stored.names_by_key("chat", ("a",), rekey) == {"even": names(0, 2, 4), "odd": names(1, 3)}
     assert stored.names_by_key("chat", ("b",), lambda _: "all").keys() == {"all"}
     assert Store(store / "absent").names_by_key("chat", ("a",), rekey) == {}
+
+
+# Removing.
+
+
+def test_an_upload_goes_with_the_last_recording_that_names_it(store: Path) -> None:
+    stored, blob = Store(store), Blob.of(b"\0\1" * 2000)
+    upload = {"method": "POST", "endpoint": "files", "parts": [{"name": "file", "data": digest(b"\0\1" * 2000)}]}
+    stored.write("http", key_of("http", upload), upload, lambda _: [take()], [blob])
+    add(stored, take(blob))
+    assert stored.remove([file_name("chat", KEY)]) == [file_name("chat", KEY)]
+    assert stored.blob_names() == [blob.name], "an answer of the same bytes is gone, and the upload stays"
+    assert stored.remove([file_name("http", key_of("http", upload))]) == [
+        *(blob.name, file_name("http", key_of("http", upload)))
+    ]

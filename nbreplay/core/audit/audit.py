@@ -12,14 +12,14 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from nbreplay.core.audit.cleaning import clean_fields, clean_request, named_blobs
+from nbreplay.core.audit.cleaning import clean_fields, clean_request
 from nbreplay.core.recording.blob import Blob, blob_name
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
 from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.files import BLOB, open_regular, read_file
+from nbreplay.core.store.files import BLOB, named_blobs, open_regular, read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 

@@ -24,18 +24,12 @@ from nbreplay.core.recording.stream_redactor import redact_stream
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import clean_part, key_of
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.files import BLOB, Writer, read_file
+from nbreplay.core.store.files import BLOB, Writer, named_blobs, read_file
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError
 
-_DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
 # The fields of a request in the order in which a call is reduced to one: secrets are numbered in it.
 _ORDER = ("body", "arguments", "form", "parts", "text", "endpoint", "path", "query")
-
-
-def named_blobs(text: str) -> set[str]:
-    """Return the files beside it that the text of a recording names: bodies of answers, and uploads by their digest."""
-    return {*BLOB.findall(text), *(f"blob-{digest}.bin" for digest in _DIGEST.findall(text))}
 
 
 def last_number(text: str) -> int:

@@ -25,6 +25,7 @@ PRIVATE = ".nbreplay"
 
 RECORDING = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
 BLOB = re.compile(r"blob-[0-9a-f]{32}\.bin")
+_DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
 _MEMBER = rf"{RECORDING.pattern}|{BLOB.pattern}"
 _TEMPORARY = rf"\.?(?:{_MEMBER}|spool|\.gitignore)\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier versions had no dot
 _SMALL = 1 << 16  # bytes; reading so few takes about as long as asking for the file's date
@@ -55,6 +56,11 @@ _token = os.urandom(4).hex()
 def is_member(name: str) -> bool:
     """Tell whether a file of a store may have this name."""
     return re.fullmatch(_MEMBER, name) is not None
+
+
+def named_blobs(text: str) -> set[str]:
+    """Return the files beside it that the text of a recording names: bodies of answers, and uploads by their digest."""
+    return {*BLOB.findall(text), *(f"blob-{digest}.bin" for digest in _DIGEST.findall(text))}
 
 
 def open_regular(path: str, flags: int = os.O_RDONLY, *, shown: str = "", folder: int | None = None) -> int:

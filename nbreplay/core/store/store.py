@@ -28,6 +28,7 @@ from nbreplay.core.store.files import (
     failed_path,
     file_stat,
     is_regular,
+    named_blobs,
     open_regular,
     read_file,
     write_error,
@@ -299,7 +300,7 @@ class Store:
 
     def _named_blobs(self, name: str) -> set[str]:
         # Of the text: a recording that cannot be parsed names them, too.
-        return set(BLOB.findall(read_file(self.identity + name)[0].decode("utf-8", "replace")))
+        return named_blobs(read_file(self.identity + name)[0].decode("utf-8", "replace"))
 
     def _open_writer(self) -> Writer:
         if self.archive:
