@@ -347,8 +347,7 @@ class _RecordedFile:
         return getattr(self._file, name)
 
     def read(self, size: int | None = -1) -> bytes:
-        wanted = -1 if size is None else size
-        return self._record(self._file.read, wanted, lambda data: wanted < 0 or len(data) < wanted)
+        return self._record(self._file.read, -1 if size is None else size, fills=True)
 
     def readinto(self, buffer: Any) -> int:
         data = self.read(len(buffer))
@@ -356,12 +355,13 @@ class _RecordedFile:
         return len(data)
 
     def read1(self, size: int = -1) -> bytes:
-        return self._record(self._file.read1, size, lambda data: not data and size != 0)
+        return self._record(self._file.read1, size)
 
     def readline(self, size: int = -1) -> bytes:
-        return self._record(self._file.readline, size, lambda data: not data and size != 0)
+        return self._record(self._file.readline, size)
 
-    def _record(self, read: Callable[[int], bytes], size: int, is_end: Callable[[bytes], bool]) -> bytes:
+    def _record(self, read: Callable[[int], bytes], size: int, *, fills: bool = False) -> bytes:
+        """Read and record; `fills` says that only the end makes the data shorter than `size`."""
         with record_errors(self._recorder, describe_error):
             data = read(size)
         chunks, length = self._chunks, self._length
@@ -369,7 +369,7 @@ class _RecordedFile:
         if body:
             self._recorder.feed(body)
             self._size += len(body)
-        at_end = is_end(data)
+        at_end = (size < 0 or len(data) < size) if fills else (not data and size != 0)
         if chunks is not None:
             whole, at_end, missing = chunks.over, at_end or chunks.broken, chunks.missing
         elif length is None:
