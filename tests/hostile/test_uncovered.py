@@ -424,6 +424,14 @@ def test_odd_command_lines_are_named_at_least(words: list[str]) -> None:
     assert classify(words).kind in ("other", "harmless")
 
 
+@pytest.mark.parametrize(("last", "kind"), [("echo", "other"), ("curl x", "client")])
+def test_a_script_that_calls_itself_is_examined_once(last: str, kind: str, tmp_path: Path) -> None:
+    script = tmp_path / "run.sh"
+    script.write_text("#!/bin/sh\n" + "./run.sh again\nsh run.sh\n" * 20 + last)
+    script.chmod(0o755)
+    assert classify(["./run.sh"], tmp_path).kind == kind
+
+
 def test_an_mcp_server_over_stdio_starts_whatever_it_imports(store: Path) -> None:
     pytest.importorskip("mcp")
     import asyncio

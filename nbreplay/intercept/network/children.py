@@ -191,23 +191,26 @@ def _classify_by_cell(child: Child) -> Child:
     return script if script.kind == "client" else child
 
 
-def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth: int = 0) -> Child:
-    """Classify a command line: the program and its arguments. Paths of scripts are relative to the working `folder`."""
+def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _outer: tuple[str, ...] = ()) -> Child:
+    """Classify a command line: the program and its arguments. Paths of scripts are relative to the working `folder`.
+
+    `_outer` are the programs and scripts that start it.
+    """
     program = words[0].replace("\\", "/").rpartition("/")[2] if words else ""
     name, rest = program.lower().removesuffix(".exe"), list(words[1:])
-    if not name or _depth > _MAX_DEPTH:
+    if not name or len(_outer) > _MAX_DEPTH:
         return Child(name or "a process", "other")
     if name in _SHELLS:
-        return _classify_shell(name, rest, Path(folder), _depth)
+        return _classify_shell(name, rest, Path(folder), _outer)
     if re.fullmatch(_PYTHON, program):
         return _classify_python(name, rest, Path(folder))
     if name in _WRAPPERS:
         inner = _skip_options(rest, _WRAPPERS[name])[name == "timeout" :]
-        return classify(inner, folder, _depth + 1) if inner else Child(name, "other")
+        return classify(inner, folder, (*_outer, name)) if inner else Child(name, "other")
     if name == "uv" and "run" in rest[:2]:
-        return classify(_skip_options(rest[rest.index("run") + 1 :]), folder, _depth + 1)
+        return classify(_skip_options(rest[rest.index("run") + 1 :]), folder, (*_outer, name))
     if name in ("uvx", "pipx") and (inner := _skip_options(rest[rest.index("run") + 1 :] if "run" in rest else rest)):
-        child = classify(inner, folder, _depth + 1)
+        child = classify(inner, folder, (*_outer, name))
         return child if child.kind == "client" else Child(f"{name} {inner[0]}", "other")
     if name == "git":
         return _classify_git(rest)
@@ -218,12 +221,13 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _depth:
         return Child(f"{name} {rest[0]}", "other") if rest and _stays_local(name, rest) else Child(name, "client")
     if name in _HARMLESS:
         return Child(name, "harmless")
-    return _classify_executable(words[0], name, Path(folder), _depth)
+    return _classify_executable(words[0], name, Path(folder), _outer)
 
 
-def classify_script(text: str, folder: str | os.PathLike[str] = ".", _depth: int = 0) -> Child:
+def classify_script(text: str, folder: str | os.PathLike[str] = ".", _outer: tuple[str, ...] = ()) -> Child:
     """Classify a shell's script by the first network client in it, else by the first command that is not harmless."""
-    children = [classify(words, folder, _depth + 1) for words in _commands(text)]
+    # A script that calls itself is not examined again.
+    children = [classify(words, folder, (*_outer, text)) for words in _commands(text) if text not in _outer]
     return max(children, key=lambda child: _KINDS.index(child.kind), default=Child("a shell", "harmless"))
 
 
@@ -288,18 +292,18 @@ def _classify_git(rest: list[str]) -> Child:
     return Child(f"git {command}".rstrip(), "client" if remote else "other")
 
 
-def _classify_shell(name: str, rest: list[str], folder: Path, depth: int) -> Child:
+def _classify_shell(name: str, rest: list[str], folder: Path, outer: tuple[str, ...]) -> Child:
     while rest and rest[0][:1] in "-+" and len(rest[0]) > 1:
         option, *rest = rest
         if option in ("-o", "+o", "--rcfile", "--init-file"):
             rest = rest[1:]
         elif not option.startswith("--") and "c" in option:
-            return classify_script(rest[0], folder, depth) if rest else Child(name, "other")
+            return classify_script(rest[0], folder, outer) if rest else Child(name, "other")
         elif not option.startswith("--") and "s" in option:
             return Child(name, "other", stdin=True)
     if not rest or rest[0] == "-":
         return Child(name, "other", stdin=True)
-    child = classify_script(_read_text(folder / rest[0]) or "", folder, depth)
+    child = classify_script(_read_text(folder / rest[0]) or "", folder, outer)
     return child if child.kind == "client" else Child(f"{name} {os.path.basename(rest[0])}", "other")
 
 
@@ -347,7 +351,7 @@ def _classify_module(python: str, module: str, rest: list[str], folder: Path) ->
     return _classify_source(f"{python} -m {module}", source, folder)
 
 
-def _classify_executable(program: str, name: str, folder: Path, depth: int) -> Child:
+def _classify_executable(program: str, name: str, folder: Path, outer: tuple[str, ...]) -> Child:
     """Classify a program that may be a script, as the commands that Python packages install are."""
     path = folder / program if "/" in program else Path(shutil.which(program) or "")
     text = _read_text(path) or ""
@@ -357,7 +361,9 @@ def _classify_executable(program: str, name: str, folder: Path, depth: int) -> C
         command = os.path.basename(words[0])
         if re.fullmatch(_PYTHON, command):
             return _classify_source(name, text, path.parent)
-        child = classify_script(text, folder, depth) if command in _SHELLS else classify(words[:1], folder, depth + 1)
+        child = (
+            classify_script(text, folder, outer) if command in _SHELLS else classify(words[:1], folder, (*outer, name))
+        )
         if child.kind == "client":
             return Child(f"{name}, a script of {child.name}", "client")
     return Child(name, "other")
