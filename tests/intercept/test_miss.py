@@ -456,7 +456,7 @@ def test_other_names_of_modes(provider: Provider, store: Path) -> None:
 def test_a_disk_that_is_full_does_not_cost_the_answer(
     flavour: str, provider: Provider, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
     with nr.session(store, mode="record") as session, monkeypatch.context() as patched:
