@@ -163,9 +163,7 @@ guard.handlers |= {
 
 def _split_line(line: Any) -> Any:
     """Return the words of a command line, which is a str on Windows only."""
-    if not isinstance(line, str):
-        return line
-    return [word.strip('"') for word in shlex.split(line, posix=False)]
+    return [word.strip('"') for word in shlex.split(line, posix=False)] if isinstance(line, str) else line
 
 
 def _classify_child(words: Any, folder: Any = None, program: Any = None) -> Child:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import builtins
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -164,10 +165,8 @@ class Codec:
         name, arguments = data["type"], data.get("args")
         kind = self._errors.get(name) or _BUILTIN_ERRORS.get(name) or self._errors.get(str(data.get("base", "")))
         if kind is not None and isinstance(arguments, list) and all(type(value) in _SCALARS for value in arguments):
-            try:
+            with contextlib.suppress(Exception):  # its parameters are not its `args`
                 return kind(*arguments)
-            except Exception:  # its parameters are not its `args`
-                pass
         return RecordedToolError(name, str(data.get("text", "")), str(data.get("repr", "")))
 
 
