@@ -26,20 +26,19 @@ def audit_notebook(path: Path, shown: str) -> list[Finding]:
 
     if not path.is_file():
         return [finding("not a regular file. Remove it")]
+    text = ""
     try:
         text = path.read_bytes().decode("utf-8")
-    except OSError as error:
-        return [finding(unreadable(error))]
-    except UnicodeDecodeError as error:
-        return [finding(f"{unreadable(error)}. Save it from Jupyter")]
-    try:
         problem = _problem(json.loads(text))
         findings = [finding(f"not a valid notebook: {problem}. Save it from Jupyter")] if problem else []
         return [*findings, *_secret_findings(text, shown)]
+    except OSError as error:
+        return [finding(unreadable(error))]
     except (ValueError, RecursionError) as error:
+        remedy = "Save it from Jupyter" if isinstance(error, UnicodeDecodeError) else "Restore it from version control"
         line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
         secrets = [secret.finding(shown, line_of(text, secret.start)) for secret in find_secrets(text)]
-        return [finding(f"{unreadable(error)}. Restore it from version control", line), *secrets]
+        return [finding(f"{unreadable(error)}. {remedy}", line), *secrets]
 
 
 def _problem(document: Any) -> str:

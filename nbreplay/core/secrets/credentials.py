@@ -80,9 +80,7 @@ def is_secret_name(name: str) -> bool:
     parts: list[str] = [word.lower() for word in _WORD.findall(name)]
     while parts and parts[-1].isdigit():
         parts.pop()
-    if not parts or len(parts) > 8:
-        return False
-    if parts[-1] in _HARMLESS_LAST_WORDS or not _HARMLESS_WORDS.isdisjoint(parts):
+    if not 0 < len(parts) <= 8 or parts[-1] in _HARMLESS_LAST_WORDS or not _HARMLESS_WORDS.isdisjoint(parts):
         return False
     if "".join(parts) in _WHOLE_NAMES or "".join(parts[-2:]) in _WHOLE_NAMES:
         return True

@@ -103,8 +103,12 @@ class Redactor:
         """Return the secrets in `text`, in order; those that overlap are one."""
         if not self._may_hold(text):
             return []
-        merged: list[Match] = []
-        for match in sorted(self._search(text), key=lambda match: (match.start, -match.end)):
+        matches, merged = list(self._search(text)), list[Match]()
+        if _has_escapes(text):
+            plain, place = _unescape(text)
+            for start, end, rule, begin in self._search(plain):
+                matches.append(Match(place(start), place(end), rule, place(begin)))
+        for match in sorted(matches, key=lambda match: (match.start, -match.end)):
             if merged and match.start < merged[-1].end:
                 last = merged.pop()
                 match = Match(last.start, max(last.end, match.end), last.rule, min(last.begin, match.begin))
@@ -126,19 +130,16 @@ class Redactor:
         )
 
     def _search(self, text: str) -> Iterator[Match]:
-        yield from self._search_plain(text)
-        if _has_escapes(text):
-            plain, place = _unescape(text)
-            for match in self._search_plain(plain):
-                yield Match(place(match.start), place(match.end), match.rule, place(match.begin))
-
-    def _search_plain(self, text: str) -> Iterator[Match]:
         for form, rule_id in self._literals:
             for match in re.finditer(re.escape(form), text) if form in text else ():
                 yield Match(*match.span(), rule_id, match.start())
         for match in _REDACTED.finditer(text) if self._again else ():
             yield Match(*match.span(), "redacted", match.start())
-        for rule in _likely_rules(text):
+        rules = [rule for rule, has_gate in _GATED if has_gate(text)]
+        for has_group, group in _GROUPS if _has_hint(text) else ():
+            if has_group(text):  # ten times faster than to ask for each rule
+                rules += [rule for rule in group if any(hint in text for hint in rule.hints)]
+        for rule in rules:
             yield from (_match_anywhere if rule.anywhere else _match_at_hints)(text, rule)
         if _has_names(text):
             yield from _match_named_values(text)
@@ -273,18 +274,6 @@ class _Unredacted(Redactor):
 
 
 UNREDACTED: Redactor = _Unredacted()
-
-
-def _likely_rules(text: str) -> Iterator[Rule]:
-    """Yield the rules that may match in a text, asking for a group of rules at once: ten times faster than each."""
-    for rule, has_gate in _GATED:
-        if has_gate(text):
-            yield rule
-    for has_group, group in _GROUPS if _has_hint(text) else ():
-        if has_group(text):
-            for rule in group:
-                if any(hint in text for hint in rule.hints):
-                    yield rule
 
 
 def _unescape(text: str) -> tuple[str, Callable[[int], int]]:

@@ -80,13 +80,7 @@ RULES: tuple[Rule, ...] = (
     Rule("snowflake-or-modal-token", ("ak-", "as-"), r"a[ks]-[A-Za-z0-9]{22}", random=True, gate=r"a[ks]-[A-Za-z0-9]{22}"),
     # Clouds.
     Rule("aws-access-key-id", ("AKIA", "ASIA", "AROA", "ABIA", "ACCA", "A3T"), r"A(?:KIA|SIA|ROA|BIA|CCA|3T[A-Z0-9])[A-Z0-9]{12,20}(?![A-Za-z0-9_\-])"),
-    Rule(
-        "aws-secret-access-key",
-        ("ecret", "ECRET"),
-        r"(?i:secret_?access_?key|secret_?key|secret)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}[\"'\\]{0,4}"
-        r"(?P<secret>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])",
-        anywhere=True,
-    ),
+    Rule("aws-secret-access-key", ("ecret", "ECRET"), r"(?i:secret_?access_?key|secret_?key|secret)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}[\"'\\]{0,4}(?P<secret>[A-Za-z0-9/+=]{40})(?![A-Za-z0-9/+=])", anywhere=True),
     Rule("azure-ad-client-secret", ("Q~",), r"[A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.\-]{31,34}", anywhere=True),
     Rule("azure-ai-key", ("JQQJ9",), r"[A-Za-z0-9]{44,60}JQQJ9[A-Za-z0-9]{20,32}", anywhere=True),
     Rule("azure-account-key", ("AccountKey=", "SharedAccessKey="), r"(?:AccountKey|SharedAccessKey)=(?P<secret>[A-Za-z0-9+/]{40,90}={0,2})"),
@@ -185,13 +179,7 @@ RULES: tuple[Rule, ...] = (
     Rule("bearer-token", ("earer", "EARER"), r"(?i:(?:\b|(?<=\\[bfnrt]))bearer\s{1,8})(?P<secret>[A-Za-z0-9_\-.=+/]{16,4000})", anywhere=True),
     Rule("basic-credentials", ("Basic ", "basic "), r"[Bb]asic (?P<secret>[A-Za-z0-9+/]{16,400}={0,2})", random=True),
     Rule("url-password", ("://",), r"://[^\s:/?#@\"'<>\\{}$%]{0,100}:(?P<secret>[^\s:/?#@\"'<>\\{}$]{3,200})@[A-Za-z0-9\[]", gate=r"://[^\s:/?#@\"'<>]*:[^\s:/@\"'<>]+@"),
-    Rule(
-        "url-signature",
-        ("sig=", "ignature=", "redential="),
-        r"[?&;](?:sig|X-(?:Amz|Goog)-(?:Signature|Credential)|Signature|hmac)=(?P<secret>[A-Za-z0-9%+/_\-]{16,400}={0,2})",
-        anywhere=True,
-        random=True,
-    ),
+    Rule("url-signature", ("sig=", "ignature=", "redential="), r"[?&;](?:sig|X-(?:Amz|Goog)-(?:Signature|Credential)|Signature|hmac)=(?P<secret>[A-Za-z0-9%+/_\-]{16,400}={0,2})", anywhere=True, random=True),
     Rule(
         "private-key",
         ("-----BEGIN",),
