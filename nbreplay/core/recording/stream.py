@@ -77,7 +77,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     fields: tuple[str, ...] = ()  # the order of the top-level names, where `common` is used
     common: Mapping[str, Any] = {}  # the values that most chunks share
     style: str = "compact"  # how the chunks' JSON was written, one of `nbreplay.core.recording.json_text.STYLES`
-    lines: list[str] | None = None  # the JSON texts of the chunks, once `stored_chunks` has made them
+    lines: list[str] | None = None  # the JSON texts of the chunks, as they were recorded or `stored_chunks` makes them
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Events:
@@ -97,8 +97,9 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         sample = [(text, value) for text, value in parsed if value is not None]
         style = _find_style(sample)
         for fields, common in (_find_shared([value for _, value in sample]), ((), {})):
-            chunks = _Layout(fields, common, style).chunks(events, started)
-            body = cls(chunks, stream.framing, fields, common, style)
+            layout = _Layout(fields, common, style)
+            chunks = layout.chunks(events, started)
+            body = cls(chunks, stream.framing, fields, common, style, [layout.line(chunk) for chunk in chunks])
             if not body.is_oversized():
                 break
         return body
@@ -263,6 +264,13 @@ class _Layout:
             stored = self.reduce(event.data) if event.data and event.data[0] == "{" else None
             chunks.append(Chunk(gap, event.data if stored is None else stored, event.event))
         return tuple(chunks)
+
+    def line(self, chunk: Chunk) -> str:
+        """Return a chunk as it is recorded: a compact object is whole where it names a value that others share."""
+        data = chunk.data
+        if self.style == "compact" and isinstance(data, dict) and not (data and data.keys() <= self._own):
+            chunk = chunk._replace(data=self.whole(data))
+        return encode_json(chunk.as_list())
 
 
 def _split(fields: Sequence[str], shared: Mapping[str, Any]) -> tuple[list[str], Sequence[str], list[str]]:
