@@ -29,10 +29,7 @@ def begin() -> str:
 
 
 def _end_in_order(shell: Any) -> None:
-    """Wait for the control thread.
-
-    ipykernel stops the thread that sends outputs first, and hangs if the control thread still has an output to send.
-    """
+    """Wait for the control thread: ipykernel stops its output thread first, and hangs if more output is to be sent."""
     kernel = shell.kernel
     if getattr(kernel, "_shutdown_message", None) is not None and (thread := kernel.parent.control_thread):
         thread.join(_END_SECONDS)

@@ -17,6 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from nbreplay.core.session import Session
+    from nbreplay.core.store.store import Store
     from nbreplay.testing.function_session import FunctionSession
     from nbreplay.testing.items import Item
 
@@ -245,7 +246,6 @@ class RunSummary:
         if not self._entries:
             return
         from nbreplay.core.log import describe_uncovered, format_counts
-        from nbreplay.core.store.store import Store
         from nbreplay.errors import StoreError
 
         def write(line: str) -> None:
@@ -262,16 +262,16 @@ class RunSummary:
         if trims and not whole:
             write("nothing trimmed. Trimming needs a run over whole folders in which all tests pass")
         total = 0
-        for store, names in (self._find_unused() if whole else {}).items():
+        for store, names in self._find_unused() if whole else ():
             if trims:
                 try:
-                    write(f"{len(Store(store).remove(names))} files removed from {self._short(store)}")
+                    write(f"{len(store.remove(names))} files removed from {self._short(store.name)}")
                 except StoreError as error:
                     write(str(error))
                 continue
             total += len(names)
             more = "" if terminalreporter.verbosity > 0 else " (-v lists them)"
-            write(f"{len(names)} unused in {self._short(store)}{more}")
+            write(f"{len(names)} unused in {self._short(store.name)}{more}")
             for name in names if not more else ():
                 terminalreporter.write_line(f"  {name}")
         counts: Counter[str] = Counter()
@@ -279,23 +279,21 @@ class RunSummary:
             counts.update(entry["counts"])
         write(f"{format_counts(counts)}{f', {total} unused' if total else ''}")
 
-    def _find_unused(self) -> dict[str, list[str]]:
-        """Return the names of unused recordings by store. An archive has none, since it is read-only."""
+    def _find_unused(self) -> Iterator[tuple[Store, list[str]]]:
+        """Yield each store with the names of its unused recordings. An archive has none, since it is read-only."""
         from nbreplay.core.store.archive import is_archive
         from nbreplay.core.store.store import Store
         from nbreplay.errors import StoreError
 
         used = defaultdict(set)
         for entry in self._entries:
-            for store, names in entry["used"].items():
-                used[store].update(names)
-        unused = {}
-        for store in sorted(used):
-            # A test may have removed the store, or replaced it by a file.
-            with contextlib.suppress(StoreError):
-                if not is_archive(store) and (names := Store(store).find_unused(used[store])):
-                    unused[store] = names
-        return unused
+            for path, names in entry["used"].items():
+                used[path].update(names)
+        for path in sorted(path for path in used if not is_archive(path)):
+            with contextlib.suppress(StoreError):  # a test may have removed the store, or replaced it by a file
+                store = Store(path)
+                if unused := store.find_unused(used[path]):
+                    yield store, unused
 
     def _short(self, path: str) -> str:
         short = os.path.relpath(path, self._config.invocation_params.dir) if os.path.isabs(path) else path

@@ -139,15 +139,12 @@ class Provisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **options: Any) -> Any:
         """Launch a kernel like jupyter_client, as a forked process if possible."""
         warm: WarmProcess | None = getattr(self.parent, "warm", None)
-        if warm is None or not _is_own_kernel(cmd) or not await warm.ready():
-            return await super().launch_kernel(cmd, **options)
-        try:
-            forked = await warm.fork(cmd, options["env"], str(options["cwd"]))
-        except OSError:
-            return await super().launch_kernel(cmd, **options)
-        self.process: Any = forked
-        self.pid = self.pgid = forked.pid
-        return self.connection_info
+        with contextlib.suppress(OSError):
+            if warm is not None and _is_own_kernel(cmd) and await warm.ready():
+                self.process: Any = await warm.fork(cmd, options["env"], str(options["cwd"]))
+                self.pid = self.pgid = self.process.pid
+                return self.connection_info
+        return await super().launch_kernel(cmd, **options)
 
     async def wait(self) -> int | None:
         """Wait for the process without polling."""
