@@ -62,12 +62,12 @@ class FunctionSession:
         """Kind and name of each thing that replay did not cover."""
         return logs.find_uncovered([self.session.log, *self._new_logs])
 
-    def new_failures(self, shown: str = "") -> str:
-        """Return the failures since the last call, even if their exceptions were caught, except those in `shown`."""
+    def new_failures(self, report: str = "") -> str:
+        """Return the failures since the last call, even if their exceptions were caught, except those in `report`."""
         texts = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
         new = [text for text in dict.fromkeys(texts) if text not in self._reported]
         self._reported.update(new)
-        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in shown))
+        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in report))
 
 
 def _marker_options(item: pytest.Item) -> dict[str, Any]:

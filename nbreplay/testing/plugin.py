@@ -183,7 +183,7 @@ def pytest_runtest_makereport(
         return (yield)
     session = item.stash.get(_session, None)
     if call.excinfo is not None and session is not None:
-        if failures := session.new_failures(shown=str(call.excinfo.value)):
+        if failures := session.new_failures(report=str(call.excinfo.value)):
             item.add_report_section(call.when, "nbreplay", failures)
         if not item.config.getoption("fulltrace"):
             from nbreplay.testing.function_session import shorten
