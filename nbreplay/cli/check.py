@@ -199,14 +199,11 @@ class _Targets:
         reasons: dict[str, str] = {}
         for root, (store, only) in list(self.stores.items()):
             names = {os.path.basename(file) for file in files if os.path.dirname(file) == store.shown.rstrip(os.sep)}
-            if store.archive:
-                failures = dict.fromkeys(names, f"unzip {store.shown} and check the folder")
-            elif names:
+            failures = dict.fromkeys(names, f"unzip {store.shown} and check the folder")
+            if names and not store.archive:
                 renamed, failures = clean_store(store, names)
                 if only is not None:
                     self.stores[root] = store, {renamed.get(name, name) for name in only} - {""}
-            else:
-                continue
             reasons |= {os.path.join(store.shown, name): reason for name, reason in failures.items()}
         for path in self.notebooks:
             if str(path) in files:

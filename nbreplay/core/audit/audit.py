@@ -235,11 +235,10 @@ class _Recording:
 
     def _hidden_secrets(self, recording: Recording, values: set[str]) -> Iterator[Secret]:
         """Yield the secrets that only show when the file is read as a replay does, without those that are known."""
-        for secrets in (self._escaped_secrets(), self._in_fields(recording), self._across_chunks(recording)):
-            for secret in secrets:
-                if not secret.value or not any(secret.value in value for value in values):
-                    values.add(secret.value)
-                    yield secret
+        for secret in (*self._escaped_secrets(), *self._in_fields(recording), *self._across_chunks(recording)):
+            if not secret.value or not any(secret.value in value for value in values):
+                values.add(secret.value)
+                yield secret
 
     def _escaped_secrets(self) -> Iterator[Secret]:
         # Most files have no escapes but those of quotes and line ends, which no secret has.

@@ -73,10 +73,7 @@ _PASSWORD = re.compile("(?i)pass|pwd")
 
 @functools.lru_cache(maxsize=2048)
 def is_secret_name(name: str) -> bool:
-    """Tell whether a member, a field or a variable of this name usually holds a secret.
-
-    Names are of any style: ``api_key``, ``apiKey``, ``X-Api-Key``, ``db.password``.
-    """
+    """Tell whether what has this name usually holds a secret: ``api_key``, ``X-Api-Key``, ``db.password``."""
     parts: list[str] = [word.lower() for word in _WORD.findall(name)]
     while parts and parts[-1].isdigit():
         parts.pop()
@@ -94,10 +91,8 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_named(name: str, value: str) -> bool:
-    """Tell whether a value beside a name is a secret: the name says so, and the value looks random.
-
-    People choose passwords, so that these may be shorter.
-    """
+    """Tell whether a value beside a name is a secret: the name says so, and the value looks random."""
+    # People choose passwords, so that these may be shorter.
     return is_secret_name(name) and looks_random(value, 8 if _PASSWORD.search(name) else 12)
 
 
@@ -226,10 +221,7 @@ def _basic_credentials(text: str) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=128)
 def literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return every form of values of environment variables and of a call's credentials, longer ones first.
-
-    Beside each form is the id of the rule that its matches name.
-    """
+    """Return every form of these values, longer ones first, each with the id of the rule that its matches name."""
     rules = dict.fromkeys((form for value in environment for form in _forms(value)), "environment")
     forms = (form for value in filter(_is_distinctive, credentials) for form in _forms(value))
     rules = {**dict.fromkeys(forms, "credential"), **rules, PLACEHOLDER: "placeholder"}

@@ -101,8 +101,6 @@ class Redactor:
 
     def matches(self, text: str) -> list[Match]:
         """Return the secrets in `text`, in order; those that overlap are one."""
-        if not self._may_hold(text):
-            return []
         matches, merged = list(self._search(text)), list[Match]()
         if _has_escapes(text):
             plain, place = _unescape(text)
@@ -146,7 +144,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return `text` without its secrets."""
-        return self.pieces([text])[0]
+        return self.pieces([text])[0] if self._may_hold(text) else text
 
     def pieces(self, texts: Sequence[str]) -> list[str]:
         """Return texts that follow each other without their secrets, of which one may reach over several texts.

@@ -100,10 +100,7 @@ RULES: tuple[Rule, ...] = (
     Rule("github-fine-grained-token", ("github_pat_",), r"github_pat_[A-Za-z0-9_]{20,255}"),
     Rule(
         "gitlab-token",
-        (
-            *("glpat-", "gldt-", "glrt-", "glrtr-", "glptt-", "glcbt-", "glft-", "glffct-", "glimt-", "glagent-"),
-            *("glsoat-", "gloas-", "GR1348941"),
-        ),
+        ("glpat-", "gldt-", "glrt-", "glrtr-", "glptt-", "glcbt-", "glft-", "glffct-", "glimt-", "glagent-", "glsoat-", "gloas-", "GR1348941"),
         r"(?:gl[a-z]{2,6}-|GR1348941)[A-Za-z0-9_\-]{16,300}(?:\.[0-9a-z]{2,3}[0-9a-z]{7})?",
     ),
     Rule("gitlab-session", ("_gitlab_session=",), r"_gitlab_session=(?P<secret>[0-9a-z]{32})"),
