@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
 
 from nbreplay.core.recording.json_text import (
     TOO_DEEP,
+    are_written_as,
     encode_json,
     is_too_deep,
     is_written_as,
@@ -238,21 +239,30 @@ class _Layout:
             return {**self._lead, **stored, **self._tail}
         return {name: stored.get(name, common.get(name)) for name in self.fields if name in stored or name in common}
 
-    def reduce(self, text: str) -> dict[str, Any] | None:
-        """Return an object without its shared values; None if it would not come back as `text`."""
-        value, common = _parse_exactly(text), self.common
-        if value is None:
-            return None
+    def reduce(self, texts: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+        """Yield each object without its shared values; None for one that would not come back as its text."""
+        reduced = [self._reduce(_parse_exactly(text)) for text in texts]
+        wholes = [None if stored is None else self.whole(stored) for stored in reduced]
+        are_exact = are_written_as(wholes, texts, self.style)
+        for text, stored, whole in zip(texts, reduced, wholes, strict=True):
+            yield stored if are_exact or is_written_as(whole, text, self.style) else None
+
+    def _reduce(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Return an object without its shared values."""
+        if not value or not self.common:
+            return value
         # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
-        stored = {
+        return {
             name: item
             for name, item in value.items()
-            if name not in common or common[name] != item or type(common[name]) is not type(item)
+            if name not in self.common or self.common[name] != item or type(self.common[name]) is not type(item)
         }
-        return stored if is_written_as(self.whole(stored), text, self.style) else None
 
-    def chunks(self, events: Iterable[StreamEvent], started: float) -> tuple[Chunk, ...]:
+    def chunks(self, events: Sequence[StreamEvent], started: float) -> tuple[Chunk, ...]:
         """Return the chunks of the events of a stream."""
+        reduced = self.reduce(
+            [event.data for event in events if event.is_plain and event.data and event.data[0] == "{"]
+        )
         chunks, before = [], 0
         for event in events:
             # Rounding the times and not the differences keeps errors from adding up.
@@ -261,7 +271,7 @@ class _Layout:
             if not event.is_plain:
                 chunks.append(Chunk(gap, None, None, event.block))
                 continue
-            stored = self.reduce(event.data) if event.data and event.data[0] == "{" else None
+            stored = next(reduced) if event.data and event.data[0] == "{" else None
             chunks.append(Chunk(gap, event.data if stored is None else stored, event.event))
         return tuple(chunks)
 
@@ -296,8 +306,12 @@ def _is_ordered(value: Mapping[str, Any], fields: Sequence[str]) -> bool:
 def _find_style(sample: Sequence[tuple[str, dict[str, Any]]]) -> str:
     # Only a chunk with an escape in it tells whether the server escapes what is not ASCII.
     telling = [*sample[:8], *[(text, value) for text, value in sample if "\\u" in text][:8]]
-    fitting = {style: sum(is_written_as(value, text, style) for text, value in telling) for style in _STYLES}
-    return max(_STYLES, key=fitting.__getitem__)
+    fitting: dict[str, int] = {}
+    for style in _STYLES:
+        fitting[style] = sum(is_written_as(value, text, style) for text, value in telling)
+        if fitting[style] == len(telling):
+            break
+    return max(fitting, key=fitting.__getitem__)
 
 
 def _find_shared(values: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], dict[str, Any]]:
