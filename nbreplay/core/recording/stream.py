@@ -94,12 +94,13 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         """
         events = [*stream.events, *([stream.rest] if stream.rest else [])]
         texts = [event.data for event in events if event.is_plain and event.data and event.data[0] == "{"]
-        parsed = [(text, _parse_exactly(text)) for text in texts[:: max(1, len(texts) // _SAMPLE)]]
-        sample = [(text, value) for text, value in parsed if value is not None]
+        values = [_parse_exactly(text) for text in texts]
+        pairs = list(zip(texts, values, strict=True))[:: max(1, len(texts) // _SAMPLE)]
+        sample = [(text, value) for text, value in pairs if value is not None]
         style = _find_style(sample)
         for fields, common in (_find_shared([value for _, value in sample]), ((), {})):
             layout = _Layout(fields, common, style)
-            chunks = layout.chunks(events, started)
+            chunks = _chunks(events, layout.reduce(texts, values), started)
             body = cls(chunks, stream.framing, fields, common, style, [layout.line(chunk) for chunk in chunks])
             if not body.is_oversized():
                 break
@@ -239,9 +240,9 @@ class _Layout:
             return {**self._lead, **stored, **self._tail}
         return {name: stored.get(name, common.get(name)) for name in self.fields if name in stored or name in common}
 
-    def reduce(self, texts: Sequence[str]) -> Iterator[dict[str, Any] | None]:
+    def reduce(self, texts: Sequence[str], values: Sequence[dict[str, Any] | None]) -> Iterator[dict[str, Any] | None]:
         """Yield each object without its shared values; None for one that would not come back as its text."""
-        reduced = [self._reduce(_parse_exactly(text)) for text in texts]
+        reduced = [self._reduce(value) for value in values]
         wholes = [None if stored is None else self.whole(stored) for stored in reduced]
         are_exact = are_written_as(wholes, texts, self.style)
         for text, stored, whole in zip(texts, reduced, wholes, strict=True):
@@ -258,29 +259,29 @@ class _Layout:
             if name not in self.common or self.common[name] != item or type(self.common[name]) is not type(item)
         }
 
-    def chunks(self, events: Sequence[StreamEvent], started: float) -> tuple[Chunk, ...]:
-        """Return the chunks of the events of a stream."""
-        reduced = self.reduce(
-            [event.data for event in events if event.is_plain and event.data and event.data[0] == "{"]
-        )
-        chunks, before = [], 0
-        for event in events:
-            # Rounding the times and not the differences keeps errors from adding up.
-            at = max(0, round((event.at - started) * 1000))
-            gap, before = min(max(0, at - before), LONGEST_MS), at
-            if not event.is_plain:
-                chunks.append(Chunk(gap, None, None, event.block))
-                continue
-            stored = next(reduced) if event.data and event.data[0] == "{" else None
-            chunks.append(Chunk(gap, event.data if stored is None else stored, event.event))
-        return tuple(chunks)
-
     def line(self, chunk: Chunk) -> str:
         """Return a chunk as it is recorded: a compact object is whole where it names a value that others share."""
         data = chunk.data
         if self.style == "compact" and isinstance(data, dict) and not (data and data.keys() <= self._own):
             chunk = chunk._replace(data=self.whole(data))
         return encode_json(chunk.as_list())
+
+
+def _chunks(
+    events: Iterable[StreamEvent], objects: Iterator[dict[str, Any] | None], started: float
+) -> tuple[Chunk, ...]:
+    """Return the chunks of the events of a stream, given the objects in their data as they are stored."""
+    chunks, before = [], 0
+    for event in events:
+        # Rounding the times and not the differences keeps errors from adding up.
+        at = max(0, round((event.at - started) * 1000))
+        gap, before = min(max(0, at - before), LONGEST_MS), at
+        if not event.is_plain:
+            chunks.append(Chunk(gap, None, None, event.block))
+            continue
+        stored = next(objects) if event.data and event.data[0] == "{" else None
+        chunks.append(Chunk(gap, event.data if stored is None else stored, event.event))
+    return tuple(chunks)
 
 
 def _split(fields: Sequence[str], shared: Mapping[str, Any]) -> tuple[list[str], Sequence[str], list[str]]:

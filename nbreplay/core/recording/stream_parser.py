@@ -73,7 +73,7 @@ class StreamParser:
         # Where the end of an event is looked for: its mark may have begun with what is pending.
         start, search, before = 0, max(0, len(self._pending) - _LONGEST_MARK + 1), len(self.events)
         self._pending += data
-        while (end := self._find_end(start, search)) is not None:
+        while start < len(self._pending) and (end := self._find_end(start, search)) is not None:
             self.events.append(self._event(self._pending[start:end]))
             start = search = end
         del self._pending[:start]
