@@ -122,21 +122,26 @@ def test_killed_at_any_time(provider: Provider, store: Path, tmp_path: Path) -> 
 # Kills itself at one exact point of the writing of the second file.
 POINTS = {
     "before anything": "if name == 'open' and '.nbreplay' in str(given[0]) and given[1] & os.O_CREAT: die()",
-    "in the middle of the bytes": "if name == 'write': real[name](given[0], given[1][: len(given[1]) // 2]); die()",
+    "in the middle of the bytes": "if name == 'fdopen' and given[1] == 'wb': real[name] = Cut",
     "before the file is in its place": "if name == 'replace': die()",
     "after the file is in its place": "if name == 'replace': real['replace'](*given); die()",
 }
 SUICIDE = """
-import os, signal, sys
+import io, os, signal, sys
 import openai
 import nbreplay as nr
 
 url, store, point, mode = sys.argv[1:]
-real = {name: getattr(os, name) for name in ("open", "write", "replace")}
+real = {name: getattr(os, name) for name in ("open", "fdopen", "replace")}
 armed = False
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+class Cut(io.FileIO):
+    def write(self, data):
+        super().write(data[: len(data) // 2])
+        die()
 
 def watched(name):
     def call(*given, **more):
