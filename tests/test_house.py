@@ -13,8 +13,8 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (134, 130),
-    "lines": (25_038, 21_500),
+    "modules": (130, 130),
+    "lines": (21_500, 21_500),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),
     "arrows back up": (0, 0),
