@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple, get_args
 
 import msgspec
@@ -101,7 +102,7 @@ class Events(msgspec.Struct, frozen=True, eq=False):
         for fields, common in (_find_shared([value for _, value in sample]), ((), {})):
             layout = _Layout(fields, common, style)
             chunks = _chunks(events, layout.reduce(texts, values), started)
-            body = cls(chunks, stream.framing, fields, common, style, [layout.line(chunk) for chunk in chunks])
+            body = cls(chunks, stream.framing, fields, common, style, list(map(layout.line, chunks, events)))
             if not body.is_oversized():
                 break
         return body
@@ -259,12 +260,23 @@ class _Layout:
             if name not in self.common or self.common[name] != item or type(self.common[name]) is not type(item)
         }
 
-    def line(self, chunk: Chunk) -> str:
+    @cached_property
+    def _around(self) -> tuple[int, int]:
+        """How many characters of the text of an object stand before its own values, and after them."""
+        start, end = (len(encode_json(part, self.style)) - (not part) for part in (self._lead, self._tail))
+        return start, end
+
+    def line(self, chunk: Chunk, event: StreamEvent) -> str:
         """Return a chunk as it is recorded: a compact object is whole where it names a value that others share."""
-        data = chunk.data
-        if self.style == "compact" and isinstance(data, dict) and not (data and data.keys() <= self._own):
-            chunk = chunk._replace(data=self.whole(data))
-        return encode_json(chunk.as_list())
+        data, text = chunk.data, event.data or ""
+        if self.style != "compact" or not isinstance(data, dict):
+            return encode_json(chunk.as_list())
+        if data and data.keys() <= self._own:
+            start, end = self._around
+            text = f"{{{text[start:-end]}}}"
+        return (
+            f"[{chunk.gap_ms},{text}]" if chunk.event is None else f"[{chunk.gap_ms},{text},{encode_json(chunk.event)}]"
+        )
 
 
 def _chunks(
