@@ -123,7 +123,10 @@ _runs: list[Run] = []
 
 def current_run() -> Run | None:
     """Return the run of the cell that is running, or None outside any."""
-    return next(reversed(_runs), None)
+    try:
+        return _runs[-1]  # in one step, since another thread may end a cell meanwhile
+    except IndexError:
+        return None
 
 
 def enter_run(run: Run) -> None:

@@ -303,7 +303,10 @@ _lock = threading.RLock()
 
 def current_session() -> Session | None:
     """Return the innermost session that is switched on, or None."""
-    return next(reversed(_sessions), None)
+    try:
+        return _sessions[-1]  # in one step: another thread may end an inner session meanwhile, and no call may go live
+    except IndexError:
+        return None
 
 
 def active_sessions() -> tuple[Session, ...]:
