@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
+from nbreplay.core.cell import Run, current_run, enter_run, leave_run
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
 from nbreplay.core.request.route import host_matches
 from nbreplay.core.secrets.credentials import PLACEHOLDER
-from nbreplay.core.session import active_sessions, current_session
+from nbreplay.core.session import active_sessions, current_session, enter_session, leave_session
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingMissing
 from tests.core.making import (
@@ -126,6 +131,52 @@ def test_a_session_is_on_from_entry_to_exit_and_sessions_nest(store: Path) -> No
 
     asyncio.run(use())
     assert current_session() is None
+
+
+def interrupted(function: Callable[[], object], step: int, meanwhile: Callable[[], object]) -> object:
+    """Return what `function` returns if another thread does something after so many of its instructions."""
+    left = step
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code is not function.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                meanwhile()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return function()
+    finally:
+        sys.settrace(before)
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_call_is_never_live_because_another_thread_leaves_an_inner_session(store: Path, step: int) -> None:
+    outer, inner = session(store), session(store)
+    with outer:
+        enter_session(inner)
+        try:
+            assert interrupted(current_session, step, lambda: leave_session(inner)) in (outer, inner)
+        finally:
+            leave_session(inner)
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_call_has_a_cell_although_another_one_ends_meanwhile(step: int) -> None:
+    outer, inner = Run(), Run()
+    enter_run(outer)
+    enter_run(inner)
+    try:
+        assert interrupted(current_run, step, lambda: leave_run(inner)) in (outer, inner)
+    finally:
+        leave_run(inner)
+        leave_run(outer)
 
 
 def test_a_store_that_cannot_be_written_is_said_before_the_first_request(tmp_path: Path) -> None:
