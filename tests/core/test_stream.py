@@ -48,6 +48,25 @@ def stored_in_file(events: Events) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("style", [(",", ":"), (", ", ": ")])
+@pytest.mark.parametrize(
+    ("lead", "tail", "compact", "spaced"),
+    [
+        ({"id": 1}, {}, '[0,{"id":1}]', "[0,{}]"),
+        ({}, {"t": 2}, '[0,{"t":2}]', "[0,{}]"),
+        ({"id": 1}, {"t": 2}, '[0,"{\\"id\\":1,\\"t\\":2}"]', '[0,"{\\"id\\": 1, \\"t\\": 2}"]'),
+    ],
+)
+def test_a_chunk_without_values_of_its_own_is_stored_as_in_earlier_files(
+    lead: dict[str, int], tail: dict[str, int], compact: str, spaced: str, style: tuple[str, str]
+) -> None:
+    data = sse(*[{**lead, "n": number, **tail} for number in range(3)], {**lead, **tail}, style=style)
+    events = cut(data)
+    assert events.common == {**lead, **tail}
+    assert events.stored_chunks()[-1] == (compact if style == (",", ":") else spaced)
+    assert through_file(events) == events.data() == data
+
+
 # What streams are made of, regular and not; any sequence of these must come back.
 FRAGMENTS = [
     b'data: {"a":1,"b":"x"}\n\n', b'data: {"a":1,"b":"\\u00e9"}\n\n', b'data: {"a":1,"b":"\xc3\xa9"}\n\n',

@@ -250,15 +250,17 @@ class _Layout:
             yield stored if are_exact or is_written_as(whole, text, self.style) else None
 
     def _reduce(self, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Return an object without its shared values."""
+        """Return an object without its shared values; None for one that is stored as its text."""
         if not value or not self.common:
             return value
         # The types too: 1, 1.0 and true are equal to Python and are not the same JSON.
-        return {
+        own = {
             name: item
             for name, item in value.items()
             if name not in self.common or self.common[name] != item or type(self.common[name]) is not type(item)
         }
+        # Files have the text of an object that has nothing between shared values at both ends.
+        return None if not own and self._lead and self._tail else own
 
     @cached_property
     def _around(self) -> tuple[int, int]:
