@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,32 @@ def test_an_answer_that_stays_encoded_is_stored_so_unless_it_holds_a_secret(stor
     take = saved(store)
     assert take.headers["content-encoding"] == "gzip"
     assert take.body.data() == packed
+
+
+PACKED = b'{"n":1,"key":"' + SECRET.encode() + b'"}'
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("gzip", gzip.compress(PACKED) + b"bytes after it"),
+        ("gzip", gzip.compress(b"[]") + gzip.compress(PACKED)),
+        ("gzip", zlib.compress(PACKED)),
+        ("gzip, identity", gzip.compress(PACKED)),
+        ("deflate, gzip", gzip.compress(zlib.compress(PACKED))),
+    ],
+    ids=["with a rest", "in two members", "zlib, not gzip", "gzip and nothing", "twice"],
+)
+def test_a_secret_is_found_in_whatever_way_an_answer_is_encoded(store: Path, encoding: str, data: bytes) -> None:
+    made = session(store)
+    recorder = made.ask(chat())
+    assert isinstance(recorder, Recorder)
+    recorder.begin(200, [("content-type", "application/json"), ("content-encoding", encoding)])
+    recorder.keep_encoding()
+    recorder.feed(data)
+    with pytest.warns(UserWarning, match="the caller wants it compressed"):
+        recorder.end()
+    assert outcomes(made) == ["unsaved"]
 
 
 def test_a_length_that_counts_encoded_bytes_is_not_stored_with_an_answer_that_is_cut(store: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
+import zlib
 from typing import Any
 
 import pytest
@@ -264,6 +266,33 @@ def test_a_word_that_stands_for_a_key_is_no_secret(word: str) -> None:
 )
 def test_a_call_names_its_sdk(agent: str, sdk: str) -> None:
     assert chat(headers=[(b"User-Agent", agent.encode())]).sdk == sdk
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data", "decoded"),
+    [
+        ("gzip", gzip.compress(b'{"n":1}', mtime=0), True),
+        (" X-GZIP", gzip.compress(b'{"n":1}', mtime=0), True),
+        ("deflate", zlib.compress(b'{"n":1}'), True),
+        ("gzip, gzip", gzip.compress(gzip.compress(b'{"n":1}', mtime=0), mtime=0), False),
+        ("gzip, identity", gzip.compress(b'{"n":1}', mtime=0), False),
+        ("aws-chunked", b"\xff{}", False),
+        ("br", b"[\xff", False),
+    ],
+    ids=["gzip", "x-gzip", "deflate", "twice", "gzip and nothing", "unknown", "like JSON"],
+)
+def test_recordings_with_encoded_bodies_are_found_again(encoding: str, data: bytes, decoded: bool) -> None:
+    given = call(raw=data, headers=[(b"content-encoding", encoding.encode())])
+    assert given.content == (b'{"n":1}' if decoded else data)
+
+
+@pytest.mark.parametrize(("encoding", "module"), [("br", "brotli"), ("zstd", "backports.zstd")])
+def test_encoded_bodies_that_are_cut_short_differ(encoding: str, module: str) -> None:
+    library = pytest.importorskip(module, reason="pip install brotli backports.zstd")
+    cut = [library.compress(text * 90)[:-3] for text in (b'{"n":1}', b'{"n":2}')]
+    header = b"content-encoding", encoding.encode()
+    one, other = (key(call(path="/x", raw=data, headers=[header])) for data in cut)
+    assert one != other
 
 
 def test_a_body_that_is_json_is_keyed_as_json_whatever_it_is_called() -> None:

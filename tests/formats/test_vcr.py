@@ -162,6 +162,40 @@ def test_bodies_are_stored_decoded(tmp_path: Path) -> None:
     assert all("content-encoding" not in take.headers for take in recording.takes)
 
 
+@pytest.mark.parametrize(
+    ("coding", "module", "rest"),
+    [
+        ("gzip", "gzip", b"text"),
+        ("gzip", "gzip", b"\0\0text"),
+        ("deflate", "zlib", b"text"),
+        ("br", "brotli", b"text"),
+        ("br", "brotli", None),
+        ("zstd", "zstandard", b"text"),
+        ("zstd", "zstandard", None),
+        ("zstd", "backports.zstd", b"text"),
+        ("zstd", "backports.zstd", None),
+    ],
+)
+def test_no_byte_of_an_encoded_body_is_lost(tmp_path: Path, coding: str, module: str, rest: bytes | None) -> None:
+    library = pytest.importorskip(module, reason="pip install brotli zstandard backports.zstd")
+    pack = library.ZstdCompressor().compress if module == "zstandard" else library.compress
+    packed = pack(b"a text that is long enough" * 9)
+    (error,) = load(cassette(tmp_path / "in", coded(packed[:-3] if rest is None else packed + rest, coding)))
+    assert isinstance(error, RecordingFormatError)
+    assert f"response: body is not {coding}, as its headers say" in str(error)
+
+
+def test_encoded_bodies_are_read_whole_as_clients_read_them(tmp_path: Path) -> None:
+    text = b"a text that is long enough" * 9
+    bodies = [
+        coded(gzip.compress(text) + bytes(600), "gzip"),  # padding
+        coded(gzip.compress(text)[:-8], "gzip"),  # a stream whose server does not end it
+        coded(b"".join(gzip.compress(text[at : at + 1]) for at in range(len(text))), "gzip"),
+    ]
+    (recording,) = loaded(cassette(tmp_path / "in", *bodies))
+    assert [take.body.data() for take in recording.takes] == [text] * len(bodies)
+
+
 def test_the_oldest_shapes_are_read(tmp_path: Path) -> None:
     old = {"status_code": 200, "http_version": "HTTP/1.1", "headers": {"content-type": "text/plain"}, "content": "a"}
     bare = {"status": {"code": 204, "message": "No Content"}, "headers": {}, "body": {"string": ""}}

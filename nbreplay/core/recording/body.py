@@ -11,6 +11,7 @@ import functools
 import importlib
 import re
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,34 +29,44 @@ LARGEST_DECODED = 256 << 20
 _MODULES = {"br": ("brotli", "brotlicffi"), "zstd": ("compression.zstd", "backports.zstd", "zstandard")}
 _SIGNS = {"gzip": b"\x1f\x8b", "x-gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd"}
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_STEP = 256  # bytes; a few may stand for very many
 
 
 def decompress(data: bytes, encoding: str) -> bytes:
-    """Return `data` without its content encoding; unchanged if it cannot be undone here, or grows too large."""
-    try:
-        return decode_content(data, encoding)
-    except RecordingFormatError:
-        return data
+    """Return `data` without its content encodings, as far as they can be undone here; bytes after their end stay."""
+    with contextlib.suppress(Exception):  # each library has its own for data that it cannot read
+        for coding in _codings(encoding):
+            data = b"".join(_decode(data, coding))
+    return data
 
 
 def decode_content(data: bytes, encoding: str) -> bytes:
     """Return `data` without its content encodings, given as in a header ``content-encoding``.
 
-    Raise UnsafeRecordingError if it grows too large, and RecordingFormatError if it cannot be decoded here.
+    Raise UnsafeRecordingError if it grows too large, and RecordingFormatError if not all of it can be decoded here. As
+    for clients, gzip and deflate may lack their end: servers leave it out of streams.
     """
-    for coding in reversed([one.strip().lower() for one in encoding.split(",") if one.strip()]):
+    for coding in _codings(encoding):
         # Some recorders decode the body and leave the header.
-        if not data or coding == "identity" or not data.startswith(_SIGNS.get(coding, b"")):
+        if not data or not data.startswith(_SIGNS.get(coding, b"")):
             continue
         if coding in ("br", "deflate") and _is_text(data):
             continue  # these two have no sign of their own, and a text may pass for them by chance
         try:
-            data = _decode(data, coding)
+            data, rest = _decode(data, coding)
         except RecordingFormatError:
             raise
         except Exception as error:  # each library has its own
             raise RecordingFormatError(f"body is not {coding}, as its headers say ({error})") from None
+        if rest:
+            raise RecordingFormatError(f"body is not {coding}, as its headers say ({len(rest)} bytes follow its end)")
     return data
+
+
+def _codings(encoding: str) -> list[str]:
+    """Return the content encodings of a header, the last one first."""
+    names = [name.strip().lower() for name in encoding.split(",")]
+    return [name for name in reversed(names) if name not in ("", "identity")]
 
 
 def _is_text(data: bytes) -> bool:
@@ -65,44 +76,54 @@ def _is_text(data: bytes) -> bool:
         return False
 
 
-def _decode(data: bytes, coding: str) -> bytes:
+def _decode(data: bytes, coding: str) -> tuple[bytes, bytes]:
+    """Return what is encoded in `data`, and the bytes after its end."""
     if coding in ("gzip", "x-gzip", "deflate"):
         try:
-            return _inflate(data, 47)  # gzip or zlib, by its head
+            return _decode_members(data, coding, functools.partial(zlib.decompressobj, 47))  # gzip or zlib, by its head
         except zlib.error:
             if coding != "deflate":
                 raise
-            return _inflate(data, -zlib.MAX_WBITS)
+            return _decode_members(data, coding, functools.partial(zlib.decompressobj, -zlib.MAX_WBITS))
     library = _import_library(coding)
     if coding == "br":
-        decoder, body = library.Decompressor(), bytearray()
-        step = getattr(decoder, "process", None) or decoder.decompress
-        for at in range(0, len(data), 256):  # a few bytes may stand for very many
-            body += step(data[at : at + 256])
-            _check_size(body)
-        return bytes(body)
-    decoder = library.ZstdDecompressor()
+        return _decode_brotli(data, library), b""
     if library.__name__ == "zstandard":
-        with decoder.stream_reader(data, read_across_frames=True) as reader:
-            return bytes(_check_size(reader.read(LARGEST_DECODED + 1)))
-    return bytes(_check_size(decoder.decompress(data, LARGEST_DECODED + 1)))
+        return _decode_members(data, coding, lambda: library.ZstdDecompressor().decompressobj())
+    return _decode_members(data, coding, library.ZstdDecompressor)
 
 
-def _inflate(data: bytes, bits: int) -> bytes:
-    body = b""
-    while data:
-        member = zlib.decompressobj(bits)
-        body += member.decompress(data, LARGEST_DECODED + 1 - len(body))
+def _decode_members(data: bytes, coding: str, create: Callable[[], Any]) -> tuple[bytes, bytes]:
+    body, at, sign = bytearray(), 0, _SIGNS.get(coding, _SIGNS["gzip"])
+    while not at or data.startswith(sign, at):
+        decoder = create()
+        while at < len(data) and not decoder.eof:
+            piece = data[at : at + _STEP]
+            body += decoder.decompress(piece)
+            _check_size(body)
+            at += len(piece)
+        if not decoder.eof and coding == "zstd":
+            raise EOFError("cut short")
+        at -= len(decoder.unused_data)
+        while data.startswith(b"\0", at):  # padding
+            at += 1
+    return bytes(body), data[at:]
+
+
+def _decode_brotli(data: bytes, library: Any) -> bytes:
+    decoder, body = library.Decompressor(), bytearray()
+    step = getattr(decoder, "process", None) or decoder.decompress
+    for at in range(0, len(data), _STEP):
+        body += step(data[at : at + _STEP])  # raises an error for bytes after the end
         _check_size(body)
-        rest = member.unused_data.lstrip(b"\0")
-        data = rest if rest.startswith(_SIGNS["gzip"]) else b""  # another member, or nothing that clients read
-    return body
+    if hasattr(decoder, "is_finished") and not decoder.is_finished():
+        raise EOFError("cut short")
+    return bytes(body)
 
 
-def _check_size(data: bytes | bytearray) -> bytes | bytearray:
+def _check_size(data: bytearray) -> None:
     if len(data) > LARGEST_DECODED:
         raise UnsafeRecordingError(f"body decodes to more than {LARGEST_DECODED >> 20} MB")
-    return data
 
 
 def _import_library(coding: str) -> Any:
