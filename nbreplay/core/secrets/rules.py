@@ -188,8 +188,8 @@ RULES: tuple[Rule, ...] = (
     Rule("putty-private-key", ("PuTTY-User-Key-File",), r"PuTTY-User-Key-File-\d: [\s\S]{0,4000}?Private-MAC: [0-9a-f]{40,64}"),
 )  # fmt: skip
 
-# A name that may hold a secret, a separator and a value: `nbreplay.core.secrets.credentials` judges both. For Python and for
-# Rust. Between quotes that JSON has escaped, any number of times, too.
+# A name that may hold a secret, a separator and a value: `nbreplay.core.secrets.credentials` judges both. For Python and
+# for Rust. Between quotes that JSON has escaped, any number of times, too.
 NAMED_VALUE = (
     r"(?P<core>(?i:(?:api|access|secret|private|auth)[ ]key|key|token|secret|passw(?:or)?d|passphrase|pwd|credentials?"
     r"|conn(?:ection)?_?str(?:ing)?|authorization|_auth|_pat|dsn))"
