@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,20 @@ def test_what_no_store_wants_does_not_stay(tmp_path: Path) -> None:
     del blob
     gc.collect()
     assert not (tmp_path / "spool").exists()
+
+
+@pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="there is no /dev/full here, which stands in for a full disk"
+)
+def test_a_file_that_cannot_be_written_is_closed_and_removed_at_once(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path / "x"), Redactor())
+    with open("/dev/full", "wb") as full:
+        os.dup2(full.fileno(), spool._file.fileno())
+    spool.feed(b"x")
+    with pytest.raises(OSError, match=str(tmp_path / "x")):
+        spool.finish()
+    assert spool._file.closed
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_goes_on_can_be_copied_meanwhile(tmp_path: Path) -> None:

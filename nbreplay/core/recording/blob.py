@@ -122,7 +122,7 @@ class Spool:
         """Return everything so far as a blob; nothing may be fed any more."""
         self._write(self._tail)
         self._tail = b""
-        with _naming(self.path):
+        with self._writing():
             self._file.close()
         return Blob(blob_name(self._digest), self._size, spool=self)
 
@@ -145,18 +145,18 @@ class Spool:
         self._digest.update(clean)
         self._size += len(clean)
         view = memoryview(clean)
-        with _naming(self.path):
+        with self._writing():
             while view:
                 view = view[self._file.write(view) :]
 
-
-@contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Put the path of the file into each error of the system."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), path) from error
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Where the file cannot be written, remove it at once, and raise an error that names it."""
+        try:
+            yield
+        except OSError as error:
+            self.discard()
+            raise OSError(error.errno, error.strerror or str(error), self.path) from error
 
 
 def _remove(path: str, process: int) -> None:
