@@ -151,12 +151,22 @@ class Spool:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Where the file cannot be written, remove it at once, and raise an error that names it."""
+        """Remove the file at once where it cannot be written."""
         try:
-            yield
-        except OSError as error:
+            with _naming(self.path):
+                yield
+        except OSError:
             self.discard()
-            raise OSError(error.errno, error.strerror or str(error), self.path) from error
+            raise
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Put the path of the file into each error of the system."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), path) from error
 
 
 def _remove(path: str, process: int) -> None:
