@@ -162,13 +162,14 @@ class Recorder:
     def _has_ended(self) -> bool:
         if (framing := framing_of(self.content_type)) is None:
             return False
-        stream = self._parse(framing)
+        stream = self._parse(self.so_far(), framing)
         return stream.ended or has_answered(stream, self.request.rpc_id)
 
-    def _parse(self, framing: Framing) -> StreamParser:
+    def _parse(self, pieces: Pieces, framing: Framing) -> StreamParser:
         """Return the answer's events so far; mostly the same for the question of its end and for the take."""
-        if self._parsed is None or self._parsed[0] != self._size:
-            self._parsed = self._size, parse_stream(self.so_far(), framing)
+        size = sum(len(data) for _, data in pieces)
+        if self._parsed is None or self._parsed[0] != size:
+            self._parsed = size, parse_stream(pieces, framing)
         return self._parsed[1]
 
     def _finish(self, reason: Reason | None, error: dict[str, str] | None = None) -> None:
@@ -189,11 +190,12 @@ class Recorder:
         if self._broken is not None:
             raise self._broken
         if self._spool is None:
-            data = _join(self.so_far())
+            pieces = self.so_far()
+            data = _join(pieces)
             cookies = cookie_values(self.headers)
             repeated = [value for value in cookies if value.encode("utf-8", "surrogateescape") in data]
             redactor = Redactor((*self.call.tokens, *repeated))
-            body = self._body(data, redactor)
+            body = self._body(pieces, data, redactor)
         else:
             redactor, store = self._spool.redactor, self.keeper.store
             # What is to go on is left as it is; the answer so far goes into a file of its own.
@@ -205,6 +207,8 @@ class Recorder:
         if reason and self.decode is not None and "content-encoding" not in headers:
             headers.pop("content-length", None)  # a replay gives the decoded bytes
         self.secrets = redactor.secrets
+        # Before the count of secrets is read below.
+        failure = {"type": error["type"], "message": redactor.url(error["message"])[:500]} if error else None
         return Take(
             recorded_at=utc(time.time()),
             host=self.call.host,
@@ -219,7 +223,7 @@ class Recorder:
             reason=reason,
             redacted=redactor.count,
             elapsed_ms=None if isinstance(body, Events) else min(round((now - self.started) * 1000), LONGEST_MS),
-            error={"type": error["type"], "message": redactor.url(error["message"])[:500]} if error else None,
+            error=failure,
             reason_phrase=None if self.status is None else kept_phrase(self.status, self.phrase),
             http_version=kept_version(self.version),
             sized=not self.version or bare or isinstance(body, Events) or "content-length" in headers,
@@ -239,12 +243,12 @@ class Recorder:
         """The content encoding of bytes that stay encoded, or ``""``."""
         return dict(self.headers).get("content-encoding", "") if self._keeps_encoding else ""
 
-    def _body(self, data: bytes, redactor: Redactor) -> Body:
+    def _body(self, pieces: Pieces, data: bytes, redactor: Redactor) -> Body:
         framing, encoding = framing_of(self.content_type), self._encoding
         if encoding and redactor.finds(decompress(data, encoding).decode("latin-1")):
             raise NbreplayError("the answer holds a secret and cannot be redacted: the caller wants it compressed")
         if framing is not None:
-            return redact_stream(Events.of(self._parse(framing), self.started), redactor)
+            return redact_stream(Events.of(self._parse(pieces, framing), self.started), redactor)
         if is_textual(self.content_type) and not data.startswith((b"\xff\xfe", b"\xfe\xff")):
             text = data.decode("utf-8", "surrogateescape")
             clean = redactor.text(text)

@@ -217,6 +217,20 @@ def test_an_encoded_answer_is_stored_decoded(store: Path) -> None:
     assert saved(store).body == Json({"n": 1})
 
 
+def test_an_encoded_stream_that_is_read_to_its_end_is_decoded_once(store: Path) -> None:
+    decoded: list[Pieces] = []
+
+    def decode(pieces: Pieces) -> Pieces:
+        decoded.append(pieces)
+        return unzip(pieces)
+
+    recorder = begin(session(store), chat(), gzip.compress(event({"n": 1}) + b"data: [DONE]\n\n"), kind=SSE)
+    recorder.decode = decode
+    recorder.end()
+    assert isinstance(saved(store).body, Events)
+    assert len(decoded) == 1
+
+
 def test_an_encoded_answer_is_not_written_into_a_file_as_it_comes(store: Path) -> None:
     recorder = session(store).ask(chat())
     assert isinstance(recorder, Recorder)
@@ -380,6 +394,7 @@ def test_the_error_of_a_connection_is_stored_short_and_without_secrets(store: Pa
     assert error["type"] == "ReadError"
     assert SECRET not in error["message"]
     assert len(error["message"]) == 500
+    assert saved(store).redacted == 1
 
 
 # Interrupts, and the ends of cells.
