@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gzip
 import http.client
 import io
@@ -14,6 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import urllib3
@@ -137,6 +139,22 @@ def test_a_replay_is_what_was_live(read: Callable[..., Any], server: Server, sto
     assert isinstance(found["/binary-chunked"].body, Blob)
     if read is not peeking:
         assert found["/until-close"].body.data() == b"first line\nsecond line\nthird"
+
+
+@pytest.mark.parametrize(
+    "make", [bytearray, lambda size: array.array("B", bytes(size)), lambda size: np.zeros(size, "u1")]
+)
+def test_an_answer_is_read_into_any_buffer(make: Callable[[int], Any], server: Server, store: Path) -> None:
+    server.say("/", sized(b"0123456789"))
+
+    def way() -> bytes:
+        buffer = make(10)
+        with connected(server) as connection:
+            connection.request("GET", "/")
+            size = connection.getresponse().readinto(buffer)
+            return bytes(buffer)[:size]
+
+    assert twice(store, server, way) == (b"0123456789", b"0123456789")
 
 
 @pytest.mark.parametrize("by", ["line", "piece"])

@@ -350,9 +350,8 @@ class _RecordedFile:
         return self._record(self._file.read, -1 if size is None else size, fills=True)
 
     def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        view = memoryview(buffer)
+        return len(self._record(lambda _: bytes(view[: self._file.readinto(buffer)]), len(view), fills=True))
 
     def read1(self, size: int = -1) -> bytes:
         return self._record(self._file.read1, size)
