@@ -77,7 +77,8 @@ def put(*hooks: tuple[Any, str, Any]) -> Undo:
 class StandIn:
     """Stands in for a library's object, with some attributes replaced.
 
-    The object's own attributes are not replaced, since another call may run at the same time.
+    The object's own attributes are not replaced, since another call may run at the same time. Whoever replaces one of
+    them once more does so here: put back into the object, it would call itself.
     """
 
     def __init__(self, original: Any, **attributes: Any) -> None:
@@ -87,7 +88,10 @@ class StandIn:
         return getattr(self.__dict__["_original"], name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        setattr(self.__dict__["_original"], name, value)
+        if name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            setattr(self.__dict__["_original"], name, value)
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:

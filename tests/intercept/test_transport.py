@@ -348,6 +348,24 @@ def test_http_client_that_is_imported_after_the_session_began(tmp_path: Path, st
     assert in_a_process(code, str(store), cwd=tmp_path) == "[]"
 
 
+def test_a_library_whose_loader_another_tool_wraps(tmp_path: Path, store: Path) -> None:
+    """As tracers do, which have their own hooks run after an import."""
+    code = """
+        import importlib.util, sys
+        import nbreplay as nr
+        from nbreplay.intercept import patching
+        store, library = sys.argv[1:]
+        with nr.session(store, mode="record"):
+            spec = importlib.util.find_spec(library)
+            run = spec.loader.exec_module
+            spec.loader.exec_module = lambda module: (print("traced"), run(module))
+            sys.modules[library] = module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            assert module.Client._transport_for_url.__module__.startswith("nbreplay"), patching.problems()
+    """
+    assert in_a_process(code, str(store), http.__name__, cwd=tmp_path) == "traced"
+
+
 def test_a_library_that_is_imported_after_the_session_ended(tmp_path: Path, store: Path) -> None:
     code = """
         import sys

@@ -354,6 +354,17 @@ def test_what_is_not_replayed_waits_as_ever(server: Server, store: Path, monkeyp
     assert slept == [7]
 
 
+def test_a_sleep_that_a_test_patches_is_put_back(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    with nr.session(store, mode="replay"):
+        with monkeypatch.context() as patch:
+            patch.setattr("urllib3.util.retry.time.sleep", slept.append)
+            retrying().increment(error=OSError()).increment(error=OSError()).sleep()
+        time.sleep(0)
+    time.sleep(0)
+    assert slept
+
+
 CONVERSED = {
     "output": {"message": {"role": "assistant", "content": [{"text": "at last"}]}},
     "stopReason": "end_turn",
