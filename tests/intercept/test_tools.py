@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import datetime
 import json
+import math
 import pickle
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -129,7 +130,11 @@ def test_it_is_stored_by_name_and_arguments_with_defaults(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no such city", 7), KeyError("x"), ZeroDivisionError(), FileNotFoundError(2, "gone")]
+    "error",
+    [
+        *(ValueError("no such city", 7), KeyError("x"), ZeroDivisionError(), FileNotFoundError(2, "gone")),
+        *(ValueError("a\udce9.txt"), ValueError(math.inf, "h\u00e9")),
+    ],
 )
 def test_a_built_in_exception_comes_back_as_itself(error: Exception, store: Path) -> None:
     @nr.tool
@@ -159,6 +164,19 @@ def test_another_exception_comes_back_if_it_was_named(store: Path) -> None:
     assert "The tool raised OddError when it was recorded" in "".join(traceback.format_exception(caught.value))
     again = pickle.loads(pickle.dumps(caught.value))
     assert (str(again), repr(again)) == ("odd", "OddError('odd')")
+
+
+def test_a_tool_error_that_the_tool_raises_itself_comes_back(store: Path) -> None:
+    @nr.tool(raises=[nr.ToolError])
+    def failing() -> None:
+        raise nr.ToolError("my own")
+
+    with nr.session(store, mode="record"), pytest.raises(nr.ToolError):
+        failing()
+    (take,) = takes(store)
+    assert take.complete
+    with nr.session(store, mode="replay"), pytest.raises(nr.ToolError, match="my own"):
+        failing()
 
 
 def test_a_generator_yields_the_same_and_ends_the_same(store: Path) -> None:
@@ -227,6 +245,22 @@ def test_what_would_not_come_back_is_refused_when_it_is_recorded(annotation: Any
         lookup()
     with nr.session(store, mode="replay"), pytest.raises(nr.RecordingMissing):
         lookup()
+
+
+def test_a_generator_whose_item_was_refused_does_not_end_early_in_a_replay(store: Path) -> None:
+    @nr.tool
+    def counting() -> Iterator[int]:
+        yield 1
+        yield "x"  # type: ignore[misc]
+        yield 2
+
+    with nr.session(store, mode="record"), pytest.raises(nr.ToolError, match="the result of the tool counting"):
+        list(counting())
+    found: list[int] = []
+    with nr.session(store, mode="replay") as session, pytest.raises(nr.RecordingMissing, match=r"(?s)here: .*returns="):
+        found.extend(counting())
+    assert found == [1]
+    assert outcomes(session) == ["missing"]
 
 
 def test_an_argument_that_tells_nothing_is_refused_or_left_out(store: Path) -> None:

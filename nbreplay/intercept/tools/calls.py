@@ -108,12 +108,18 @@ class ToolCalls:
         """Record the result of a tool, or each of its `items`, and how the block ends."""
         end = b"\n" if items else b""
         recorder.begin(200, [("content-type", "application/x-ndjson" if items else "application/json")])
+
+        def record(value: Any) -> None:
+            try:
+                data = self.codec.dump(value)
+            except ToolError as error:
+                recorder.fail("ToolError", str(error))
+                raise
+            recorder.feed(data + end)
+
         try:
-            yield lambda value: recorder.feed(self.codec.dump(value) + end)
-        except ToolError as error:
-            recorder.fail("ToolError", str(error))
-            raise
-        except Exception as error:
+            yield record
+        except Exception as error:  # the tool's own; of one that `record` has raised nothing more is kept
             recorder.feed(self.codec.dump_exception(error) + end)
             recorder.end()
             raise
@@ -128,7 +134,7 @@ class ToolCalls:
     def _result(self, replay: Replay) -> tuple[float, Any]:
         """Return the seconds to wait, and the result."""
         parts = list(replay.parts())
-        replay.end()
+        self.end(replay)
         return sum(delay for delay, _ in parts), self.load(replay, b"".join(data for _, data in parts))
 
     def load(self, replay: Replay, data: bytes) -> object:
@@ -138,6 +144,14 @@ class ToolCalls:
         except RecordingFormatError as error:
             replay.refuse(str(error))
             raise RecordingMissing(f"{error}. Run the cell with %%replay record to record it again") from error
+
+    def end(self, replay: Replay) -> None:
+        """Note the end of a recorded result; raise `RecordingMissing` if the rest could not be recorded."""
+        replay.end()
+        if not replay.take.complete:
+            text = f"the recorded result of the tool {self.name} ends here: {(replay.take.error or {}).get('message')}"
+            replay.refuse(text)
+            raise RecordingMissing(text)
 
 
 def adapt(

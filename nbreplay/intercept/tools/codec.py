@@ -157,7 +157,10 @@ class Codec:
         # A framework handles its own errors by class, so a subclass of one is raised as that.
         if base is not None and base != data["type"]:
             data["base"] = base
-        return encode_json({"exception": data}).encode()
+        try:
+            return encode_json({"exception": data}).encode()
+        except ValueError:  # NaN, or half of a surrogate pair, as in the name of a file
+            return json.dumps({"exception": data}).encode()
 
     def _load_exception(self, data: Any) -> Exception:
         if not isinstance(data, dict) or not isinstance(data.get("type"), str):

@@ -101,7 +101,7 @@ def _wrap_generator(calls: ToolCalls, function: Function, signature: inspect.Sig
             for delay, line in _lines(decision):
                 time.sleep(delay)
                 yield calls.load(decision, line)
-            decision.end()
+            calls.end(decision)
         elif decision is None:
             yield from function(*args, **kwargs)
         else:
@@ -125,7 +125,7 @@ def _wrap_async_generator(calls: ToolCalls, function: Function, signature: inspe
             for delay, line in _lines(decision):
                 await asyncio.sleep(delay)
                 yield calls.load(decision, line)
-            decision.end()
+            calls.end(decision)
         elif decision is None:
             async for item in function(*args, **kwargs):
                 yield item
