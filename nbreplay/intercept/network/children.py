@@ -203,7 +203,8 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _outer:
     if re.fullmatch(_PYTHON, program):
         return _classify_python(name, rest, Path(folder))
     if name in _WRAPPERS:
-        inner = _skip_options(rest, _WRAPPERS[name])[name == "timeout" :]
+        inner = _skip_options(rest, _WRAPPERS[name])
+        inner = inner[1:] if name == "timeout" else inner  # after the duration
         return classify(inner, folder, (*_outer, name)) if inner else Child(name, "other")
     if name == "uv" and "run" in rest[:2]:
         return classify(_skip_options(rest[rest.index("run") + 1 :]), folder, (*_outer, name))

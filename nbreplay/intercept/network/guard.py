@@ -82,12 +82,12 @@ def replay_session() -> Session | None:
 def permit(host: str) -> Iterator[None]:
     """Let one call through, which is recorded by an inner transport or allowed by ``--allow``."""
     name, this = host.rpartition(":")[0] or host, object()
-    _permitted_hosts[this] = name
     token = _permitted.set(name or True)
     try:
+        _permitted_hosts[this] = name
         yield
     finally:
-        del _permitted_hosts[this]
+        _permitted_hosts.pop(this, None)
         # A generator may be finished in another context than the one it was started in.
         with contextlib.suppress(ValueError):
             _permitted.reset(token)
