@@ -328,7 +328,8 @@ def _link_tools(
                 depths[carrier] = depths[place] + 1
             if tool is not None:
                 ran.add(tool)
-            if carriers or tool is not None:
+            # The last object of a stream may name calls that no piece of it brought, and that have no track.
+            if (carriers or tool is not None) and number < len(tracks):
                 text, error = clip(plain(link.result or ""), _MAX_RESULT), plain(link.error or "")
                 tracks[number].result = ToolResult(text, error, link.duration_s)
     return ran, depths

@@ -296,6 +296,22 @@ def test_the_bars_show_when_chunks_came() -> None:
     assert len(sparkline(card, 10)) == 10
 
 
+def test_a_call_that_only_the_end_of_a_stream_names_has_no_track_for_its_result() -> None:
+    calls = [
+        {"type": "function_call", "id": f"fc_{own}", "call_id": own, "name": own, "arguments": "{}"} for own in "ab"
+    ]
+    events = (
+        {"type": "response.output_item.added", "output_index": 0, "item": {**calls[0], "arguments": ""}},
+        {"type": "response.function_call_arguments.delta", "item_id": "fc_a", "delta": "{}"},
+        {"type": "response.completed", "response": {"status": "completed", "output": calls}},
+    )
+    first = Interaction(request(chat()), take(Events(tuple(Chunk(1, event) for event in events))), "replayed")
+    second = asked("done", messages=[*answered("a", "a", "{}", "A"), *answered("b", "b", "{}", "B")])
+    card, last = make_cards([first, second])
+    assert [(track.name, track.result and track.result.text) for track in card.tracks] == [("a", "A")]
+    assert (card.depth, last.depth) == (0, 1)
+
+
 def test_a_card_of_what_is_not_an_answer() -> None:
     item = Interaction(request(chat()), take(Text("<html>gateway")), "replayed", host="h")
     (card,) = make_cards([item])
