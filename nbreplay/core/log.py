@@ -175,10 +175,10 @@ class Log:
     def since(self, place: int) -> list[Interaction]:
         """Return the interactions that have ended, of the calls that started at `place` or after."""
         _collect()
-        places = self._by_task(range(place, len(self._slots)))
+        places = self.by_task(range(place, len(self._slots)))
         return [item for place in places if (item := self.at(place)) is not None]
 
-    def _by_task(self, places: Sequence[int]) -> list[int]:
+    def by_task(self, places: Sequence[int]) -> list[int]:
         """Return places so that the calls of sibling tasks, which start in any order, are in the order of the tasks."""
         families: dict[int, list[int]] = defaultdict(list)
         for place in places:

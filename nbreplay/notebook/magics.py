@@ -158,7 +158,7 @@ class Cells:
         calls, self._unreported = self._unreported, []
         for log in logs.all_logs():
             (before, pending), now = self._progress.get(log, (0, [])), len(log)
-            new = {place: log.at(place) for place in [*pending, *range(before, now)]}
+            new = {place: log.at(place) for place in log.by_task([*pending, *range(before, now)])}
             self._progress[log] = now, [place for place, call in new.items() if call is None]
             calls += filter(None, new.values())
         return calls

@@ -115,6 +115,14 @@ def test_calls_at_once_have_a_card_each(kernel: Kernel) -> None:
     assert final(many)["rows"][0][:2] == ["test", 21]
 
 
+def test_calls_of_simultaneous_tasks_are_shown_in_the_order_of_the_tasks(kernel: Kernel) -> None:
+    kernel.run("%replay record kept --view stream")
+    kernel.run("async def late(n):\n    await asyncio.sleep(0.1 * (2 - n))\n    return await aask(f'{n}')")
+    ran = kernel.run("await asyncio.gather(*(late(n) for n in range(3)))")
+    assert [card["asked"] for card in final(ran)["cards"]] == ["0", "1", "2"]
+    assert final(kernel.run("%replay last"))["cards"] == final(ran)["cards"]
+
+
 def test_calls_of_threads_are_shown_too(kernel: Kernel) -> None:
     kernel.run("%replay record kept --view stream")
     started = "threads = [threading.Thread(target=ask) for _ in range(2)]\nfor thread in threads: thread.start()"
