@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -215,6 +216,22 @@ def test_without_the_process_they_are_started_the_ordinary_way(tmp_path: Path, m
     monkeypatch.setattr(provisioner.subprocess, "Popen", broken)  # type: ignore[attr-defined]
     paths = [notebook(tmp_path / f"{name}.ipynb", "import os\nprint(os.getppid())") for name in "ab"]
     assert [printed(result) for result in run_all(paths, RunOptions(), number=2)] == [[str(os.getpid())]] * 2
+
+
+def test_a_process_that_has_ended_forks_nothing_more() -> None:
+    """A kernel that is wanted then is started the ordinary way; nobody waits for an answer that never comes."""
+
+    async def is_ready() -> list[bool]:
+        reader = asyncio.StreamReader()
+        warm = provisioner.WarmProcess(None)  # type: ignore[arg-type]
+        reading = asyncio.create_task(warm.read(reader))
+        reader.feed_data(b'{"ready": true}\n')
+        before = await warm.ready()
+        reader.feed_eof()
+        await reading
+        return [before, await warm.ready()]
+
+    assert asyncio.run(is_ready()) == [True, False]
 
 
 @needs_forks

@@ -107,8 +107,9 @@ class WarmProcess:
                     self._requests[message["kernel"]].set_result(message["pid"])
                 else:
                     self._ended[message["ended"]].set_result(message["status"])
-        if not self._ready.done():
-            self._ready.set_result(False)
+        if self._ready.done():
+            self._ready = asyncio.Future()  # kernels that are wanted later are not forked
+        self._ready.set_result(False)
         for waiting in self._requests.values():
             if not waiting.done():
                 waiting.set_exception(BrokenPipeError("The process that kernels are forked from has ended"))
