@@ -6,8 +6,10 @@ import base64
 import io
 import subprocess
 import sys
+import warnings
 from typing import Any
 
+import PIL
 import pytest
 from PIL import Image
 
@@ -40,6 +42,20 @@ def test_pictures_of_the_same_pixels_are_the_same_however_they_are_written() -> 
     assert compare_images("image/png", small, large, 0) is None
     assert compare_images("image/png", small, "".join(small.split()), 0) is None
     assert compare_images("image/png", small, encoded(image.convert("RGBA")), 0) is None
+
+
+def test_pillow_may_warn_while_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Finder:
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "PIL.ImageSequence":
+                warnings.warn("an old function", DeprecationWarning, stacklevel=1)
+
+    data = encoded(Image.new("RGB", (3, 2)))
+    monkeypatch.delitem(sys.modules, "PIL.ImageSequence", raising=False)
+    monkeypatch.delattr(PIL, "ImageSequence", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    with pytest.warns(DeprecationWarning, match="an old function"):
+        assert describe_image("image/png", data) == "image/png 3×2"
 
 
 def test_a_plot_drawn_again_is_the_same_and_one_of_other_numbers_is_not() -> None:

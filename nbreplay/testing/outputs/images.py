@@ -55,27 +55,29 @@ def _bytes(data: str) -> bytes:
 
 def _frames(raw: bytes) -> list[Any]:
     """Return the frames of an image; empty without Pillow, or if the image cannot be read or is too large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            from PIL import Image, ImageSequence
+    try:
+        from PIL import Image, ImageSequence
 
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
             with Image.open(io.BytesIO(raw)) as image:
                 # Those of more than 8 bits a pixel stay as they are.
                 return [
                     frame.copy() if frame.mode.startswith(("I", "F")) else frame.convert("RGBA").convert("RGBa")
                     for frame in ImageSequence.Iterator(image)
                 ]
-        except Exception:  # the readers of Pillow raise all kinds of them for broken files
-            return []
+    except Exception:  # the readers of Pillow raise all kinds of them for broken files
+        return []
 
 
 def _distance(old: Any, new: Any) -> float:
     """Return the greatest mean absolute difference of a tile, from 0 to 1."""
     from PIL import ImageChops, ImageStat
 
+    if old.mode == new.mode and old.tobytes() == new.tobytes():
+        return 0.0
     if old.mode != "RGBa" or new.mode != "RGBa":
-        return 0.0 if old.mode == new.mode and old.tobytes() == new.tobytes() else 1.0
+        return 1.0
     difference = ImageChops.difference(old, new)
     worst = 0.0
     for left in range(0, old.width, _TILE):
