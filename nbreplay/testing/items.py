@@ -31,10 +31,10 @@ class NotebookFile(pytest.File):
 
     result: Result | None = None
 
-    def collect(self) -> Iterator[Item]:
+    def collect(self) -> Iterator[NotebookItem]:
         """Yield the notebook, or its code cells with ``--nbreplay-cells``."""
         if not self.config.getoption("nbreplay_cells"):
-            yield Item.from_parent(self, name=self.path.name, nodeid=self.nodeid)
+            yield NotebookItem.from_parent(self, name=self.path.name, nodeid=self.nodeid)
             return
         from nbreplay.testing.notebook_file import read_notebook
 
@@ -48,7 +48,7 @@ class NotebookFile(pytest.File):
             yield CellItem.from_parent(self, name=name, index=index, last=index == max(code))
 
 
-class Item(pytest.Item):
+class NotebookItem(pytest.Item):
     """A notebook. `BackgroundRunner` runs it ahead of its turn."""
 
     parent: NotebookFile
@@ -74,7 +74,7 @@ class Item(pytest.Item):
         return self.path, None, f"notebook {self.nodeid}"
 
 
-class CellItem(Item):
+class CellItem(NotebookItem):
     """A code cell of a notebook. The last one also has the failures and calls that belong to no cell."""
 
     def __init__(self, *, index: int, last: bool, **options: Any) -> None:
@@ -130,7 +130,7 @@ class BackgroundRunner:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Start all notebooks."""
-        paths = dict.fromkeys(item.path for item in session.items if isinstance(item, Item))
+        paths = dict.fromkeys(item.path for item in session.items if isinstance(item, NotebookItem))
         if self._process is not None and paths and not self._one_by_one:
             self._start([*paths])
 

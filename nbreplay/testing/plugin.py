@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from nbreplay.core.session import Session
     from nbreplay.core.store.store import Store
     from nbreplay.testing.function_session import FunctionSession
-    from nbreplay.testing.items import Item
+    from nbreplay.testing.items import NotebookItem
 
 __all__ = ["replay"]
 
@@ -209,12 +209,12 @@ def pytest_runtest_makereport(
     return report
 
 
-def _is_notebook(item: pytest.Item) -> TypeGuard[Item]:
+def _is_notebook(item: pytest.Item) -> TypeGuard[NotebookItem]:
     if not item.config.getoption("nbreplay"):
         return False
-    from nbreplay.testing.items import Item
+    from nbreplay.testing.items import NotebookItem
 
-    return isinstance(item, Item)
+    return isinstance(item, NotebookItem)
 
 
 class RunSummary:

@@ -114,6 +114,7 @@ def test_which_notebooks_run(run: Run, pytester: pytest.Pytester) -> None:
     assert run("nb").ret == pytest.ExitCode.NO_TESTS_COLLECTED
     listed = run("--nbreplay", "--collect-only", "-q", "nb").stdout.lines
     assert listed[:3] == ["nb/one.ipynb", "nb/three.ipynb", "nb/two.ipynb"]
+    run("--nbreplay", "--collect-only", "nb").stdout.fnmatch_lines(["*<NotebookItem one.ipynb>"])
     run("--nbreplay", "nb/one.ipynb").assert_outcomes(passed=1)
     run("--nbreplay", "nb", "-k", "one or three", "-x").assert_outcomes(passed=1, failed=1, deselected=1)
     run("--nbreplay", "nb", "-x").assert_outcomes(passed=1, failed=1)
