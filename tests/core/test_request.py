@@ -278,8 +278,9 @@ def test_a_call_names_its_sdk(agent: str, sdk: str) -> None:
         ("gzip, identity", gzip.compress(b'{"n":1}', mtime=0), False),
         ("aws-chunked", b"\xff{}", False),
         ("br", b"[\xff", False),
+        *[(encoding, b"", False) for encoding in ("gzip", "deflate", "br", "zstd")],
     ],
-    ids=["gzip", "x-gzip", "deflate", "twice", "gzip and nothing", "unknown", "like JSON"],
+    ids=["gzip", "x-gzip", "deflate", "twice", "gzip and nothing", "unknown", "like JSON", *["empty"] * 4],
 )
 def test_recordings_with_encoded_bodies_are_found_again(encoding: str, data: bytes, decoded: bool) -> None:
     given = call(raw=data, headers=[(b"content-encoding", encoding.encode())])

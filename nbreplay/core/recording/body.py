@@ -95,7 +95,7 @@ def _decode(data: bytes, coding: str) -> tuple[bytes, bytes]:
 
 def _decode_members(data: bytes, coding: str, create: Callable[[], Any]) -> tuple[bytes, bytes]:
     body, at, sign = bytearray(), 0, _SIGNS.get(coding, _SIGNS["gzip"])
-    while not at or data.startswith(sign, at):
+    while True:
         decoder = create()
         while at < len(data) and not decoder.eof:
             piece = data[at : at + _STEP]
@@ -107,7 +107,8 @@ def _decode_members(data: bytes, coding: str, create: Callable[[], Any]) -> tupl
         at -= len(decoder.unused_data)
         while data.startswith(b"\0", at):  # padding
             at += 1
-    return bytes(body), data[at:]
+        if not data.startswith(sign, at):  # else another member
+            return bytes(body), data[at:]
 
 
 def _decode_brotli(data: bytes, library: Any) -> bytes:
