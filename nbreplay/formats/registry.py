@@ -100,7 +100,7 @@ def read_files(source: str | os.PathLike[str], name: str | None = None) -> Itera
 
 
 def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None) -> ImportCounts:
-    """Write foreign recordings into a store; see `read_files`. A take that it has is not added again."""
+    """Write foreign recordings into a store, beside its own; see `read_files`. No take is added twice."""
     files = list(read_files(source, name))
     left_out = [str(problem) for path, contents in files if (problem := contents.problem(path))]
     not_imported: Counter[str] = Counter()

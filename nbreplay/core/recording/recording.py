@@ -52,13 +52,24 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def request(self) -> Mapping[str, Any]:
-        """The canonical request. Raise RecordingFormatError if it is nested too deeply to be read."""
+        """The canonical request.
+
+        Raises
+        ------
+        RecordingFormatError
+            Where it is nested too deeply to be read.
+        """
         if isinstance(self.source, msgspec.Raw):
             msgspec.structs.force_setattr(self, "source", parse_stored(self.source))
         return self.source  # type: ignore[return-value]
 
     def verify(self) -> None:
-        """Raise RecordingFormatError unless the key is the hash of the request, and everything can be read."""
+        """Check that the key is the hash of the request, and that everything can be read.
+
+        Raises
+        ------
+        RecordingFormatError
+        """
         if self.verified:
             return
         algorithm = self.key.partition(":")[0]
@@ -80,7 +91,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     def decode(self) -> None:
         """Read the request and the JSON answers, which a replay leaves as the texts that they are in the file.
 
-        Raise RecordingFormatError if one cannot be read.
+        Raises
+        ------
+        RecordingFormatError
         """
         _ = self.request
         for number, take in enumerate(self.takes, 1):
@@ -90,7 +103,10 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     def computed_key(self) -> str:
         """Return the key of the request, which is `key` unless one of the two was edited.
 
-        Raise RecordingFormatError if the request cannot be read.
+        Raises
+        ------
+        RecordingFormatError
+            If the request cannot be read.
         """
         if isinstance(self.source, msgspec.Raw):
             # At a third of the cost of the general way, which any other request goes.
