@@ -102,7 +102,7 @@ COMPARED = (
 class Comparison:
     """The answers of a and of b, in pairs."""
 
-    frame: pd.DataFrame = field(repr=False, compare=False)  # A row per pair, by `pair`; its columns are `COMPARED`
+    frame: pd.DataFrame = field(repr=False, compare=False)  # a row per pair, by `pair`; its columns are `COMPARED`
     on: str  # how answers are paired: by ``key`` or ``prompt``
     libraries: tuple[Library, Library] = field(repr=False, compare=False)  # the libraries of a and b
 

@@ -143,8 +143,8 @@ class Dataset:
         try:
             fields = json.loads(mark.read_text(encoding="utf-8"))
             version = fields["nbreplay-frames"]
-            # served: whether they are a session's
-            self.served, self._count = bool(fields["served"]), int(fields["interactions"])
+            self.served = bool(fields["served"])  # whether they are a session's
+            self._count = int(fields["interactions"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecordingFormatError(f"{mark} cannot be read: {error}. Export the recordings again") from None
         if version != _VERSION:

@@ -38,8 +38,8 @@ class Row(msgspec.Struct, frozen=True, dict=True):
 
     interaction: str
     file: str | None
-    request: Request | None  # none for a call of a session that has no request
-    take: Take | None  # none for a call without an answer
+    request: Request | None  # None for a call of a session that has no request
+    take: Take | None  # None for a call without an answer
     recorded_ms: int | None = None  # milliseconds since 1970, UTC
     cell: str | None = None
     origin: str | None = None

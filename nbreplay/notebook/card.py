@@ -81,7 +81,7 @@ class Track:
             json.loads(text)
             return msgspec.json.format(text) if len(text) <= _MAX_INDENTED else text
         except msgspec.DecodeError:
-            return text  # with NaN, which Python alone reads
+            return text  # with NaN or half of a surrogate pair, which Python alone reads
         except (ValueError, RecursionError):
             return None
 

@@ -44,7 +44,7 @@ OnCell = Callable[[Path, int, int], None]
 
 
 def find_notebooks(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the notebooks among files and in folders; raise `OptionError` if a path is none, or a folder has none."""
+    """Return the notebooks among files and in folders; raise `OptionError` where a path leads to none."""
     notebooks: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():

@@ -44,7 +44,7 @@ class Rules(msgspec.Struct, frozen=True):
 
 
 def rules_for(folder: str | os.PathLike[str]) -> Rules:
-    """Return the rules of the project that `folder` is in; raise `OptionError` if its pyproject.toml has wrong ones."""
+    """Return the rules of the project that `folder` is in; raise `OptionError` for an invalid setting."""
     settings = project(folder)
     try:
         return Rules.of(settings.outputs)
