@@ -159,14 +159,15 @@ class Session:
 
         `call` names it in words. Hosts that are allowed may always be called.
         """
-        if self.mode is Mode.REPLAY and not host_matches(host, self.options.allow):
+        mode = self.mode  # once: another thread may change it
+        if mode is Mode.REPLAY and not host_matches(host, self.options.allow):
             self._block(
                 host,
                 f"{call} opens a websocket, which nbreplay does not replay. Nothing was sent. "
                 f"To let it through, run %replay replay --allow {host}",
             )
         note = ""
-        if self.mode in (Mode.RECORD, Mode.AUTO):
+        if mode in (Mode.RECORD, Mode.AUTO):
             note = f"{call} opens a websocket, which nbreplay does not record. It will not replay"
             warnings.warn(note, stacklevel=3)
         self.log_live(host, note)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from nbreplay.core.cell import Run, current_run, enter_run, leave_run
+from nbreplay.core.config import Mode
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.replay import Replay
 from nbreplay.core.request.request import Call
 from nbreplay.core.request.route import host_matches
 from nbreplay.core.secrets.credentials import PLACEHOLDER
-from nbreplay.core.session import active_sessions, current_session, enter_session, leave_session
+from nbreplay.core.session import Session, active_sessions, current_session, enter_session, leave_session
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingFormatError, RecordingMissing
 from tests.core.making import (
@@ -112,6 +113,16 @@ def test_a_request_is_handled_under_the_mode_at_which_it_started(store: Path, mo
     monkeypatch.setenv("NBREPLAY_MODE", "replay")
     recorder.end()
     assert answers(store) == [N2]
+
+
+def test_a_websocket_is_handled_under_the_mode_at_which_it_started(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, modes = session(store), iter([Mode.AUTO, Mode.REPLAY])
+    monkeypatch.setattr(Session, "mode", property(lambda _: next(modes)))
+    with pytest.warns(UserWarning, match="which nbreplay does not record"):
+        made.ask_websocket("GET /realtime", OPENAI)
+    assert [item.outcome for item in made.interactions] == ["live"]
 
 
 def test_a_session_is_on_from_entry_to_exit_and_sessions_nest(store: Path) -> None:
