@@ -86,7 +86,7 @@ OLLAMA: dict[str, Any] = {
     "options": {"temperature": 0.5, "num_predict": 50},
     "tools": [{"type": "function", "function": {"name": "get_weather"}}],
     "messages": [
-        {"role": "system", "content": "Be brief."},
+        {"role": "system", "content": "Be brief.", "images": []},  # as LangChain sends
         {"role": "user", "content": "Weather?", "images": ["x"]},
         {
             "role": "assistant",
