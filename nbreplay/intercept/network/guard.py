@@ -81,13 +81,13 @@ def replay_session() -> Session | None:
 @contextlib.contextmanager
 def permit(host: str) -> Iterator[None]:
     """Let one call through, which is recorded by an inner transport or allowed by ``--allow``."""
-    name, this = host.rpartition(":")[0] or host, object()
+    name, permission = host.rpartition(":")[0] or host, object()
     token = _permitted.set(name or True)
     try:
-        _permitted_hosts[this] = name
+        _permitted_hosts[permission] = name
         yield
     finally:
-        _permitted_hosts.pop(this, None)
+        _permitted_hosts.pop(permission, None)
         # A generator may be finished in another context than the one it was started in.
         with contextlib.suppress(ValueError):
             _permitted.reset(token)
