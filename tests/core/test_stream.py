@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from nbreplay.core.recording.recording import parse
 from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.recording.stream_parser import encode_message
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
@@ -65,6 +66,16 @@ def test_a_chunk_without_values_of_its_own_is_stored_as_in_earlier_files(
     assert events.common == {**lead, **tail}
     assert events.stored_chunks()[-1] == (compact if style == (",", ":") else spaced)
     assert through_file(events) == events.data() == data
+
+
+@pytest.mark.parametrize("style", [(",", ":"), (", ", ": ")])
+@pytest.mark.parametrize("odd", [{"id": 1, "o": 2}, {"id": 3, "o": 2, "n": 9}, {"id": 1, "n": 9}, {"n": 9}, {}])
+@pytest.mark.parametrize("tail", [{}, {"t": 2}])
+def test_a_stream_that_was_recorded_equals_the_one_that_is_read(
+    odd: dict[str, int], tail: dict[str, int], style: tuple[str, str]
+) -> None:
+    events = cut(sse(*[{"id": 1, "o": 2, "n": number, **tail} for number in range(4)], {**odd, **tail}, style=style))
+    assert parse(recording(take(events)).data()).takes[0].body == events
 
 
 # What streams are made of, regular and not; any sequence of these must come back.

@@ -84,8 +84,14 @@ class Events(msgspec.Struct, frozen=True, eq=False):
     def __eq__(self, other: object) -> bool:
         if type(other) is not Events:
             return NotImplemented
-        compared = operator.attrgetter("chunks", "framing", "fields", "common", "style")
+        compared = operator.attrgetter("framing", "fields", "common", "style", "_whole_chunks")
         return bool(compared(self) == compared(other))
+
+    @property
+    def _whole_chunks(self) -> list[Chunk]:
+        # A file may name a shared value where the chunk that was recorded does not.
+        whole = self._layout.whole
+        return [c._replace(data=whole(c.data)) if isinstance(c.data, dict) else c for c in self.chunks]
 
     @classmethod
     def of(cls, stream: StreamParser, started: float) -> Events:
@@ -259,8 +265,9 @@ class _Layout:
             for name, item in value.items()
             if name not in self.common or self.common[name] != item or type(self.common[name]) is not type(item)
         }
-        # Files have the text of an object that has nothing between shared values at both ends.
-        return None if not own and self._lead and self._tail else own
+        if not own and self._lead and self._tail:
+            return None  # files have its text where there is nothing between shared values at both ends
+        return own
 
     @cached_property
     def _around(self) -> tuple[int, int]:
