@@ -7,6 +7,8 @@ import threading
 
 from nbreplay.core.cell import Cell, Run, task_rank, utc
 from nbreplay.core.log import Interaction, Log
+from nbreplay.core.recording.recording import parse
+from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import CellRef
 from tests.core.making import recording, take
 
@@ -150,3 +152,11 @@ def test_times_are_utc_to_the_millisecond() -> None:
     assert utc(0) == "1970-01-01T00:00:00.000Z"
     assert utc(1767225600.0625) == "2026-01-01T00:00:00.062Z"
     assert Run(None, 1767225600.0).started == "2026-01-01T00:00:00.000Z"
+
+
+def test_a_stream_is_not_given_again_after_another_process_has_written_its_file() -> None:
+    data = b"".join(b'data: {"id":1,"n":%d}\n\n' % number for number in range(4)) + b'data: {"id":1}\n\n'
+    whole = recording(take(Events.parse([(0.0, data)], "sse", 0.0)))
+    run, slot = Run(), ("store", whole.key)
+    run.use(slot, whole.takes[0], True)
+    assert run.unused_takes(slot, parse(whole.data()), True) == ()

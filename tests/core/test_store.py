@@ -394,6 +394,14 @@ def several(number: int) -> list[dict[str, object]]:
     return [{**FIELDS, "body": each} for each in range(number)]
 
 
+def test_an_error_about_a_file_is_not_shown_twice(store: Path) -> None:
+    store.mkdir()
+    (store / "chat-0123456789abcdef.json").write_text("{")
+    with pytest.raises(RecordingFormatError) as caught:
+        Store(store).read("chat-0123456789abcdef.json")
+    assert caught.value.__suppress_context__
+
+
 def test_a_file_that_another_program_has_changed_is_read_again(store: Path) -> None:
     changed, gone, broken = (key_of("chat", fields) for fields in several(3))
     for fields in several(3):

@@ -134,7 +134,8 @@ class Store:
             kind, why = type(error), str(error)
         if self.archive:
             why = why.replace(self.identity, os.path.join(self.name, ""))
-        raise kind(f"{shown} cannot be read: {why}. Restore it from version control, or remove it and record anew")
+        remedy = "Restore it from version control, or remove it and record anew"
+        raise kind(f"{shown} cannot be read: {why}. {remedy}") from None
 
     def names(self, kind: str | None = None) -> list[str]:
         """Return the names of the files that hold recordings, of one kind or of all.
