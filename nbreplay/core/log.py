@@ -1,4 +1,4 @@
-"""The log of sessions: their interactions, in the order in which they started; those of sibling tasks in theirs."""
+"""The log of sessions: their interactions in the order of their start; those of sibling tasks in the tasks' order."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class Log:
 
     @property
     def interactions(self) -> list[Interaction]:
-        """The interactions that have ended, in the order in which they started; those of sibling tasks in theirs."""
+        """The interactions that have ended, in the order of their start; those of sibling tasks in the tasks' order."""
         return self.since(0)
 
     def __len__(self) -> int:
