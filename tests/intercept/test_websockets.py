@@ -1,133 +1,181 @@
-"""Websockets are no HTTP: refused under replay, with the name of the call; said while recording."""
+"""What is special to the library websockets: its other clients, its older versions, and the hook itself.
+
+`test_websocket_contract` has what it has in common with other libraries.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
-import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import websockets.asyncio.client
 import websockets.sync.client
-import websockets.sync.server
 
 import nbreplay as nr
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching
-from nbreplay.intercept.http.websockets import install
-from tests.clients import KEY, outcomes
+from nbreplay.intercept.http.websockets import install, install_sync
+from tests.clients import outcomes
+from tests.websocket_server import WebSocketServer
 
 # As a program has it that imported the function before anything was switched on.
 EARLY = websockets.sync.client.connect
 
+pytestmark = pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
+
 
 @pytest.fixture
-def server() -> Iterator[str]:
-    """A websocket server that greets; its address."""
-    with websockets.sync.server.serve(
-        lambda connection: connection.send("hello"), "127.0.0.1", 0, open_timeout=1
-    ) as serving:
-        thread = threading.Thread(target=serving.serve_forever)
-        thread.start()
-        yield f"ws://127.0.0.1:{serving.socket.getsockname()[1]}/v1"
-        serving.shutdown()
-        thread.join()
+def server() -> Iterator[WebSocketServer]:
+    server = WebSocketServer()
+    yield server
+    server.close()
 
 
-async def greeted(url: str) -> Any:
-    async with websockets.asyncio.client.connect(url) as connection:
-        return await connection.recv()
-
-
-def realtime(url: str) -> Any:
-    sdk = openai.OpenAI(api_key=KEY, base_url=url.replace("ws:", "http:"), websocket_base_url=url, max_retries=0)
-    with sdk, sdk.realtime.connect(model="gpt-realtime") as connection:
-        return connection.recv_bytes()
-
-
-def plain(url: str) -> Any:
-    with EARLY(url) as connection:
+def ask(url: str) -> Any:
+    with EARLY(f"{url}/live?silent", proxy=None) as connection:
+        connection.send("one")
         return connection.recv()
 
 
-CALLS = {
-    "realtime.connect": realtime,
-    "websockets.connect": plain,
-    "websockets.connect async": lambda url: asyncio.run(greeted(url)),
-}
+def test_a_function_that_was_imported_earlier_is_hooked(server: WebSocketServer, store: Path) -> None:
+    with nr.session(store, mode="record"):
+        assert ask(server.url) == "ONE"
+    with nr.session(store, mode="replay"):
+        assert ask(server.url) == "ONE"
+    assert server.hits == 1
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_replay_refuses_it_and_names_the_call(name: str, store: Path) -> None:
-    url = "ws://models.example:9/v1"
-    with nr.session(store, mode="replay") as session, pytest.raises(RecordingMissing) as caught:
-        CALLS[name](url)
-    assert name.partition(" ")[0] in str(caught.value)
-    assert "ws://models.example:9/v1" in str(caught.value)
-    assert "--allow models.example:9" in str(caught.value)
-    assert outcomes(session) == ["blocked"]
+def test_a_secure_address_is_replayed_without_tls(server: WebSocketServer, store: Path) -> None:
+    """With a context of the program's own, too."""
+    with nr.session(store, mode="record"):
+        ask(server.url)
+    (file,) = store.glob("websocket-*.json")
+    with nr.session(store, mode="replay") as session, pytest.raises(RecordingMissing):
+        ask("wss://models.example")
+    assert session.last_miss is not None
+    assert session.last_miss.nearest == file.name
 
 
-@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager")
-@pytest.mark.parametrize("mode", ["record", "auto"])
-@pytest.mark.parametrize("name", CALLS)
-def test_recording_says_that_it_is_not_recorded_and_lets_it_go(name: str, mode: str, server: str, store: Path) -> None:
-    with (
-        nr.session(store, mode=mode) as session,
-        pytest.warns(UserWarning, match=f"{name.partition(' ')[0]}.* does not record"),
-    ):
-        assert CALLS[name](server) in ("hello", b"hello")
+def legacy(url: str) -> Any:
+    from websockets.legacy.client import connect
+
+    async def receive() -> Any:
+        async with connect(url) as connection:
+            return await connection.recv()
+
+    return asyncio.run(receive())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_legacy_client_is_refused_and_named(server: WebSocketServer, store: Path) -> None:
+    url = f"{server.url}/live?key=secret"
+    with nr.session(store, mode="replay") as refused, pytest.raises(RecordingMissing) as caught:
+        legacy(url)
+    assert f"websockets' legacy client ({server.host}/live) opens a websocket" in str(caught.value)
+    assert outcomes(refused) == ["blocked"]
+    with nr.session(store, mode="record") as session, pytest.warns(UserWarning, match="does not record"):
+        assert "created" in legacy(url)
     assert outcomes(session) == ["live"]
+    assert "secret" not in session.interactions[0].note
+    with nr.session(store, mode="replay", allow=[server.host]):
+        assert "created" in legacy(url)
 
 
-def test_a_placeholder_for_a_key_is_not_sent(server: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with nr.session(store, mode="auto") as session:
-        sdk = openai.OpenAI(base_url=server.replace("ws:", "http:"), websocket_base_url=server)
-        with (
-            sdk,
-            pytest.warns(UserWarning, match="does not record"),
-            pytest.raises(RecordingMissing, match="placeholder"),
-        ):
-            sdk.realtime.connect(model="m").enter()
-    assert outcomes(session) == ["live", "blocked"]
+def test_one_over_httpx_is_refused_and_named(server: WebSocketServer, store: Path) -> None:
+    httpx_ws = pytest.importorskip("httpx_ws")
 
+    def way() -> Any:
+        with httpx_ws.connect_ws(f"{server.url.replace('ws', 'http', 1)}/live?key=secret") as connection:
+            return connection.receive_text()
 
-def test_an_allowed_host_is_reached_under_replay(server: str, store: Path) -> None:
-    host = server.split("/")[2]
-    with nr.session(store, mode="replay", allow=[host]) as session:
-        assert plain(server) == "hello"
+    with nr.session(store, mode="replay") as refused, pytest.raises(RecordingMissing) as caught:
+        way()
+    assert f"httpx ({server.host}/live) opens a websocket" in str(caught.value)
+    assert outcomes(refused) == ["blocked"]
+    with nr.session(store, mode="record") as session, pytest.warns(UserWarning, match="does not record"):
+        assert "created" in way()
     assert outcomes(session) == ["live"]
+    assert not list(store.glob("*.json"))
 
 
-def test_off_and_outside_any_session_nothing_is_said(server: str, store: Path) -> None:
-    with nr.session(store, mode="off"):
-        assert plain(server) == "hello"
-    assert plain(server) == "hello"
+def test_a_protocol_without_one_of_the_clients_is_named(store: Path) -> None:
+    """As that of trio's client, or of a program that brings its own sockets."""
+    from websockets.client import ClientProtocol
+    from websockets.uri import parse_uri
 
+    def start() -> None:
+        protocol = ClientProtocol(parse_uri("ws://models.example/live"))
+        protocol.send_request(protocol.connect())
 
-def test_the_hook_is_taken_back() -> None:
-    before = websockets.sync.client.parse_uri
-    undo = install(websockets.sync.client)
-    assert websockets.sync.client.parse_uri is not before
-    undo()
-    assert websockets.sync.client.parse_uri is before
+    with nr.session(store, mode="replay"), pytest.raises(RecordingMissing, match=r"models\.example/live"):
+        start()
+    with nr.session(store, mode="record"), pytest.warns(UserWarning, match=r"models\.example/live"):
+        start()
+    start()
 
 
 def test_a_library_without_the_hook_is_reported(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(websockets.sync.client, "parse_uri")
+    monkeypatch.delattr(websockets.asyncio.client, "connect")
     with nr.session(store, mode="replay"):
-        assert any("websockets.sync.client" in problem for problem in patching.problems())
+        assert any("websockets.asyncio.client" in problem for problem in patching.problems())
+
+
+def test_the_hooks_are_taken_back() -> None:
+    clients = websockets.asyncio.client, websockets.sync.client
+    owners = clients[0].connect, clients[1].reconnect
+    names = "open_tcp_connection", "open_connection"
+    before = [inspect.getattr_static(owner, name) for owner, name in zip(owners, names, strict=True)]
+    undos = [hook(module) for hook, module in zip((install, install_sync), clients, strict=True)]
+    assert all(inspect.getattr_static(o, n) is not b for o, n, b in zip(owners, names, before, strict=True))
+    for undo in undos:
+        undo()
+    assert all(inspect.getattr_static(o, n) is b for o, n, b in zip(owners, names, before, strict=True))
 
 
 def test_a_client_that_is_imported_later_is_hooked_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websockets.sync, "client", websockets.sync.client)  # an import sets it, too
     monkeypatch.delitem(sys.modules, "websockets.sync.client")
     with nr.session(store, mode="replay"):
         late = importlib.import_module("websockets.sync.client")
         with pytest.raises(RecordingMissing):
             late.connect("ws://models.example/v1")
+
+
+def test_before_17_1_the_code_of_the_function_is_replaced(store: Path, server: WebSocketServer) -> None:
+    """There it is a function that does all by itself, which other modules may have imported."""
+    module: Any = types.ModuleType("client")
+    vars(module).update({name: item for name, item in vars(websockets.sync.client).items() if name != "reconnect"})
+    source = """
+def connect(uri, *, additional_headers=None, sock=None, ssl=None, proxy_ssl=None, create_connection=None):
+    address = parse_uri(uri)
+    sock = sock or socket.create_connection((address.host, address.port))
+    connection = create_connection(sock, ClientProtocol(address))
+    connection.handshake(additional_headers)
+    return connection
+"""
+    exec(source, vars(module))
+    connect = module.connect
+    code = connect.__code__
+
+    def way() -> Any:
+        with connect(f"{server.url}/live?silent", additional_headers={"X-Test": "1"}) as connection:
+            connection.send("one")
+            return connection.recv()
+
+    with nr.session(store, mode="record") as session:
+        undo = install_sync(module)
+        assert way() == "ONE"
+    with nr.session(store, mode="replay") as again:
+        assert way() == "ONE"
+        undo()
+    assert outcomes(session) == ["recorded"]
+    assert outcomes(again) == ["replayed"]
+    assert server.hits == 1
+    assert connect.__code__ is code

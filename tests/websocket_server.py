@@ -1,0 +1,270 @@
+"""A websocket server on this machine, whose sessions do what they are told; and the small clients that talk to it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import aiohttp
+import websockets.asyncio.client
+import websockets.sync.client
+import websockets.sync.server
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
+
+Content = str | bytes
+
+
+class WebSocketServer:
+    """The server of `serve`.
+
+    Attributes
+    ----------
+    url : str
+    hits : int
+        How many sessions were opened.
+    received : list
+        What all clients have sent.
+    handler : callable
+        What it does with a session, other than `obey`.
+    """
+
+    def __init__(self, handler: Callable[[Any], None] | None = None) -> None:
+        self.hits, self.received, self.handler = 0, list[Content](), handler or obey
+        self._server = websockets.sync.server.serve(
+            self._handle,
+            "127.0.0.1",
+            0,
+            process_request=self._process_request,
+            process_response=self._process_response,
+            select_subprotocol=lambda _, offered: offered[-1] if offered else None,
+            max_size=None,
+            server_header="tests",
+        )
+        self.host = f"127.0.0.1:{self._server.socket.getsockname()[1]}"
+        self.url = f"ws://{self.host}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; further connections are refused."""
+        self._server.shutdown()
+        self._thread.join()
+
+    def _process_request(self, _: Any, request: Any) -> Response | None:
+        if request.path.startswith("/refuse/"):
+            status = int(request.path.rpartition("/")[2])
+            response = Response(status, "No", websockets.Headers({"Content-Type": "text/plain"}), b"not you")
+            response.headers["Content-Length"] = str(len(response.body or b""))
+            return response
+        return None
+
+    def _process_response(self, _: Any, __: Any, response: Any) -> None:
+        response.headers["X-Request-Id"] = "req_1"
+
+    def _handle(self, connection: Any) -> None:
+        self.hits += 1
+        with contextlib.suppress(ConnectionClosed):
+            self.handler(_Noting(connection, self.received))
+
+
+class _Noting:
+    """A connection that notes what it receives."""
+
+    def __init__(self, connection: Any, received: list[Content]) -> None:
+        self._connection, self._received = connection, received
+
+    def __iter__(self) -> Iterator[Content]:
+        for message in self._connection:
+            self._received.append(message)
+            yield message
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+def obey(connection: Any) -> None:
+    """Greet, then do what the messages say; send back, in capitals or reversed, what says nothing."""
+    if "silent" not in connection.request.path:
+        connection.send(json.dumps({"type": "session.created", "session": {"id": f"sess_{connection.id}"}}))
+    for message in connection:
+        command, _, rest = message.partition(" ") if isinstance(message, str) else ("", "", "")
+        if command == "close":
+            code, _, reason = rest.partition(" ")
+            connection.close(int(code), reason)
+        elif command == "drop":
+            connection.socket.close()
+        elif command == "many":
+            for number in range(int(rest)):
+                connection.send(json.dumps({"type": "delta", "n": number}))
+        elif command == "fragments":
+            connection.send(rest.split())
+        elif command == "ping":
+            connection.ping().wait()
+            connection.send("pong")
+        elif command == "pause":
+            time.sleep(float(rest))
+            connection.send("awake")
+        elif command != "quiet":
+            connection.send(message.upper() if isinstance(message, str) else message[::-1])
+
+
+@contextlib.contextmanager
+def serve(handler: Callable[[Any], None] | None = None) -> Iterator[WebSocketServer]:
+    """A server that is closed at the end, unless it has been before."""
+    server = WebSocketServer(handler)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+# Clients, used alike
+
+
+class Closed(Exception):
+    """A session has ended, with this code and reason."""
+
+
+class Refused(Exception):
+    """A handshake was answered with this status and body."""
+
+
+class Session:
+    """An open session of one of the clients. Its methods raise `Closed` where it has ended."""
+
+    connection: Any
+    headers: dict[str, str]
+    subprotocol: str | None
+
+    async def send(self, content: Content) -> None:
+        raise NotImplementedError
+
+    async def receive(self) -> Content:
+        raise NotImplementedError
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        raise NotImplementedError
+
+    async def receive_all(self) -> list[Any]:
+        """Receive to the end; last comes the close."""
+        received: list[Any] = []
+        try:
+            while True:
+                received.append(await self.receive())
+        except Closed as end:
+            return [*received, end.args]
+
+
+def _names(headers: Any) -> dict[str, str]:
+    gone = ("connection", "upgrade", "date", "server", "sec-websocket-accept", "sec-websocket-extensions")
+    return {name.lower(): value for name, value in headers if name.lower() not in gone}
+
+
+class _Async(Session):
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.headers, self.subprotocol = _names(connection.response.headers.raw_items()), connection.subprotocol
+
+    async def send(self, content: Content) -> None:
+        with _closing():
+            await self.connection.send(content)
+
+    async def receive(self) -> Content:
+        with _closing():
+            received: Content = await self.connection.recv()
+        return received
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self.connection.close(code, reason)
+
+
+class _Sync(_Async):
+    async def send(self, content: Content) -> None:
+        with _closing():
+            self.connection.send(content)
+
+    async def receive(self) -> Content:
+        with _closing():
+            received: Content = self.connection.recv()
+        return received
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        self.connection.close(code, reason)
+
+
+class _Aiohttp(Session):
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.headers, self.subprotocol = _names(connection._response.headers.items()), connection.protocol
+
+    async def send(self, content: Content) -> None:
+        try:
+            await (self.connection.send_str if isinstance(content, str) else self.connection.send_bytes)(content)
+        except ConnectionError:
+            raise Closed(self.connection.close_code, "") from None
+
+    async def receive(self) -> Content:
+        message = await self.connection.receive()
+        if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            content: Content = message.data
+            return content
+        raise Closed(self.connection.close_code, message.extra or "")
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self.connection.close(code=code, message=reason.encode())
+
+
+@contextlib.contextmanager
+def _closing() -> Iterator[None]:
+    try:
+        yield
+    except ConnectionClosed as error:
+        received = error.rcvd
+        raise Closed(received.code if received else 1006, received.reason if received else "") from error
+
+
+@contextlib.asynccontextmanager
+async def open_sync(url: str, headers: dict[str, str] | None = None, protocols: Any = None) -> AsyncIterator[Session]:
+    """Open a session of websockets' sync client."""
+    options = {"additional_headers": headers, "subprotocols": protocols, "proxy": None, "max_size": None}
+    try:
+        connection = websockets.sync.client.connect(url, **options)
+    except InvalidStatus as error:
+        raise Refused(error.response.status_code, bytes(error.response.body or b"")) from None
+    with connection:
+        yield _Sync(connection)
+
+
+@contextlib.asynccontextmanager
+async def open_async(url: str, headers: dict[str, str] | None = None, protocols: Any = None) -> AsyncIterator[Session]:
+    """Open a session of websockets' asyncio client."""
+    options = {"additional_headers": headers, "subprotocols": protocols, "proxy": None, "max_size": None}
+    try:
+        connection = await websockets.asyncio.client.connect(url, **options)
+    except InvalidStatus as error:
+        raise Refused(error.response.status_code, bytes(error.response.body or b"")) from None
+    async with connection:
+        yield _Async(connection)
+
+
+@contextlib.asynccontextmanager
+async def open_aiohttp(url: str, headers: dict[str, str] | None = None, protocols: Any = ()) -> AsyncIterator[Session]:
+    """Open a session of aiohttp."""
+    async with aiohttp.ClientSession() as client:
+        try:
+            connection = await client.ws_connect(
+                url, headers=headers, protocols=protocols or (), compress=15, max_msg_size=0
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise Refused(error.status, b"not you") from None
+        async with connection:
+            yield _Aiohttp(connection)
+
+
+CLIENTS = {"websockets sync": open_sync, "websockets asyncio": open_async, "aiohttp": open_aiohttp}
+"""The clients, each opened alike."""
