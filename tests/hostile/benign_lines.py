@@ -1,6 +1,7 @@
 """Lines that hold no secret, though many look a little like one: what a redactor has to leave alone.
 
-They are collected from the packages that are installed here and made up from a seeded random generator.
+They are made up from a seeded random generator and collected: for the tests from Python's own library, which is the
+same wherever that Python is, for the figures also from the packages that are installed here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.metadata
 import itertools
 import json
 import re
+import sysconfig
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +19,16 @@ from random import Random
 
 from tests.hostile.secret_kinds import fill
 
-__all__ = ["EXAMPLES", "made_up", "of_packages", "of_recordings", "real_recordings"]
+__all__ = ["EXAMPLES", "made_up", "of_library", "of_packages", "of_recordings", "real_recordings"]
 
 _ROOT = Path(__file__).resolve().parents[2]
 # What these hold are examples of secrets: rules and tests of scanners and of redaction.
 _SCANNERS = re.compile(r"detect[-_]secrets|gitleaks|trufflehog|nbreplay|scrub", re.I)
 _TESTS = re.compile(r"(?:^|/)(?:tests?|testing|_?vendor|examples?|conftest\.py|test_[^/]*)(?:/|$)")
+# Not every machine has all of these, and some hold the packages of others.
+_NOT_OF_LIBRARY = re.compile(
+    r"(?:^|/)(?:tests?|idle_test|idlelib|lib2to3|turtledemo|tkinter|ensurepip|(?:site|dist)-packages|_sysconfigdata[^/]*)(?:/|$)"
+)
 _SUSPICIOUS = re.compile(r"(?i)key|token|secret|passw|auth|credential|bearer|://[^/\s]*@|sk-|eyJ|[A-Za-z0-9_+/-]{32}")
 
 EXAMPLES = (
@@ -85,6 +91,19 @@ EXAMPLES = (
 """Keys that documentation gives as examples, and what stands where a key is to be filled in."""
 
 
+def of_library(number: int) -> Iterator[str]:
+    """Yield lines of Python's own library, chosen as those of a package are.
+
+    Parameters
+    ----------
+    number : int
+        How many lines at most.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    paths = sorted(path for path in root.rglob("*.py") if not _NOT_OF_LIBRARY.search(path.relative_to(root).as_posix()))
+    yield from itertools.islice(_mixed(paths), number)
+
+
 def of_packages(number: int) -> Iterator[str]:
     """Yield lines of the sources and the metadata of installed packages, some of each package.
 
@@ -112,7 +131,11 @@ def _lines_of(package: importlib.metadata.Distribution) -> Iterator[str]:
         str(file) for file in package.files or () if str(file).endswith((".py", "METADATA", "RECORD", ".md"))
     )
     paths = [Path(str(package.locate_file(name))) for name in names if not _TESTS.search(name)]
-    lines, suspicious = itertools.tee(_readable(paths[:60]))
+    yield from _mixed(paths[:60])
+
+
+def _mixed(paths: list[Path]) -> Iterator[str]:
+    lines, suspicious = itertools.tee(_readable(paths))
     marked = filter(_SUSPICIOUS.search, suspicious)
     for line, other in itertools.zip_longest(lines, marked):
         yield line

@@ -243,11 +243,11 @@ def _reader(random: Random, note: Note) -> None:
         recording = parse(data)
     except (RecordingFormatError, UnicodeDecodeError):
         return
-    for check in (recording.verify, recording.decode):
+    for check in (recording.verify, recording.check):
         with contextlib.suppress(RecordingFormatError):
             check()
     try:
-        recording.decode()
+        recording.check()
     except RecordingFormatError:
         request = Request(recording.kind, {}, recording.key)
     else:
@@ -376,7 +376,7 @@ def _importers(random: Random, note: Note) -> None:
             if isinstance(recording, Recording):
                 again = parse(recording.data())
                 again.verify()
-                again.decode()
+                again.check()
                 for one, other in zip(recording.takes, again.takes, strict=True):
                     if not isinstance(one.body, Blob) and one.body.data() != other.body.data():
                         raise AssertionError("an answer is not the same out of a file")

@@ -39,13 +39,17 @@ class Outside:
     host = HOST
 
     def __init__(self, folder: Path) -> None:
+        # Not by its standard input: a child that reads from this process is named.
+        asked, self._asking = os.pipe()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.hostile.outside", str(folder)],
+            [sys.executable, "-m", "tests.hostile.outside", str(folder), str(asked)],
             cwd=Path(__file__).resolve().parents[2],
-            stdin=subprocess.PIPE,
+            pass_fds=[asked],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
         )
+        os.close(asked)
         found = self._read()
         self.port, self.port6 = int(found["port"]), int(found["port6"])
         self.path, self.datagrams = str(folder / "stream"), str(folder / "datagrams")
@@ -64,9 +68,7 @@ class Outside:
     @property
     def count(self) -> int:
         """How many connections and datagrams, and pieces of data, have arrived."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        os.write(self._asking, b"\n")
         return int(self._read()["count"])
 
     def _read(self) -> dict[str, Any]:
@@ -76,6 +78,7 @@ class Outside:
 
     def stop(self) -> None:
         """End it."""
+        os.close(self._asking)
         self._process.kill()
         self._process.communicate()
 
@@ -139,9 +142,9 @@ class _Server:
         self.selector.unregister(connection)
         connection.close()
 
-    def serve(self) -> None:
-        """Print the count for every byte of standard input, once all that has arrived by then is counted."""
-        self.selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+    def serve(self, asked_by: int) -> None:
+        """Print the count for every byte of a pipe, once all that has arrived by then is counted."""
+        self.selector.register(asked_by, selectors.EVENT_READ)
         asked = 0
         while True:
             events = self.selector.select(0 if asked else 0.2)
@@ -151,7 +154,7 @@ class _Server:
             for key, _ in events:
                 if key.data is not None:
                     key.data(key.fileobj)
-                elif received := os.read(sys.stdin.fileno(), 100):
+                elif received := os.read(asked_by, 100):
                     asked += len(received)
                 else:
                     return
@@ -161,10 +164,10 @@ class _Server:
 
 
 def main() -> None:
-    """Print the ports; then serve until standard input is closed."""
+    """Print the ports; then serve until the pipe is closed."""
     server = _Server(sys.argv[1])
     print(json.dumps({"port": server.port, "port6": server.port6}), flush=True)
-    server.serve()
+    server.serve(int(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import pytest
 
 from nbreplay.core.secrets.containers import UnreadableContainer, parts_inside
 from nbreplay.core.secrets.redact import Redactor
-from tests.hostile.benign_lines import EXAMPLES, made_up, of_packages, of_recordings, real_recordings
+from tests.hostile.benign_lines import EXAMPLES, made_up, of_library, of_recordings, real_recordings
 from tests.hostile.secret_kinds import KINDS, SHAPED, Kind
 from tests.hostile.secrets_corpus import FORMS, NAMED, UNNAMED, benign, false_alarms, missed
 
@@ -65,7 +65,7 @@ def test_benign_lines_are_left_alone() -> None:
 
 def test_benign_text_of_many_lines_is_left_alone() -> None:
     """A name at the end of a line and a value at the start of the next are no pair."""
-    lines = [*of_packages(10_000), *list(made_up(2_000))[len(EXAMPLES) :], *of_recordings(2_000)]
+    lines = [*of_library(10_000), *list(made_up(2_000))[len(EXAMPLES) :], *of_recordings(2_000)]
     texts = ["\n".join(lines[start : start + 50]) for start in range(0, len(lines), 50)]
     alarms = [[match.rule for match in Redactor().matches(text)] for text in texts]
     assert sum(map(len, alarms)) <= 5 * len(lines) / 40_000, alarms

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging.handlers
+import multiprocessing
 import os
 import socket
 import socketserver
@@ -20,16 +21,20 @@ import nbformat
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.log import FAILURES, find_uncovered
+from nbreplay.core import log as logs
+from nbreplay.core.log import find_uncovered
+from nbreplay.core.words import FAILURES
 from nbreplay.intercept import registry
 from nbreplay.intercept.network import guard
-from nbreplay.intercept.network.children import classify, classify_script
 from nbreplay.intercept.patching import problems
+from nbreplay.intercept.processes.parent import parent
+from nbreplay.intercept.processes.programs import classify, classify_script, uncover
 from nbreplay.notebook.directive import parse_line
 from nbreplay.testing.result import RunOptions
 from nbreplay.testing.runner import run
-from tests.clients import outcomes
+from tests.clients import http, outcomes
 from tests.provider import Spawned
+from tests.testing.making import recorded
 
 pytest_plugins = ("pytester",)
 
@@ -72,10 +77,10 @@ def test_a_script_is_warned_once_at_the_end_of_the_session(store: Path) -> None:
     session = nr.session(store, mode="replay")
     with pytest.warns(UserWarning, match=COVER) as caught, session:  # noqa: PT031
         for _ in range(2):
-            subprocess.run(["ls"], **QUIET)
+            subprocess.run(["sed", "--version"], **QUIET)
         assert not caught.list, "not where it would break into the program"
     assert len(caught.list) == 1
-    assert str(caught.list[0].message).endswith(": ls")
+    assert str(caught.list[0].message).endswith(": sed")
     assert caught.list[0].filename == __file__
 
 
@@ -83,44 +88,50 @@ def test_a_program_that_makes_warnings_errors_goes_on(store: Path, capsys: pytes
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with nr.session(store, mode="replay"):
-            subprocess.run(["ls"], **QUIET)
+            subprocess.run(["sed", "--version"], **QUIET)
     assert COVER in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["auto", "record", "off"])
 def test_other_modes_refuse_and_name_nothing(mode: str, store: Path) -> None:
     with nr.session(store, mode=mode) as session:
-        subprocess.run(["curl", "--max-time", "1", "http://127.0.0.1:9"], **QUIET)
-        subprocess.run(["ls"], **QUIET)
+        subprocess.run(["curl", "--noproxy", "x", "--max-time", "1", "http://127.0.0.1:9"], **QUIET)
+        subprocess.run(["sed", "--version"], **QUIET)
     assert not find_uncovered([session.log])
     assert not outcomes(session)
 
 
 def test_a_notebook_names_it_in_the_badge_and_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    from nbreplay.testing.result import print_results
+    from nbreplay.cli.report import print_results
 
-    path = notebook("import subprocess", "!ls > /dev/null", "%%bash\necho hello", "!uname > /dev/null")
+    path = notebook(
+        "import subprocess",
+        "!sed --version > /dev/null",
+        "%%bash\ntar --version > /dev/null",
+        "%%bash\necho hello",
+        "!ls > /dev/null",
+    )
     result = run(path, RunOptions(compare=False))
     assert result.passed, result.errors
-    assert result.uncovered == [("child", "ls"), ("child", "bash")]
+    assert result.uncovered == [("child", "sed"), ("child", "tar")]
     print_results([result], as_json=False)
-    assert f"{COVER}: what they send is neither replayed nor refused: ls, bash" in capsys.readouterr().out
+    assert f"{COVER}, and what they send is neither replayed nor refused: sed, tar" in capsys.readouterr().out
     print_results([result], as_json=True)
-    assert {"kind": "child", "name": "ls"} in json.loads(capsys.readouterr().out)[0]["uncovered"]
+    assert {"kind": "child", "name": "sed"} in json.loads(capsys.readouterr().out)[0]["uncovered"]
 
 
 @pytest.mark.full(quick=2)
 @pytest.mark.parametrize(
     "cell",
     [
-        "!curl -s http://127.0.0.1:9",
-        "x = !curl -s http://127.0.0.1:9",
-        "%%bash\nset -e\ncurl -s http://127.0.0.1:9",
-        "%%sh\necho $(curl -s http://127.0.0.1:9)",
+        "!curl --noproxy x -s http://127.0.0.1:9",
+        "x = !curl --noproxy x -s http://127.0.0.1:9",
+        "%%bash\nset -e\ncurl --noproxy x -s http://127.0.0.1:9",
+        "%%sh\necho $(curl --noproxy x -s http://127.0.0.1:9)",
         "%%python\nimport urllib.request",
-        "%system curl -s http://127.0.0.1:9",
-        "try:\n    __import__('os').system('curl -s http://127.0.0.1:9')\nexcept OSError:\n    pass",
-        "import os\nos.spawnvp(os.P_WAIT, 'curl', ['curl', '-s', 'http://127.0.0.1:9'])",
+        "%system curl --noproxy x -s http://127.0.0.1:9",
+        "try:\n    __import__('os').system('curl --noproxy x -s http://127.0.0.1:9')\nexcept OSError:\n    pass",
+        "import os\nos.spawnvp(os.P_WAIT, 'curl', ['curl', '--noproxy', 'x', 'http://127.0.0.1:9'])",
     ],
 )
 def test_a_notebook_fails_on_a_network_client(cell: str) -> None:
@@ -149,11 +160,11 @@ def test_pytest_names_it(pytester: pytest.Pytester) -> None:
         import os, subprocess, pytest
 
         def test_named(replay):
-            subprocess.run(["ls"], stdout=subprocess.DEVNULL)
+            subprocess.run(["sed", "--version"], stdout=subprocess.DEVNULL)
 
         def test_refused(replay):
             with pytest.raises(OSError):
-                os.system("curl http://127.0.0.1:9")
+                os.system("ssh 127.0.0.1")
 
         @pytest.mark.nbreplay(allow_children=True)
         def test_allowed(replay):
@@ -162,7 +173,7 @@ def test_pytest_names_it(pytester: pytest.Pytester) -> None:
     plugin = ("-p", "nbreplay.testing.plugin", "-p", "no:asyncio")
     done = pytester.runpytest_subprocess(*plugin, "-W", "error")
     done.assert_outcomes(passed=2, failed=1, errors=0)
-    done.stdout.fnmatch_lines(["*--allow-children*", f"nbreplay: {COVER}*: ls, curl"])
+    done.stdout.fnmatch_lines(["*--allow-children*", f"nbreplay: {COVER}*: sed, curl"])
     done = pytester.runpytest_subprocess(*plugin, "--nbreplay-allow-children", "-k", "refused")
     done.stdout.fnmatch_lines(["*DID NOT RAISE*"])
 
@@ -339,8 +350,7 @@ def test_what_is_this_machine_s_own_goes_on(attempt: Callable[[], Any], store: P
 def test_jupyter_talks_to_a_kernel_that_a_replay_starts(store: Path) -> None:
     from jupyter_client.manager import start_new_kernel
 
-    warned = pytest.warns(UserWarning, match="ipykernel_launcher")
-    with warned, nr.session(store, mode="replay") as session:
+    with nr.session(store, mode="replay") as session:
         manager, client = start_new_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
         try:
             assert client.execute("1 + 1", reply=True, timeout=60)["content"]["status"] == "ok"
@@ -363,26 +373,59 @@ def test_what_a_forked_child_is_refused_fails_the_run_of_its_parent(store: Path)
     assert set(outcomes(session)) <= set(FAILURES)
 
 
+def test_the_calls_of_forked_children_are_logged_by_their_parent(store: Path) -> None:
+    """Those of a pool, whose workers are killed, and of a child that catches a miss, too."""
+    said = [str(number) for number in range(6)]
+    answers = recorded(store, *said)
+    with nr.session(store, mode="replay") as session:
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            assert pool.map(_asked, said, chunksize=1) == list(answers.values())
+        if not (pid := os.fork()):
+            os.closerange(3, 1000)
+            with contextlib.suppress(BaseException):
+                _asked("never asked")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert sorted(outcomes(session)) == ["missing", *["replayed"] * 6]
+        assert {item.request.model for item in session.interactions if item.request} == {"test"}
+    (used,) = logs.used_recordings([session.log]).values()
+    assert set(used) >= {path.name for path in store.glob("chat-*.json")}
+
+
+def test_a_report_of_a_child_that_cannot_be_read_is_reported(store: Path) -> None:
+    with nr.session(store, mode="replay") as session:
+        assert parent.channel is not None
+        with open(os.path.join(parent.channel.folder, "reports"), "ab") as file:
+            file.write(b'["half a line\n')
+        assert logs.find_uncovered([session.log], new=True) == [("child", logs.UNSEEN_CALLS)]
+
+
+def _asked(text: str) -> str:
+    body = {"model": "test", "messages": [{"role": "user", "content": text}]}
+    answer = http.post("http://127.0.0.1:1/v1/chat/completions", json=body)
+    return str(answer.json()["choices"][0]["message"]["content"])
+
+
 # Command lines
 
 
 @pytest.mark.parametrize(
     ("script", "kind"),
     [
-        ("curl x", "client"),
-        ("ls | grep a && /usr/bin/wget b", "client"),
-        ("echo 'a; curl b'", "other"),
-        ('echo "$(curl b)"', "client"),
-        ("echo `curl b`", "client"),
-        ("if true; then\n  curl x\nfi", "client"),
-        ("for i in 1 2; do curl $i; done", "client"),
-        ("A=b C=d curl x", "client"),
-        ("sudo -u me env A=b timeout 5 curl x", "client"),
-        ("find . | xargs -n 1 curl", "client"),
-        ("true && \\\n curl x", "client"),
-        ("# curl x\nls", "other"),
-        ("ls # don't curl", "other"),
-        ("cat <<EOF\ncurl x\nEOF\nls", "other"),
+        ("curl x", "proxied"),
+        ("ls | grep a && /usr/bin/wget b", "proxied"),
+        ("echo 'a; curl b'", "harmless"),
+        ('echo "$(curl b)"', "proxied"),
+        ("echo `curl b`", "proxied"),
+        ("if true; then\n  curl x\nfi", "proxied"),
+        ("for i in 1 2; do curl $i; done", "proxied"),
+        ("A=b C=d curl x", "proxied"),
+        ("sudo -u me env A=b timeout 5 curl x", "proxied"),
+        ("find . | xargs -n 1 curl", "proxied"),
+        ("true && \\\n curl x", "proxied"),
+        ("# curl x\nls", "harmless"),
+        ("ls # don't curl", "harmless"),
+        ("cat <<EOF\ncurl x\nEOF\nls", "harmless"),
         ("bash -lc 'ssh host'", "client"),
         ("git status", "other"),
         ("git -C x -c a=b fetch", "client"),
@@ -390,7 +433,7 @@ def test_what_a_forked_child_is_refused_fails_the_run_of_its_parent(store: Path)
         ("git remote update", "client"),
         ("node --version", "other"),
         ("npm install", "other"),
-        ("npm run build", "client"),
+        ("npm run build", "proxied"),
         ("rsync -a here there", "other"),
         ("rsync -a here host:there", "client"),
         ("pip install x", "other"),
@@ -409,22 +452,35 @@ def test_what_a_forked_child_is_refused_fails_the_run_of_its_parent(store: Path)
         ("python -m nbreplay run x.ipynb", "harmless"),
         ("nbreplay run x.ipynb", "harmless"),
         ("cd / && uname -a", "harmless"),
-        ("'unbalanced; curl x", "client"),
+        ("'unbalanced; curl x", "proxied"),
+        ("curl -sS x | jq . && ssh host", "client"),
+        ("curl -x '' y", "client"),
+        ("curl -sLx '' y", "client"),
+        ("curl -X POST -d '{}' y", "proxied"),
+        ("curl --noproxy '*' y", "client"),
+        ("curl --unix-socket /var/run/docker.sock y", "client"),
+        ("wget -e use_proxy=no y", "client"),
+        ("unset HTTPS_PROXY; curl y", "client"),
+        ("env -u https_proxy curl y", "client"),
+        ("env -i curl y", "client"),
+        ("node -e 'fetch(1)'", "proxied"),
+        ("npx -y some-server", "proxied"),
+        ("claude -p hello", "proxied"),
         ("", "harmless"),
     ],
 )
 def test_scripts(script: str, kind: str) -> None:
-    assert classify_script(script).kind == kind
+    assert uncover(classify_script(script)).kind == kind
 
 
 @pytest.mark.parametrize(
     "words", [[], [""], ["\0"], ["bash"] * 50, ["env"] * 50, ["python", "-c"], ["python", "-m"], ["sh", "-c"], ["/"]]
 )
 def test_odd_command_lines_are_named_at_least(words: list[str]) -> None:
-    assert classify(words).kind in ("other", "harmless")
+    assert uncover(classify(words)).kind in ("other", "harmless")
 
 
-@pytest.mark.parametrize(("last", "kind"), [("echo", "other"), ("curl x", "client")])
+@pytest.mark.parametrize(("last", "kind"), [("./x", "other"), ("curl x", "proxied")])
 def test_a_script_that_calls_itself_is_examined_once(last: str, kind: str, tmp_path: Path) -> None:
     script = tmp_path / "run.sh"
     script.write_text("#!/bin/sh\n" + "./run.sh again\nsh run.sh\n" * 20 + last)
@@ -442,9 +498,38 @@ def test_an_mcp_server_over_stdio_starts_whatever_it_imports(store: Path) -> Non
 
     async def whole() -> None:
         with open(os.devnull, "w") as quiet:
-            async with stdio_client(StdioServerParameters(command=sys.executable, args=["server.py"]), errlog=quiet):
+            async with stdio_client(
+                StdioServerParameters(command=sys.executable, args=["-S", "server.py"]), errlog=quiet
+            ):
                 pass
 
     with pytest.warns(UserWarning, match=r"server\.py"), nr.session(store, mode="replay") as session:
         asyncio.run(whole())
     assert "blocked" not in outcomes(session)
+
+
+@pytest.mark.full
+def test_jupyter_s_debugger_goes_on_in_a_kernel_that_replays() -> None:
+    """Its adapter is a child process, and pydevd connects to it."""
+    from jupyter_client.manager import start_new_kernel
+
+    Path("recordings").mkdir()
+    manager, client = start_new_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
+
+    def debug(command: str, **arguments: Any) -> Any:
+        content = {"type": "request", "seq": 1, "command": command, "arguments": arguments}
+        asked = client.session.msg("debug_request", content)
+        client.control_channel.send(asked)
+        while (reply := client.get_control_msg(timeout=60))["parent_header"].get("msg_id") != asked["header"]["msg_id"]:
+            pass
+        return reply["content"]
+
+    try:
+        client.execute("%load_ext nbreplay\n%replay replay", reply=True, timeout=60)
+        assert debug("initialize", clientID="x", adapterID="debugpy", pathFormat="path")["success"]
+        assert debug("attach")["success"]
+        code = "from nbreplay.core.log import *\nassert not [*all_logs()[0].interactions, *find_uncovered(all_logs())]"
+        assert client.execute(code, reply=True, timeout=60)["content"]["status"] == "ok"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

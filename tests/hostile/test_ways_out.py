@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import nbreplay as nr
-from nbreplay.core.log import FAILURES, find_uncovered
+from nbreplay.core.log import find_uncovered
+from nbreplay.core.words import FAILURES
 from nbreplay.intercept import registry
 from tests.hostile import ways_out
 from tests.hostile.outside import Outside

@@ -178,7 +178,7 @@ def _(out: Outside) -> None:
 
 @way(PROGRAMS, "`npx`", needs="npx", reaches=False)
 def _(_: Outside) -> None:
-    subprocess.run(["npx", "--no-install", "a-package-that-is-not-there"], **QUIET)
+    subprocess.run(["npx", "--yes", "a-package-that-is-not-there"], **QUIET)
 
 
 @way(PROGRAMS, "`ssh`", needs="ssh")
@@ -192,10 +192,10 @@ def _(out: Outside) -> None:
     subprocess.run(["git", "-C", "/", "ls-remote", f"git://{out.host}:{out.port}/x"], **QUIET)
 
 
-@way(PROGRAMS, "an agent's CLI: `claude`", reaches=False)
+@way(PROGRAMS, "an agent's CLI: `aider`", reaches=False)
 def _(_: Outside) -> None:
     with contextlib.suppress(FileNotFoundError):
-        subprocess.run(["claude", "--print", "hello"], **QUIET)
+        subprocess.run(["aider", "--message", "hello"], **QUIET)
 
 
 @way(PROGRAMS, "a wrapper: `env`, `timeout`, `nohup`", needs="curl")
@@ -221,7 +221,7 @@ def _(out: Outside) -> None:
     subprocess.run(["./fetch"])
 
 
-@way(PROGRAMS, "a shell's script from its standard input", NAMED, needs="curl")
+@way(PROGRAMS, "a shell's script from its standard input", needs="curl uvicorn")  # it is named without a local server
 def _(out: Outside) -> None:
     subprocess.run(["bash"], input=text(out).encode())
 
@@ -260,7 +260,7 @@ def _(out: Outside) -> None:
     subprocess.run(["./ask"], **QUIET)
 
 
-@way(PROGRAMS, "Python: a script with sockets alone", NAMED)
+@way(PROGRAMS, "Python: a script with sockets alone")
 def _(out: Outside) -> None:
     code = f"import socket; socket.create_connection({out.address!r}, timeout=5)"
     subprocess.run([sys.executable, "-c", code])
@@ -273,9 +273,9 @@ def _(out: Outside) -> None:
     subprocess.run([*command, *options, "a-package-that-is-not-there"], **QUIET)
 
 
-@way(PROGRAMS, "a plain command: `ls`", NAMED, reaches=False)
+@way(PROGRAMS, "an unknown command: `sed`", NAMED, reaches=False)
 def _(_: Outside) -> None:
-    subprocess.run(["ls", "/"], **QUIET)
+    subprocess.run(["sed", "--version"], **QUIET)
 
 
 @way(PROGRAMS, "a client that was started before", NAMED, needs="node")
@@ -283,6 +283,19 @@ def _(out: Outside) -> Iterator[None]:
     get = f"require('http').get('{out.url}', () => process.exit())"
     code = f"process.stdin.once('data', () => {get}); console.log('ready')"
     with subprocess.Popen(["node", "-e", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
+        assert made.stdin is not None
+        assert made.stdout is not None
+        made.stdout.readline()
+        yield
+        made.stdin.write(b"go\n")
+        made.stdin.close()
+
+
+@way(PROGRAMS, "a Python that was started before, and is asked by a pipe", NAMED)
+def _(out: Outside) -> Iterator[None]:
+    code = f"import socket; print(flush=True); input(); socket.create_connection({out.address!r}, timeout=5)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as made:
         assert made.stdin is not None
         assert made.stdout is not None
         made.stdout.readline()
@@ -308,17 +321,17 @@ def _(out: Outside) -> None:
     _process(out, "fork")
 
 
-@way(WORKERS, "spawn", NAMED)
+@way(WORKERS, "spawn")
 def _(out: Outside) -> None:
     _process(out, "spawn")
 
 
-@way(WORKERS, "forkserver", NAMED)
+@way(WORKERS, "forkserver")
 def _(out: Outside) -> None:
     _process(out, "forkserver")
 
 
-@way(WORKERS, "`ProcessPoolExecutor`, spawn", NAMED)
+@way(WORKERS, "`ProcessPoolExecutor`, spawn")
 def _(out: Outside) -> None:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -332,7 +345,7 @@ def _(out: Outside) -> Iterator[None]:
         pool.apply(connect, (out.address,))
 
 
-@way(WORKERS, "joblib's pool (loky)", NAMED, needs="joblib")
+@way(WORKERS, "joblib's pool (loky)", needs="joblib")
 def _(out: Outside) -> None:
     import joblib
 

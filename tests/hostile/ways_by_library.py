@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import ftplib
 import http.client
 import imaplib
@@ -13,6 +14,8 @@ import multiprocessing.managers
 import os
 import poplib
 import smtplib
+import socket
+import struct
 import time
 import urllib.request
 import xmlrpc.client
@@ -20,6 +23,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+from nbreplay.core.session import active_sessions
 from tests.hostile.outside import Outside
 from tests.hostile.ways import NAMED, way
 
@@ -278,6 +282,47 @@ def _(out: Outside) -> None:
     asyncio.run(whole())
 
 
+@way(PROXIES, "httpx2, by `HTTP_PROXY`", needs="httpx2")
+def _(out: Outside) -> None:
+    import httpx2
+
+    with mock.patch.dict(os.environ, {"HTTP_PROXY": out.url, "http_proxy": out.url}):
+        httpx2.get(ELSEWHERE, verify=False)
+
+
+@way(PROXIES, "httpx2, by SOCKS", needs="httpx2 socksio")
+def _(out: Outside) -> None:
+    import httpx2
+
+    with httpx2.Client(verify=False, proxy=f"socks5://{out.host}:{out.port}") as client:
+        client.get(ELSEWHERE)
+
+
+@way(PROXIES, "PySocks: a socket through SOCKS", needs="socks")
+def _(out: Outside) -> None:
+    import socks
+
+    with socks.socksocket() as made:
+        made.set_proxy(socks.SOCKS5, *out.address)
+        made.settimeout(5)
+        made.connect(("192.0.2.1", 80))
+
+
+@way(PROXIES, "urllib3 through SOCKS", needs="urllib3 socks")
+def _(out: Outside) -> None:
+    from urllib3.contrib.socks import SOCKSProxyManager
+
+    with SOCKSProxyManager(f"socks5h://{out.host}:{out.port}", retries=False) as pool:
+        pool.request("GET", ELSEWHERE, timeout=5)
+
+
+@way(PROXIES, "websockets, by `proxy=`", needs="websockets")
+def _(out: Outside) -> None:
+    from websockets.sync.client import connect
+
+    connect("ws://model.example/", proxy=out.url, open_timeout=5).close()
+
+
 @way(PROXIES, "http.client, by `set_tunnel`")
 def _(out: Outside) -> None:
     with contextlib.closing(http.client.HTTPConnection(*out.address, timeout=5)) as made:
@@ -385,9 +430,24 @@ def _(out: Outside) -> None:
         with zmq.asyncio.Context() as context, context.socket(zmq.PUSH) as made:
             made.setsockopt(zmq.LINGER, 0)
             made.connect(f"tcp://{out.host}:{out.port}")
-            await asyncio.sleep(0.2)
+            _wait(out)
 
     asyncio.run(whole())
+
+
+@way(PROTOCOLS, "ZeroMQ over TCP, told to connect before", NAMED, needs="zmq")
+def _(out: Outside) -> Iterator[None]:
+    import zmq
+
+    # Other kinds connect again and again to what does not speak ZeroMQ.
+    with zmq.Context() as context, context.socket(zmq.STREAM) as made:
+        made.setsockopt(zmq.LINGER, 0)
+        made.setsockopt(zmq.RCVTIMEO, 10_000)
+        made.connect(f"tcp://{out.host}:{out.port}")
+        peer, _ = made.recv_multipart()
+        yield
+        made.send_multipart([peer, b"hello"])
+        made.recv_multipart()
 
 
 def _by_zmq(out: Outside, address: str) -> None:
@@ -400,8 +460,8 @@ def _by_zmq(out: Outside, address: str) -> None:
 
 
 def _wait(out: Outside) -> None:
-    """Give a library that connects in the background some time."""
-    before, until = out.count, time.monotonic() + 0.5
+    """Give a library that connects in the background some time: as much as it takes, where nothing refuses it."""
+    before, until = out.count, time.monotonic() + (0.5 if active_sessions() else 30)
     while out.count == before and time.monotonic() < until:
         time.sleep(0.02)
 
@@ -582,3 +642,68 @@ def _(out: Outside) -> None:
             await _method(channel)(b"x", timeout=2)
 
     asyncio.run(whole())
+
+
+@way(COMPILED, "libpq, by psycopg", NAMED, needs="psycopg")
+def _(out: Outside) -> None:
+    import psycopg
+
+    psycopg.connect(host=out.host, port=out.port, connect_timeout=2, sslmode="disable", gssencmode="disable")
+
+
+@way(COMPILED, "obstore", NAMED, needs="obstore")
+def _(out: Outside) -> None:
+    from obstore.store import HTTPStore
+
+    HTTPStore.from_url(out.url, client_options={"allow_http": True, "timeout": "2s"}).get("x")
+
+
+@way(COMPILED, "duckdb: `INSTALL` of an extension, as `httpfs`", NAMED, needs="duckdb")
+def _(out: Outside) -> None:
+    import duckdb
+
+    with duckdb.connect() as made:
+        made.execute(f"INSTALL httpfs FROM '{out.url}'")
+
+
+@way(COMPILED, "polars: `scan_parquet` of an address", needs="polars")
+def _(out: Outside) -> None:
+    import polars
+
+    polars.scan_parquet(f"{out.url}x.parquet", storage_options={"max_retries": 0}).collect()
+
+
+@way(COMPILED, "polars: `read_csv` of an address", needs="polars")
+def _(out: Outside) -> None:
+    import polars
+
+    polars.read_csv(f"{out.url}x.csv")
+
+
+@way(COMPILED, "pyarrow: a table of `s3://`", needs="pyarrow")
+def _(out: Outside) -> None:
+    import pyarrow.parquet
+
+    address = f"{out.host}:{out.port}"
+    pyarrow.parquet.read_table(f"s3://a:b@bucket/x.parquet?scheme=http&endpoint_override={address}&region=x")
+
+
+@way(COMPILED, "pyarrow: `S3FileSystem`", NAMED, needs="pyarrow")
+def _(out: Outside) -> None:
+    from pyarrow import fs
+
+    made = fs.S3FileSystem(
+        endpoint_override=f"{out.host}:{out.port}", scheme="http", region="x", anonymous=True, request_timeout=2
+    )
+    made.get_file_info("bucket/x")
+
+
+@way(COMPILED, "A connection of compiled code that stays open", NAMED)
+def _(out: Outside) -> Iterator[None]:
+    # It stands for any: the function was looked up before the session.
+    connect = ctypes.CDLL(None).connect
+    address = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", out.port, socket.inet_aton(out.host))
+    yield
+    with socket.socket() as made:
+        connect(made.fileno(), address, len(address))
+        yield

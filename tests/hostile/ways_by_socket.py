@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import _socket
 import asyncio
+import concurrent.futures
 import contextlib
 import ctypes
 import http.client
+import importlib
 import os
 import select
 import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 from tests.hostile.outside import Outside
 from tests.hostile.ways import NAMED, way
@@ -70,6 +74,14 @@ def _(out: Outside) -> None:
         made.close()
 
 
+@way(SOCKETS, "TCP: to the port of another host that this process listens on, too")
+def _(out: Outside) -> None:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # "another host" is a loopback address here
+            stack.enter_context(socket.create_server(("127.0.0.1", out.port)))
+        stack.enter_context(socket.create_connection(out.address, timeout=5))
+
+
 @way(SOCKETS, "TCP: in a thread")
 def _(out: Outside) -> None:
     def connect() -> None:
@@ -87,6 +99,55 @@ def _(out: Outside) -> None:
     with context.wrap_socket(socket.socket(), server_hostname="x") as made:
         made.settimeout(5)
         made.connect(out.address)
+
+
+@way(SOCKETS, "TCP fast open: `sendto` with `MSG_FASTOPEN`")
+def _(out: Outside) -> None:
+    with socket.socket() as made:
+        made.sendto(b"hello", getattr(socket, "MSG_FASTOPEN", 0), out.address)
+
+
+@way(SOCKETS, "TCP fast open: `sendmsg` with `MSG_FASTOPEN`")
+def _(out: Outside) -> None:
+    with socket.socket() as made:
+        made.sendmsg([b"hello"], [], getattr(socket, "MSG_FASTOPEN", 0), out.address)
+
+
+@way(SOCKETS, "A duplicate that is connected: `socket.fromfd`")
+def _(out: Outside) -> None:
+    with socket.socket() as made, socket.fromfd(made.fileno(), made.family, made.type) as duplicate:
+        duplicate.connect(out.address)
+        made.sendall(b"hello")
+
+
+@way(SOCKETS, "A connection that another process passes on: `socket.recv_fds`", NAMED)
+def _(out: Outside) -> Iterator[None]:
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            theirs.recv(1)
+            with socket.create_connection(out.address, timeout=5) as made:
+                socket.send_fds(theirs, [b"x"], [made.fileno()])
+        os._exit(0)
+    with ours, theirs:
+        yield
+        ours.send(b"x")
+        _, descriptors, *_ = socket.recv_fds(ours, 1, 1)
+        with socket.socket(fileno=descriptors[0]) as passed:
+            passed.sendall(b"hello")
+    os.waitpid(pid, 0)
+
+
+@way(SOCKETS, "A connection of another interpreter in this process", NAMED)
+def _(out: Outside) -> None:
+    try:
+        import _xxsubinterpreters as interpreters
+    except ImportError:
+        interpreters = importlib.import_module("_interpreters")
+    made = interpreters.create()
+    interpreters.run_string(made, f"import socket; socket.create_connection({out.address!r}, timeout=5).close()")
+    interpreters.destroy(made)
 
 
 @way(SOCKETS, "UDP: `sendto`")
@@ -134,6 +195,17 @@ def _(out: Outside) -> None:
         made = socket.socket(type=socket.SOCK_DGRAM)
     with made:
         made.sendto(struct.pack("!BBHHH", 8, 0, 0, 1, 1), (out.host, 0))
+
+
+@way(SOCKETS, "Raw frames: `sendto` of a packet socket", reaches=False)
+def _(_: Outside) -> None:
+    try:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        address: Any = ("lo", 0x0800)
+    except (PermissionError, AttributeError):  # as above
+        made, address = socket.socket(type=socket.SOCK_DGRAM), (DOCUMENTED, 9)
+    with made:
+        made.sendto(b"\0" * 60, address)
 
 
 @way(SOCKETS, "The C library's `connect`, by ctypes", NAMED)
@@ -194,6 +266,28 @@ def _(out: Outside) -> None:
         connection.request("GET", "/")
     finally:
         connection.close()
+
+
+@way(UNIX, "ssh-agent, at `SSH_AUTH_SOCK`")
+def _(out: Outside) -> None:
+    with mock.patch.dict(os.environ, {"SSH_AUTH_SOCK": out.path}), socket.socket(socket.AF_UNIX) as made:
+        made.connect(os.environ["SSH_AUTH_SOCK"])
+        made.sendall(b"\0\0\0\1\x0b")
+
+
+@way(UNIX, "Redis over a Unix socket", needs="redis")
+def _(out: Outside) -> None:
+    import redis
+
+    with redis.Redis(unix_socket_path=out.path, socket_timeout=2) as client:
+        client.ping()
+
+
+@way(UNIX, "Docker's own client", needs="docker.client")  # a program is called docker, too
+def _(out: Outside) -> None:
+    import docker
+
+    docker.DockerClient(base_url=f"unix:/{out.path}", version="1.41", timeout=2).containers.list()
 
 
 @way(UNIX, "asyncio: `open_unix_connection`")
@@ -287,6 +381,25 @@ def _(_: Outside) -> None:
         resolver.close()
 
 
+@way(NAMES, "dnspython", needs="dns")
+def _(out: Outside) -> None:
+    import dns.resolver
+
+    made = dns.resolver.Resolver(configure=False)
+    made.nameservers, made.port, made.lifetime = [out.host], out.port, 0.3
+    made.resolve(ELSEWHERE)
+
+
+@way(NAMES, "pycares, on which aiodns builds", NAMED, needs="pycares")
+def _(out: Outside) -> None:
+    import pycares
+
+    channel = pycares.Channel(servers=[out.host], udp_port=out.port, timeout=0.3, tries=1)
+    channel.query(ELSEWHERE, pycares.QUERY_TYPE_A, callback=lambda *_: None)
+    time.sleep(0.1)
+    channel.close()
+
+
 @way(BEFORE, "A TCP connection", NAMED)
 def _(out: Outside) -> Iterator[None]:
     with socket.create_connection(out.address, timeout=5) as made:
@@ -323,6 +436,49 @@ def _(out: Outside) -> Iterator[None]:
     yield
     with socket.socket(fileno=descriptor) as again:
         again.sendall(b"hello")
+
+
+@way(BEFORE, "A duplicate of a connection: `os.dup`", NAMED)
+def _(out: Outside) -> Iterator[None]:
+    with socket.create_connection(out.address, timeout=5) as made:
+        descriptor = os.dup(made.fileno())
+    yield
+    os.write(descriptor, b"hello")
+    os.close(descriptor)
+
+
+@way(BEFORE, "A connection to the port of another host that this process listens on, too", NAMED)
+def _(out: Outside) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # "another host" is a loopback address here
+            stack.enter_context(socket.create_server(("127.0.0.1", out.port)))
+        made = stack.enter_context(socket.create_connection(out.address, timeout=5, source_address=("127.0.0.1", 0)))
+        yield
+        made.sendall(b"hello")
+
+
+@way(BEFORE, "A thread that connects later")
+def _(out: Outside) -> Iterator[None]:
+    go = threading.Event()
+
+    def connect() -> None:
+        go.wait(10)
+        with contextlib.suppress(OSError):
+            socket.create_connection(out.address, timeout=5).close()
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    yield
+    go.set()
+    thread.join(10)
+
+
+@way(BEFORE, "A pool of threads")
+def _(out: Outside) -> Iterator[None]:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        yield
+        pool.submit(socket.create_connection, out.address, 5).result().close()
 
 
 @way(BEFORE, "A Unix socket", NAMED)

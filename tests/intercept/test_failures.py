@@ -110,7 +110,7 @@ def test_a_timeout_is_replayed_without_waiting(where: str, flavour: str, provide
         raise AssertionError("it did not time out")
 
     with nr.session(store, mode="record"):
-        recorded = call(flavour, provider.url, operation, timeout=0.4)
+        recorded = call(flavour, provider.url, operation, timeout=1)
     (take,) = takes(store)
     assert (take.complete, take.reason, take.status) == (False, "dropped", None if "before" in where else 200)
     assert (take.error or {})["type"] == "ReadTimeout"

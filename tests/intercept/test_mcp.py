@@ -25,7 +25,7 @@ from tests.sdks.sockets import counted
 
 LISTENING = {"Accept": "text/event-stream", "Mcp-Session-Id": "1"}
 EVENT = b'data: {"jsonrpc":"2.0","method":"notifications/tools/list_changed"}\r\n\r\n'
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which what waits has failed."""
 
 

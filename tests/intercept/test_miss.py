@@ -262,14 +262,14 @@ def test_a_placeholder_gives_way_to_a_key_that_is_set(
 def test_a_placeholder_is_not_sent(mode: str, flavour: str, provider: Provider, store: Path) -> None:
     with nr.session(store, mode="auto"):
         client = unkeyed(flavour, provider.url)
-        assert client.api_key == PLACEHOLDER
+        assert client.api_key == f"{PLACEHOLDER}-OPENAI_API_KEY"
     with nr.session(store, mode=mode) as session:
         error = tried(flavour, client)
     assert isinstance(error, nr.RecordingMissing)
     assert outcomes(session) == ["missing"]
     assert provider.hits == 0
     if mode != "replay":
-        assert "no API key is set" in str(error)
+        assert "no API key is set (OPENAI_API_KEY)" in str(error)
     assert PLACEHOLDER not in str(error)
 
 

@@ -8,6 +8,7 @@ import datetime
 import json
 import math
 import pickle
+import re
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -275,21 +276,72 @@ def test_an_argument_that_tells_nothing_is_refused_or_left_out(store: Path) -> N
         assert nr.tool(find, ignore=["connection"])("Tokyo", object()) == "Tokyo"
 
 
-def test_two_tools_of_one_name_are_an_error_and_one_that_was_defined_again_is_none(store: Path) -> None:
+class Town:
+    @nr.tool
+    def find(self, name: str) -> str:
+        return f"the town {name}"
+
+
+class Street:
+    @nr.tool
+    def find(self, name: str) -> str:
+        return f"the street {name}"
+
+
+@pytest.mark.parametrize("order", [(Town, Street), (Street, Town)])
+def test_each_of_two_tools_of_one_name_gets_its_own_answers_again(order: Any, store: Path) -> None:
+    with nr.session(store, mode="record") as session:
+        recorded = {kind: kind().find("Paris") for kind in (Town, Street)}
+    assert len({call.key for call in session.interactions}) == 1
+    with nr.session(store, mode="replay") as session:
+        assert {kind: kind().find("Paris") for kind in order} == recorded
+        with pytest.raises(nr.RecordingMissing, match="recorded twice, asked a 3rd time"):
+            order[0]().find("Paris")
+    assert not any(call.note for call in session.interactions[:2])
+
+
+def test_a_tool_never_gets_the_answer_of_another_one_of_its_name(store: Path) -> None:
+    with nr.session(store, mode="record"):
+        Town().find("Paris")
+    with nr.session(store, mode="replay") as session:
+        assert Street().find("Paris") == "the town Paris"
+        assert "recorded from the tool" in session.interactions[0].note, "it may have been renamed"
+        assert "Town.find, which is now" in session.interactions[0].note
+    with nr.session(store, mode="auto") as session:
+        assert Street().find("Paris") == "the street Paris"
+    assert outcomes(session) == ["recorded"]
+    with nr.session(store / "other", mode="record"):
+        Town().find("Paris")
+    with nr.session(store / "other", mode="replay"):
+        assert Town().find("Paris") == "the town Paris"
+        with pytest.raises(nr.RecordingMissing, match=r"recorded from another tool of that name only: .*Town\.find"):
+            Street().find("Paris")
+
+
+def test_takes_that_name_no_tool_are_those_of_the_first_one_of_the_name(store: Path) -> None:
+    with nr.session(store, mode="record"):
+        Town().find("Paris")
+    file = next(store.glob("tool-*.json"))
+    text = file.read_text()
+    file.write_text(re.sub('"tool": "[^"]*Town.find", ?|, "tool": "[^"]*Town.find"', "", text))
+    assert "Town.find" not in file.read_text()
+    with nr.session(store, mode="auto") as session:
+        assert (Town().find("Paris"), Street().find("Paris")) == ("the town Paris", "the street Paris")
+    assert outcomes(session) == ["replayed", "recorded"]
+
+
+def test_a_tool_that_was_defined_again_is_the_same(store: Path) -> None:
     def define(number: int) -> Any:
         def find() -> int:
             return number
 
         return find
 
-    def other() -> int:
-        return 0
-
-    with nr.session(store, mode="record"):
-        assert nr.tool(define(1))() == 1
-        assert nr.tool(define(2))() == 2
-        with pytest.raises(nr.ToolError, match="two tools are called find"):
-            nr.tool(other, name="find")()
+    with nr.session(store, mode="record") as session:
+        assert [nr.tool(define(number))() for number in (1, 2)] == [1, 2]
+    with nr.session(store, mode="replay") as session:
+        assert [nr.tool(define(0))() for _ in range(2)] == [1, 2]
+    assert not any(call.note for call in session.interactions)
 
 
 def test_what_it_calls_itself_is_not_recorded(provider: Provider, store: Path) -> None:

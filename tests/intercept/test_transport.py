@@ -202,8 +202,9 @@ def test_hooks_are_there_while_the_session_is(mode: str, store: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["replay", "auto"])
 def test_hooks_go_where_every_key_was_set(mode: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GEMINI", "MISTRAL", "CO", "GROQ", "TAVILY"):
-        monkeypatch.setenv(f"{name}_API_KEY", "a-key-of-the-tests")
+    names = {row.names[0] for row in placeholder_keys.PROVIDERS}.union(*placeholder_keys.FRAMEWORKS.values())
+    for name in (*names, "AWS_REGION"):
+        monkeypatch.setenv(name, "a-key-of-the-tests")
     with untouched(), nr.session(store, mode=mode):
         assert placeholder_keys.placed_names() == []
 

@@ -63,14 +63,14 @@ def written(
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        return [json.loads(process.communicate(timeout=100)[0]) for process in processes]
+        return [json.loads(process.communicate(timeout=600)[0]) for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.communicate()
 
 
-@pytest.mark.full(quick=1)
+@pytest.mark.full
 @pytest.mark.parametrize("modes", [("record", "record"), ("auto", "auto")], ids="+".join)
 def test_two_writers_lose_nothing(modes: tuple[str, str], provider: Provider, store: Path) -> None:
     found = written(provider.url, store, modes)

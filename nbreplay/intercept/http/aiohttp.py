@@ -19,9 +19,15 @@ import aiohttp
 from nbreplay.core.recorder import Recorder
 from nbreplay.core.recording.headers import is_bare, is_sized
 from nbreplay.core.recording.take import HTTP11, Take
+from nbreplay.core.recording.websocket import is_websocket
 from nbreplay.core.replay import Replay
+from nbreplay.core.request.request import Call
 from nbreplay.core.session import current_session
-from nbreplay.intercept import patching
+from nbreplay.core.turns import wait_async
+from nbreplay.core.websocket import WebSocketRecorder, WebSocketReplay
+from nbreplay.intercept import patching, placeholder_keys
+from nbreplay.intercept.http import aiohttp_websocket
+from nbreplay.intercept.http.aiohttp_websocket import SessionRecorder, SessionReplay
 from nbreplay.intercept.http.exchange import (
     CUT_OFF,
     Exchange,
@@ -31,9 +37,10 @@ from nbreplay.intercept.http.exchange import (
     record_error,
     record_errors,
 )
-from nbreplay.intercept.http.websockets import check_websocket
+from nbreplay.intercept.http.websocket_frames import opening_head
 from nbreplay.intercept.network import guard
 
+_LIBRARY = f"aiohttp {aiohttp.__version__}"
 _PIECE = 1 << 16  # bytes; as much as comes at once through a socket
 
 # Errors that a take may name, those of connecting apart. Nothing else from a file is looked up in the library.
@@ -76,6 +83,8 @@ def install(library: ModuleType) -> patching.Undo:
     async def connect(self: Any, req: Any, *args: Any, **options: Any) -> Any:
         if guard.is_permitted():
             return await before_connect(self, req, *args, **options)
+        if req.headers.get("Upgrade", "").lower() == "websocket":
+            return await connect_websocket(self, req, *args, **options)
         exchange = _exchange(req)
         replay = exchange.replay(await _body(req) if exchange.needs_body else b"")
         if replay is not None:
@@ -84,6 +93,22 @@ def install(library: ModuleType) -> patching.Undo:
             connection = await before_connect(self, req, *args, **options)
         if exchange.recorder is not None:
             _ResponseRecorder(exchange.recorder, connection)
+        return connection
+
+    async def connect_websocket(self: Any, req: Any, *args: Any, **options: Any) -> Any:
+        decision = None
+        if (session := current_session()) is None:
+            placeholder_keys.refuse(req.url.raw_path_qs, _headers(req))
+        else:
+            decision = session.ask_websocket(_call(req))
+        if isinstance(decision, WebSocketReplay):
+            connection: Any = _replay_connection(self, req, decision.replay)
+            connection.nbreplay_websocket = SessionReplay(decision)
+            return connection
+        with record_errors(decision, lambda error: _describe_connecting(req, error)):
+            connection = await before_connect(self, req, *args, **options)
+        if decision is not None:
+            _ResponseRecorder(decision, connection)
         return connection
 
     async def start(self: Any, connection: Any) -> Any:
@@ -102,6 +127,7 @@ def install(library: ModuleType) -> patching.Undo:
         before_params(self, **params)
 
     return patching.put(
+        aiohttp_websocket.hook(library),
         (connector, "connect", connect),
         (response, "start", start),
         (handler, "set_response_params", set_response_params),
@@ -109,14 +135,15 @@ def install(library: ModuleType) -> patching.Undo:
 
 
 def _exchange(req: Any) -> Exchange:
-    headers = [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
-    is_websocket = req.headers.get("Upgrade", "").lower() == "websocket"
-    session = None if is_websocket else current_session()
-    library = f"aiohttp {aiohttp.__version__}"
-    exchange = Exchange(session, req.method, _host(req.url), req.url.raw_path_qs, headers, library)
-    if is_websocket:
-        check_websocket(str(req.url), "aiohttp's ws_connect")
-    return exchange
+    return Exchange(current_session(), req.method, _host(req.url), req.url.raw_path_qs, _headers(req), _LIBRARY)
+
+
+def _call(req: Any) -> Call:
+    return Call(req.method, _host(req.url), req.url.raw_path_qs, "", b"", _headers(req), _LIBRARY)
+
+
+def _headers(req: Any) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in req.headers.items()]
 
 
 def _host(url: Any) -> str:
@@ -205,6 +232,7 @@ class _ResponseRecorder:
     def __init__(self, recorder: Recorder, connection: Any) -> None:
         self.recorder, self._protocol, self._content = recorder, connection.protocol, None
         self.is_awaited = False  # whether the caller has begun to wait for the response
+        self._has_upgraded = False  # to a websocket
         self.was_cancelled = False  # whether the caller was cancelled when it last waited for a piece
         connection.nbreplay_recording = self._protocol.nbreplay_recording = self
         connection.add_callback(self._on_release)
@@ -216,6 +244,10 @@ class _ResponseRecorder:
             recorder.keep_encoding()  # the caller decodes, and is to get the same bytes
         http_version = HTTP11 if version is None else f"HTTP/{version.major}.{version.minor}"
         recorder.begin(response.status, response.headers.items(), response.reason, http_version)
+        if response.status == 101 and isinstance(recorder, WebSocketRecorder):
+            self._has_upgraded = True
+            response.connection.nbreplay_websocket = SessionRecorder(recorder)
+            return
         if type(content) is aiohttp.StreamReader and content._buffer:
             recorder.feed(b"".join(content._buffer))
         if content.is_eof():
@@ -229,6 +261,8 @@ class _ResponseRecorder:
     def _on_release(self) -> None:
         """The library has done with the connection: all has come, or its caller wants no more."""
         content: Any = self._content
+        if self._has_upgraded:
+            return
         if content is None:
             # Before the answer is awaited only a failure to send releases it, which is being handled just now; without
             # one the hooks were taken back meanwhile, and nothing is known of the answer.
@@ -290,7 +324,9 @@ def _replay_connection(connector: Any, req: Any, replay: Replay) -> object:
         replay.finish()
 
     loop = asyncio.get_running_loop()
-    releaser = SimpleNamespace(force_close=connector.force_close, _release=release)
+    # The threshold is what a heartbeat of a websocket looks for.
+    threshold = getattr(connector, "_timeout_ceil_threshold", 5)
+    releaser = SimpleNamespace(force_close=connector.force_close, _release=release, _timeout_ceil_threshold=threshold)
     return aiohttp.connector.Connection(releaser, req.connection_key, _ReplayProtocol(loop, req, replay), loop)
 
 
@@ -310,9 +346,10 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
             abort=closed.set,
         )
         self._expects_100 = req._continue is not None
+        self._is_websocket = is_websocket(replay.take)
         self._pieces = (
             (0.0 if start else delay, data[start : start + _PIECE])
-            for delay, data in replay.parts(by_event=True)
+            for delay, data in (() if self._is_websocket else replay.parts(by_event=True))
             for start in range(0, len(data), _PIECE)
         )
         self._next = next(self._pieces, None)
@@ -331,7 +368,7 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
             if self._req._writer is not None:
                 # Nobody answers before he was asked: an answer stops what still writes, and what traces that.
                 await asyncio.wait([self._req._writer])
-            if (self._replay.take.status or 0) < 200:
+            if (self._replay.take.status or 0) < 200 and not self._is_websocket:
                 raise _error(self._req, self._replay.take)
             self.data_received(self._head())
         message, content = await super().read()
@@ -341,6 +378,8 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
 
     def _head(self) -> bytes:
         take = self._replay.take
+        if self._is_websocket:
+            return opening_head(take, self._req.headers.get("Sec-WebSocket-Key", ""))
         size = None if self._chunked else self._replay.size
         head = head_of(take, self._req.method, size, lambda text: text.encode("utf-8", "surrogateescape"))
         return head + b"0\r\n\r\n" if self._chunked and self._next is None and take.complete else head
@@ -356,8 +395,7 @@ class _ReplayProtocol(aiohttp.client_proto.ResponseHandler):  # type: ignore[mis
             reader.set_exception(error)
             raise error
         delay, data = self._next
-        if delay > 0:
-            await asyncio.sleep(delay)
+        await wait_async(delay)
         if reader.exception() is not None:
             raise reader.exception()
         self._next = next(self._pieces, None)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from nbreplay.core.config import Mode
@@ -43,7 +42,8 @@ class Exchange:
             placeholder_keys.refuse(target, headers)
         self._session, self._mode = session, Mode.OFF if session is None else session.mode
         self._call = Call(method, host, target, "", b"", headers, library)
-        self.needs_body = self._mode is not Mode.OFF  # whether `replay` needs the body of the request
+        # Whether `replay` needs the body of the request: a placeholder may be in it, too.
+        self.needs_body = self._mode is not Mode.OFF or placeholder_keys.was_placed()
         self.recorder: Recorder | None = None  # records the answer, once `replay` has decided so
 
     def replay(self, body: bytes) -> Replay | None:
@@ -51,9 +51,10 @@ class Exchange:
 
         A call without a recording that must not be sent raises `RecordingMissing`.
         """
-        if self._session is None:
-            return None
         self._call.body = body
+        if self._session is None:
+            placeholder_keys.refuse("", (), self._call.content)
+            return None
         decision = self._session.ask(self._call, self._mode)
         if isinstance(decision, Replay):
             return decision
@@ -104,14 +105,6 @@ def errno_and_text(message: str) -> tuple[int, str] | None:
     """Return the two arguments of an `OSError`, of which a take keeps the text; None where it has no number."""
     match = _ERRNO.fullmatch(message)
     return (int(match[1]), match[2]) if match else None
-
-
-def wait_for(parts: Iterable[tuple[float, bytes]]) -> Iterator[bytes]:
-    """Yield pieces of a body, each after the seconds to wait before it."""
-    for delay, data in parts:
-        if delay > 0:
-            time.sleep(delay)
-        yield data
 
 
 def head_of(take: Take, method: str, size: int | None, encode: Callable[[str], bytes]) -> bytes:

@@ -32,7 +32,6 @@ from nbreplay.intercept.http.exchange import (
     head_of,
     host_and_target,
     record_errors,
-    wait_for,
 )
 from nbreplay.intercept.network import guard
 
@@ -270,10 +269,11 @@ def _answer(replay: Replay, method: str, left: threading.Event) -> Iterator[byte
     chunked = not bare and (in_chunk or (match is None and not is_sized(take)))
     yield head_of(take, method, None if bare or chunked else replay.size + missing, encode_line)
     if not bare:
-        parts = wait_for(replay.parts(by_event=True))
+        parts = replay.pieces(by_event=True)
         pieces = _chunks(parts, missing if in_chunk else None) if chunked else parts
         # One read instead of one per event, where all are there at once, makes a tenth of a replayed stream.
-        yield from [b"".join(pieces)] if isinstance(take.body, Events) and replay.speed is None else pieces
+        at_once = isinstance(take.body, Events) and replay.speed is None and replay.turnstile is None
+        yield from [b"".join(pieces)] if at_once else pieces
     replay.end()
     if replay.stays_open:
         left.wait()

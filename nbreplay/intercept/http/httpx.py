@@ -13,16 +13,36 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
+from nbreplay.core.config import ModeName
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.recording.headers import is_bare, phrase_of, recorded_length, response_headers
 from nbreplay.core.recording.take import HTTP11, Take
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import Session, current_session
+from nbreplay.core.turns import Pause, wait, wait_async
 from nbreplay.intercept import patching
-from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error, wait_for
+from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error
 from nbreplay.intercept.network import guard
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    _Request: TypeAlias = httpx.Request | httpx2.Request
+    _Response: TypeAlias = httpx.Response | httpx2.Response
+    _Inner: TypeAlias = (
+        httpx.BaseTransport | httpx.AsyncBaseTransport | httpx2.BaseTransport | httpx2.AsyncBaseTransport
+    )
+
+    class _Base(  # type: ignore[misc]  # `_Hook` has one method for both libraries
+        httpx.BaseTransport, httpx.AsyncBaseTransport, httpx2.BaseTransport, httpx2.AsyncBaseTransport
+    ):
+        """What type checkers want of a client's transport; the clients themselves do not look at its class."""
+
+else:
+    _Base = object
 
 # Errors that a take may name. Nothing else from a file is looked up in a library.
 _ERRORS = frozenset(
@@ -36,7 +56,7 @@ _ERRORS = frozenset(
 
 def install(library: ModuleType) -> patching.Undo:
     """Hook into httpx or httpx2."""
-    in_process = (library.MockTransport, library.WSGITransport, library.ASGITransport, _Transport)
+    in_process = (library.MockTransport, library.WSGITransport, library.ASGITransport, _Hook)
 
     def hook(client: Any) -> tuple[Any, str, Any]:
         before = client._transport_for_url
@@ -45,7 +65,7 @@ def install(library: ModuleType) -> patching.Undo:
             inner = before(self, url)
             if isinstance(inner, in_process) or guard.is_permitted():
                 return inner
-            return _Transport(current_session, inner)
+            return _Hook(current_session, inner)
 
         return client, "_transport_for_url", transport_for_url
 
@@ -54,15 +74,17 @@ def install(library: ModuleType) -> patching.Undo:
 
 def transport(
     store: str | os.PathLike[str] | None = None,
-    mode: str | None = None,
+    mode: ModeName | None = None,
     *,
     speed: float | None = None,
     ignore: Iterable[str] = (),
     mask: Iterable[str] = (),
     only: Iterable[str] | None = None,
-    inner: Any = None,
-) -> Any:
-    """Return a transport for an httpx or httpx2 client, sync or async, that records and replays without patching.
+    inner: _Inner | None = None,
+) -> Transport:
+    """Return a transport for a client of httpx or httpx2, sync or async.
+
+    The client's calls are recorded and replayed, and nothing else is patched.
 
     Parameters
     ----------
@@ -73,68 +95,125 @@ def transport(
 
     Returns
     -------
-    transport
-        Its ``session`` has the interactions.
+    Transport
+        Its attribute ``session`` has the interactions.
 
     Examples
     --------
-    ``OpenAI(http_client=httpx2.Client(transport=nbreplay.transport("recordings")))``
+    >>> import nbreplay as nr
+    >>> from openai import DefaultHttpxClient, OpenAI
+    >>> transport = nr.transport("recordings", mode="replay")
+    >>> client = OpenAI(
+    ...     api_key="none", http_client=DefaultHttpxClient(transport=transport)
+    ... )
+    >>> answer = client.chat.completions.create(
+    ...     model="gpt-4o",
+    ...     messages=[{"role": "user", "content": "Weather in Tokyo?"}],
+    ... )
+    >>> transport.session.interactions[0].outcome
+    'replayed'
     """
     from nbreplay.intercept.registry import open_session
 
     session = open_session(store, mode=mode, speed=speed, ignore=ignore, mask=mask, only=only)
-    return _Transport(lambda: session, inner, session)
+    return Transport(session, inner)
 
 
-class _Transport(contextlib.AbstractContextManager[Any], contextlib.AbstractAsyncContextManager[Any]):
+class _Hook(_Base):
     """Stands before a library's transport, and asks a session about each call."""
 
-    def __init__(self, current: Callable[[], Session | None], inner: Any, session: Session | None = None) -> None:
-        self._current, self._inner, self.session = current, inner, session
+    def __init__(self, current: Callable[[], Session | None], inner: Any) -> None:
+        self._current, self._inner = current, inner
 
-    def handle_request(self, request: Any) -> Any:
+    @overload
+    def handle_request(self, request: httpx.Request) -> httpx.Response: ...
+    @overload
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response: ...
+    def handle_request(self, request: _Request) -> _Response:
+        """Answer a request as the session decides; the client calls it."""
         exchange = self._exchange(request)
         replay = exchange.replay(request.read() if exchange.needs_body else b"")
         if replay is not None:
             return response_of(request, replay)
         self._inner = self._inner or _library(request).HTTPTransport()
-        with exchange.sending(request.url.host, _describe):
-            response = self._inner.handle_request(request)
-        return _record(request, response, exchange.recorder)
+        with exchange.sending(request.url.host, describe_error):
+            response: _Response = self._inner.handle_request(request)
+        return record_response(request, response, exchange.recorder)
 
-    async def handle_async_request(self, request: Any) -> Any:
+    @overload
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
+    @overload
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response: ...
+    async def handle_async_request(self, request: _Request) -> _Response:
+        """Do as `handle_request` does, for a client that is async."""
         exchange = self._exchange(request)
         replay = exchange.replay(await request.aread() if exchange.needs_body else b"")
         if replay is not None:
             return response_of(request, replay)
         self._inner = self._inner or _library(request).AsyncHTTPTransport()
-        with exchange.sending(request.url.host, _describe):
-            response = await self._inner.handle_async_request(request)
-        return _record(request, response, exchange.recorder)
+        with exchange.sending(request.url.host, describe_error):
+            response: _Response = await self._inner.handle_async_request(request)
+        return record_response(request, response, exchange.recorder)
 
-    def _exchange(self, request: Any) -> Exchange:
+    def _exchange(self, request: _Request) -> Exchange:
         library, url = _library(request), request.url
         host, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
-        name = f"{library.__name__} {library.__version__}"
-        return Exchange(self._current(), request.method, host, target, request.headers.raw, name)
+        name, session = f"{library.__name__} {library.__version__}", self._current()
+        if session is not None and request.headers.get("upgrade", "").lower() == "websocket":
+            # That of httpx-ws, which takes the connection from the answer.
+            session.pass_websocket(f"{library.__name__} ({host}{url.path})", host)
+            session = None
+        return Exchange(session, request.method, host, target, request.headers.raw, name)
 
     def close(self) -> None:
-        if self.session is not None:
-            self.session.flush()
         if self._inner is not None:
             self._inner.close()
 
     async def aclose(self) -> None:
-        if self.session is not None:
-            self.session.flush()
         if self._inner is not None:
             await self._inner.aclose()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class Transport(_Hook):
+    """A transport with a session of its own; `nbreplay.transport` makes it.
+
+    Attributes
+    ----------
+    session : Session
+        Has the interactions.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> nr.transport("recordings", mode="replay").session.interactions
+    []
+    """
+
+    def __init__(self, session: Session, inner: _Inner | None = None) -> None:
+        super().__init__(lambda: session, inner)
+        self.session = session
+
+    def close(self) -> None:
+        """Write the streams that are still open, and close the inner transport."""
+        self.session.flush()
+        super().close()
+
+    async def aclose(self) -> None:
+        """Do as `close` does, for a client that is async."""
+        self.session.flush()
+        await super().aclose()
 
 
 def _library(request: Any) -> ModuleType:
@@ -149,14 +228,15 @@ def _stream_type(kind: type, library: ModuleType) -> Any:
     return type(kind.__name__.strip("_"), (kind, library.SyncByteStream, library.AsyncByteStream), {})
 
 
-def _describe(error: BaseException) -> tuple[str, str] | None:
+def describe_error(error: BaseException) -> tuple[str, str] | None:
+    """Return the name and message by which a take keeps an error of the library; None for an interrupt."""
     if not isinstance(error, Exception):
         return None
     name = type(error).__name__
     return (name, str(error)) if name in _ERRORS else ("ReadError", f"{name}: {error}")
 
 
-def response_of(request: Any, replay: Replay) -> Any:
+def response_of(request: _Request, replay: Replay) -> _Response:
     """Return the answer as a response of the library's own type; raise its own error, where one was recorded."""
     take = replay.take
     if take.status is None:
@@ -175,7 +255,8 @@ def response_of(request: Any, replay: Replay) -> Any:
     extensions = {"http_version": take.http_version.encode("ascii")}
     if take.reason_phrase is not None or take.http_version.startswith("HTTP/1"):  # HTTP/2 has no phrases
         extensions["reason_phrase"] = encode_line(phrase_of(take))
-    return library.Response(take.status, headers=headers, stream=stream, extensions=extensions)
+    response: _Response = library.Response(take.status, headers=headers, stream=stream, extensions=extensions)
+    return response
 
 
 def _error(request: Any, take: Take) -> Any:
@@ -191,18 +272,25 @@ class _ReplayStream:
     def __init__(self, request: Any, replay: Replay) -> None:
         self._request, self._replay = request, replay
         self._left, self._left_async = threading.Event(), asyncio.Event()
+        self._parts: Iterator[tuple[Pause, bytes]] | None = None
+
+    def _rest(self) -> Iterator[tuple[Pause, bytes]]:
+        """Return the parts that have not been read: an SDK reads on in another iteration, as from a connection."""
+        self._parts = self._parts or iter(self._replay.parts())
+        return self._parts
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from wait_for(self._replay.parts())
+        for pause, data in self._rest():
+            wait(pause)
+            yield data
         if self._replay.stays_open:
             self._replay.finish()
             self._left.wait()
         self._end()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        for delay, data in self._replay.parts():
-            if delay > 0:
-                await asyncio.sleep(delay)
+        for pause, data in self._rest():
+            await wait_async(pause)
             yield data
         if self._replay.stays_open:
             self._replay.finish()
@@ -223,7 +311,7 @@ class _ReplayStream:
         self.close()
 
 
-def _record(request: Any, response: Any, recorder: Recorder | None) -> Any:
+def record_response(request: _Request, response: _Response, recorder: Recorder | None) -> _Response:
     """Return the response, of which a recorder gets the body as it is passed on."""
     if recorder is None:
         return response
@@ -273,7 +361,7 @@ class _RecordedStream:
             self._recorder.close()
             raise
         except BaseException as error:
-            record_error(self._recorder, error, _describe)
+            record_error(self._recorder, error, describe_error)
             raise
         self._recorder.end()
 

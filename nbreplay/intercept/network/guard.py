@@ -2,7 +2,7 @@
 
 One audit hook, which Python cannot remove, sees what Python's own modules open. It refuses nothing unless the innermost
 session replays. Compiled libraries are hooked in `nbreplay.intercept.network.libraries`, and child processes are
-checked in `nbreplay.intercept.network.children`. Whatever cannot be refused is named in the session's log.
+checked in `nbreplay.intercept.processes.children`. Whatever cannot be refused is named in the session's log.
 """
 
 from __future__ import annotations
@@ -12,33 +12,34 @@ import contextvars
 import functools
 import gc
 import ipaddress
-import json
 import os
 import re
 import socket
 import stat
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from types import ModuleType
 from typing import Any
 
 from nbreplay.core import log as logs
-from nbreplay.core.cell import Cell, current_run
 from nbreplay.core.config import Mode
-from nbreplay.core.log import Interaction
 from nbreplay.core.request.route import host_matches, is_loopback
 from nbreplay.core.session import Session, current_session
 from nbreplay.core.store import archive
 from nbreplay.errors import NetworkBlocked
 from nbreplay.intercept.patching import Undo, put
+from nbreplay.intercept.processes.parent import parent
 
 _permitted: contextvars.ContextVar[str | bool] = contextvars.ContextVar("nbreplay_permitted", default=False)
 # By permit, not as counts: a count that one of two threads loses would leave a host open for ever.
 _permitted_hosts: dict[object, str] = {}
 # Addresses that hooked clients have connected to. Under replay they do not use the connections they keep.
 _pooled: set[tuple[Any, ...]] = set()
+# Addresses that were connected to under replay, as they may be; libraries that nbreplay knows add theirs.
+passed: set[tuple[Any, ...]] = set()
+# Addresses of servers of this process that it has connected to. A connection may be open for longer than they listen.
+_served: set[Any] = set()
 _libraries: dict[str, None] = {}
 
 # Functions of the C library that send something, look a name up, or start a process.
@@ -49,8 +50,8 @@ _NATIVE = (
 )
 # Unix sockets of the desktop and of logging, which send nothing out of this machine, and of multiprocessing.
 _OWN_PATHS = (
-    r"\0*(/tmp/\.(X11|ICE|font)-unix/|/tmp/dbus-|(/var)?/run/(user/\d+/(bus$|wayland-|pulse/|pipewire-|at-spi/|gcr/"
-    r"|keyring/)|dbus/|systemd/(journal|notify|userdb)|nscd/|syslog)|/dev/log$)|\0listener-\d+-\d+$"
+    r"\0*(/tmp/\.(X11|ICE|font)-unix/|/tmp/dbus-|(/var)?/run/(user/\d+/(bus$|wayland-|pulse/|pipewire-|at-spi/|gcr/(?!ssh$)"
+    r"|keyring/(?!ssh$))|dbus/|systemd/(journal|notify|userdb)|nscd/|syslog)|/dev/log$)|\0listener-\d+-\d+$"
 )
 
 
@@ -60,16 +61,26 @@ def install() -> None:
     sys.addaudithook(_hook)
 
 
-def install_numeric(library: ModuleType) -> Undo:
-    """Permit `socket.getnameinfo` for numbers, which sends nothing: its audit event does not have the flags."""
-    before = library.getnameinfo
+def install_socket(library: ModuleType) -> Undo:
+    """Permit `socket.getnameinfo` for numbers, which sends nothing; name a connection that another process passes on.
+
+    The audit event of the former does not have the flags, and the latter has none.
+    """
+    before, receive = library.getnameinfo, library.socket.recvmsg
 
     @functools.wraps(before)
     def getnameinfo(sockaddr: Any, flags: int) -> Any:
         with permit("") if flags & socket.NI_NUMERICHOST else contextlib.nullcontext():
             return before(sockaddr, flags)
 
-    return put((library, "getnameinfo", getnameinfo))
+    @functools.wraps(receive)
+    def recvmsg(self: Any, *args: Any) -> Any:
+        received = receive(self, *args)
+        if received[1] and (session := replay_session()) is not None:
+            name_opened(session)
+        return received
+
+    return put((library, "getnameinfo", getnameinfo), (library.socket, "recvmsg", recvmsg))
 
 
 def replay_session() -> Session | None:
@@ -101,6 +112,7 @@ def name_uncovered(kind: str, name: str) -> None:
     """Log something that the guard cannot refuse, by a kind of `nbreplay.core.log.UNCOVERED`, if a session replays."""
     if (session := replay_session()) is not None:
         session.log.uncovered.setdefault((kind, name), False)
+        parent.tell(kind, name)
 
 
 def name_library(name: str) -> None:
@@ -111,12 +123,28 @@ def name_library(name: str) -> None:
 
 def name_existing(session: Session) -> None:
     """Name connections and libraries that were there before `session` began to replay."""
-    for host, port in peers():
-        if (host, port) not in _pooled and not _is_allowed(session, host, port):
-            text = f"[{host}]" if ":" in host else host
-            name_uncovered("connection", host if port is None else f"{text}:{port}")
+    for name in _connections(session):
+        session.log.uncovered.setdefault(("connection", name), False)
     for name in _libraries:
         name_uncovered("library", name)
+
+
+def name_opened(session: Session | None = None) -> None:
+    """Name connections that are open in a replay though the guard did not see them opened, such as by compiled code."""
+    session = session or replay_session()
+    if session is None:
+        return
+    for name in _connections(session, passed):
+        if ("connection", name) not in session.log.uncovered:
+            session.log.uncovered.setdefault(("opened", name), False)
+
+
+def _connections(session: Session, known: Container[tuple[Any, ...]] = ()) -> Iterator[str]:
+    for host, port in peers():
+        address = (host, port)
+        if address not in _pooled and address not in known and not _is_allowed(session, host, port):
+            text = f"[{host}]" if ":" in host else host
+            yield host if port is None else f"{text}:{port}"
 
 
 def text_of(value: Any) -> str:
@@ -154,7 +182,10 @@ def check(host: str, port: Any) -> None:
     session = replay_session()
     if session is None or host in [*_permitted_hosts.values()] or _is_allowed(session, host, port):
         return
-    if not (is_loopback(host) and any(listens and _end(name) == port for name, _, listens in _sockets())):
+    items = _sockets() if is_loopback(host) else ()
+    if servers := [name for name, _, listens in items if listens and _serves(name, (host, port))]:
+        _served.update(servers)
+    else:
         where = host if port in (None, 0) else f"{host}:{port}"
         _refuse_connection(session, where, where, where)
 
@@ -175,7 +206,6 @@ def _refuse_connection(session: Session, where: str, what: str, allow: str) -> N
 def refuse(session: Session, where: str, text: str) -> None:
     """Log that something was refused, and raise `NetworkBlocked`."""
     session.log_blocked(where, text)
-    report(session, where, text)
     raise NetworkBlocked(text)
 
 
@@ -210,11 +240,18 @@ def _resolves_to(item: str, host: str, port: Any) -> bool:
 def peers() -> list[tuple[str, int | None]]:
     """Return the hosts and ports to which this process has connected sockets, or paths, except its own servers."""
     items = list(_sockets())
-    servers = {_end(name) for name, _, listens in items if listens}
+    listening = {name for name, _, listens in items if listens}
+    # Another process may listen at an address that is free again.
+    _served.intersection_update(
+        [item for item in [*_served] if item in listening or any(peer and _serves(item, peer) for _, peer, _ in items)]
+    )
+    servers = listening | _served
     names = {name for name, *_ in items}
     addresses: dict[tuple[str, int | None], None] = {}
     for name, peer, _ in items:
-        if not peer or peer in names or not servers.isdisjoint((_end(name), _end(peer))):
+        if not peer or peer in names or any(_serves(item, name) for item in servers):
+            continue
+        if _is_here(peer, name) and any(_serves(item, peer) for item in servers):
             continue
         if isinstance(peer, tuple):
             addresses[peer[:2]] = None
@@ -223,9 +260,19 @@ def peers() -> list[tuple[str, int | None]]:
     return list(addresses)
 
 
-def _end(address: Any) -> Any:
-    """Return the port of an address, or the path of a Unix socket."""
-    return address[1] if isinstance(address, tuple) else address
+def _is_here(peer: Any, name: Any) -> bool:
+    """Tell whether the peer of a socket with this name is on the same machine."""
+    return not isinstance(peer, tuple) or is_loopback(peer[0]) or peer[0] == name[0]
+
+
+def _serves(server: Any, address: Any) -> bool:
+    """Tell whether a server that listens at one address gets what is sent to another, which is of this machine."""
+    if not (isinstance(server, tuple) and isinstance(address, tuple)):
+        return bool(server == address)
+    # A socket of IPv6 may listen at an address of IPv4.
+    (host, port), (name, number) = [(item[0].removeprefix("::ffff:"), item[1]) for item in (server, address)]
+    is_any = host == "::" or (host == "0.0.0.0" and ":" not in name)
+    return port == number and (is_any or host == name or (name == "localhost" and is_loopback(host)))
 
 
 def _is_own_path(path: str) -> bool:
@@ -276,74 +323,18 @@ def _open_sockets() -> Iterator[socket.socket]:
                     yield item
 
 
-# Reports of forked children. A child inherits the sessions and the guard, but its own log ends with it. So it reports
-# refusals in memory that is shared, and made before the first fork under replay. It is not a pipe, since many children
-# first close all their files.
-
-_SLOTS, _SLOT_SIZE = 64, 8192  # a child writes to the slot of its process id, which needs no lock
-
-
-class _Reports:
-    def __init__(self) -> None:
-        import mmap
-
-        memory = memoryview(mmap.mmap(-1, _SLOTS * (_SLOT_SIZE + 4)))
-        self._sizes, self._lines = memory[: _SLOTS * 4].cast("I"), memory[_SLOTS * 4 :]
-        self.owner = os.getpid()
-
-    def write(self, line: bytes) -> None:
-        slot = os.getpid() % _SLOTS
-        start, end = self._sizes[slot], self._sizes[slot] + len(line)
-        if end <= _SLOT_SIZE:
-            self._lines[slot * _SLOT_SIZE + start : slot * _SLOT_SIZE + end] = line
-            self._sizes[slot] = end
-
-    def read(self) -> Iterator[bytes]:
-        for slot in range(_SLOTS):
-            if size := self._sizes[slot]:
-                lines = bytes(self._lines[slot * _SLOT_SIZE :][:size])
-                self._sizes[slot] = 0
-                yield from lines.splitlines()
-
-
-_reports: _Reports | None = None
-_last_report: list[Any] = []
-
-
-def report(session: Session, host: str, text: str = "") -> None:
-    """Report a refusal to the parent process, if this is a forked child; without `text`, a child process `host`."""
-    global _last_report
-    if _reports is None or _reports.owner == os.getpid():
-        return
-    run = current_run()
-    cell = [run.cell.id, run.cell.number] if run and run.cell else None
-    fields = [os.getpid(), session.log.number, host[:200], text[:1000], cell, session.store.name[:500]]
-    if fields != _last_report:  # `os.execvp` tries every folder of the path
-        _last_report = fields
-        _reports.write(json.dumps([time.monotonic_ns(), *fields]).encode("ascii") + b"\n")
-
-
-def _receive_reports() -> None:
-    if _reports is None or _reports.owner != os.getpid():
-        return
-    reports = list[list[Any]]()
-    for line in _reports.read():
-        with contextlib.suppress(ValueError):  # two children of one slot
-            reports.append(json.loads(line))
-    for _, _, number, host, text, cell, store in sorted(reports, key=lambda fields: fields[0]):
-        of = Cell(cell[0], cell[1], "") if cell else None
-        for log in logs.all_logs():
-            if log.number == number and text:
-                log.start(Interaction(None, None, "blocked", of, None, text, store, host))
-            elif log.number == number:
-                log.uncovered.setdefault(("child", host), False)
-
-
 def _on_connect(_: Any, address: Any, *__: Any) -> None:
+    # Jupyter's debugger connects to its own adapter. The caller alone counts: what it debugs has it among its callers.
+    caller = str(sys._getframe(2).f_globals.get("__name__"))
+    if caller.endswith("pydevd_comm") and isinstance(address, tuple) and is_loopback(str(address[0])):
+        _pooled.add(address[:2])
+        return
     permitted = _permitted.get()
     if isinstance(permitted, str) and isinstance(address, tuple):
         _pooled.add(address[:2])
     check_address(address)
+    if replay_session() is not None:
+        passed.add(address[:2] if isinstance(address, tuple) else (text_of(address), None))
 
 
 def _on_dlsym(_: Any, name: Any, *__: Any) -> None:
@@ -351,20 +342,14 @@ def _on_dlsym(_: Any, name: Any, *__: Any) -> None:
         name_uncovered("native", name)
 
 
-def _on_fork(*_: Any) -> None:
-    global _reports
-    if _reports is None and replay_session() is not None:
-        with contextlib.suppress(OSError):
-            _reports = _Reports()
-
-
 handlers: dict[str, Callable[..., None]] = {
     **dict.fromkeys(("socket.connect", "socket.sendto", "socket.sendmsg"), _on_connect),
     **dict.fromkeys(("socket.getaddrinfo", "socket.gethostbyname"), check_name),
-    **dict.fromkeys(("os.fork", "os.forkpty"), _on_fork),
     "socket.gethostbyaddr": check_reverse,
     "socket.getnameinfo": lambda address: check_reverse(address[0]),
     "ctypes.dlsym": _on_dlsym,
+    # Audit hooks in Python are of one interpreter.
+    "cpython.PyInterpreterState_New": lambda *_: name_uncovered("library", "another interpreter in this process"),
 }
 """What is called with the arguments of an audit event, by the event's name."""
 
@@ -376,6 +361,6 @@ def _hook(event: str, arguments: tuple[Any, ...], handler_of: Any = handlers.get
         handler(*arguments)
 
 
-logs.on_read(_receive_reports)
 # A store that the user named is fetched even while another session replays.
 archive.set_permit(permit)
+logs.on_report(name_opened)

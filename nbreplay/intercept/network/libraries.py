@@ -18,11 +18,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nbreplay.intercept.network import guard
-from nbreplay.intercept.network.children import MULTIPROCESSING, check_child, is_called_by
 from nbreplay.intercept.patching import StandIn, Undo, put
+from nbreplay.intercept.processes.children import is_called_by
+from nbreplay.intercept.processes.starts import uvloop_hooks
+from nbreplay.intercept.processes.workers import check_forkserver
 
 _PORTS = {"ftp": 21, "ftps": 990, "http": 80, "https": 443, "imap": 143, "ldap": 389, "smtp": 25, "telnet": 23}
 _JUPYTER = ("ipykernel", "ipyparallel", "jupyter_client", "jupyter_server", "nbclient", "nbreplay.testing")
+_REMOTE = re.compile(r"\b(https?|s3[an]?|gc?s|r2|hf|az(?:ure)?|abfss?|wasbs?)://[^/\s'\"]+", re.IGNORECASE)
+_INSTALL = re.compile(r"\b(?:INSTALL|UPDATE EXTENSIONS)\b[^;]*", re.IGNORECASE)
 _GRPC_SCHEME = re.compile(r"(dns|ipv4|ipv6|passthrough|unix|unix-abstract|vsock|xds|google-c2p):(//[^/]*/)?")
 
 
@@ -70,6 +74,20 @@ def install_pycurl(module: ModuleType) -> Undo:
     return put((module, "Curl", handle), (module, "CurlMulti", multi))
 
 
+def install_pyarrow(module: ModuleType) -> Undo:
+    """Hook into pyarrow's file systems: an address is refused; one that a program has built itself is named."""
+
+    def subclass(kind: type) -> type:
+        def check(*_: Any, **__: Any) -> None:
+            guard.name_uncovered("library", f"pyarrow ({kind.__name__})")
+
+        init = _with_check(kind, "__init__", check)[2]
+        return type(kind.__name__, (kind,), {"__module__": kind.__module__, "__init__": init})
+
+    names = [name for name in ("AzureFileSystem", "GcsFileSystem", "S3FileSystem") if hasattr(module, name)]
+    return install(module, *((module, name, subclass(getattr(module, name))) for name in names))
+
+
 def install_uvloop(module: ModuleType) -> Undo:
     """Hook into uvloop's loops, whose connections, lookups and child processes are opened by libuv."""
     before = module.Loop.create_datagram_endpoint
@@ -94,7 +112,7 @@ def install_uvloop(module: ModuleType) -> Undo:
         transport, _ = await before(self, lambda: inner, local_addr, remote_addr, **kwargs)
         return check_sends(transport), protocol
 
-    return install(module, (module.Loop, "create_datagram_endpoint", create_datagram_endpoint))
+    return install(module, (module.Loop, "create_datagram_endpoint", create_datagram_endpoint), *uvloop_hooks(module))
 
 
 def _with_check(owner: Any, name: str, check: Callable[..., None]) -> tuple[Any, str, Any]:
@@ -122,6 +140,20 @@ def check_url(url: Any) -> None:
     guard.check(parts.hostname or text, port or _PORTS.get(parts.scheme))
 
 
+def _check_source(source: Any, *_: Any, **__: Any) -> None:
+    """Raise `NetworkBlocked` for an address, or several, in place of the name of a file."""
+    for item in source if isinstance(source, list | tuple) else [source]:
+        if isinstance(item, str) and (remote := _REMOTE.match(item)):
+            check_url("https://huggingface.co" if remote[1] == "hf" else item)
+
+
+def _name_query(*args: Any, **kwargs: Any) -> None:
+    """Name what a query or a reader of duckdb's reads that is not here; its text may only mention an address."""
+    for text in filter(lambda value: isinstance(value, str), (*args, *kwargs.values())):
+        if remote := _REMOTE.search(text) or _INSTALL.search(text):
+            guard.name_uncovered("library", f"duckdb ({remote[0]})")
+
+
 def _check_curl_cffi(curl: Any, *_: Any, **__: Any) -> None:
     check_url(curl.getinfo(sys.modules["curl_cffi.curl"].__dict__["CurlInfo"].EFFECTIVE_URL))
 
@@ -145,7 +177,11 @@ def _check_grpc(call: Any, *_: Any, **__: Any) -> None:
 
 def _check_zmq(_: Any, addr: Any) -> None:
     scheme, _, rest = guard.text_of(addr).partition("://")
-    if scheme == "inproc" or is_called_by(*_JUPYTER):  # Jupyter's own connections to its kernels
+    if scheme == "inproc":
+        return
+    if is_called_by(*_JUPYTER):  # Jupyter's own connections to its kernels
+        host, _, port = rest.rpartition(":")
+        guard.passed.add((host, int(port)) if port.isdigit() else (rest, None))
         return
     if scheme == "ipc":
         guard.check_path(rest.replace("@", "\0", 1) if rest.startswith("@") else rest)
@@ -166,7 +202,6 @@ def _check_uvloop_unix(_: Any, __: Any, path: Any = None, *, sock: Any = None, *
 # By module: its classes ("": functions), their methods, and what is called with the arguments of each. Channels of gRPC
 # connect when they are used.
 _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
-    "_posixsubprocess": (("", "fork_exec", lambda words, *_: check_child(words)),),  # used by multiprocessing
     "curl_cffi.aio": (("AsyncCurl", "add_handle", lambda _, curl: _check_curl_cffi(curl)),),
     "curl_cffi.curl": (("Curl", "perform", _check_curl_cffi),),
     "gevent.resolver": (
@@ -186,19 +221,25 @@ _METHODS: dict[str, tuple[tuple[str, str, Callable[..., None]], ...]] = {
         ("StreamStreamMultiCallable StreamUnaryMultiCallable", "__call__", _check_grpc),
         ("UnaryStreamMultiCallable UnaryUnaryMultiCallable", "__call__", _check_grpc),
     ),
-    # Processes that are forked by a server, which may run already.
-    "multiprocessing.popen_forkserver": (
-        ("Popen", "_launch", lambda *_: guard.name_uncovered("child", MULTIPROCESSING)),
+    "duckdb": (
+        ("", "execute query read_csv read_json read_parquet sql", _name_query),
+        ("DuckDBPyConnection", "execute query read_csv read_json read_parquet sql", _name_query),
     ),
-    # IPython runs ``!command`` by it: it forks, so its child alone would be refused.
-    "ptyprocess.ptyprocess": (("PtyProcess", "spawn", lambda _, argv, cwd=None, *__, **___: check_child(argv, cwd)),),
+    # Processes that are forked by a server, which may run already.
+    "multiprocessing.popen_forkserver": (("Popen", "_launch", check_forkserver),),
+    "polars": (
+        ("", "read_csv read_delta read_ipc read_ndjson read_parquet", _check_source),
+        ("", "scan_csv scan_delta scan_iceberg scan_ipc scan_ndjson scan_parquet", _check_source),
+    ),
+    "pyarrow.fs": (("", "_ensure_filesystem _resolve_filesystem_and_path", _check_source),),
+    # These have imported the functions by name, perhaps before.
+    "pyarrow.orc": (("", "_resolve_filesystem_and_path", _check_source),),
+    "pyarrow.parquet.core": (("", "_ensure_filesystem _resolve_filesystem_and_path", _check_source),),
     "uvloop": (
         ("Loop", "create_connection", _check_uvloop),
         ("Loop", "create_unix_connection", _check_uvloop_unix),
         ("Loop", "getaddrinfo", lambda _, host, port, **__: guard.check_name(host, port)),
         ("Loop", "getnameinfo", _check_nameinfo),
-        ("Loop", "subprocess_exec", lambda _, __, program, *args, cwd=None, **___: check_child([program, *args], cwd)),
-        ("Loop", "subprocess_shell", lambda _, __, cmd, *, cwd=None, **___: check_child(cmd, cwd)),
     ),
     "zmq.sugar.socket": (("Socket", "connect", _check_zmq),),
 }

@@ -14,10 +14,9 @@ Arguments that a framework injects, such as contexts and ids of calls, are left 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
-import time
+import threading
 import typing
 import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -36,8 +35,9 @@ _T = TypeVar("_T")
 MARK = "__nbreplay_tool__"
 """The attribute of a function decorated with `tool` that holds its `ToolCalls`."""
 
-# The origins of the tools called in a session, by the tool's name.
-_origins: weakref.WeakKeyDictionary[Session, dict[str, str]] = weakref.WeakKeyDictionary()
+# The origins of the tools called in a session, by the tool's name, in the order of their first calls.
+_origins: weakref.WeakKeyDictionary[Session, dict[str, tuple[str, ...]]] = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def tool_session() -> Session | None:
@@ -49,12 +49,12 @@ def tool_session() -> Session | None:
 class ToolCalls:
     """A tool whose calls are recorded and replayed.
 
-    `origin` is the module and name of its code, which two tools of one name must share; `remedy` is the advice where
-    they do not. The arguments in `ignore` are left out of the key.
+    `origin` is the module and name of its code: each of several tools of one name gets its own answers. The arguments
+    in `ignore` are left out of the key.
     """
 
-    def __init__(self, name: str, origin: str, codec: Codec, ignore: frozenset[str], remedy: str) -> None:
-        self.name, self.origin, self.codec, self.ignore, self._remedy = name, origin, codec, ignore, remedy
+    def __init__(self, name: str, origin: str, codec: Codec, ignore: frozenset[str]) -> None:
+        self.name, self.origin, self.codec, self.ignore = name, origin, codec, ignore
 
     def ask(self, arguments: Callable[[], Mapping[str, Any]]) -> Replay | Recorder | None:
         """Ask the session about a call; `arguments` is called only if there is one. None: call the tool."""
@@ -64,12 +64,24 @@ class ToolCalls:
         if (mode := session.mode) is Mode.OFF:
             session.log_live("")
             return None
-        origin = _origins.setdefault(session, {}).setdefault(self.name, self.origin)
-        if origin != self.origin:
-            raise ToolError(f"two tools are called {self.name}: {origin} and {self.origin}. {self._remedy}")
-        keyed = {name: value for name, value in arguments().items() if name not in self.ignore}
-        call = Call("CALL", "", self.name, "", b"", (), "tool", (self.name, dump_arguments(keyed, self.name)))
+        call = self.call(arguments())
+        call.origins = self._count_origin(session)
         return session.ask(call, mode)
+
+    def call(self, arguments: Mapping[str, Any]) -> Call:
+        """Return a call of the tool, as a session is asked about it."""
+        keyed = {name: value for name, value in arguments.items() if name not in self.ignore}
+        call = Call("CALL", "", self.name, "", b"", (), "tool", (self.name, dump_arguments(keyed, self.name)))
+        call.origin = self.origin
+        return call
+
+    def _count_origin(self, session: Session) -> tuple[str, ...]:
+        with _lock:
+            by_name = _origins.setdefault(session, {})
+            origins = by_name.get(self.name, ())
+            if self.origin not in origins:
+                origins = by_name[self.name] = (*origins, self.origin)
+        return origins
 
     def run(self, arguments: Callable[[], Mapping[str, Any]], call: Callable[[], _T]) -> _T:
         """Return the result of a call, replayed or from `call`."""
@@ -78,9 +90,9 @@ class ToolCalls:
             return call()
         value: _T
         if isinstance(decision, Replay):
-            delay, value = self._result(decision)
-            time.sleep(delay)
-            return value
+            data = b"".join(decision.pieces())
+            self.end(decision)
+            return self.load(decision, data)  # type: ignore[return-value]
         with self.recording(decision) as record:
             with guard.permit(""):
                 value = call()
@@ -94,9 +106,9 @@ class ToolCalls:
             return await call()
         value: _T
         if isinstance(decision, Replay):
-            delay, value = self._result(decision)
-            await asyncio.sleep(delay)
-            return value
+            data = b"".join([piece async for piece in decision.pieces_async()])
+            self.end(decision)
+            return self.load(decision, data)  # type: ignore[return-value]
         with self.recording(decision) as record:
             with guard.permit(""):
                 value = await call()
@@ -106,7 +118,6 @@ class ToolCalls:
     @contextlib.contextmanager
     def recording(self, recorder: Recorder, *, items: bool = False) -> Iterator[Callable[[Any], None]]:
         """Record the result of a tool, or each of its `items`, and how the block ends."""
-        end = b"\n" if items else b""
         recorder.begin(200, [("content-type", "application/x-ndjson" if items else "application/json")])
 
         def record(value: Any) -> None:
@@ -115,12 +126,15 @@ class ToolCalls:
             except ToolError as error:
                 recorder.fail("ToolError", str(error))
                 raise
-            recorder.feed(data + end)
+            recorder.feed(data + end())
+
+        def end() -> bytes:
+            return b"\n" if recorder.content_type.endswith("ndjson") else b""
 
         try:
             yield record
         except Exception as error:  # the tool's own; of one that `record` has raised nothing more is kept
-            recorder.feed(self.codec.dump_exception(error) + end)
+            recorder.feed(self.codec.dump_exception(error) + end())
             recorder.end()
             raise
         except BaseException as error:
@@ -130,12 +144,6 @@ class ToolCalls:
                 recorder.interrupt()
             raise
         recorder.end()
-
-    def _result(self, replay: Replay) -> tuple[float, Any]:
-        """Return the seconds to wait, and the result."""
-        parts = list(replay.parts())
-        self.end(replay)
-        return sum(delay for delay, _ in parts), self.load(replay, b"".join(data for _, data in parts))
 
     def load(self, replay: Replay, data: bytes) -> object:
         """Return the recorded result, or raise the recorded exception."""
@@ -188,7 +196,7 @@ def adapt(
     except TypeError:  # an annotation that is not hashable
         codec = _codec.__wrapped__(name, kind, *options)
     ignore = calls.ignore if calls else frozenset[str]()
-    return ToolCalls(name, origin, codec, ignore, "Give one of them another name")
+    return ToolCalls(name, origin, codec, ignore)
 
 
 # Adapters make the codec for each call, and pydantic's validators are slow to build.

@@ -17,9 +17,15 @@ from nbreplay.core.recording.json_text import encode_json
 from nbreplay.errors import RecordedToolError, RecordingFormatError, ToolError
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
+    import pandas as pd
 
-UNKNOWN: Any = object()
+
+class _Unknown:
+    def __repr__(self) -> str:
+        return "<as annotated>"  # the default of `tool`, as its signature shows it
+
+
+UNKNOWN: Any = _Unknown()
 """Stands for a type where nothing is annotated."""
 
 _SCALARS = (str, int, float, bool, type(None))

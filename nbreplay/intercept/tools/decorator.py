@@ -5,48 +5,58 @@ Calls that a tool makes over the network are neither recorded nor replayed.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
-import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, TypeVar, get_args, overload
 
 from nbreplay.core.replay import Replay
+from nbreplay.core.turns import Pause, wait, wait_async
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.tools.calls import MARK, ToolCalls, origin_of, return_type
 from nbreplay.intercept.tools.codec import UNKNOWN, Codec
 
 _END = object()
 Function = Callable[..., Any]
-_F = TypeVar("_F", bound=Function)
+_F = TypeVar("_F", bound=Callable[..., object])  # the very type: a ParamSpec would lose overloads
 _Errors = Iterable[type[Exception]]
 
 
 @overload
 def tool(
-    function: _F, *, name: str = "", returns: Any = ..., raises: _Errors = (), ignore: Iterable[str] = ()
+    function: _F, *, name: str = "", returns: object = ..., raises: _Errors = (), ignore: Iterable[str] = ()
 ) -> _F: ...
 @overload
 def tool(
-    *, name: str = "", returns: Any = ..., raises: _Errors = (), ignore: Iterable[str] = ()
+    *, name: str = "", returns: object = ..., raises: _Errors = (), ignore: Iterable[str] = ()
 ) -> Callable[[_F], _F]: ...
 def tool(
-    function: Any = None, *, name: str = "", returns: Any = UNKNOWN, raises: _Errors = (), ignore: Iterable[str] = ()
+    function: Callable[..., object] | None = None,
+    *,
+    name: str = "",
+    returns: object = UNKNOWN,
+    raises: _Errors = (),
+    ignore: Iterable[str] = (),
 ) -> object:
-    """Record and replay a function: ``@tool``, ``@tool(name=…)`` or ``tool(function)``.
+    """Record and replay a function: ``@tool``, ``@tool(name=…)``, ``tool(function)``.
+
+    A call is identified by the tool's name and its arguments. In a replay the
+    function does not run: its recorded result is returned, or the exception
+    that it raised.
 
     Parameters
     ----------
-    function : function, sync or async, generator or not, or a method
+    function : function
+        Sync or async, a generator or not, or a method. The tool has its
+        signature.
     name : str, optional
         The tool's name in recordings; the function's name, if not given.
     returns : type, optional
-        The type that it returns, or that a generator yields; the annotated one, if not given. Replayed results have
-        this type.
+        The type that it returns, or that a generator yields; the annotated one,
+        if not given. Replayed results have this type.
     raises : iterable of exception classes
-        Exceptions that a replay raises as themselves, as it does built-in ones. Any other is raised as
-        `nbreplay.RecordedToolError`.
+        Exceptions that a replay raises as themselves, as it does built-in ones.
+        Any other is raised as `nbreplay.RecordedToolError`.
     ignore : iterable of str
         Arguments to leave out of the key.
 
@@ -58,11 +68,29 @@ def tool(
     Raises
     ------
     ToolError
-        Where its return type cannot be recorded. When it is called: where arguments or results cannot be recorded, or
-        another function has its name.
+        If its return type cannot be recorded; when it is called, if arguments
+        or results cannot be recorded.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> @nr.tool
+    ... def search(query: str, limit: int = 3) -> list[str]:
+    ...     print("searching")
+    ...     return [f"{query} {number}" for number in range(limit)]
+    >>> with nr.session("recordings", mode="auto"):
+    ...     search("harbours", limit=2)
+    searching
+    ['harbours 0', 'harbours 1']
+    >>> with nr.session("recordings", mode="replay"):
+    ...     search("harbours", limit=2)
+    ['harbours 0', 'harbours 1']
     """
     if function is None:
         return functools.partial(tool, name=name, returns=returns, raises=raises, ignore=ignore)
+    if isinstance(function, staticmethod | classmethod):
+        inner = tool(function.__func__, name=name, returns=returns, raises=raises, ignore=ignore)
+        return type(function)(inner)
     is_generator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
     if returns is UNKNOWN:
         returns = return_type(function)
@@ -70,7 +98,7 @@ def tool(
             returns = next(iter(get_args(returns)), UNKNOWN)
     name = name or function.__name__
     codec = Codec(name, returns, tuple(raises))
-    calls = ToolCalls(name, origin_of(function), codec, frozenset(ignore), "Name one of them with @tool(name=...)")
+    calls = ToolCalls(name, origin_of(function), codec, frozenset(ignore))
     if is_generator:
         wrap = _wrap_async_generator if inspect.isasyncgenfunction(function) else _wrap_generator
     else:
@@ -99,7 +127,7 @@ def _wrap_generator(calls: ToolCalls, function: Function, signature: inspect.Sig
         decision = calls.ask(lambda: _arguments(signature, args, kwargs))
         if isinstance(decision, Replay):
             for delay, line in _lines(decision):
-                time.sleep(delay)
+                wait(delay)
                 yield calls.load(decision, line)
             calls.end(decision)
         elif decision is None:
@@ -123,7 +151,7 @@ def _wrap_async_generator(calls: ToolCalls, function: Function, signature: inspe
         decision = calls.ask(lambda: _arguments(signature, args, kwargs))
         if isinstance(decision, Replay):
             for delay, line in _lines(decision):
-                await asyncio.sleep(delay)
+                await wait_async(delay)
                 yield calls.load(decision, line)
             calls.end(decision)
         elif decision is None:
@@ -151,7 +179,7 @@ def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict
     return {name: value for name, value in bound.arguments.items() if name != first or name not in ("self", "cls")}
 
 
-def _lines(replay: Replay) -> Iterator[tuple[float, bytes]]:
+def _lines(replay: Replay) -> Iterator[tuple[Pause, bytes]]:
     for delay, data in replay.parts():
         for number, line in enumerate(data.splitlines()):
             yield 0.0 if number else delay, line

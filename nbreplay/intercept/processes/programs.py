@@ -1,26 +1,22 @@
-"""Child processes during replay: known network clients are refused, all others are named.
+"""The programs of child processes, classified by their command lines alone: network clients, harmless ones, others.
 
-Python raises audit events for nearly all ways to start a process; for the others libraries are hooked, see
-`nbreplay.intercept.network.libraries`. The guard does not see what a child sends. Only its command line is examined:
-the text after a shell's ``-c``, the script of a shell or of Python, and what that script imports. Variables of a shell
-are not expanded.
+The text after a shell's ``-c``, the script of a shell or of Python, and what that script imports are examined.
+Variables of a shell are not expanded. The same reading tells a runner of notebooks which scripts only install packages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
 import shutil
+import site
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from nbreplay.core.cell import current_run
-from nbreplay.intercept.network import guard
+from typing import NamedTuple
 
 MULTIPROCESSING = "a process of multiprocessing"
 
@@ -29,12 +25,17 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Programs whose purpose is to send something, or to run a program that does.
-_CLIENTS = _names("""
-    aria2c curl ftp http https lftp nc ncat netcat rsync scp sftp socat ssh telnet wget wget2 xh xhs
-    dig host mtr nslookup ping ping6 tracepath traceroute whois
+# Programs whose purpose is to send something, or to run a program that does. The first ones call the addresses and the
+# proxies that environment variables name, so that nbreplay's own server can answer them.
+_PROXIED = _names("""
+    aria2c curl wget wget2 xh xhs
     bun bunx deno node nodejs npm npx pnpm ts-node tsx yarn
-    aichat aider amp auggie claude codex copilot crush cursor-agent fabric gemini goose llm mods ollama opencode qwen
+    claude codex gemini opencode qwen
+""")
+_CLIENTS = _PROXIED | _names("""
+    ftp http https lftp nc ncat netcat rsync scp sftp socat ssh telnet
+    dig host mtr nslookup ping ping6 tracepath traceroute whois
+    aichat aider amp auggie copilot crush cursor-agent fabric goose llm mods ollama
     anthropic hf huggingface-cli openai sgpt
     aws az databricks docker doctl fly gcloud gh glab gsutil heroku kubectl podman terraform vercel
     clickhouse-client mariadb mongosh mysql psql redis-cli
@@ -42,10 +43,18 @@ _CLIENTS = _names("""
 _GIT_REMOTE = _names("archive clone fetch fetch-pack ls-remote lfs pull push send-pack submodule")
 _INSTALLERS = _names("apk apt apt-get brew conda dnf mamba micromamba pip pip3 pipx pixi poetry uv uvx yum")
 _JAVASCRIPT_INSTALLERS = _names("bun npm pnpm yarn")
+INSTALLERS = _INSTALLERS | _JAVASCRIPT_INSTALLERS
+"""Programs that install packages."""
+_INSTALLS = _names("add ci i install purge reinstall remove sync uninstall update upgrade")
+# What stands beside an install in a shell's script, and has no effect without it.
+_FILLERS = _names(": cat cd clear echo export grep head printf set tail tee true")
 _JAVASCRIPT_INSTALLS = _names("add ci i install prune remove uninstall update upgrade")
-# Built into shells, or asked by libraries about the machine.
+# Built into shells, used on files and text, or asked by libraries about the machine.
 _HARMLESS = _names("""
-    : [ [[ cd exit export false pwd set test true umask unset wait
+    : [ [[ cd exit export false pwd read set shift test true umask unset wait
+    basename cat chmod cmp comm cp cut date df diff dirname du echo expr fold free grep gunzip gzip head jq ln ls md5sum
+    mkdir mktemp mv nl paste printenv printf readlink realpath rm rmdir seq sha256sum sleep sort stat tac tail tee touch
+    tr tree uniq uptime wc zcat
     arch cc clang fc-list fc-match file gcc getconf hostname id ld ldconfig locale lsb_release nbreplay nproc objdump
     ps stty sw_vers sysctl system_profiler tput tty uname which whoami xcrun xdpyinfo
 """)
@@ -72,6 +81,7 @@ _NETWORK_LIBRARIES = _names("""
     urllib.request urllib3 websockets
 """)
 
+_PTH = "nbreplay.pth"
 _MAX_DEPTH = 8
 _MAX_SIZE = 1 << 20
 _MAX_FILES = 30
@@ -85,108 +95,31 @@ _SUBSTITUTION = r"\$\(([^()]*)\)|`([^`]*)`|[<>]\(([^()]*)\)"
 _HEREDOC = r"(?ms)<<-?[ \t]*(['\"]?)(\w+)\1(.*?)\n.*?^[ \t]*\2[ \t]*$"
 _ASSIGNMENT = r"\w+\+?="
 _SEPARATORS = ";&|()\n"
-_KINDS = ("harmless", "other", "client")
+# How a program goes around the proxies that variables name; in a script also without them.
+_PAST_PROXY = re.compile(
+    r"-[sSfLkvgi]*x|--(no-?|pre)?proxy|--(abstract-)?unix-socket|--socks|(-e|--execute=)?use_proxy"
+)
+_PAST_VARIABLES = re.compile(r"(?i)(\b|_)(no|https?|all)_proxy\b|\benv\s+(-\w*[iu]|-\s)|\bnode_options\b|\bexec\s+-c")
+_KINDS = ("harmless", "covered", "other", "proxied", "client")
+SENDING = _KINDS[3:]
+"""The kinds of programs that send something."""
 
 
 class Child(NamedTuple):
     """A child process, classified by its command line."""
 
     name: str  # a few words for messages
-    kind: str  # one of `_KINDS`
+    kind: str  # one of `_KINDS`; a Python that nbreplay is switched on in is covered
     stdin: bool = False  # a shell or Python that reads its script from standard input
+    unknown: str = ""  # of a script that is proxied: a program in it that is not known
+    otherwise: str = ""  # the kind of one that is covered, where it is not switched on
 
 
-def check_child(words: Any, folder: Any = None, program: Any = None) -> None:
-    """Raise `NetworkBlocked` for a child process that is a known network client; name any other.
-
-    `words` is the command line, or as a str a shell's script; `folder` the working directory; `program` is given where
-    it is not the first word.
-    """
-    session = guard.replay_session()
-    if session is None:
-        return
-    child = _classify_child(words, folder, program)
-    if child.kind == "harmless":
-        return
-    if child.kind == "client":
-        # MCP's own client starts a server of tools. Calls of these are recorded, so a replay sends it none.
-        allowed = session.options.allow_children or os.environ.get("NBREPLAY_ALLOW_CHILDREN") == "1"
-        if not (allowed or is_called_by("mcp.client.stdio")):
-            text = (
-                f"nbreplay did not start {child.name} during replay: it is a network client in another process, which "
-                "replay does not cover. To start it anyway, run %replay replay --allow-children"
-            )
-            guard.refuse(session, child.name, text)
-        session.log_live(child.name)
-    guard.name_uncovered("child", child.name)
-    guard.report(session, child.name)
-
-
-def is_called_by(*modules: str) -> bool:
-    """Tell whether one of these modules, or a module of these packages, is among the callers."""
-    prefixes = tuple(f"{module}." for module in modules)
-    frames = traceback.walk_stack(sys._getframe(1))
-    return any(f"{frame.f_globals.get('__name__')}.".startswith(prefixes) for frame, _ in frames)
-
-
-def name_existing() -> None:
-    """Name children that were started before the session: workers of multiprocessing, and known network clients."""
-    with contextlib.suppress(Exception):  # must not keep a session from starting
-        process = sys.modules.get("multiprocessing.process")
-        if process is not None and any(child.is_alive() for child in list(process.__dict__["_children"])):
-            guard.name_uncovered("child", f"{MULTIPROCESSING} that was started before")
-    for pid in _child_pids():
-        with contextlib.suppress(OSError):  # it may have ended meanwhile
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:-1]
-            child = _classify_child(line, f"/proc/{pid}/cwd")
-            # A Python is more often a server of the program's own, and what connects to it is refused.
-            if child.kind == "client" and "python" not in child.name:
-                guard.name_uncovered("child", f"{child.name} that was started before")
-
-
-def _child_pids() -> Iterator[str]:
-    for path in Path("/proc/self/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            yield from path.read_text().split()
-
-
-guard.handlers |= {
-    "subprocess.Popen": lambda program, args, folder, *_: check_child(_split_line(args), folder, program),
-    "os.system": check_child,
-    **dict.fromkeys(("os.exec", "os.posix_spawn"), lambda path, args, *_: check_child(args, program=path)),
-    "os.spawn": lambda _, path, args, *__: check_child(args, program=path),
-    "os.startfile": lambda path, *_: check_child([path]),
-    "pty.spawn": check_child,
-    "_winapi.CreateProcess": lambda program, line, folder, *_: check_child(_split_line(line or program), folder),
-}
-
-
-def _split_line(line: Any) -> Any:
-    """Return the words of a command line, which is a str on Windows only."""
-    return [word.strip('"') for word in shlex.split(line, posix=False)] if isinstance(line, str) else line
-
-
-def _classify_child(words: Any, folder: Any = None, program: Any = None) -> Child:
-    try:
-        if isinstance(words, str | bytes):
-            child = classify_script(os.fsdecode(words), folder or ".")
-        else:
-            line = [os.fsdecode(word) for word in words]
-            # The first word may be another name: a login shell is "-bash".
-            child = classify([os.fsdecode(program or line[0]), *line[1:]], folder or ".")
-        return _classify_by_cell(child) if child.stdin else child
-    except Exception:  # an odd command line must not keep a program from starting
-        return Child("a process", "other")
-
-
-def _classify_by_cell(child: Child) -> Child:
-    """Classify a program that reads its script from the cell, as ``%%bash`` and ``%%python`` do."""
-    run = current_run()
-    magic, _, body = run.cell.source.partition("\n") if run and run.cell else ("", "", "")
-    if not magic.startswith("%%"):
-        return child
-    script = _classify_source(child.name, body) if "py" in child.name else classify_script(body)
-    return script if script.kind == "client" else child
+def calls_server(child: Child) -> bool:
+    """Tell whether a child may call a server that variables name: not a Python, which is covered in other ways."""
+    first = child.name.partition(" ")[0]
+    is_other = child.kind == "other" and not (first in INSTALLERS or re.fullmatch(_PYTHON, first))
+    return child.kind == "proxied" or (is_other and child.name != MULTIPROCESSING)
 
 
 def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _outer: tuple[str, ...] = ()) -> Child:
@@ -201,23 +134,28 @@ def classify(words: Sequence[str], folder: str | os.PathLike[str] = ".", _outer:
     if name in _SHELLS:
         return _classify_shell(name, rest, Path(folder), _outer)
     if re.fullmatch(_PYTHON, program):
-        return _classify_python(name, rest, Path(folder))
+        return _cover(_classify_python(name, rest, Path(folder)), words[0], rest, Path(folder))
     if name in _WRAPPERS:
         inner = _skip_options(rest, _WRAPPERS[name])
         inner = inner[1:] if name == "timeout" else inner  # after the duration
-        return classify(inner, folder, (*_outer, name)) if inner else Child(name, "other")
+        child = classify(inner, folder, (*_outer, name)) if inner else Child(name, "other")
+        # These start it without its variables.
+        is_bare = name == "sudo" or (name == "env" and re.match(r"-[iu-]?($|[A-Z])", rest[0]))
+        return uncover(child) if is_bare else child
     if name == "uv" and "run" in rest[:2]:
         return classify(_skip_options(rest[rest.index("run") + 1 :]), folder, (*_outer, name))
     if name in ("uvx", "pipx") and (inner := _skip_options(rest[rest.index("run") + 1 :] if "run" in rest else rest)):
         child = classify(inner, folder, (*_outer, name))
-        return child if child.kind == "client" else Child(f"{name} {inner[0]}", "other")
+        return child if child.kind in SENDING else Child(f"{name} {inner[0]}", "other")
     if name == "git":
         return _classify_git(rest)
     if name in _INSTALLERS:
         asks_version = rest[:1] in (["--version"], ["-V"])
         return Child(name, "harmless") if asks_version else Child(" ".join([name, *rest[:1]]), "other")
     if name in _CLIENTS:
-        return Child(f"{name} {rest[0]}", "other") if rest and _stays_local(name, rest) else Child(name, "client")
+        if rest and _stays_local(name, rest):
+            return Child(f"{name} {rest[0]}", "other")
+        return Child(name, "proxied" if name in _PROXIED and not any(map(_PAST_PROXY.match, rest)) else "client")
     if name in _HARMLESS:
         return Child(name, "harmless")
     return _classify_executable(words[0], name, Path(folder), _outer)
@@ -227,7 +165,31 @@ def classify_script(text: str, folder: str | os.PathLike[str] = ".", _outer: tup
     """Classify a shell's script by the first network client in it, else by the first command that is not harmless."""
     # A script that calls itself is not examined again.
     children = [classify(words, folder, (*_outer, text)) for words in _commands(text) if text not in _outer]
-    return max(children, key=lambda child: _KINDS.index(child.kind), default=Child("a shell", "harmless"))
+    child = max(children, key=lambda child: _KINDS.index(child.kind), default=Child("a shell", "harmless"))
+    if child.kind == "proxied" and _PAST_VARIABLES.search(text):
+        return Child(child.name, "client")
+    unknown = next((other.name for other in children if other.kind == "other"), child.unknown)
+    return child._replace(unknown=unknown) if child.kind == "proxied" else child
+
+
+def is_install(text: str) -> bool:
+    """Tell whether a shell's script installs packages, and does nothing else."""
+    joined = re.sub(r"\d?>&\d?|&>>?", " ", text)  # "&" is not the end of a command here
+    kinds = {_is_install(words) for words in _commands(joined)}
+    return True in kinds and False not in kinds
+
+
+def _is_install(words: list[str]) -> bool | None:
+    """Tell whether a command installs packages; None for one that only accompanies an install."""
+    name, rest = os.path.basename(words[0]).lower(), words[1:]
+    if name in _WRAPPERS and (inner := _skip_options(rest, _WRAPPERS[name])):
+        return _is_install(inner)
+    if (re.fullmatch(_PYTHON, name) or name == "{sys.executable}") and rest[:1] == ["-m"] and rest[1:]:
+        return _is_install(rest[1:])
+    if name in _FILLERS:
+        return None
+    verbs = [word for word in rest if not word.startswith("-")][:2]
+    return name in INSTALLERS and not _INSTALLS.isdisjoint(verbs)
 
 
 def imported_library(source: str, folder: Path | None = None, _visited: set[Path] | None = None) -> str | None:
@@ -303,7 +265,7 @@ def _classify_shell(name: str, rest: list[str], folder: Path, outer: tuple[str, 
     if not rest or rest[0] == "-":
         return Child(name, "other", stdin=True)
     child = classify_script(_read_text(folder / rest[0]) or "", folder, outer)
-    return child if child.kind == "client" else Child(f"{name} {os.path.basename(rest[0])}", "other")
+    return child if child.kind in SENDING else Child(f"{name} {os.path.basename(rest[0])}", "other")
 
 
 def _classify_python(name: str, rest: list[str], folder: Path) -> Child:
@@ -321,18 +283,48 @@ def _classify_python(name: str, rest: list[str], folder: Path) -> Child:
                 return _classify_module(name, value, rest, folder)
             if "multiprocessing.resource_tracker" in value:
                 return Child("the resource tracker of multiprocessing", "harmless")
-            return _classify_source(f"{name} -c", value, folder)
+            return classify_source(f"{name} -c", value, folder)
     if not rest or rest[0] == "-":
         return Child(name, "other", stdin=True)
     script = folder / rest[0]
     if script.is_dir():
         script /= "__main__.py"
-    return _classify_source(f"{name} {os.path.basename(rest[0])}", _read_text(script) or "", script.parent)
+    return classify_source(f"{name} {os.path.basename(rest[0])}", _read_text(script) or "", script.parent)
 
 
-def _classify_source(name: str, source: str, folder: Path | None = None) -> Child:
+def classify_source(name: str, source: str, folder: Path | None = None) -> Child:
+    """Classify a Python program by the first network library that its source imports."""
     library = imported_library(source, folder)
     return Child(f"{name} that imports {library}", "client") if library else Child(name, "other")
+
+
+def _cover(child: Child, program: str, rest: Sequence[str], folder: Path) -> Child:
+    """Return a Python as covered if it has nbreplay, and reads its packages; installers go on by themselves."""
+    options = itertools.takewhile(lambda word: word.startswith("-") and word[1:2] not in ("c", "m", "-", ""), rest)
+    is_bare = any("S" in re.split("[WX]", option)[0] for option in options)
+    is_installer = child.name.split()[0] in (*INSTALLERS, "ensurepip")
+    if child.kind == "harmless" or is_bare or is_installer or not _has_nbreplay(program, folder):
+        return child
+    return child._replace(kind="covered", otherwise=child.kind)
+
+
+def uncover(child: Child) -> Child:
+    """Return a Python that is not switched on, whatever it has; any other child as it is."""
+    return child._replace(kind=child.otherwise) if child.otherwise else child
+
+
+def _has_nbreplay(program: str, folder: Path) -> bool:
+    """Tell whether an interpreter switches nbreplay on: whether the file of the wheel is among its packages."""
+    path = folder / program if "/" in program or "\\" in program else Path(shutil.which(program) or "")
+    places = Path(os.path.abspath(path)).parent
+    if places == Path(sys.executable or "/").parent:
+        return any(os.path.isfile(os.path.join(each, _PTH)) for each in _own_packages())
+    patterns = (f"lib/python3*/*-packages/{_PTH}", f"Lib/site-packages/{_PTH}")
+    return any(True for pattern in patterns for _ in places.parent.glob(pattern))
+
+
+def _own_packages() -> list[str]:
+    return [*site.getsitepackages(), *([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])]
 
 
 def _classify_module(python: str, module: str, rest: list[str], folder: Path) -> Child:
@@ -347,7 +339,7 @@ def _classify_module(python: str, module: str, rest: list[str], folder: Path) ->
         return Child(f"{python} -m {module}", "client")
     path = folder.joinpath(*module.split("."))
     source = _read_text(path.with_suffix(".py")) or _read_text(path / "__main__.py") or ""
-    return _classify_source(f"{python} -m {module}", source, folder)
+    return classify_source(f"{python} -m {module}", source, folder)
 
 
 def _classify_executable(program: str, name: str, folder: Path, outer: tuple[str, ...]) -> Child:
@@ -359,12 +351,13 @@ def _classify_executable(program: str, name: str, folder: Path, outer: tuple[str
         words = [*interpreter[1:], ""] if interpreter[:1] == ["/usr/bin/env"] else [*interpreter, ""]
         command = os.path.basename(words[0])
         if re.fullmatch(_PYTHON, command):
-            return _classify_source(name, text, path.parent)
+            python = shutil.which(command) or "" if words[0] == command else words[0]
+            return _cover(classify_source(name, text, path.parent), python, words[1:-1], folder)
         child = (
             classify_script(text, folder, outer) if command in _SHELLS else classify(words[:1], folder, (*outer, name))
         )
-        if child.kind == "client":
-            return Child(f"{name}, a script of {child.name}", "client")
+        if child.kind in SENDING:
+            return Child(f"{name}, a script of {child.name}", child.kind, unknown=child.unknown)
     return Child(name, "other")
 
 
