@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from nbreplay.core import log as logs
+from nbreplay.core.advice import Place
 from nbreplay.core.config import Mode, is_url, mode_of_run
+from nbreplay.core.words import FAILURES, format_failure
 from nbreplay.errors import NetworkBlocked, OptionError, RecordingMissing
 from nbreplay.intercept.registry import open_session
 from nbreplay.testing.result import Failure, format_failures
@@ -35,10 +37,12 @@ class FunctionSession:
         options["mode"] = (forced or Mode.of(options.get("mode") or Mode.REPLAY)).value
         if item.config.getoption("nbreplay_allow_children"):
             options["allow_children"] = True
-        store, folder = options.pop("store", None), item.path.parent
+        store, self.folder = options.pop("store", None), item.path.parent
         if store is not None and not is_url(store):
-            store = folder / Path(store).expanduser()
-        self.session = open_session(store, folder=folder, **options)
+            store = self.folder / Path(store).expanduser()
+        self.session = open_session(store, folder=self.folder, **options)
+        self.session.keeps_errors = item.config.getoption("nbreplay_keep_errors")
+        self.session.place = Place.PROJECT
         self._before = {log: len(log) for log in logs.all_logs()}
         self._reported: set[str] = set()
         with contextlib.ExitStack() as stack:
@@ -53,6 +57,11 @@ class FunctionSession:
         return [item for log, place in every.items() for item in log.since(place)]
 
     @property
+    def notes(self) -> list[str]:
+        """Sentences to report that are not failures: which failures ``auto`` did not keep."""
+        return [f"{call.note}. To keep it, pass --nbreplay-keep-errors" for call in self.calls if call.lost]
+
+    @property
     def used(self) -> dict[str, list[str]]:
         """Names of the recordings that were used, by store."""
         return {self.session.store.name: []} | logs.used_recordings([*self._before, *self._new_logs])
@@ -64,10 +73,11 @@ class FunctionSession:
 
     def new_failures(self, report: str = "") -> str:
         """Return the failures since the last call, even if their exceptions were caught, except those in `report`."""
-        texts = [f"{item.outcome}: {item.note}" for item in self.calls if item.outcome in logs.FAILURES]
-        new = [text for text in dict.fromkeys(texts) if text not in self._reported]
+        failed = {format_failure(item.outcome, item.note): item for item in self.calls if item.outcome in FAILURES}
+        new = [text for text in failed if text not in self._reported]
         self._reported.update(new)
-        return "\n".join(format_failures(Failure(text) for text in new if text.partition(": ")[2] not in report))
+        failures = (Failure(text) for text in new if failed[text].note not in report)
+        return "\n".join(format_failures(failures, self.folder))
 
 
 def _marker_options(item: pytest.Item) -> dict[str, Any]:

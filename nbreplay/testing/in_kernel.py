@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import hashlib
 import json
+import os
 from collections import Counter
 from typing import Any
 
+import msgspec
+
 from nbreplay.core import log as logs
+from nbreplay.core.secrets.credentials import environment_secrets
 from nbreplay.core.session import active_sessions
+
+LAST_WORDS = "stderr"
+"""The file beside a kernel's connection file that takes what it writes while it starts, and when it crashes."""
 
 _END_SECONDS = 2.0
 
 
-def begin() -> str:
-    """Turn nbreplay on before the first cell, in the mode that the environment forces. Returns ``null``, as JSON."""
+def begin(parameters: str = "{}", *, skip_installs: bool = False, fast_sleep: bool = False) -> str:
+    """Turn nbreplay on before the first cell, in the mode that the environment forces. Returns ``null``, as JSON.
+
+    `parameters` are the values of ``-p`` as JSON, which also answer what cells ask for.
+    """
     from IPython.core.getipython import get_ipython
 
     from nbreplay.notebook.magics import load
+    from nbreplay.testing import inputs
 
     logs.keep_all_logs()
-    shell = get_ipython()
+    shell: Any = get_ipython()
     load(shell, on=True)
+    inputs.install(shell, json.loads(parameters))
     _make_ids_repeatable(shell)
+    if fast_sleep:
+        from nbreplay.testing.fast_sleep import install
+
+        install()
+    if skip_installs:
+        from nbreplay.testing.installs import InstallRemover
+
+        shell.ast_transformers.append(InstallRemover())
     atexit.register(_end_in_order, shell)
+    _keep_last_words(shell)
     return "null"
+
+
+def _keep_last_words(shell: Any) -> None:
+    """Write the traceback of a crash to a file. The thread of ipykernel that reads stderr dies with the process."""
+    folder = os.path.dirname(shell.kernel.parent.abs_connection_file)
+    file = open(os.path.join(folder, LAST_WORDS), "a")  # noqa: SIM115
+    faulthandler.enable(file, all_threads=False)
 
 
 def _end_in_order(shell: Any) -> None:
@@ -36,26 +65,36 @@ def _end_in_order(shell: Any) -> None:
 
 
 def report() -> str:
-    """Return the calls of this kernel, the recordings that they used, and what was not covered, as JSON."""
+    """Return the calls of this kernel, the recordings that they used, what was not covered, and secrets, as JSON."""
+    from nbreplay.testing.inputs import is_unset, list_inputs
+
     sessions, every = active_sessions(), logs.all_logs()
     for session in sessions:
         session.flush()
     calls = [_describe_call(item) for log in every for item in log.interactions]
     used = {session.store.name: list[str]() for session in sessions} | logs.used_recordings(every)
-    return json.dumps({"calls": calls, "used": used, "uncovered": logs.find_uncovered(every)})
+    # For the outputs, which are masked outside: a cell may have put a key into this process alone.
+    secrets = dict.fromkeys((*environment_secrets(), *(secret for log in every for secret in log.known_secrets)))
+    found = {"calls": calls, "used": used, "uncovered": logs.find_uncovered(every), "secrets": list(secrets)}
+    unset = {name for session in sessions for name in session.store.variables() if is_unset(name)}
+    return json.dumps({**found, "inputs": list_inputs(), "unset": sorted(unset)})
 
 
 def _describe_call(item: logs.Interaction) -> dict[str, object]:
     """Return the fields of a `CallReport`."""
+    cell, recorded = item.cell, item.take.cell if item.take else None
     return {
         "outcome": item.outcome,
         "kind": item.request.kind if item.request else "",
         "model": item.request.model if item.request else "",
         "key": item.key,
-        "cell": item.cell.id if item.cell else None,
-        "number": item.cell.number if item.cell else None,
+        "cell": cell.id if cell else None,
+        "number": cell.number if cell else None,
         "note": item.note,
         "host": item.host,
+        "masks": msgspec.to_builtins(item.masks),
+        "lost": item.lost,
+        "edited": bool(cell and recorded and cell.id and cell.id == recorded.id and cell.ref.source != recorded.source),
     }
 
 

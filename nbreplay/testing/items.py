@@ -20,6 +20,7 @@ import pytest
 
 from nbreplay.core.config import Mode, mode_of_run
 from nbreplay.errors import NbreplayError
+from nbreplay.testing import FLAGS
 from nbreplay.testing.outputs.diff import first_line
 from nbreplay.testing.result import Result, RunOptions, format_failures
 
@@ -67,7 +68,7 @@ class NotebookItem(pytest.Item):
                 pytest.fail(str(error), pytrace=False)
         if failures := self.result.failures:
             colour = self.config.get_terminal_writer().hasmarkup
-            pytest.fail("\n".join(format_failures(failures, colour=colour)), pytrace=False)
+            pytest.fail("\n".join(format_failures(failures, self.path.parent, colour=colour)), pytrace=False)
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Return the heading of the report. Pytest would take the path alone for a dotted name."""
@@ -91,8 +92,9 @@ class CellItem(NotebookItem):
         if self._last:
             calls += [call for call in whole.calls if not any(cell.owns(call) for cell in whole.cells)]
             failures += [failure for failure in whole.failures if failure.cell is None]
-        seconds = sum(cell.seconds for cell in cells)
-        return msgspec.structs.replace(whole, calls=calls, failures=failures, cells=cells, seconds=seconds)
+        notes = whole.notes if self._last else []
+        changes = {"calls": calls, "failures": failures, "cells": cells, "notes": notes}
+        return msgspec.structs.replace(whole, **changes, seconds=sum(cell.seconds for cell in cells))
 
     def runtest(self) -> None:
         """Wait for the result, and fail if there are failures; skip a cell that did not run."""
@@ -100,7 +102,7 @@ class CellItem(NotebookItem):
         if not self.result.cells:
             pytest.skip("not reached: the notebook failed before this cell")
         if self.result.cells[0].status == "skipped":
-            pytest.skip("skipped by a tag of the cell")
+            pytest.skip(self.result.cells[0].reason)
 
 
 class BackgroundRunner:
@@ -113,7 +115,10 @@ class BackgroundRunner:
             mode_of_run(option("nbreplay_mode"), "--nbreplay-mode") or Mode.REPLAY,
             option("nbreplay_timeout"),
             compare=False if self._update else option("nbreplay_compare"),
-            allow_children=option("nbreplay_allow_children"),
+            **{flag: option(f"nbreplay_{flag}") for flag in FLAGS},
+            kernel=option("nbreplay_kernel"),
+            update=self._update,
+            keep_errors=option("nbreplay_keep_errors"),
         )
         self._number: int = option("nbreplay_n")
         # A worker of pytest-xdist gets one test after the other.

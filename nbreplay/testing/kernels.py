@@ -16,20 +16,30 @@ from queue import Empty
 from typing import Any
 
 import zmq
-from jupyter_client.kernelspec import NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError
+from nbformat import NotebookNode
 
+from nbreplay.core.config import default_store, is_url
 from nbreplay.errors import NbreplayError
+from nbreplay.testing.in_kernel import LAST_WORDS
+from nbreplay.testing.kernel_choice import KernelChoice, choose_kernel, describe_missing_package
+from nbreplay.testing.kernel_death import describe_death
+from nbreplay.testing.notebook_file import KEEPS_ERRORS, tags_of
 from nbreplay.testing.result import RunOptions
-from nbreplay.testing.warm.provisioner import PROVISIONER, WarmProcess
+from nbreplay.testing.warm.process import WarmProcess, repeatable_environment
+from nbreplay.testing.warm.provisioner import PROVISIONER
 
 _REPORT_SECONDS = 30.0
 _SHUTDOWN_SECONDS = 5.0
 _STARTS = 4
 _LONGEST = 90  # characters; the path of a socket is limited to about 100
+
+
+class KernelDied(NbreplayError):
+    """A kernel died before a cell ran."""
 
 
 class Manager(AsyncKernelManager):
@@ -64,9 +74,12 @@ class Kernel(NotebookClient):
 
     km: Any  # a Manager
     kc: Any  # its client
+    choice: KernelChoice
+    folder: Path  # of its own files
+    _output_task: asyncio.Task[Any] | None = None
 
-    async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> Any:
-        """Execute a cell like nbclient, with the cell's id in the request."""
+    async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **options: Any) -> NotebookNode:
+        """Execute a cell like nbclient, with the cell's id in the request, and what its tags say to the kernel."""
         session = self.kc.session
         message, cell_id = session.msg, cell.get("id")
 
@@ -74,21 +87,28 @@ class Kernel(NotebookClient):
             request = message(kind, *parts, **more)
             if kind == "execute_request" and cell_id:
                 request["metadata"]["cellId"] = cell_id
+            if kind == "execute_request" and KEEPS_ERRORS in tags_of(cell):
+                request["metadata"]["nbreplay"] = {"keeps_errors": True}
             return request
 
         session.msg = message_with_cell
-        others, own = asyncio.all_tasks(), asyncio.current_task()
+        own = asyncio.current_task()
         try:
             return await super().async_execute_cell(cell, cell_index, *args, **options)
         except CellTimeoutError:
-            for task in asyncio.all_tasks() - others:
-                task.cancel()  # it would take the output of other cells
+            if self._output_task is not None:
+                self._output_task.cancel()  # it would take the output of other cells
             await self.km.interrupt_kernel()
             raise
         finally:
             del session.msg
             if own is not None and own.cancelling():
                 raise asyncio.CancelledError from None  # nbclient mistakes it for a dead kernel, or loses it
+
+    async def _async_poll_output_msg(self, *args: Any) -> None:
+        """Take the output of a cell like nbclient, in a task that can be cancelled."""
+        self._output_task = asyncio.current_task()
+        await super()._async_poll_output_msg(*args)
 
     async def assign(self, values: Mapping[str, Any]) -> None:
         """Assign names in the notebook, as a cell would. Raise `NbreplayError` if a name cannot be assigned."""
@@ -100,17 +120,19 @@ class Kernel(NotebookClient):
             if content["status"] != "ok":
                 raise NbreplayError(f"Cannot set the parameter {name}: {content.get('evalue', '')}")
 
-    async def begin(self) -> None:
+    async def begin(self, options: RunOptions) -> None:
         """Turn nbreplay on before the first cell. Raise `NbreplayError` if that fails: no cell may run then."""
-        await self._call("begin", "Cannot turn nbreplay on in the notebook's kernel")
+        parameters = json.dumps(dict(options.parameters))
+        call = f"begin({parameters!r}, skip_installs={options.skip_installs}, fast_sleep={options.fast_sleep})"
+        await self._call(call, "Cannot turn nbreplay on in the notebook's kernel")
 
     async def report(self) -> dict[str, Any]:
         """Return the calls of the kernel, the recordings that it used, and what was not covered."""
-        return dict(await self._call("report", "The kernel could not report the calls of the notebook"))
+        return dict(await self._call("report()", "The kernel could not report the calls of the notebook"))
 
-    async def _call(self, function: str, problem: str) -> Any:
-        """Return the result of a function in `nbreplay.testing.in_kernel`."""
-        expression = f"__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{function}()"
+    async def _call(self, call: str, problem: str) -> Any:
+        """Return the result of a call of a function in `nbreplay.testing.in_kernel`."""
+        expression = f"__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).{call}"
         try:
             async with asyncio.timeout(_REPORT_SECONDS):
                 # Pending requests are aborted when a cell fails.
@@ -119,6 +141,8 @@ class Kernel(NotebookClient):
         except (TimeoutError, RuntimeError) as error:
             raise NbreplayError(f"{problem}: {str(error) or 'no answer'}") from error
         result = content.get("user_expressions", {}).get("it", {})
+        if result.get("ename") == "ModuleNotFoundError" and "nbreplay" in result.get("evalue", ""):
+            raise NbreplayError(describe_missing_package(self.choice.name))
         if result.get("status") != "ok":
             raise NbreplayError(f"{problem}: {result.get('ename', '')}: {result.get('evalue', result)}")
         return json.loads(ast.literal_eval(result["data"]["text/plain"]))
@@ -130,8 +154,8 @@ class Kernel(NotebookClient):
         )
         return reply["content"]
 
-    async def start(self, environment: dict[str, str], warm: WarmProcess | None, folder: str) -> None:
-        """Start the kernel, with its files in a folder, and wait until it answers.
+    async def start(self, environment: dict[str, str], warm: WarmProcess | None) -> None:
+        """Start the kernel, with its files in its folder, and wait until it answers.
 
         Retry if it ends at once: another process may have taken one of its ports.
         """
@@ -140,8 +164,10 @@ class Kernel(NotebookClient):
                 await self.stop()
             self.create_kernel_manager()
             self.km.use(warm)
-            self.km.use_sockets_in(folder)
-            await self.async_start_new_kernel(env=environment)
+            self.km.use_sockets_in(str(self.folder))
+            (self.folder / LAST_WORDS).write_bytes(b"")  # without those of an attempt before
+            with open(self.folder / LAST_WORDS, "ab") as errors:
+                await self.async_start_new_kernel(env=environment, stderr=errors)
             self.kc = self.km.client()
             self.kc.start_channels(hb=False)
             self.kc.allow_stdin = False
@@ -149,7 +175,12 @@ class Kernel(NotebookClient):
                 while await self.km.is_alive():
                     if await self._answers():
                         return
-        raise RuntimeError("the kernel ended before it answered")
+        raise RuntimeError(self.describe_death())
+
+    def describe_death(self) -> str:
+        """Return why the kernel died."""
+        process = getattr(self.km.provisioner, "process", None) if self.km is not None else None
+        return describe_death(None if process is None else process.poll(), self.folder)
 
     async def _answers(self) -> bool:
         """Return whether the kernel answers and its outputs arrive. Outputs before the client listened are lost."""
@@ -180,39 +211,47 @@ class Kernel(NotebookClient):
 
 @contextlib.asynccontextmanager
 async def open_kernel(
-    notebook: Any, path: Path, options: RunOptions, warm: WarmProcess | None
+    notebook: Any, path: Path, options: RunOptions, warm: WarmProcess | None, folder: Path
 ) -> AsyncIterator[Kernel]:
-    """Start a kernel for a notebook in the notebook's folder, with nbreplay on in the mode of `options`.
+    """Start a kernel for a notebook in a folder, its own or a copy of it, with nbreplay on in the mode of `options`.
 
     Raise `NbreplayError` if the kernel cannot be started, or nbreplay cannot be turned on in it.
     """
-    name = notebook.metadata.get("kernelspec", {}).get("name", "python3")
+    choice = choose_kernel(notebook, path, options.kernel)
     kernel = Kernel(
         notebook,
         timeout=options.timeout,
-        kernel_name=name,
-        resources={"metadata": {"path": str(path.resolve().parent)}},
+        kernel_name=choice.name,
+        resources={"metadata": {"path": str(folder.resolve())}},
         record_timing=False,
         coalesce_streams=True,
         # Warnings of the kernel would appear between the results of notebooks.
         extra_arguments=["--IPKernelApp.log_level=40"],
         kernel_manager_class=Manager,
     )
-    environment = {**os.environ, "NBREPLAY_MODE": options.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
+    environment = {**repeatable_environment(), "NBREPLAY_MODE": options.mode.value, "NBREPLAY_NOTEBOOK": str(path)}
+    environment["NBREPLAY_NOTEBOOK_FILE"] = os.path.abspath(path)
+    if folder.resolve() != path.resolve().parent:
+        origin = path.resolve().parent
+        store = default_store(origin)
+        environment["NBREPLAY_STORE"] = str(store) if is_url(store) else str(origin / store)
+    if options.keep_errors:
+        environment["NBREPLAY_KEEP_ERRORS"] = "1"
     if options.allow_children:
         environment["NBREPLAY_ALLOW_CHILDREN"] = "1"
-    with tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="nbreplay-kernel-", ignore_cleanup_errors=True) as own:
+        kernel.choice, kernel.folder = choice, Path(own)
         try:
             try:
-                await kernel.start(environment, warm, folder)
-            except NoSuchKernel as error:
-                raise NbreplayError(
-                    f"The kernel {name!r} of {path} is not installed. To use this Python under that name: "
-                    f"python -m ipykernel install --sys-prefix --name {name}"
-                ) from error
+                await kernel.start(environment, warm)
             except (RuntimeError, OSError) as error:  # including TimeoutError
-                raise NbreplayError(f"Cannot start the kernel {name!r} of {path}: {error}") from error
-            await kernel.begin()
+                raise NbreplayError(f"Cannot start the kernel {choice.name!r} of {path}: {error}") from error
+            try:
+                await kernel.begin(options)
+            except NbreplayError as error:
+                if not await kernel.km.is_alive():
+                    raise KernelDied(f"Before the first cell, {kernel.describe_death()}") from error
+                raise
             yield kernel
         except BaseException:
             kernel.shutdown_kernel = "immediate"  # a graceful shutdown in the middle of a cell prints errors

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
+from nbformat import NotebookNode
 
 from nbreplay.core.store.files import open_folder
 from nbreplay.errors import NbreplayError
+
+KEEPS_ERRORS = "nbreplay-keep-errors"
+"""The tag of a cell whose failures are kept in ``auto``, even those that may pass, such as a 401 that it shows."""
 
 _SKIPPED = {"skip", "skip-execution"}
 _CHECKS: dict[str, Literal["compare", "run", "ignore"]] = {
@@ -26,14 +30,15 @@ _CHECKS: dict[str, Literal["compare", "run", "ignore"]] = {
 """The check that a tag requests. If a cell has several of these tags, the first one here counts."""
 
 
-def read_notebook(path: Path) -> Any:
+def read_notebook(path: Path) -> NotebookNode:
     """Return a notebook. Raise `NbreplayError`, which names the file, if it is not one."""
     try:
         if path.exists() and not path.is_file():
             raise NbreplayError("not a regular file")  # reading a pipe could block for ever
-        return nbformat.read(path, as_version=4)
+        notebook: NotebookNode = nbformat.read(path, as_version=4)
     except Exception as error:
         raise NbreplayError(f"Cannot read {path} as a notebook: {error}") from error
+    return notebook
 
 
 def own_outputs(cell: Any) -> list[Mapping[str, Any]]:
@@ -72,6 +77,17 @@ def save_outputs(path: Path, executed: Any) -> bool:
         ) from error
 
 
+def add_tags(path: Path, tags: Mapping[int, str]) -> None:
+    """Tag cells of a notebook, by their position from 1. Everything else in its file stays the same."""
+    before = path.read_bytes().decode("utf-8")
+    notebook = json.loads(before)
+    for index, tag in tags.items():
+        present = notebook["cells"][index - 1].setdefault("metadata", {}).setdefault("tags", [])
+        if tag not in present:
+            present.append(tag)
+    rewrite_notebook(path, notebook, before)
+
+
 def rewrite_notebook(path: Path, notebook: Any, before: str) -> None:
     """Replace the file of a notebook in one step, in the same JSON style as `before`, its former text."""
     with open_folder(path.parent) as folder, folder.write(path.name) as file:
@@ -92,7 +108,8 @@ def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
 def _store_outputs(cell: dict[str, Any], old: Any, new: Any) -> bool:
     changed = _without_counts(old.outputs) != _without_counts(new.outputs)
     if changed:
-        alone = nbformat.v4.new_notebook(cells=[copy.deepcopy(new)])
+        alone = nbformat.v4.new_notebook()
+        alone.cells, alone.nbformat_minor = [copy.deepcopy(new)], 5 if "id" in new else 4
         cell["outputs"] = json.loads(nbformat.writes(alone))["cells"][0]["outputs"]
     for item in (cell, *cell["outputs"]):
         if "execution_count" in item:
@@ -130,7 +147,10 @@ def is_skipped(cell: Any) -> bool:
 
 
 def may_raise(cell: Any) -> bool:
-    """Return whether a cell may raise: the tag ``raises-exception``, as everywhere, or ``nbreplay-ignore``."""
+    """Return whether a cell may raise: the tag ``raises-exception``, as everywhere, or ``nbreplay-ignore``.
+
+    It may raise what its code raises; a missing recording fails the run all the same.
+    """
     return requested_check(cell) == "ignore" or "raises-exception" in tags_of(cell)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from nbreplay.core.audit.audit import Finding, Leaf, Secret, find_secrets, leaves, line_of, unescape, unreadable
 from nbreplay.core.audit.cleaning import last_number
 from nbreplay.core.secrets.redact import Redactor
+from nbreplay.testing.result import PrintedKey
 
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
@@ -133,6 +134,41 @@ def clean_notebook(path: Path) -> str:
     except OSError as error:
         return f"{path} cannot be written: {error.strerror or error}. Make it writable"
     return "only outputs, widgets and metadata are changed. Edit the cell by hand"
+
+
+def mask_notebook(notebook: Any, known: Sequence[str]) -> list[PrintedKey]:
+    """Mask the secrets in the outputs and the widgets of an executed notebook. Return those that cells printed.
+
+    `known` are values known to be secret, besides those that look like it.
+    """
+    import nbformat
+
+    redactor, printed = _NotebookRedactor(known), list[PrintedKey]()
+    for index, cell in enumerate(notebook.cells, 1):
+        outputs = cell.get("outputs")
+        if outputs and (clean := redactor.value(outputs)) != outputs:
+            kinds = {match.rule for text in _texts(outputs) for match in redactor.matches(text)}
+            printed += [PrintedKey(index, kind) for kind in sorted(kinds or {"named-value"})]
+            _forget_times(outputs, clean)
+            cell.outputs = [nbformat.from_dict(output) for output in clean]
+    if widgets := notebook.metadata.get("widgets"):
+        clean = redactor.value(widgets)
+        if clean != widgets:
+            _forget_times(widgets, clean)
+            notebook.metadata["widgets"] = nbformat.from_dict(clean)
+    return printed
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Yield the strings of JSON data, without pictures."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        for name, item in node.items():
+            yield from () if _is_picture((name,)) else _texts(item)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _texts(item)
 
 
 class _NotebookRedactor(Redactor):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pytest
 
+from nbreplay.testing import FLAGS, KERNEL, NO_COMPARE, NUMBER, option_name
+
 if TYPE_CHECKING:
     from nbreplay.core.session import Session
     from nbreplay.core.store.store import Store
@@ -47,15 +49,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--nbreplay", action="store_true", help="collect notebooks as tests")
     modes = "mode of all notebooks and tests (default: replay, which sends nothing)"
     add("--nbreplay-mode", choices=("replay", "auto", "record"), help=modes)
-    children = "let curl, node and other network clients start; replay does not cover them"
-    add("--nbreplay-allow-children", action="store_true", help=children)
+    errors = "with --nbreplay-mode auto, also keep failures that may pass, such as 401 and 429"
+    add("--nbreplay-keep-errors", action="store_true", help=errors)
+    for flag, text in FLAGS.items():
+        add(option_name(flag, "--nbreplay-"), action="store_true", help=text)
+    add("--nbreplay-kernel", metavar="NAME", help=KERNEL)
     add("--nbreplay-update", action="store_true", help="store the new outputs of notebooks that pass")
     add("--nbreplay-trim", action="store_true", help="remove unused recordings if all tests pass")
     add("--nbreplay-cells", action="store_true", help="collect each code cell of a notebook as a test")
-    no_compare = "do not compare displayed outputs with stored outputs"
-    add("--nbreplay-no-compare", dest="nbreplay_compare", action="store_const", const=False, help=no_compare)
-    number = "number of notebooks that run at a time (default: twice the processors; 1 while recording)"
-    add("--nbreplay-n", type=int, default=0, metavar="N", help=number)
+    add("--nbreplay-no-compare", dest="nbreplay_compare", action="store_const", const=False, help=NO_COMPARE)
+    add("--nbreplay-n", type=int, default=0, metavar="N", help=NUMBER)
     add("--nbreplay-timeout", type=float, default=600.0, metavar="S", help="seconds per notebook cell (default: 600)")
 
 
@@ -93,7 +96,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     """Keep the cells of a notebook on one worker."""
     if not config.getoption("nbreplay_cells") or config.getoption("dist") != "load":
         return None
@@ -194,6 +197,7 @@ def pytest_runtest_makereport(
         report.duration = item.result.seconds  # not the time that pytest waited for it
     item.stash[_passed] &= report.passed
     if report.when == "teardown":
+        from nbreplay.core.log import UNSEEN_CALLS
         from nbreplay.testing.result import Result
 
         test = item.result if _is_notebook(item) else session or Result(item.path)
@@ -203,7 +207,10 @@ def pytest_runtest_makereport(
             "used": test.used,
             "uncovered": test.uncovered,
             "updated": str(item.path) if test.updated else "",
-            "whole": item.stash[_passed] and item.config.stash[_summary].whole,
+            "notes": [(str(item.path), note) for note in test.notes],
+            "whole": item.stash[_passed]
+            and item.config.stash[_summary].whole
+            and all(name != UNSEEN_CALLS for _, name in test.uncovered),
         }
         item.stash[_session] = None  # pytest keeps every test until the end of the run
     return report
@@ -245,8 +252,11 @@ class RunSummary:
         """Print the summary."""
         if not self._entries:
             return
-        from nbreplay.core.log import describe_uncovered, format_counts
+        from nbreplay.core.log import describe_uncovered
+        from nbreplay.core.store.store import format_makers
+        from nbreplay.core.words import count_of, format_counts
         from nbreplay.errors import StoreError
+        from nbreplay.notebook.escape import plain
 
         def write(line: str) -> None:
             terminalreporter.write_line(f"nbreplay: {line}")
@@ -257,6 +267,8 @@ class RunSummary:
         terminalreporter.ensure_newline()
         for path in dict.fromkeys(entry["updated"] for entry in self._entries if entry["updated"]):
             write(f"outputs stored in {self._short(path)}")
+        for path, note in dict.fromkeys(note for entry in self._entries for note in map(tuple, entry["notes"])):
+            write(f"{self._short(path)}: {plain(note)}")
         for line in describe_uncovered(event for entry in self._entries for event in entry["uncovered"]):
             write(line)
         if trims and not whole:
@@ -265,7 +277,7 @@ class RunSummary:
         for store, names in self._find_unused() if whole else ():
             if trims:
                 try:
-                    write(f"{len(store.remove(names))} files removed from {self._short(store.name)}")
+                    write(f"{count_of(len(store.remove(names)), 'file')} removed from {self._short(store.name)}")
                 except StoreError as error:
                     write(str(error))
                 continue
@@ -273,11 +285,11 @@ class RunSummary:
             more = "" if terminalreporter.verbosity > 0 else " (-v lists them)"
             write(f"{len(names)} unused in {self._short(store.name)}{more}")
             for name in names if not more else ():
-                terminalreporter.write_line(f"  {name}")
+                terminalreporter.write_line(plain(f"  {name}{format_makers(store.makers(name))}"))
         counts: Counter[str] = Counter()
         for entry in self._entries:
             counts.update(entry["counts"])
-        write(f"{format_counts(counts)}{f', {total} unused' if total else ''}")
+        write(format_counts(counts, total))
 
     def _find_unused(self) -> Iterator[tuple[Store, list[str]]]:
         """Yield each store with the names of its unused recordings. An archive has none, since it is read-only."""

@@ -1,27 +1,28 @@
-"""The results of running notebooks, and their report for a terminal or as JSON."""
+"""The results of running notebooks, and their failures as text."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from nbreplay.core.config import Mode
-from nbreplay.core.log import describe_uncovered, format_counts
+from nbreplay.core.config import Mode, Project, describe_project_file, format_setting
+from nbreplay.core.variable_text import Proposal
+from nbreplay.core.words import join_words
 from nbreplay.notebook.escape import plain
 from nbreplay.testing.outputs.diff import Difference, format_difference
+from nbreplay.testing.outputs.sanitise import rules_for
 
-_REMEDY = (
+REMEDY = (
     "It does not display what it displayed before. To store what is new: nbreplay run --update, or",
     "pytest --nbreplay-update. What may differ: tag the cell nbreplay-run, or mask it in pyproject.toml,",
     "[tool.nbreplay.outputs].",
 )
+"""The lines at the end of the failures if outputs differ."""
+
+_PROJECT_FLAGS = ("isolated", "fast_sleep", "skip_installs")
 
 
 class RunOptions(msgspec.Struct, frozen=True):
@@ -36,6 +37,19 @@ class RunOptions(msgspec.Struct, frozen=True):
     # JSON values, assigned after the cell with the tag ``parameters``, or before the first cell
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     allow_children: bool = False  # whether network clients may start as child processes
+    isolated: bool = False  # whether each notebook runs in a copy of its folder
+    fast_sleep: bool = False  # whether sleeps are short in threads that replay calls
+    skip_installs: bool = False  # whether cells and lines that install packages are left out
+    keep_errors: bool = False  # whether ``auto`` keeps failures that may pass, such as a 429
+    kernel: str | None = None  # name of an installed kernel. None: the one that a notebook names
+    # Whether the outputs are to be stored. Those of a recording are then the outputs of its replay, since tools, for
+    # one, run and print only while they are recorded.
+    update: bool = False
+
+    def with_defaults(self, defaults: Project) -> RunOptions:
+        """Return these options with those that a project sets for all its runs."""
+        flags = {name: getattr(self, name) or getattr(defaults, name) for name in _PROJECT_FLAGS}
+        return msgspec.structs.replace(self, **flags)
 
 
 class CallReport(msgspec.Struct, frozen=True):
@@ -49,6 +63,19 @@ class CallReport(msgspec.Struct, frozen=True):
     number: int | None
     note: str
     host: str
+    edited: bool = False  # whether its cell was edited after the answer was recorded
+    masks: tuple[Proposal, ...] = ()  # with which another recording would answer it, if it is missing
+    lost: str = ""  # the failure that ``auto`` did not keep, such as ``429 Too Many Requests``
+
+
+class InputReport(msgspec.Struct, frozen=True):
+    """One thing that a notebook asked for; see `nbreplay.testing.inputs.Input`."""
+
+    name: str
+    kind: str
+    given: str
+    prompt: str
+    cell: str | None
 
 
 class CellRun(msgspec.Struct):
@@ -58,6 +85,7 @@ class CellRun(msgspec.Struct):
     id: str | None
     first: str  # first line of its source
     status: str = "skipped"  # or ``ok`` or ``failed``
+    reason: str = "skipped by a tag of the cell"  # why it is skipped
     seconds: float = 0.0
     number: int | None = None  # its execution count
 
@@ -74,6 +102,13 @@ class Failure(msgspec.Struct, frozen=True):
     difference: Difference | None = None  # set if the cell displays something other than the stored outputs
 
 
+class PrintedKey(msgspec.Struct, frozen=True):
+    """A secret in the outputs of a cell, which are masked."""
+
+    cell: int  # position of the cell, from 1
+    kind: str  # the rule that found it; see `nbreplay.core.secrets.redact.Match`
+
+
 class Result(msgspec.Struct):
     """The result of running a notebook."""
 
@@ -86,8 +121,13 @@ class Result(msgspec.Struct):
     seconds: float = 0.0  # duration, including the start of the kernel
     # Kind and name of each thing that replay did not cover; see `nbreplay.core.log.UNCOVERED`.
     uncovered: list[tuple[str, str]] = msgspec.field(default_factory=list)
+    inputs: list[InputReport] = msgspec.field(default_factory=list)  # keys and other values that it asked for
+    unset: list[str] = msgspec.field(default_factory=list)  # variables that were set when its store was recorded
     updated: bool = False  # whether its new outputs were stored
+    printed_keys: list[PrintedKey] = msgspec.field(default_factory=list)
+    stored_keys: list[PrintedKey] = msgspec.field(default_factory=list)  # in the outputs that it was compared with
     note: str = ""  # how equal several runs are
+    notes: list[str] = msgspec.field(default_factory=list)  # sentences to report that are not failures
 
     @property
     def passed(self) -> bool:
@@ -99,6 +139,12 @@ class Result(msgspec.Struct):
         """Texts of the failures."""
         return [failure.text for failure in self.failures]
 
+    @property
+    def masks(self) -> list[Proposal]:
+        """The masks that would make its outputs equal to the stored ones, for cells that differ only in such text."""
+        differences = (failure.difference for failure in self.failures if failure.difference)
+        return list({mask.pattern: mask for difference in differences for mask in difference.masks}.values())
+
     def count(self, outcome: str) -> int:
         """Return the number of calls with an outcome."""
         return sum(call.outcome == outcome for call in self.calls)
@@ -108,49 +154,33 @@ class Result(msgspec.Struct):
         return [call for call in self.calls if cell.owns(call)]
 
 
-def format_failures(failures: Iterable[Failure], *, colour: bool = False) -> list[str]:
-    """Return failures as lines for a terminal, with the remedy if outputs differ."""
+def format_failures(failures: Iterable[Failure], folder: Path, *, colour: bool = False) -> list[str]:
+    """Return failures as lines for a terminal, with the remedy if outputs differ.
+
+    `folder` is the notebook's: its project says what is masked already.
+    """
     lines: list[str] = []
-    differ = False
+    differences: list[Difference] = []
     for failure in failures:
         if failure.difference is not None:
             lines += format_difference(failure.difference, colour).split("\n")
-            differ = True
+            differences.append(failure.difference)
         else:
             lines += map(plain, failure.text.rstrip().split("\n"))
-    return [*lines, *(_REMEDY if differ else ())]
+    if maskable := [difference for difference in differences if difference.masks]:
+        lines += _describe_masks(maskable, folder)
+    return [*lines, *(REMEDY if len(maskable) < len(differences) else ())]
 
 
-def print_results(results: Sequence[Result], *, as_json: bool) -> None:
-    """Print the result of each notebook, its failures, and the counts of all calls."""
-    if as_json:
-        print(json.dumps(list(map(_row, results)), ensure_ascii=False, indent=2))
-        return
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for result in results:
-        notes = filter(None, (result.note, "outputs stored" if result.updated else ""))
-        print(" · ".join((f"{'ok  ' if result.passed else 'FAIL'}  {plain(str(result.path))}", *notes)))
-        uncovered = map(plain, describe_uncovered(result.uncovered))
-        for line in (*format_failures(result.failures, colour=colour), *uncovered):
-            print(f"      {line}")
-    if failed := sum(not result.passed for result in results):
-        print(f"{failed} of {len(results)} notebook{'s' if len(results) != 1 else ''} failed")
-    print(f"nbreplay: {format_counts(_counts(call for result in results for call in result.calls))}")
-
-
-def _row(result: Result) -> dict[str, object]:
-    return {
-        "notebook": str(result.path),
-        "passed": result.passed,
-        "updated": result.updated,
-        "errors": result.errors,
-        "seconds": round(result.seconds, 3),
-        "counts": _counts(result.calls),
-        "uncovered": [{"kind": kind, "name": name} for kind, name in result.uncovered],
-        "calls": msgspec.to_builtins(result.calls),
-        "cells": [msgspec.to_builtins(cell) | {"counts": _counts(result.calls_of(cell))} for cell in result.cells],
-    }
-
-
-def _counts(calls: Iterable[CallReport]) -> dict[str, int]:
-    return Counter(call.outcome for call in calls)
+def _describe_masks(differences: Sequence[Difference], folder: Path) -> list[str]:
+    """Return what alone differs in the outputs of some cells, and the lines of pyproject.toml that mask it."""
+    cells = sorted({difference.index for difference in differences})
+    masks = [mask for difference in differences for mask in difference.masks]
+    numbers, names = join_words(map(str, cells)), join_words(dict.fromkeys(mask.name for mask in masks))
+    subject = f"cells {numbers} differ" if len(cells) > 1 else f"cell {numbers} differs"
+    patterns = dict.fromkeys([*rules_for(folder).mask, *(mask.pattern for mask in masks)])
+    return [
+        f"{subject} only in {names}. If that varies by itself, set in {plain(describe_project_file(folder))}:",
+        "    [tool.nbreplay.outputs]",
+        *(f"    {plain(line)}" for line in format_setting("mask", patterns).split("\n")),
+    ]

@@ -109,6 +109,15 @@ def test_what_is_displayed_is_compared(
     assert "\x1b" not in said
     assert path.read_bytes() == before
     assert main(["run", str(path), "--no-compare"]) == 0
+
+
+@pytest.mark.full
+def test_what_is_compared_follows_the_mode_and_the_project(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(notebook(tmp_path / "one.ipynb", "print('one')\nprint('two')"))
+    path.write_text(path.read_text().replace('"two\\n"', '"TWO\\n"'))
+    assert main(["run", str(path)]) == 1
     assert main(["run", str(path), "--mode", "auto"]) == 0
     (tmp_path / "pyproject.toml").write_text("[tool.nbreplay.outputs]\nmask = ['(?i)two']\n")
     assert main(["run", str(path)]) == 0
@@ -153,22 +162,33 @@ def test_the_ids_of_widgets_stay(tmp_path: Path) -> None:
     assert again.cells[2].outputs[-1].data == made.cells[2].outputs[-1].data
 
 
+@pytest.mark.full
 def test_trim(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Shows what nothing asked for, and removes it when told; not where a notebook failed, which had more to ask."""
+    """Shows what nothing asked for, and removes it when told; not where a notebook failed, which had more to ask.
+
+    What a forked process asked for counts, too.
+    """
     store = tmp_path / "recordings"
     recorded(store, "hello", "bye", "never")
     one = notebook(tmp_path / "one.ipynb", ASK, "ask()")
-    two = notebook(tmp_path / "two.ipynb", ASK, "ask('bye')")
+    forked = (
+        "import multiprocessing\nwith multiprocessing.get_context('fork').Pool(1) as pool:\n    pool.map(ask, ['bye'])"
+    )
+    two = notebook(tmp_path / "two.ipynb", ASK, forked)
     names = {
         text: next(p.name for p in store.glob("chat-*") if f'"{text}"' in p.read_text()) for text in ("bye", "never")
     }
     assert main(["trim", "--json", str(one)]) == 0
     (row,) = told(capsys)
-    assert row == {"store": str(store), "used": 1, "unused": sorted(names.values()), "removed": []}
+    assert row == {"store": str(store), "used": 1, "unused": sorted(names.values()), "made_by": {}, "removed": []}
     assert main(["trim", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert f"{store}: 2 used by these notebooks, 1 unused\n  {names['never']}\ntrim --yes removes them." in said
     assert len(list(store.glob("chat-*"))) == 3
+    child = notebook(tmp_path / "child.ipynb", ASK, "!python --version\n!an-unknown-program\nask()")
+    assert main(["trim", str(child)]) == 0
+    assert capsys.readouterr().err == "nbreplay: trim does not see what child processes use: an-unknown-program\n"
+    child.unlink()
     failing = notebook(tmp_path / "x.ipynb", ASK, "ask('new')")
     assert main(["trim", "--yes", str(tmp_path)]) == 1
     assert "nothing is trimmed: a notebook failed" in capsys.readouterr().err

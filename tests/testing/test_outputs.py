@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import uuid
 from pathlib import Path
@@ -17,7 +18,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from nbreplay.testing.notebook_file import read_notebook, requested_check
-from nbreplay.testing.outputs.compare import compare
+from nbreplay.testing.outputs.compare import compare, restore_equal_outputs
 from nbreplay.testing.outputs.diff import format_difference
 from nbreplay.testing.outputs.sanitise import Rules
 from nbreplay.testing.runner import run
@@ -55,6 +56,7 @@ def lines(old: Any, new: Any, **rules: Any) -> list[str]:
     return list(found[0].lines) if found else []
 
 
+@pytest.mark.full
 def test_a_run_of_a_notebook_against_its_own_outputs(tmp_path: Path) -> None:
     """A real kernel; what changes by itself is the same, and what the user changes is told by cell."""
     sources = (
@@ -338,3 +340,22 @@ def test_outputs_that_are_none_do_not_crash() -> None:
     old.cells[0].outputs, new.cells[0].outputs = broken, [out("a\nb")]
     assert lines(old, new) != []
     assert lines(new, old) != []
+
+
+def test_an_update_keeps_widgets_that_differ_only_in_what_is_masked() -> None:
+    def bars(rate: float, number: int) -> Any:
+        shown = [
+            shown_widget(ipywidgets.Label(f"3/3 [00:00<00:00, {rate}it/s]")),
+            shown_widget(ipywidgets.IntText(number)),
+        ]
+        states = {name: state for one in shown for name, state in one.metadata["widgets"][STATE]["state"].items()}
+        return new_notebook(cells=[one.cells[0] for one in shown], metadata={"widgets": {STATE: {"state": states}}})
+
+    stored = bars(4.2, 1)
+    for number in (1, 2):
+        executed = bars(1.8, number)
+        before = copy.deepcopy(executed)
+        restore_equal_outputs(stored, executed, Rules())
+        expected = stored if number == 1 else before  # all widgets share one state
+        assert [cell.outputs for cell in executed.cells] == [cell.outputs for cell in expected.cells]
+        assert executed.metadata == expected.metadata

@@ -45,7 +45,7 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     def with_plugin(*arguments: str) -> pytest.RunResult:
         xdist = ("-p", "xdist") if "-n2" in arguments else ()
-        return pytester.runpytest_subprocess("-p", PLUGIN, *xdist, *arguments, timeout=120)
+        return pytester.runpytest_subprocess("-p", PLUGIN, *xdist, *arguments, timeout=600)
 
     return with_plugin
 
@@ -84,14 +84,14 @@ def test_notebooks_are_tests(run: Run, pytester: pytest.Pytester) -> None:
             r"^_+ notebook nb/deep/miss\.ipynb _+$",
             r"^cell 2 \(# its own\): RecordingMissing: no recorded answer for this chat test call",
             r"^_+ notebook nb/quiet\.ipynb _+$",
-            r"^missing: no recorded answer",
+            r"^no recorded answer",
             r"^_+ notebook nb/raises\.ipynb _+$",
             r"^cell 2 \(raise ValueError\('mine'\)\): ValueError: mine",
             r"^nbreplay: 1 replayed, 0 recorded, 2 missing$",
             r"^FAILED nb/deep/miss\.ipynb - .*cell 2 \(# its own\): RecordingMissing",
         ]
     )
-    assert re.search(r'recorded +"(hello|unasked)"\n +asked +"bye"', said)
+    assert re.search(r'recorded "(hello|unasked)", asked "bye"', said)
     assert "slowest" in said
     for inside in ("runner.py", "items.py", "plugin.py", "Traceback", "asyncio.run"):
         assert inside not in said
@@ -373,11 +373,11 @@ def test_passes(): ask()
     said = text(result).partition("short test summary info")[0]
     for one in ("raised", "swallowed", "session", "skipped", "first", "late", "early", "thread"):
         assert len(re.findall(rf'asked +chat test · "{one}"', said)) == 1, one
-    assert "blocked: nbreplay blocked a connection to 192.0.2.1:80 during replay" in said
+    assert "nbreplay blocked a connection to 192.0.2.1:80 during replay" in said
     result.stdout.fnmatch_lines(["*ERROR at setup of test_early*", '*def test_raised(): ask("raised")*'])
     for inside in ("site-packages", "intercept/httpx.py", "core/session.py", "plugin.py"):
         assert inside not in said, said
-    assert "nbreplay: 1 replayed, 0 recorded, 9 missing, 1 blocked\n" in said
+    assert "nbreplay: 1 replayed, 0 recorded, 9 missing; 1 blocked\n" in said
     assert "site-packages" in text(run("--full-trace", "-k", "test_raised"))
 
 
@@ -406,6 +406,28 @@ def test_marked(): ask("marked", {provider.url!r})
         assert provider.hits == 4
     monkeypatch.delenv("NBREPLAY_MODE")
     run("--nbreplay-mode=replay").assert_outcomes(passed=2)
+
+
+@pytest.mark.full
+def test_failures_that_may_pass_are_kept_where_the_command_line_says_so(run: Run, pytester: pytest.Pytester) -> None:
+    with Provider() as provider:
+        body = f"""
+def deny():
+    body = {{"model": "test/status=401", "messages": []}}
+    return http.post("{provider.url}/chat/completions", json=body).status_code
+def test_denied(replay): assert deny() == 401
+"""
+        module(pytester.path, body)
+        notebook(
+            pytester.path / "one.ipynb", f"import {http.__name__} as http\n{body.split('def test')[0]}print(deny())"
+        )
+        result = run("--nbreplay", "--nbreplay-mode=auto")
+        result.assert_outcomes(passed=2)
+        assert "test_it.py: not kept: 401 Unauthorized." in text(result)
+        assert text(result).count("--nbreplay-keep-errors") == 2
+        assert "failed: 401 Unauthorized" in text(run("--nbreplay"))
+        run("--nbreplay", "--nbreplay-mode=auto", "--nbreplay-keep-errors").assert_outcomes(passed=2)
+    run("--nbreplay").assert_outcomes(passed=2)
 
 
 @pytest.mark.full(quick=2)
@@ -454,7 +476,7 @@ def test_it_costs_nothing_where_it_is_not_asked_for(pytester: pytest.Pytester, m
     pytester.makepyfile("def test_it(): pass\n")
     loaded = []
     for given in (("-p", PLUGIN), ("-p", "no:nbreplay")):
-        result = pytester.runpytest_subprocess(*BLOCKED, "-s", *given, timeout=60)
+        result = pytester.runpytest_subprocess(*BLOCKED, "-s", *given, timeout=600)
         result.assert_outcomes(passed=1)
         assert "nbreplay:" not in text(result)
         (line,) = [line for line in result.stdout.lines if "LOADED" in line]
@@ -481,15 +503,15 @@ def test_registered_twice_and_not_at_all(pytester: pytest.Pytester, monkeypatch:
     (info / "entry_points.txt").write_text(f"[pytest11]\nnbreplay = {declared[1]}\n")
     pytester.makepyfile("def test_it(request): assert request.config.pluginmanager.has_plugin('nbreplay-summary')\n")
     for given in ((), ("-p", "nbreplay"), ("-p", PLUGIN)):
-        pytester.runpytest_subprocess(*BLOCKED, *given, timeout=60).assert_outcomes(passed=1)
+        pytester.runpytest_subprocess(*BLOCKED, *given, timeout=600).assert_outcomes(passed=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTEST_PLUGINS", PLUGIN)
-        pytester.runpytest_subprocess(*BLOCKED, timeout=60).assert_outcomes(passed=1)
+        pytester.runpytest_subprocess(*BLOCKED, timeout=600).assert_outcomes(passed=1)
     pytester.makeconftest(f"pytest_plugins = [{PLUGIN!r}]")
-    pytester.runpytest_subprocess(*BLOCKED, timeout=60).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*BLOCKED, timeout=600).assert_outcomes(passed=1)
     (pytester.path / "conftest.py").unlink()
-    pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", timeout=60).assert_outcomes(failed=1)
-    refused = pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", "--nbreplay", timeout=60)
+    pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", timeout=600).assert_outcomes(failed=1)
+    refused = pytester.runpytest_subprocess(*BLOCKED, "-p", "no:nbreplay", "--nbreplay", timeout=600)
     assert "unrecognized arguments: --nbreplay" in text(refused)
 
 
@@ -523,6 +545,12 @@ def test_cells_as_tests(run: Run, pytester: pytest.Pytester) -> None:
     assert 'asked    chat test · "new"' in said
     assert "not reached: the notebook failed before this cell" in said
     assert "nbreplay: 1 replayed, 0 recorded, 1 missing" in said
+    assert gone(pytester.path)
+
+
+@pytest.mark.full
+def test_one_cell_as_a_test(run: Run, pytester: pytest.Pytester) -> None:
+    notebook(pytester.path / "b.ipynb", ASK, "ask('new')")
     one = run("--nbreplay", "--nbreplay-cells", "b.ipynb::1: import os, " + ASK.split(", ", 1)[1].split("\n")[0])
     one.assert_outcomes(passed=1)
     assert gone(pytester.path)
@@ -531,6 +559,7 @@ def test_cells_as_tests(run: Run, pytester: pytest.Pytester) -> None:
     assert "which collects the notebooks. Pass both" in text(refused)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 def test_the_cells_of_a_notebook_stay_on_one_worker(run: Run, pytester: pytest.Pytester) -> None:
     for name in "abcd":
@@ -558,11 +587,20 @@ def test_durations_are_the_notebooks_own(run: Run, pytester: pytest.Pytester) ->
 
 def test_outputs_are_compared(run: Run, pytester: pytest.Pytester) -> None:
     path = notebook(pytester.path / "one.ipynb", "print('one')")
-    run("--nbreplay", "--nbreplay-update").assert_outcomes(passed=1)
+    result = run("--nbreplay", "--nbreplay-update")
+    result.assert_outcomes(passed=1)
+    assert "nbreplay: one.ipynb: makes no call" in text(result)
     path.write_text(path.read_text().replace('"one\\n"', '"two\\n"'))
     result = run("--nbreplay", "--color=no")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["cell 1 (print('one')):", "*- two", "*+ one", "*--nbreplay-update*"])
+
+
+@pytest.mark.full
+def test_differences_have_colours_and_may_be_left_alone(run: Run, pytester: pytest.Pytester) -> None:
+    path = notebook(pytester.path / "one.ipynb", "print('one')")
+    run("--nbreplay", "--nbreplay-update").assert_outcomes(passed=1)
+    path.write_text(path.read_text().replace('"one\\n"', '"two\\n"'))
     assert "\x1b[32m+ one" in text(run("--nbreplay", "--color=yes"))
     run("--nbreplay", "--nbreplay-no-compare").assert_outcomes(passed=1)
 
@@ -574,6 +612,6 @@ def test_trimming(run: Run, pytester: pytest.Pytester) -> None:
     assert "nothing trimmed" in text(run("--nbreplay", "--nbreplay-trim", "one.ipynb"))
     assert len(list(Path("recordings").glob("chat-*"))) == 2
     result = run("--nbreplay", "--nbreplay-trim")
-    result.stdout.fnmatch_lines(["nbreplay: 1 files removed from recordings"])
+    result.stdout.fnmatch_lines(["nbreplay: 1 file removed from recordings"])
     assert len(list(Path("recordings").glob("chat-*"))) == 1
     run("--nbreplay").assert_outcomes(passed=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 import pytest
 from nbclient import NotebookClient
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from nbreplay.core.config import Mode
 from nbreplay.errors import NbreplayError, OptionError
@@ -75,22 +75,46 @@ def test_a_recording_that_is_gone_is_explained(tmp_path: Path) -> None:
     assert not result.passed
     (error,) = result.errors
     assert error.startswith("cell 3 (# its own): RecordingMissing: no recorded answer for this chat test call")
-    assert re.search(r'recorded +"hello"\n +asked +"bye"', error)
+    assert 'messages[0].content: recorded "hello", asked "bye"' in error
     assert "[3] # its own  (id cell-2)" in error
     assert (result.count("replayed"), result.count("missing")) == (1, 1)
     assert "never\n" not in texts(result)
 
 
+@pytest.mark.full(quick=1)
+@pytest.mark.parametrize("tag", ["raises-exception", "nbreplay-ignore"])
+def test_no_tag_allows_a_miss(tmp_path: Path, tag: str) -> None:
+    """A tag allows what the notebook raises; a missing recording fails the run, raised or caught, compared or not."""
+    caught = "try:\n    ask('one')\nexcept BaseException: pass\n1 / 0"
+    path = notebook(tmp_path / "one.ipynb", ASK, caught, "ask('two')", "print('on')")
+    made = nbformat.read(path, as_version=4)
+    for cell in made.cells[1:3]:
+        cell.metadata["tags"] = [tag]
+    nbformat.write(made, path)
+    result = run(path, compare=False)
+    assert [call.outcome for call in result.calls] == ["missing", "missing"]
+    assert texts(result)[-1] == "on\n", "the cells after it run"
+    assert [error.partition(" answer")[0] for error in result.errors] == ["no recorded"] * 2
+    assert ['"one"' in error for error in result.errors] == [True, False]
+
+
+@pytest.mark.full(quick=1)
 @pytest.mark.parametrize("minor", [5, 4], ids=["ids", "no ids"])
-def test_a_cell_that_may_raise(tmp_path: Path, minor: int) -> None:
-    """Only the tagged cell may miss, also where notebooks have no ids."""
-    sources = (ASK, "try:\n    ask('one')\nexcept BaseException: pass", "ask('two')")
+def test_a_tag_allows_a_refused_connection_in_its_cell(tmp_path: Path, minor: int) -> None:
+    """It fails as it would offline. A websocket is not replayed, which is a miss. Old notebooks have no cell ids."""
+    sources = (
+        ASK,
+        "import socket\ntry:\n    socket.create_connection(('192.0.2.1', 80))\nexcept OSError: pass",
+        "from nbreplay.core.session import current_session\ntry:\n"
+        "    socket.create_connection(('192.0.2.2', 80))\nexcept OSError: pass\n"
+        "current_session().pass_websocket('realtime.connect', 'example.com')",
+    )
     path = notebook(tmp_path / "one.ipynb", *sources, tags=("raises-exception",), minor=minor)
     result = run(path)
-    assert [call.outcome for call in result.calls] == ["missing", "missing"]
-    (error,) = result.errors
-    assert error.startswith("missing: no recorded answer")
-    assert '"one"' in error
+    assert [call.outcome for call in result.calls] == ["blocked"] * 3
+    first, second = result.errors
+    assert "192.0.2.1:80" in first
+    assert second.startswith("cell 3 (from nbreplay.core.session import current_session): RecordingMissing: realtime.")
 
 
 def test_a_swallowed_miss_fails_the_run(tmp_path: Path) -> None:
@@ -160,7 +184,7 @@ def test_record_then_replay_gives_the_stored_outputs(tmp_path: Path) -> None:
 def test_a_kernel_that_dies(tmp_path: Path) -> None:
     path = notebook(tmp_path / "one.ipynb", ASK, "x = 1", "os._exit(3)", "print('never')")
     (error,) = run(path).errors
-    assert error == "cell 3 (os._exit(3)): the kernel died"
+    assert error == "cell 3 (os._exit(3)): the kernel died with exit status 3"
     assert gone(tmp_path)
 
 
@@ -175,6 +199,39 @@ def test_a_cell_that_hangs(tmp_path: Path, hanging: str) -> None:
     assert "--timeout" in first
     assert '"before"' in second, "what happened until then is told"
     assert gone(tmp_path)
+
+
+@pytest.mark.full
+def test_a_cell_that_hangs_disturbs_no_other_notebook(tmp_path: Path) -> None:
+    """They share one event loop. The others looked as if their kernels had died."""
+    notebook(tmp_path / "hangs.ipynb", "import time\ntime.sleep(300)")
+    notebook(tmp_path / "works.ipynb", *["import time\ntime.sleep(0.5)"] * 16)
+    hangs, works = run_all([*sorted(tmp_path.glob("*.ipynb"))], RunOptions(timeout=4), number=2)
+    assert "timed out after 4 s" in hangs.errors[0]
+    assert works.errors == []
+
+
+def test_a_timeout_cancels_nothing_of_another_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    other: list[asyncio.Task[None]] = []
+
+    async def execute(*_: Any) -> None:
+        other.append(asyncio.create_task(asyncio.sleep(0.01)))
+        raise CellTimeoutError("Cell execution timed out")
+
+    async def interrupt() -> None:
+        pass
+
+    async def time_out() -> bool:
+        kernel = Kernel(nbformat.v4.new_notebook())
+        kernel.kc = SimpleNamespace(session=SimpleNamespace(msg=None))
+        kernel.km = SimpleNamespace(interrupt_kernel=interrupt)
+        with pytest.raises(CellTimeoutError):
+            await kernel.async_execute_cell(nbformat.v4.new_code_cell("1"), 0)
+        await asyncio.wait(other)
+        return other[0].cancelled()
+
+    monkeypatch.setattr(NotebookClient, "async_execute_cell", execute)
+    assert not asyncio.run(time_out())
 
 
 def test_an_error_that_a_notebook_makes_itself(tmp_path: Path) -> None:
@@ -237,12 +294,12 @@ def test_several_at_once(tmp_path: Path) -> None:
     bad = notebook(tmp_path / "bad.ipynb", ASK, "ask('else')")
     broken = tmp_path / "broken.ipynb"
     broken.write_text("{")
-    other = notebook(tmp_path / "other.ipynb", ASK, kernelspec={"name": "no-such-kernel", "display_name": "x"})
+    other = notebook(tmp_path / "other.ipynb", ASK, kernelspec={"name": "ir", "display_name": "R", "language": "R"})
     results = run_all([broken, good, other, bad], RunOptions(), number=3)
     assert [result.path for result in results] == [broken, good, other, bad]
     assert [result.passed for result in results] == [False, True, False, False]
     assert "Cannot read" in results[0].errors[0]
-    assert "is not installed" in results[2].errors[0]
+    assert "is for the language R" in results[2].errors[0]
     assert gone(tmp_path)
 
 
@@ -262,7 +319,7 @@ def test_an_interrupted_run_leaves_no_kernel(tmp_path: Path, how: str) -> None:
             while not (tmp_path / "kernels").exists() and process.poll() is None:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == status, said
@@ -419,5 +476,40 @@ if "-m" in sys.orig_argv and "ipykernel_launcher" in sys.orig_argv:
     result = run(notebook(tmp_path / "one.ipynb", "print('here')"))
     assert result.passed is passes
     if not passes:
-        assert "ended before it answered" in result.errors[0]
+        assert "the kernel died" in result.errors[0]
     assert len((tmp_path / "starts").read_text().split()) == (3 if passes else 4)
+
+
+def test_a_kernel_that_is_started_in_a_test_has_streams_with_descriptors(tmp_path: Path) -> None:
+    """Programs give them to their children, such as servers of MCP."""
+    assert "PYTEST_CURRENT_TEST" in os.environ
+    result = run(notebook(tmp_path / "one.ipynb", "import sys\nassert sys.stderr.fileno() > 0"))
+    assert result.passed, result.errors
+
+
+INTERRUPTED = """
+import asyncio
+from nbreplay.testing import runner
+
+def close(self):
+    self._remove_reader(self._ssock.fileno())
+    self._ssock = None
+    raise KeyboardInterrupt
+
+asyncio.selector_events.BaseSelectorEventLoop._close_self_pipe = close
+runner.serve()
+"""
+
+
+@pytest.mark.full
+def test_an_interrupt_after_the_last_notebook_prints_nothing(tmp_path: Path) -> None:
+    """Pytest interrupts the process as soon as it has all results, while this may still close its event loop."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", INTERRUPTED], stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        pickle.dump(([notebook(tmp_path / "one.ipynb", "1")], RunOptions(), 1, False), process.stdin)
+        process.stdin.flush()
+        assert pickle.load(process.stdout).passed
+        assert process.stderr.read() == b""

@@ -102,6 +102,50 @@ def test_paths_of_cells_and_uuids_are_masked() -> None:
     assert mask_text("/tmp/ipykernel/module.py", RULES) == "/tmp/ipykernel/module.py"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (
+            "CPU times: user 2.28 ms, sys: 691 μs, total: 2.97 ms\nWall time: 36.2 ms\n",
+            "CPU times: user 1min 3s, sys: 0 ns, total: 1min 3s\nWall time: 1h 6min 40s\n",
+        ),
+        (
+            "3.88 ms ± 0 ns per loop (mean ± std. dev. of 1 run, 2 loops each)",
+            "The slowest run took 5.88 times longer than the fastest. This could mean that an intermediate result is "
+            "being cached.\n985 µs ± 1.2 ms per loop (mean ± std. dev. of 7 runs, 1,000 loops each)",
+        ),
+        (" 3/3 [00:00<00:00,  4.22it/s]", " 3/3 [01:04<00:00, 21.33s/it]"),
+        (" 3/3 [00:00&lt;00:00,  4.22it/s]", " 3/3 [1:00:04&lt;00:02,  1.80it/s]"),
+        (" 3/3 [00:00&lt;00:00,\u20072.67it/s]", " 3/3 [00:02&lt;00:00,\u2007\u20071.20s/it]"),
+        ("7it [00:00, 4.22it/s, loss=0.1]", "7it [00:02, 1.2kit/s, loss=0.1]"),
+        ("100%|███| 9.1k/9.1k [00:00<00:00, 3.1MB/s]", "100%|███| 9.1k/9.1k [00:01<?, ?B/s]"),
+    ],
+)
+def test_times_of_ipython_and_tqdm_are_masked(first: str, second: str) -> None:
+    assert mask_text(first, RULES) == mask_text(second, RULES)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wall time: unknown",
+        "user 3 ms",
+        "2.97 ms",
+        "Wall time: 3 apples",
+        "[00:10, 3 people]",
+        "3/3 [2:1, 3/4]",
+        "5 ± 1 s",
+    ],
+)
+def test_times_that_a_program_writes_are_compared(text: str) -> None:
+    assert mask_text(text, RULES) == text
+
+
+def test_values_beside_a_bar_of_tqdm_are_compared() -> None:
+    assert mask_text("3/3 [00:00<00:00, 4.2it/s, loss=0.1]", RULES) == "3/3 [[time], loss=0.1]"
+    assert mask_text("2/3 [00:00<00:00, 4.2it/s]", RULES) != mask_text("3/3 [00:00<00:00, 4.2it/s]", RULES)
+
+
 def test_what_the_rules_mask() -> None:
     rules = Rules(mask=(r"\d+ ms", "[A-Z]{3}"))
     assert mask_text("12 ms at SFO", rules) == mask_text("7 ms at LAX", rules) == "[masked] at [masked]"

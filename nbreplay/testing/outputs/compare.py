@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Literal
 
 import msgspec
 
+from nbreplay.core.variable_text import Proposal, propose_masks, replace_variable
+from nbreplay.testing.installs import find_installs
 from nbreplay.testing.notebook_file import is_skipped, own_outputs, requested_check
 from nbreplay.testing.outputs.diff import Difference, diff_lines, make_difference, one_sided_lines
 from nbreplay.testing.outputs.images import compare_images, describe_image
@@ -25,14 +27,48 @@ _MARKUP = re.compile(r"text/html|image/svg\+xml|application/(x-)?javascript|text
 _JSON = re.compile(r"application/(.*\+)?json", re.DOTALL)
 
 
-def compare(stored: Any, executed: Any, rules: Rules) -> list[Difference]:
-    """Return how the outputs of a run differ from the stored ones, per cell."""
+def compare(stored: Any, executed: Any, rules: Rules, *, replays: bool = False) -> list[Difference]:
+    """Return how the outputs of a run differ from the stored ones, per cell, and the masks that would make them equal.
+
+    `replays` tells that both are replays of the same recordings, so that whatever differs varies by itself.
+    """
     comparison = _Comparison((widget_states(stored), widget_states(executed)), rules)
     return [
-        make_difference(index, old.source, lines)
+        make_difference(index, old.source, lines, comparison.propose_masks(*outputs, numbers=replays))
         for index, (old, new) in enumerate(zip(stored.cells, executed.cells, strict=False), 1)
-        if _is_compared(old, rules) and (lines := comparison.diff_cells(own_outputs(old), own_outputs(new)))
+        if _is_compared(old, rules)
+        and (lines := comparison.diff_cells(*(outputs := (_compared_outputs(old), _compared_outputs(new)))))
     ]
+
+
+def restore_equal_outputs(stored: Any, executed: Any, rules: Rules) -> None:
+    """Give cells of an executed notebook their stored outputs back where these are equal, so that an update keeps them.
+
+    In what is not compared, as stderr or the cell of a tag, dates, durations and the like do not count.
+    """
+    states = (widget_states(stored), widget_states(executed))
+    exact = _Comparison(states, msgspec.structs.replace(rules, ignore=()))
+    tolerant = _Comparison(states, msgspec.structs.replace(rules, ignore=(), stderr=True), is_tolerant=True)
+    pairs = [(old, new) for old, new in zip(stored.cells, executed.cells, strict=False) if old.cell_type == "code"]
+    equal = [
+        new.cell_type == "code"
+        and tolerant.are_interchangeable(old.outputs, new.outputs)
+        and (not _is_compared(old, rules) or not exact.diff_cells(old.outputs, new.outputs))
+        for old, new in pairs
+    ]
+    # All widgets of a notebook share one state, which belongs to the run that displayed them.
+    widgets = [
+        any(_WIDGET in (output.get("data") or {}) for cell in pair for output in cell.get("outputs", ()))
+        for pair in pairs
+    ]
+    keeps_widgets = "widgets" in stored.metadata and all(
+        is_equal for is_equal, has_widget in zip(equal, widgets, strict=True) if has_widget
+    )
+    for (old, new), is_equal, has_widget in zip(pairs, equal, widgets, strict=True):
+        if is_equal and (keeps_widgets or not has_widget):
+            new.outputs = old.outputs
+    if keeps_widgets and any(widgets):
+        executed.metadata["widgets"] = stored.metadata["widgets"]
 
 
 def _is_compared(cell: Any, rules: Rules) -> bool:
@@ -41,7 +77,23 @@ def _is_compared(cell: Any, rules: Rules) -> bool:
     if not cell.get("outputs") and cell.get("execution_count") is None:
         return False  # never run
     check = requested_check(cell)
-    return check == "compare" or (check is None and rules.compare)
+    return check == "compare" or (check is None and rules.compare and not find_installs(cell.source).are_all)
+
+
+def _compared_outputs(cell: Any) -> list[Mapping[str, Any]]:
+    """Return the outputs of a cell without the streams if it installs packages, since they say what was there."""
+    outputs = own_outputs(cell)
+    if requested_check(cell) == "compare" or not find_installs(cell.source).commands:
+        return outputs
+    return [output for output in outputs if output.get("output_type") != "stream"]
+
+
+class _Change(msgspec.Struct, frozen=True):
+    """How one output of a cell differs."""
+
+    label: str  # a stream, or a MIME type
+    lines: list[str]  # the diff
+    texts: tuple[list[str], list[str]] | None = None  # the lines of both sides; None for an image
 
 
 class _Comparison(msgspec.Struct, frozen=True):
@@ -49,21 +101,46 @@ class _Comparison(msgspec.Struct, frozen=True):
 
     states: tuple[Mapping[str, Any], Mapping[str, Any]]
     rules: Rules
+    is_tolerant: bool = False  # whether text that varies by itself does not count
 
     def diff_cells(self, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return the differences between the outputs of two cells, as lines."""
-        lines = []
+        return [line for change in self._changes(old, new) for line in (f"  [{change.label}]", *change.lines)]
+
+    def propose_masks(
+        self, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], *, numbers: bool
+    ) -> tuple[Proposal, ...]:
+        """Return the masks that make the outputs of two cells equal, if there are any."""
+        texts = [change.texts for change in self._changes(old, new)]
+        if None in texts:
+            return ()
+        before, after = (["\n".join(lines[side]) for lines in texts if lines] for side in (0, 1))
+        masks = propose_masks(before, after, numbers=numbers)
+        patterns = (*self.rules.mask, *(mask.pattern for mask in masks))
+        masked = _Comparison(self.states, msgspec.structs.replace(self.rules, mask=patterns))
+        return () if masked.diff_cells(old, new) else masks
+
+    def _changes(self, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> Iterator[_Change]:
         for name in ("stdout", "stderr"):
             if not self.rules.ignores(name):
                 before, after = (self._mask(_stream_text(outputs, name)) for outputs in (old, new))
                 if before != after:
-                    texts = (text.split("\n") if text else [] for text in (before, after))
-                    lines += [f"  [{name}]", *diff_lines(*texts)]
-        first, second = self._bundles(old), self._bundles(new)
-        many = max(len(first), len(second)) > 1
-        for number, (one, other) in enumerate(self._pairs(first, second), 1):
-            lines += self._diff_bundles(one, other, f"output {number}, " if many else "")
-        return lines
+                    first, second = (text.split("\n") if text else [] for text in (before, after))
+                    yield _Change(name, diff_lines(first, second), (first, second))
+        bundles = self._bundles(old), self._bundles(new)
+        many = max(map(len, bundles)) > 1
+        for number, (one, other) in enumerate(self._pairs(*bundles), 1):
+            for change in self._bundle_changes(one, other):
+                yield msgspec.structs.replace(change, label=f"output {number}, {change.label}") if many else change
+
+    def are_interchangeable(self, old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether the outputs of two cells are equal, each in the state of the widgets of its own run."""
+        rest = ([self._parts_not_compared(output) for output in outputs] for outputs in (old, new))
+        return next(rest) == next(rest) and not self.diff_cells(old, new)
+
+    def _parts_not_compared(self, output: Mapping[str, Any]) -> tuple[Any, ...]:
+        traceback = self._mask("\n".join(output.get("traceback") or ()))
+        return output.get("output_type"), output.get("name"), output.get("metadata"), traceback
 
     def _bundles(self, outputs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return the displayed outputs other than streams: values by MIME type, and errors."""
@@ -100,27 +177,28 @@ class _Comparison(msgspec.Struct, frozen=True):
             for name, value in sorted(bundle.items(), key=lambda item: item[0])
         )
 
-    def _diff_bundles(self, old: dict[str, Any], new: dict[str, Any], number: str) -> list[str]:
-        lines = []
+    def _bundle_changes(self, old: dict[str, Any], new: dict[str, Any]) -> Iterator[_Change]:
         for name in sorted({**old, **new}, key=lambda name: (name.startswith("text/plain"), name)):
             if name not in new:
-                lines_of_kind = one_sided_lines("-", self._lines(name, old[name]))
+                lines = self._lines(name, old[name])
+                yield _Change(name, one_sided_lines("-", lines), (lines, []))
             elif name not in old:
-                lines_of_kind = one_sided_lines("+", self._lines(name, new[name]))
-            else:
-                lines_of_kind = self._diff_values(name, old[name], new[name])
-            lines += [f"  [{number}{name}]", *lines_of_kind] if lines_of_kind else []
-        return lines
+                lines = self._lines(name, new[name])
+                yield _Change(name, one_sided_lines("+", lines), ([], lines))
+            elif (change := self._value_change(name, old[name], new[name])).lines:
+                yield change
 
-    def _diff_values(self, name: str, old: Any, new: Any) -> list[str]:
+    def _value_change(self, name: str, old: Any, new: Any) -> _Change:
         if isinstance(old, str) and old == new:
-            return []
-        if name == _WIDGET:
-            return diff_lines(*widget_lines(old, new, self.states, self._mask))
+            return _Change(name, [])
         if _kind(name, old) == _kind(name, new) == "image":
             descriptions = compare_images(name, old, new, self.rules.tolerance)
-            return [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else []
-        return diff_lines(self._lines(name, old), self._lines(name, new))
+            return _Change(name, [f"- {descriptions[0]}", f"+ {descriptions[1]}"] if descriptions else [])
+        if name == _WIDGET:
+            texts = widget_lines(old, new, self.states, self._mask)
+        else:
+            texts = self._lines(name, old), self._lines(name, new)
+        return _Change(name, diff_lines(*texts), texts)
 
     def _lines(self, name: str, value: Any) -> list[str]:
         """Return a value as lines, without what differs from run to run."""
@@ -137,7 +215,8 @@ class _Comparison(msgspec.Struct, frozen=True):
                 return flatten(value, self._mask)
 
     def _mask(self, text: str) -> str:
-        return mask_text(text, self.rules)
+        text = mask_text(text, self.rules)
+        return replace_variable(text) if self.is_tolerant else text
 
 
 def _kind(name: str, value: Any) -> Literal["widget", "image", "markup", "text", "json"]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from nbreplay.core.variable_text import Proposal
+from nbreplay.core.words import count_of, shorten
 from nbreplay.notebook.escape import plain
 
 _WIDTH = 160
@@ -21,16 +23,17 @@ class Difference(msgspec.Struct, frozen=True):
     index: int  # position of the cell in the notebook, from 1
     first: str  # first line of its source
     lines: tuple[str, ...]  # each begins with ``-`` and a space (stored), ``+`` and a space (now) or two spaces (both)
+    masks: tuple[Proposal, ...] = ()  # masks that make the outputs equal, if there are any
 
 
-def make_difference(index: int, source: str, lines: Sequence[str]) -> Difference:
+def make_difference(index: int, source: str, lines: Sequence[str], masks: tuple[Proposal, ...] = ()) -> Difference:
     """Return a difference without control characters for a terminal."""
-    return Difference(index, _safe(first_line(source)), tuple(map(_safe, lines)))
+    return Difference(index, _safe(first_line(source)), tuple(map(_safe, lines)), masks)
 
 
 def first_line(source: str) -> str:
     """Return the first line of a cell that is not empty, or its first 60 characters."""
-    return next((line.strip() for line in source.splitlines() if line.strip()), "")[:60]
+    return shorten(next((line.strip() for line in source.splitlines() if line.strip()), ""), 60)
 
 
 def _safe(line: str) -> str:
@@ -59,7 +62,7 @@ def one_sided_lines(sign: str, lines: Sequence[str]) -> list[str]:
 
 def _limit(lines: list[str], most: int = _LINES, sign: str = " ") -> list[str]:
     more = len(lines) - most
-    return [*lines[:most], f"{sign} … {more:,} more line{'s' if more > 1 else ''}"] if more > 0 else lines
+    return [*lines[:most], f"{sign} … {count_of(more, 'more line')}"] if more > 0 else lines
 
 
 def _diff(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:

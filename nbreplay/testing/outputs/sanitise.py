@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from nbreplay.core.config import parse_flag, parse_strings, project
+from nbreplay.core.secrets.credentials import PLACEHOLDER, PLACEHOLDER_PATTERN
 from nbreplay.errors import OptionError
 
 _STREAMS = ("stdout", "stderr", "error")
@@ -87,6 +88,9 @@ _PARSERS: dict[str, Callable[[str, Any], Any]] = {
     "compare": parse_flag,
 }
 
+_TIME = r"(?<![\w.+])(?:\d+(?:d|h|min) )*[\d.e+]+ ?(?:[nuµμm]?s|min|h|d)"  # as IPython writes it
+_CLOCK = r"\d+:\d\d(?::\d\d)?"
+
 # A part of the text that a match contains, which is faster to look for, the pattern, and what replaces a match.
 _VARIABLE_TEXT: tuple[tuple[str, str, str], ...] = (
     (  # Without "at", only numbers that look like addresses count: hex(1234) is a result.
@@ -96,12 +100,26 @@ _VARIABLE_TEXT: tuple[tuple[str, str, str], ...] = (
     ),
     ("ipykernel_", r"(?:[A-Za-z]:)?(?:[/\\][\w.+~-]{1,64}){0,8}[/\\]ipykernel_\d+[/\\]\d+\.py", "[cell].py"),
     ("<ipython-input-", r"<ipython-input-\d+-[0-9a-f]{12}>", "[cell].py"),
+    ("[secret:", r"\[secret:\d{1,6}\]", "[secret]"),
+    (PLACEHOLDER, PLACEHOLDER_PATTERN, "[secret]"),
     ("-", r"(?<![0-9a-fA-F])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![0-9a-fA-F])", "[uuid]"),
+    ("Wall time: ", rf"(?m)^(?:CPU times: user {_TIME}, sys: {_TIME}, total|Wall time): {_TIME}", "[time]"),
+    ("The slowest run took ", r"(?m)^The slowest run took [\d.]+ times longer than the fastest\..*\n", ""),
+    (
+        " per loop (mean ",
+        rf"{_TIME} ± {_TIME} per loop \(mean ± std\. dev\. of \d+ runs?, [\d,]+ loops? each\)",
+        "[time]",
+    ),
+    (  # The bars of tqdm, without the values that a program adds to them. In a widget, they have figure spaces.
+        "[",
+        rf"(?<=\[){_CLOCK}(?:(?:<|&lt;)(?:{_CLOCK}|\?))?,\s*[\d.?]+[kMG]?(?:[^\s\],]{{1,20}}/s|s/[^\s\],]{{1,20}})",
+        "[time]",
+    ),
 )
 
 
 def mask_text(text: str, rules: Rules) -> str:
-    """Mask what the rules match, and addresses, UUIDs and paths of kernel cells."""
+    """Mask what the rules match, addresses, UUIDs, paths of kernel cells, and the times of IPython and tqdm."""
     for mask in rules.mask:
         text = re.sub(mask, "[masked]", text)
     for part, pattern, replacement in _VARIABLE_TEXT:

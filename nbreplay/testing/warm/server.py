@@ -1,10 +1,13 @@
-"""The process that kernels are forked from. It has imported what notebooks import, and no state of any notebook.
+"""The processes that kernels are forked from. They have imported what notebooks import, and no state of any notebook.
 
-It is a program (``python -m nbreplay.testing.warm.server FD``) that exchanges lines of JSON through the socket FD.
+The first is a program (``python -m nbreplay.testing.warm.server FD``), and the others are its forks, and theirs. Each
+exchanges lines of JSON through a socket.
 
-Requests: ``{"modules": [...]}`` once; then ``{"kernel": N, "cmd": [...], "env": {...}, "cwd": ...}`` for each kernel.
-Answers: ``{"ready": true}``; ``{"kernel": N, "pid": ...}``; ``{"ended": PID, "status": ...}``. When the socket closes,
-the parent has ended, and the program ends with its kernels.
+Requests: ``{"modules": [...], "left_out": [...]}``, with a socket, for a fork that imports modules; ``{"kernel": N,
+"cmd": [...], "env": {...}, "cwd": ..., "stderr": PATH}`` for a kernel.
+Answers: at first ``{"ready": [...]}``, with the names of all modules, or ``{"left_out": NAME}``, with the name of one
+that a notebook would notice; ``{"kernel": N, "pid": ...}``; ``{"ended": PID, "status": ...}``. When the socket closes,
+whoever wanted the kernels has ended, and the process ends with them.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import atexit
 import contextlib
 import gc
 import importlib
-import io
 import json
 import os
 import random
@@ -45,6 +47,7 @@ _KERNEL = (
     "nbreplay.intercept.http.http_client",
     "nbreplay.notebook.magics",
     "nbreplay.testing.in_kernel",
+    "nbreplay.testing.inputs",
 )
 # Modules that libraries import on first use.
 _LATER = {
@@ -64,104 +67,160 @@ _LATER = {
 # Jupyter_client starts kernels with this option, too.
 COMMAND = (sys.executable, "-Xfrozen_modules=off", "-m", "nbreplay.testing.warm.server")
 
-_LEFT_OUT = "NBREPLAY_LEFT_OUT"
+_END_SECONDS = 2.0
+
+_environment: dict[str, str] = {}  # before any import
 
 
 def main() -> None:
-    """Serve until the socket closes. In a forked process, become the kernel."""
+    """Serve until the socket closes. In a forked process, serve in its turn, or become the kernel."""
     if not sys.path[0] or os.path.abspath(sys.path[0]) == os.getcwd():
         del sys.path[0]  # as ipykernel's own launcher does
+    del globals()["__file__"]  # a kernel's main module has none, which libraries take for interactive
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(fileno=int(sys.argv[1])) as control:
-        request = _Server(control).serve(sys.argv[2:])
-    if request is not None:
-        _become_kernel(request)
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
+    _environment.update(os.environ)
+    control = socket.socket(fileno=int(sys.argv[1]))
+    while True:
+        with control:
+            request, branch = _Server(control).serve()
+        if request is None:
+            os._exit(0)  # tearing down all modules would take long
+        if branch is None:
+            return _become_kernel(request)
+        control = branch
+        left_out = _import_modules(request["modules"], request["left_out"])
+        tops = {name.partition(".")[0] for name in sys.modules}
+        _send(control, **({"left_out": left_out} if left_out else {"ready": sorted(tops)}))
+        if left_out:
+            os._exit(0)
+
+
+def _send(control: socket.socket, **answer: Any) -> None:
+    with contextlib.suppress(ConnectionError):  # the next read tells
+        control.sendall(json.dumps(answer).encode() + b"\n")
 
 
 class _Server:
     def __init__(self, control: socket.socket) -> None:
         self.control = control
         self.unread = b""
+        self.sockets: list[socket.socket] = []  # for forks that are to be requested
         self.selector = selectors.DefaultSelector()
-        self.kernels: dict[int, int] = {}  # process ids, each with its pidfd
+        self.children: dict[int, int] = {}  # process ids, each with its pidfd
+        self.kernels: set[int] = set()  # those that are kernels
 
-    def serve(self, requests: list[str]) -> dict[str, Any] | None:
-        """Return None when the socket closes, and the request of the kernel in a forked process."""
+    def serve(self) -> tuple[dict[str, Any] | None, socket.socket | None]:
+        """Return None when the socket closes. In a forked process, return the request for it, and its socket."""
         self.selector.register(self.control, selectors.EVENT_READ)
-        try:
-            for line in requests:
-                self._answer(json.loads(line))
-            while True:
-                for key, _ in self.selector.select():
-                    if key.data is not None:
-                        self._report_end(key.data)
-                        continue
-                    received = self.control.recv(1 << 20)
-                    if not received:
-                        return None
-                    *lines, self.unread = (self.unread + received).split(b"\n")
-                    for each in lines:
-                        if (request := self._answer(json.loads(each))) is not None:
-                            return request
-        except ConnectionError:
-            return None
-        finally:
-            for pid in self.kernels:
-                with contextlib.suppress(OSError):
-                    os.killpg(pid, signal.SIGKILL)
+        while True:
+            for key, _ in self.selector.select():
+                if key.data is not None:
+                    self._report_end(key.data)
+                    continue
+                try:
+                    received, descriptors, *_ = socket.recv_fds(self.control, 1 << 20, 8)
+                except ConnectionError:
+                    received, descriptors = b"", []
+                if not received:
+                    self._end_children()
+                    return None, None
+                self.sockets += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+                *lines, self.unread = (self.unread + received).split(b"\n")
+                for line in filter(None, lines):
+                    request = json.loads(line)
+                    branch = None if "kernel" in request else self.sockets.pop(0)
+                    if self._fork(request, branch):
+                        return request, branch
 
-    def _answer(self, request: dict[str, Any]) -> dict[str, Any] | None:
-        if "modules" in request:
-            _import_modules(request["modules"], again=request, control=self.control)
-            self._send(ready=True)
-            return None
+    def _fork(self, request: dict[str, Any], branch: socket.socket | None) -> bool:
+        """Fork, and return whether this is the child."""
         pid = os.fork()
         if not pid:
-            for descriptor in self.kernels.values():
+            for descriptor in self.children.values():
                 os.close(descriptor)
-            self.kernels.clear()
+            for other in self.sockets:
+                other.close()
             self.selector.close()
-            return request
-        self.kernels[pid] = os.pidfd_open(pid)
-        self.selector.register(self.kernels[pid], selectors.EVENT_READ, pid)
-        self._send(kernel=request["kernel"], pid=pid)
-        return None
+            return True
+        self.children[pid] = os.pidfd_open(pid)
+        self.selector.register(self.children[pid], selectors.EVENT_READ, pid)
+        if branch is not None:
+            branch.close()
+        else:
+            self.kernels.add(pid)
+            _send(self.control, kernel=request["kernel"], pid=pid)
+        return False
 
     def _report_end(self, pid: int) -> None:
-        descriptor = self.kernels.pop(pid)
+        descriptor = self.children.pop(pid)
+        self.kernels.discard(pid)
         self.selector.unregister(descriptor)
         os.close(descriptor)
         _, status = os.waitpid(pid, 0)
-        self._send(ended=pid, status=os.waitstatus_to_exitcode(status))
+        _send(self.control, ended=pid, status=os.waitstatus_to_exitcode(status))
 
-    def _send(self, **answer: Any) -> None:
-        self.control.sendall(json.dumps(answer).encode() + b"\n")
+    def _end_children(self) -> None:
+        """Kill the kernels. The forks that serve end by themselves, since their sockets close, too."""
+        self.selector.unregister(self.control)
+        for pid in self.kernels:
+            with contextlib.suppress(OSError):
+                os.killpg(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _END_SECONDS
+        while self.children and (remaining := deadline - time.monotonic()) > 0:
+            for key, _ in self.selector.select(remaining):
+                self._report_end(key.data)
+        for pid in self.children:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
 
-def _import_modules(modules: list[str], *, again: dict[str, Any], control: socket.socket) -> None:
-    """Import modules. Restart the process without those that a kernel would notice."""
-    left_out = set(filter(None, os.environ.get(_LEFT_OUT, "").split(",")))
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel does
-    later = (name for module in modules for name in _LATER.get(module, ()))
-    for name in (*_KERNEL, *modules, *later):
+def _import_modules(modules: list[str], left_out: list[str]) -> str:
+    """Import modules. Return the name of one that a kernel would notice, after which the process is of no use."""
+    kernel = _KERNEL if "ipykernel.kernelapp" not in sys.modules else ()
+    later = (name for module in modules if module not in left_out for name in _LATER.get(module, ()))
+    names: list[str] = [*kernel, *modules, *later]
+    for name in names:
         if name not in left_out and _has_side_effects(name):
-            os.environ[_LEFT_OUT] = ",".join({*left_out, name})
-            os.set_inheritable(control.fileno(), True)
-            os.execv(sys.executable, [*COMMAND, str(control.fileno()), json.dumps(again)])
+            return name
+    _import_hooks()
     gc.collect()
     gc.freeze()  # keeps the memory shared with the kernels
+    return ""
+
+
+def _import_hooks() -> None:
+    """Import what nbreplay will hook into the libraries that are there."""
+    from nbreplay.intercept.registry import LIBRARIES
+
+    for library, hook in LIBRARIES.items():
+        if library in sys.modules:
+            importlib.import_module(f"nbreplay.intercept.{hook.partition(':')[0]}")
 
 
 def _has_side_effects(name: str) -> bool:
-    """Import a module, and return whether it printed or warned, or left a thread running, which a fork would lack."""
-    output, failed = io.StringIO(), False
-    redirect = contextlib.redirect_stdout(output), contextlib.redirect_stderr(output)
-    with warnings.catch_warnings(record=True) as warned, redirect[0], redirect[1]:
+    """Import a module, and return whether it printed or warned, or left a thread running, which a fork would lack.
+
+    Neither may it replace a stream.
+    """
+    from nbreplay.testing.warm.streams import early_streams
+
+    failed = False
+    shown: list[object] = []
+
+    def note(*warning: object, **_: object) -> None:
+        shown.append(warning)
+
+    show, warnings.showwarning = warnings.showwarning, note
+    with early_streams() as streams:
         try:
             importlib.import_module(name)
         except BaseException:  # the notebook will get the same exception
             failed = True
-    if output.getvalue() or warned:
+        is_replaced = (sys.stdout, sys.stderr) != (streams["stdout"], streams["stderr"])
+    is_replaced |= warnings.showwarning is not note
+    warnings.showwarning = show  # the filters stay as the module has set them
+    if is_replaced or shown or any(stream.is_written for stream in streams.values()):
         return True
     return name in sys.modules if failed else threading.active_count() > 1 or _threads() > 1
 
@@ -193,9 +252,14 @@ def _become_kernel(request: dict[str, Any]) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(request["cwd"])
+    errors = os.open(request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(errors, 2)
+    os.close(errors)
     parent = str(os.getppid())
+    # What the imports set, they would set in this kernel, too.
+    changes = {name: value for name, value in os.environ.items() if _environment.get(name) != value}
     os.environ.clear()
-    os.environ.update({**request["env"], "JPY_PARENT_PID": parent})
+    os.environ.update({**changes, **request["env"], "JPY_PARENT_PID": parent})
     time.tzset()
     importlib.invalidate_caches()
     random.seed()
@@ -203,11 +267,13 @@ def _become_kernel(request: dict[str, Any]) -> None:
         sys.modules["numpy.random"].seed()
     from ipykernel import kernelapp
 
+    from nbreplay.testing.warm.streams import FACTORY
+
     launcher = os.path.join(os.path.dirname(os.path.dirname(kernelapp.__file__)), "ipykernel_launcher.py")
     arguments = request["cmd"][request["cmd"].index("ipykernel_launcher") + 1 :]
     # The parent is also an argument: ipykernel reads the environment when it is imported.
     sys.argv[:] = [launcher, *arguments, f"--IPKernelApp.parent_handle={parent}"]
-    kernelapp.launch_new_instance()
+    kernelapp.launch_new_instance(outstream_class=FACTORY)
     # Exit like multiprocessing: tearing down all modules would take longer than a small notebook.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

@@ -1,0 +1,1 @@
+"""Adopting notebooks that nobody wrote for nbreplay: recording them, and finding out what keeps them from replaying."""
