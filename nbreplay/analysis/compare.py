@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from nbreplay.analysis.columns import Column
 from nbreplay.analysis.frames import RowFrames, frame_of
 from nbreplay.analysis.library import Library, load
 from nbreplay.analysis.metrics import library_of
+from nbreplay.analysis.names import ShortNames
+from nbreplay.analysis.overviews import comparison_overview, delta_facts
 from nbreplay.analysis.rows import Row
-from nbreplay.analysis.sources import Source
+from nbreplay.analysis.sources import Source, name_rows
 from nbreplay.core.log import Interaction
+from nbreplay.core.recording.recording import file_name
+from nbreplay.core.words import shorten
 from nbreplay.errors import OptionError
+from nbreplay.notebook.status import short_path
 from nbreplay.providers.messages import canonical
 
-_STATUSES = ("same", "changed", "only in a", "only in b")
+if TYPE_CHECKING:
+    from nbreplay.notebook.pairs import Rest
+
+_Name = tuple[str, str, int]
+"""A pair: the kind and the key of the request, or ``prompt`` and the key of the prompt; and its number among these."""
+
+_STATUSES = ("changed", "same", "only in a", "only in b")
+_MOST_LINES = 50  # of pairs that are not shown side by side
 
 
 class _Pair(NamedTuple):
@@ -77,13 +90,14 @@ def _sides(name: str, dtype: str, meaning: str) -> tuple[Column, Column]:
 
 
 COMPARED = (
-    Column("pair", "string", "the index: the key or the prompt's key, # and the number of its answer"),
+    Column("pair", "string", "the index: digits of the key, or of the prompt's key, # and the number of its answer"),
     Column("status", "category", "same, changed, only in a, or only in b"),
     Column("kind", "category", "as in `interactions`", lambda pair: (pair.a or pair.b)["kind"]),
     *_sides("interaction", "string", "the interaction"),
     *_sides("model", "category", "the model in the request"),
-    Column("prompt", "string", "the last message of a user"),
-    *_sides("text", "string", "the text"),
+    Column("tool", "category", "as in `interactions`", lambda pair: (pair.a or pair.b).get("tool")),
+    Column("prompt", "string", "as in `interactions`"),
+    *_sides("text", "string", "the `answer`"),
     Column("text_diff", "string", "the lines in which the texts differ: - of a, + of b; empty where none does"),
     Column("similarity", "Float64", "the share of words that are the same, 0 to 1"),
     *_sides("tool_calls", "string", "the tool calls, one a line: name and arguments"),
@@ -98,12 +112,30 @@ COMPARED = (
 """The columns of `Comparison.frame`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The answers of a and of b, in pairs."""
+    """The answers of a and of b, in pairs; `nbreplay.compare` makes it.
+
+    Attributes
+    ----------
+    frame : pandas.DataFrame
+        A row per pair: `status` (``same``, ``changed``, ``only in a``, ``only in
+        b``), both texts and how they differ, tokens and times.
+    on : {"key", "prompt"}
+        How answers are paired.
+    libraries : tuple of Library
+        The libraries of a and of b.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> comparison = nr.compare("recordings-october", "recordings")
+    >>> comparison.counts
+    {'changed': 1, 'same': 2, 'only in a': 0, 'only in b': 1}
+    """
 
     frame: pd.DataFrame = field(repr=False, compare=False)  # a row per pair, by `pair`; its columns are `COMPARED`
-    on: str  # how answers are paired: by ``key`` or ``prompt``
+    on: Literal["key", "prompt"]  # how answers are paired: by ``key`` or ``prompt``
     libraries: tuple[Library, Library] = field(repr=False, compare=False)  # the libraries of a and b
 
     def __len__(self) -> int:
@@ -120,24 +152,23 @@ class Comparison:
         """The rows whose answers differ."""
         return self.frame[self.frame.status == "changed"]
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{number} {status}" for status, number in self.counts.items())
-        lines = [f"Comparison on {self.on}: {counts}"]
-        both = self.frame[self.frame.status.isin(["same", "changed"])]
-        for name, unit in (("output_tokens", "tokens"), ("duration_s", "s"), ("ttft_s", "s")):
-            deltas = both[f"{name}_delta"].dropna()
-            if len(deltas):
-                lines.append(f"  {name}: median {deltas.median():+.4g} {unit} from a to b, of {len(deltas)}")
-        return "\n".join(lines)
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of a and b.
 
-    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        differing = self.frame[self.frame.status != "same"].head(20)
-        names = ["status", "model_a", "model_b", "prompt", "text_diff", "similarity", "tool_calls_a", "tool_calls_b"]
-        head, *more = repr(self).split("\n")
-        lines = "".join(f"<br>{line.strip()}" for line in more)
-        # pandas escapes the texts of recordings.
-        table = differing[names].reset_index(drop=True).to_html(max_rows=20, na_rep="") if len(differing) else ""
-        return {"text/plain": repr(self), "text/html": f"<div><p><b>{head}</b>{lines}</p>{table}</div>"}
+        Those of their stores; of one store, of their models or interactions;
+        else ``a`` and ``b``.
+        """
+        stores = [set(map(short_path, library.names)) for library in self.libraries]
+        columns = ([set(self.frame[f"{name}_{side}"].dropna()) for side in "ab"] for name in ("model", "interaction"))
+        return next(filter(None, (_side_names(*values) for values in (stores, *columns))), ("a", "b"))
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{number:,} {status}" for status, number in self.counts.items())
+        return f"Comparison on {self.on}: {counts}"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return comparison_overview(self.frame, self.on, self.names, self.counts)
 
     @property
     def sides(self) -> Iterator[tuple[Interaction | None, Interaction | None]]:
@@ -146,20 +177,45 @@ class Comparison:
         pairs = self.frame.loc[rank.sort_values(kind="stable").index, ["interaction_a", "interaction_b"]]
         for names in pairs.astype(object).itertuples(index=False):
             one, other = (
-                None if pd.isna(name) else _interaction(library.row(name))
+                None if pd.isna(name) else library.row(name).call
                 for name, library in zip(names, self.libraries, strict=True)
             )
             yield one, other
 
     def show(self) -> None:
-        """Display the pairs side by side, each on one timeline: in a notebook as widgets, elsewhere as text."""
+        """Display the changed pairs side by side, each on one timeline.
+
+        The words that differ are marked, and what is equal is folded. Of many
+        changed pairs the first 20 are shown: in a notebook as widgets, elsewhere
+        as text.
+        """
         from nbreplay.notebook.display import show_pairs
 
-        show_pairs(self.sides, len(self), repr(self))
+        count = 1 if len(self) == 1 else self.counts["changed"]
+        one, other = self.names
+        heads = {"only in a": f"only in {one}", "only in b": f"only in {other}", "same": "same"}
+        counts = ", ".join(
+            heads.get(status, status) if len(self) == 1 else f"{number:,} {heads.get(status, status)}"
+            for status, number in self.counts.items()
+            if number or (len(self) != 1 and status in ("changed", "same"))
+        )
+        deltas = (f"{what}: {text}" for what, text in delta_facts(self.frame, self.names))
+        lines = [f"{one} against {other}: {counts}", *deltas]
+        rest = [self._rest(status, head) for status, head in heads.items() if self.counts[status] and len(self) > 1]
+        show_pairs(lines, self.names, itertools.islice(self.sides, count), count, rest)
 
+    def _rest(self, status: str, head: str) -> Rest:
+        """Return the pairs of a status by what they asked, and what only one side answered."""
+        from nbreplay.notebook.pairs import Rest
 
-def _interaction(row: Row) -> Interaction:
-    return Interaction(row.request, row.take, row.outcome or ("replayed" if row.take else "missing"), host=row.host)
+        rows = self.frame[self.frame.status == status]
+        lines = []
+        for name, row in rows.head(_MOST_LINES).astype(object).iterrows():
+            asked = name if pd.isna(row.prompt) else " ".join(row.prompt.split())
+            answer = "" if status == "same" else row.text_a if status == "only in a" else row.text_b
+            answer = "" if pd.isna(answer) or not answer else f" → {shorten(' '.join(answer.split()), 60)}"
+            lines.append(shorten(str(asked), 90) + answer)
+        return Rest(f"{len(rows):,} {head}", tuple(lines), len(rows))
 
 
 def compare(
@@ -172,11 +228,14 @@ def compare(
 
     Parameters
     ----------
-    a, b : Library, a source as `nbreplay.load` takes it, rows of a library's interactions, or interactions of a session
-        Two interactions are compared with each other, even if their requests differ.
+    a, b : Library, source, DataFrame, or Interaction
+        A library; a store, or what else `nbreplay.load` takes; rows of a
+        library's interactions; or interactions of a session. Two interactions
+        are compared with each other, even if their requests differ.
     on : {"key", "prompt"}
-        Pair answers to the same request (last month against today), or to the same messages (model against model).
-        Several answers are paired in order. A request without messages is paired by its key.
+        Pair answers to the same request (last month against today), or to the
+        same messages (model against model). Several answers are paired in
+        order. A request without messages is paired by its key.
 
     Returns
     -------
@@ -190,20 +249,43 @@ def compare(
 
     Examples
     --------
-    >>> nbreplay.compare("recordings-october", "recordings").changed[["prompt", "text_diff"]]
-    >>> calls = lib.interactions
-    >>> nbreplay.compare(calls.query("model == 'gpt-4o'"), calls.query("model == 'o3'"), on="prompt")
+    >>> import nbreplay as nr
+    >>> changes = nr.compare("recordings-october", "recordings").changed
+    >>> print(changes.text_diff.iloc[0])
+    -16 °C and rain.
+    +18 °C and clear.
+
+    The answers of two models to the same prompts:
+
+    >>> calls = nr.load("recordings").interactions
+    >>> one, other = calls.query("model == 'gpt-4o'"), calls.query("model == 'o3'")
+    >>> nr.compare(one, other, on="prompt").counts["changed"]
+    1
     """
     if on not in ("key", "prompt"):
         raise OptionError(f'on must be "key" or "prompt", not {on!r}')
     (first, one), (second, other) = _answers(a, on), _answers(b, on)
     if isinstance(a, Interaction) and isinstance(b, Interaction):
         other = dict(zip(one, other.values(), strict=False))
-    pairs = [_Pair(name, one.get(name), other.get(name)) for name in dict.fromkeys((*one, *other))]
+    names = dict.fromkeys((*one, *other))
+    short = ShortNames(file_name(kind, key) for kind, key, _ in names)
+    pairs = [_Pair(f"{short.short(*name[:2])}#{name[2]}", one.get(name), other.get(name)) for name in names]
     return Comparison(frame_of(COMPARED, pairs, index="pair"), on, (first, second))
 
 
-def _answers(source: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
+def _side_names(one: set[str], other: set[str]) -> tuple[str, str] | None:
+    """Return the names of two sides that each have one, and another one; of paths, the ends that differ."""
+    if len(one) != 1 or len(other) != 1 or one == other:
+        return None
+    paths = [name.replace("\\", "/").rstrip("/").split("/") for name in (*one, *other)]
+    for size in range(1, max(map(len, paths)) + 1):
+        before, after = ("/".join(path[-size:]) for path in paths)
+        if before != after and before and after:
+            return before, after
+    return None
+
+
+def _answers(source: Any, on: str) -> tuple[Library, dict[_Name, dict[str, Any]]]:
     """Return a library, and its answers by pair."""
     if isinstance(source, pd.DataFrame):
         linked = library_of(source)
@@ -214,13 +296,14 @@ def _answers(source: Any, on: str) -> tuple[Library, dict[str, dict[str, Any]]]:
         library = source if isinstance(source, Library) else _library_of_interactions(source) or load(source)
         rows = library.interactions
     rows = rows[rows.answer_key.notna()]
-    rows = rows.assign(interaction=rows.index, **_texts(library, rows.index)).astype(object)
-    answers: dict[str, dict[str, Any]] = {}
-    numbers = Counter[str]()
+    rows = rows.assign(interaction=rows.index, **_texts(library, rows)).astype(object)
+    answers: dict[_Name, dict[str, Any]] = {}
+    numbers = Counter[tuple[str, str]]()
     for row in rows.where(rows.notna(), None).to_dict("records"):
-        pair = (row["prompt_key"] if on == "prompt" else None) or row["key"]
+        prompt = row["prompt_key"] if on == "prompt" else None
+        pair = ("prompt", prompt) if prompt else (row["kind"], row["key"])
         numbers[pair] += 1
-        answers[f"{pair}#{numbers[pair]}"] = row
+        answers[*pair, numbers[pair]] = row
     return library, answers
 
 
@@ -229,23 +312,23 @@ def _library_of_interactions(source: Any) -> Library | None:
     items = [source] if isinstance(source, Interaction) else source
     if not isinstance(items, list | tuple) or not items or not all(isinstance(item, Interaction) for item in items):
         return None
-    rows = [
-        Row(f"{item.key}#{number}", None, item.request, item.take, host=item.host)
-        for number, item in enumerate(items, 1)
-    ]
-    return Library(RowFrames(rows))
+    short = ShortNames(file_name(item.request.kind, item.request.key) for item in items if item.request is not None)
+    rows = [Row("", None, item.request, item.take, host=item.host, outcome=item.outcome) for item in items]
+    return Library(RowFrames(name_rows(rows, short)))
 
 
-def _texts(library: Library, interactions: pd.Index) -> dict[str, Any]:
-    """Return the text and the tool calls of each answer, and the last message of a user."""
-    messages, calls = library.messages, library.tool_calls
-    messages = messages[messages.content.notna() & (messages.content_type != "reasoning")].astype(object)
-    output = messages.direction == "output"
+def _texts(library: Library, rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the text and the tool calls of each answer, and what was asked."""
+    calls = library.tool_calls
     lines = calls.name.astype(object).fillna("") + "(" + calls.arguments.astype(object).map(canonical) + ")"
-    columns = {
-        "text": messages[output].groupby("interaction").content.agg("\n".join),
-        "prompt": messages[~output & (messages.role == "user")].groupby("interaction").content.last(),
-        "tool_calls": lines.groupby(calls.interaction.astype(object)).agg("\n".join),
+    tool_calls = lines.groupby(calls.interaction.astype(object)).agg("\n".join).reindex(rows.index).fillna("")
+    if {"prompt", "answer"} <= {*rows.columns} and not rows[["prompt", "answer"]].isna().all(axis=None):
+        return {"text": rows.answer, "tool_calls": tool_calls}
+    # An export from before these columns were added.
+    messages = library.messages
+    messages = messages[messages.content.notna() & (messages.content_type != "reasoning")].astype(object)
+    texts = {
+        "text": messages[messages.direction == "output"].groupby("interaction").content.agg("\n".join),
+        "prompt": messages[messages.role == "user"].groupby("interaction").content.last(),
     }
-    columns = {name: values.reindex(interactions) for name, values in columns.items()}
-    return columns | {"tool_calls": columns["tool_calls"].fillna("")}
+    return {name: values.reindex(rows.index) for name, values in texts.items()} | {"tool_calls": tool_calls}

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import TOOL_CALLS, UNREAD
+from nbreplay.analysis.costs import with_costs
 from nbreplay.analysis.dataset import Dataset, is_dataset, part_files, read_part
 from nbreplay.analysis.frames import RowFrames, declared_columns, frame_of, index_of
 from nbreplay.analysis.rows import Row, tool_calls
-from nbreplay.analysis.sources import Trouble, own_store, read_store, unreadable
+from nbreplay.analysis.sources import Trouble, other_files, own_store, read_store, unreadable
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError
 from nbreplay.providers.tool_links import Fact
@@ -31,7 +31,8 @@ class DaskLibrary:
     """The four frames as dask frames; ``nbreplay.load(..., engine="dask")`` makes it.
 
     Their rows are those of the pandas frames, in the same order. A file that cannot be read is an error when a frame is
-    computed; with ``strict=False`` it is left out and listed in `unread`.
+    computed, and one that is not called as recordings are is an error at once; with ``strict=False`` they are left out
+    and listed in `unread`.
     """
 
     def __init__(self, source: Any, *, strict: bool = True) -> None:
@@ -44,6 +45,9 @@ class DaskLibrary:
         store = None if self._dataset is not None else own_store(source)
         if self._dataset is None and store is None:
             raise OptionError('engine="dask" reads one store, or one export to parquet. Export other sources first')
+        self._others = [] if store is None else other_files(store)
+        if strict and self._others:
+            raise unreadable(self._others)
         names = [] if store is None else sorted(store.names())
         self._batches = [
             _Batch(store.name, tuple(names[at : at + FILES]), strict) for at in range(0, len(names), FILES) if store
@@ -80,7 +84,8 @@ class DaskLibrary:
         empty = frame_of(UNREAD, ())
         if self._dataset is not None:
             return self._dd.from_pandas(empty, npartitions=1)
-        return self._dd.from_map(_unread, self._batches, meta=empty)
+        parts = [(batch, ()) for batch in self._batches] + [(None, self._others)]
+        return self._dd.from_map(_unread, *zip(*parts, strict=True), meta=empty)
 
     def _frame(self, name: str) -> dask.dataframe.DataFrame:
         if self._dataset is None:
@@ -99,9 +104,6 @@ class _Batch(NamedTuple):
 
     def read(self) -> tuple[list[Row], list[Trouble]]:
         rows, troubles = read_store(Store(self.store), self.names)
-        own = {os.path.join(self.store, name) for name in self.names}
-        # Every batch sees the other files of the folder.
-        troubles = [trouble for trouble in troubles if trouble.file in own]
         if self.strict and troubles:
             raise unreadable(troubles)
         return rows, troubles
@@ -110,16 +112,18 @@ class _Batch(NamedTuple):
 def _empty(name: str, served: bool = False) -> pd.DataFrame:
     from dask.dataframe.utils import clear_known_categories
 
-    return clear_known_categories(frame_of(declared_columns(name, served), (), index_of(name)))
+    frame = frame_of(declared_columns(name, served), (), index_of(name))
+    return clear_known_categories(with_costs(name, frame))
 
 
 def _batch_frame(batch: _Batch, name: str) -> pd.DataFrame:
-    return RowFrames(batch.read()[0]).frame(name)
+    return with_costs(name, RowFrames(batch.read()[0]).frame(name))
 
 
 def _part_frame(path: Path, name: str, served: bool) -> pd.DataFrame:
     declared = declared_columns(name, served)
-    return parquet.from_table(read_part(path, declared).sort_by("row"), declared, index=index_of(name))
+    frame = parquet.from_table(read_part(path, declared).sort_by("row"), declared, index=index_of(name))
+    return with_costs(name, frame)
 
 
 def _facts(batch: _Batch) -> list[Fact | None]:
@@ -130,5 +134,5 @@ def _tool_call_frame(batches: Sequence[Sequence[Fact | None]]) -> pd.DataFrame:
     return frame_of(TOOL_CALLS, tool_calls([fact for batch in batches for fact in batch]))
 
 
-def _unread(batch: _Batch) -> pd.DataFrame:
-    return frame_of(UNREAD, batch._replace(strict=False).read()[1])
+def _unread(batch: _Batch | None, others: Sequence[Trouble]) -> pd.DataFrame:
+    return frame_of(UNREAD, others if batch is None else batch._replace(strict=False).read()[1])

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, Column
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MARK = "_nbreplay.json"
 _VERSION = 1
 _PART = "part-0.parquet"
+_LATER = frozenset({"notebook", "tool", "prompt", "answer"})  # columns of text that earlier exports do not have
 
 
 def is_dataset(source: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -183,6 +184,23 @@ def read_part(path: Path, declared: Sequence[Column]) -> pyarrow.Table:
         raise RecordingFormatError(f"{path}: {error}. Export the recordings again") from None
     names = [*(column.name for column in declared), "row"]
     lacking = sorted(set(names) - {*table.column_names})
-    if lacking:
+    for name in sorted(_LATER.intersection(lacking)):
+        table = table.append_column(name, parquet.arrow().nulls(len(table), parquet.arrow().large_string()))
+    if "tool" in lacking and {"kind", "model"} <= {*table.column_names}:
+        table = _with_tools(table)
+    if lacking := sorted(set(lacking) - _LATER):
         raise RecordingFormatError(f"{path} has no column {', '.join(lacking)}. Export the recordings again")
     return table.select(names)
+
+
+def _with_tools(table: pyarrow.Table) -> pyarrow.Table:
+    """Return the table of an earlier export, which has the names of tools among those of models, with both apart."""
+    pa = parquet.arrow()
+    kinds, models = (table.column(name).cast(pa.large_string()) for name in ("kind", "model"))
+    is_tool, none = pa.compute.equal(kinds, "tool"), pa.scalar(None, pa.large_string())
+    for name, values in (
+        ("model", pa.compute.if_else(is_tool, none, models)),
+        ("tool", pa.compute.if_else(is_tool, models, none)),
+    ):
+        table = table.set_column(table.column_names.index(name), name, values)
+    return table

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped]
-from pandas.api.extensions import ExtensionArray  # type: ignore[import-untyped]
+import pandas as pd
+from pandas.api.extensions import ExtensionArray
 
-from nbreplay.analysis.columns import FRAMES, SERVED, Column
+from nbreplay.analysis.columns import FRAMES, SESSION_INTERACTIONS, Column
+from nbreplay.analysis.names import NameIndex
 from nbreplay.analysis.rows import Row, chunks, messages, tool_calls
-from nbreplay.errors import StoreError
 
 _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
     "interactions": lambda rows: rows,
@@ -20,6 +21,11 @@ _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
     "chunks": lambda rows: (item for row in rows for item in chunks(row)),
     "tool_calls": lambda rows: tool_calls([row.fact for row in rows]),
 }
+
+
+def items_of(name: str, rows: Sequence[Row]) -> Iterable[Any]:
+    """Return the items of a frame, given its rows."""
+    return _ITEMS[name](rows)
 
 
 class FrameSource(Protocol):
@@ -31,7 +37,7 @@ class FrameSource(Protocol):
         """Return one of the frames in `FRAMES`."""
 
     def row(self, interaction: str) -> Row:
-        """Return the row of an interaction."""
+        """Return the row of an interaction, named as in the index of `interactions`, or as `NameIndex.find` says."""
 
 
 class RowFrames:
@@ -45,19 +51,20 @@ class RowFrames:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a frame."""
-        return frame_of(declared_columns(name, self._served), _ITEMS[name](self._rows), index_of(name))
+        return frame_of(declared_columns(name, self._served), items_of(name, self._rows), index_of(name))
 
     def row(self, interaction: str) -> Row:
         """Return the row of an interaction."""
-        row = next((row for row in self._rows if row.interaction == interaction), None)
-        if row is None:
-            raise StoreError(f"{interaction} was removed from the file that it was loaded from. Load the store again")
-        return row
+        return self._rows[self._names.find(interaction)]
+
+    @cached_property
+    def _names(self) -> NameIndex:
+        return NameIndex([row.interaction for row in self._rows], [row.key for row in self._rows])
 
 
 def declared_columns(name: str, served: bool = False) -> tuple[Column, ...]:
-    """Return the columns of a frame; `served` for that of a session."""
-    return (*FRAMES[name], *SERVED) if served and name == "interactions" else FRAMES[name]
+    """Return the columns of a frame as it is stored; `served` for that of a session."""
+    return SESSION_INTERACTIONS if served and name == "interactions" else FRAMES[name]
 
 
 def index_of(name: str) -> str | None:

@@ -5,20 +5,30 @@ A value that was not recorded is absent, never 0, and every figure comes with th
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd  # type: ignore[import-untyped]
+import pandas as pd
 
 from nbreplay.analysis.columns import OPERATIONS, OTEL
+from nbreplay.analysis.costs import PRICED, estimate_costs
 from nbreplay.analysis.frames import FrameSource
-from nbreplay.analysis.plots import GROUP, Plots, group_column
+from nbreplay.analysis.groups import By, add_keys, group_rows, group_table, require_columns
+from nbreplay.analysis.plots import Plots
 from nbreplay.errors import OptionError
-from nbreplay.prices import UNKNOWN, Cost, Price, packaged_prices
+from nbreplay.prices import PriceTable
 
-By = str | Sequence[str] | None
-_MILLION = 1_000_000
+if TYPE_CHECKING:
+
+    class Frame(pd.DataFrame):  # type: ignore[misc]
+        """A frame of a library to type checkers and editors, which do not see accessors; to Python, a DataFrame."""
+
+        @property
+        def llm(self) -> Metrics:
+            """Times, tokens, costs and tool calls."""
+
+
+_SUMS = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "n_tool_calls")
+_TIMES = ("ttft_s", "duration_s")
 
 
 class _Link(str):
@@ -41,12 +51,13 @@ class _Link(str):
         return str, (str(self),)
 
 
-def link_to_library(frame: pd.DataFrame, library: FrameSource) -> pd.DataFrame:
+def link_to_library(frame: pd.DataFrame, library: FrameSource) -> Frame:
     """Have a frame know its library, in which its ``.llm`` finds chunks and tool calls."""
     link = _Link(repr(library))
     link.library = library
     frame.attrs["nbreplay"] = link
-    return frame
+    linked: Frame = frame
+    return linked
 
 
 def library_of(frame: pd.DataFrame) -> FrameSource | None:
@@ -59,18 +70,39 @@ def library_of(frame: pd.DataFrame) -> FrameSource | None:
 class Metrics:
     """``frame.llm``: times, tokens, costs and tool calls of interactions.
 
-    A method uses the rows of its frame alone, filtered or not; `gaps` and `tool_success` of interactions look up the
-    chunks and tool calls of these. ``by`` is a column, several, or None for one row.
+    A method uses the rows of its frame alone, filtered or not; `gaps` and
+    `tool_success` of interactions look up the chunks and tool calls of these.
+    ``by`` is what pandas groups by: a column, several, a series of the frame,
+    a `pandas.Grouper`, a function of the frame, or None for one row.
 
     Examples
     --------
     >>> lib = nbreplay.load("recordings")
-    >>> lib.interactions.llm.summary()
-    >>> lib.interactions.query("stream").llm.ttft(by="provider")
+    >>> lib.interactions.llm.ttft()["median"]
+    model
+    claude-sonnet-4-5    0.4
+    gpt-4o               0.1
+    Name: median, dtype: Float64
+    >>> final = lib.interactions.query("n_tool_calls == 0")
+    >>> final.llm.summary(by="provider").interactions
+    provider
+    openai           2
+    anthropic        1
+    (no provider)    1
+    Name: interactions, dtype: int64
+    >>> axes = lib.interactions.llm.plot()
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
+
+    def __repr__(self) -> str:
+        return f"<.llm of {len(self._frame):,} rows: summary, ttft, gaps, throughput, cost, tool_success, plot, otel>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        from nbreplay.analysis.overviews import metrics_overview
+
+        return metrics_overview(self, self._frame)
 
     @property
     def plot(self) -> Plots:
@@ -78,28 +110,76 @@ class Metrics:
         return Plots(self._frame)
 
     def summary(self, by: By = "model") -> pd.DataFrame:
-        """Return a row per group: how many interactions there are, how many failed or were cut short, tokens, times."""
-        frame = self._with("interaction", "error_type", "complete", "input_tokens", "output_tokens", "duration_s")
-        frame = frame.assign(_failed=frame.error_type.notna(), _cut=~frame.complete.fillna(True))
-        groups = _groups(frame, by)
+        """Return a row per group: interactions, failures, tokens and times.
+
+        Parameters
+        ----------
+        by : column, Series, pandas.Grouper, callable, a list of those, or None
+            Rows without a value are the group ``(no NAME)``. By model, all
+            tools are the group ``(tools)``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The biggest group first. Sums are NA where nothing was counted.
+            Columns in ``_s`` are seconds, ``cost_usd`` is US dollars.
+
+        Examples
+        --------
+        >>> llm = lib.interactions.llm
+        >>> llm.summary()[["interactions", "output_tokens", "duration_s_median"]]
+                           interactions  output_tokens  duration_s_median
+        model
+        gpt-4o                        3             15               0.25
+        (tools)                       1           <NA>               0.25
+        claude-sonnet-4-5             1             15                1.6
+        >>> llm.summary(["kind", "status"]).failed
+        kind  status
+        chat  200       0
+              529       1
+        tool  200       0
+        Name: failed, dtype: int64
+        >>> month = pd.Grouper(key="recorded_at", freq="MS")
+        >>> llm.summary(month).output_tokens
+        recorded_at
+        2026-01-01 00:00:00+00:00    30
+        Name: output_tokens, dtype: Int64
+        >>> llm.summary(lambda calls: calls.prompt.str.len() > 15).interactions
+        prompt
+        True     3
+        False    2
+        Name: interactions, dtype: int64
+        """
+        rows, names = self._keyed_rows(by, "error_type", "complete", *_SUMS, *_TIMES)
+        rows = rows.assign(_failed=rows.error_type.notna(), _cut=~rows.complete.fillna(True))
+        groups = group_rows(rows, names)
         columns = {
             "interactions": groups.size(),
             "failed": groups["_failed"].sum(),
             "cut_short": groups["_cut"].sum(),
         }
-        for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "n_tool_calls"):
+        for name in (*_SUMS, *({"cost_usd"} & {*rows.columns})):
             # No sum where nothing was counted.
             columns[name] = groups[name].sum(min_count=1)
-        for name in ("ttft_s", "duration_s"):
+        for name in _TIMES:
             columns[f"{name}_median"] = groups[name].median()
             columns[f"{name}_p90"] = groups[name].quantile(0.9)
         columns["duration_s_total"] = groups["duration_s"].sum(min_count=1)
-        return _table(columns, by, "interactions")
+        return group_table(columns, names, "interactions")
 
     def ttft(self, by: By = "model") -> pd.DataFrame:
-        """Return the seconds to the first token: a row per group, the slowest median first."""
-        frame = self._with("ttft_s").dropna(subset=["ttft_s"])
-        return _table(_spread(_groups(frame, by)["ttft_s"]), by, "median")
+        """Return the seconds to the first token, the slowest group first.
+
+        Examples
+        --------
+        >>> lib.interactions.llm.ttft().round(2)
+                           interactions  mean  median  p90  p99  max
+        model
+        claude-sonnet-4-5             1   0.4     0.4  0.4  0.4  0.4
+        gpt-4o                        2   0.1     0.1  0.1  0.1  0.1
+        """
+        rows, names = self._keyed_rows(by, "ttft_s")
+        return group_table(_spread(group_rows(rows.dropna(subset=["ttft_s"]), names)["ttft_s"]), names, "median")
 
     def gaps(self, by: By = "model", *, stall: float = 1.0) -> pd.DataFrame:
         """Return the pauses between the chunks of streams.
@@ -107,7 +187,8 @@ class Metrics:
         Parameters
         ----------
         by : str, sequence of str, or None
-            Columns of the interactions; of a frame of chunks without a library, its own.
+            As in `summary`: of the interactions; of a frame of chunks, of
+            its own, too.
         stall : float
             A gap of more seconds than this is a stall.
 
@@ -115,12 +196,21 @@ class Metrics:
         -------
         pandas.DataFrame
             A row per group: streams, gaps, median, p99, max, stalls, stalled_s.
+
+        Examples
+        --------
+        >>> gaps = lib.interactions.llm.gaps(stall=0.3)
+        >>> gaps[["streams", "gaps", "stalls", "stalled_s"]]
+                           streams  gaps  stalls  stalled_s
+        model
+        claude-sonnet-4-5        1     3       3        1.2
+        gpt-4o                   2     3       0        0.0
         """
-        frame = self.related_rows("chunks", by)
+        frame, names = self._related_rows("chunks", by)
         # The gap of the first chunk is the wait for the answer to begin.
         frame = frame[(frame.chunk > 0) & frame.gap_s.notna()]
         frame = frame.assign(_stall=frame.gap_s > stall, _stalled=frame.gap_s.where(frame.gap_s > stall, 0.0))
-        groups = _groups(frame, by)
+        groups = group_rows(frame, names)
         spread = _spread(groups["gap_s"])
         columns = {
             "streams": groups["interaction"].nunique(),
@@ -131,16 +221,26 @@ class Metrics:
             "stalls": groups["_stall"].sum(),
             "stalled_s": groups["_stalled"].sum(),
         }
-        return _table(columns, by, "p99")
+        return group_table(columns, names, "p99")
 
     def throughput(self, by: By = "model") -> pd.DataFrame:
-        """Return output tokens per second: of all interactions, and of streams after their first token."""
-        frame = self._with("output_tokens", "duration_s", "ttft_s").dropna(subset=["output_tokens", "duration_s"])
-        frame = frame[frame.duration_s > 0]
+        """Return output tokens per second, also of streams after their first.
+
+        Examples
+        --------
+        >>> rates = lib.interactions.llm.throughput()
+        >>> rates[["output_tokens", "seconds", "tokens_per_s"]]
+                           output_tokens  seconds  tokens_per_s
+        model
+        gpt-4o                        15      0.5          30.0
+        claude-sonnet-4-5             15      1.6         9.375
+        """
+        frame, names = self._keyed_rows(by, "output_tokens", "duration_s", "ttft_s")
+        frame = frame.dropna(subset=["output_tokens", "duration_s"]).query("duration_s > 0")
         after = (frame.duration_s - frame.ttft_s).where(frame.duration_s > frame.ttft_s)
         frame = frame.assign(_after=after, _streamed=frame.output_tokens.where(after.notna()))
         frame = frame.assign(_rate=frame.output_tokens / frame.duration_s)
-        groups = _groups(frame, by)
+        groups = group_rows(frame, names)
         tokens, seconds = groups["output_tokens"].sum(), groups["duration_s"].sum()
         columns = {
             "interactions": groups.size(),
@@ -150,33 +250,47 @@ class Metrics:
             "median_tokens_per_s": groups["_rate"].median(),
             "after_first_token_per_s": groups["_streamed"].sum(min_count=1) / groups["_after"].sum(min_count=1),
         }
-        return _table(columns, by, "tokens_per_s")
+        return group_table(columns, names, "tokens_per_s")
 
-    def cost(self, prices: Mapping[str, Any] | pd.DataFrame | None = None, by: By = "model") -> pd.DataFrame:
-        """Return an estimate of the cost of the interactions, in US dollars: tokens times list prices.
+    def cost(self, prices: PriceTable | pd.DataFrame | None = None, by: By = "model") -> pd.DataFrame:
+        """Return an estimate of the cost, in US dollars: tokens times prices.
 
         Parameters
         ----------
         prices : mapping or DataFrame, optional
-            By model: dollars per million tokens of ``input`` and ``output``, and of ``cached`` input where it is
-            cheaper; ``{"gpt-4o": {"input": 2.5, "output": 10}}`` or ``{"gpt-4o": (2.5, 10)}``. If not given, those of
-            the genai-prices package: ``pip install 'nbreplay[prices]'``.
+            By model: dollars per million tokens of ``input`` and ``output``,
+            and of ``cached`` input where it is cheaper, or a tuple of those.
+            If not given, the list prices of the genai-prices package:
+            ``pip install 'nbreplay[prices]'``.
         by : str, sequence of str, or None
 
         Returns
         -------
         pandas.DataFrame
-            A row per group: interactions, how many of them have a price, and the estimate; NA where none has.
+            A row per group: interactions, how many of them have a price, and
+            the estimate; NA where none has.
 
         Raises
         ------
         OptionError
-            For `prices` of another shape; without any, where the package is not installed.
+            For `prices` of another shape; without any, where the package is
+            not installed.
+
+        Examples
+        --------
+        >>> prices = {"gpt-4o": {"input": 2.5, "output": 10},
+        ...           "claude-sonnet-4-5": (3, 15)}
+        >>> lib.interactions.llm.cost(prices).usd_estimate
+        model
+        claude-sonnet-4-5    0.000285
+        gpt-4o                0.00025
+        (tools)                  <NA>
+        Name: usd_estimate, dtype: Float64
         """
-        frame = self._with("kind", "model", "response_model", "provider", "input_tokens", "output_tokens")
-        into, out = _costs(frame, prices)
+        frame, names = self._keyed_rows(by, *PRICED)
+        into, out = estimate_costs(frame, prices)
         frame = frame.assign(_in=into, _out=out, _priced=into.notna() & out.notna())
-        groups = _groups(frame, by)
+        groups = group_rows(frame, names)
         into, out = groups["_in"].sum(min_count=1), groups["_out"].sum(min_count=1)
         columns = {
             "interactions": groups.size(),
@@ -185,14 +299,25 @@ class Metrics:
             "output_usd_estimate": out,
             "usd_estimate": into + out,
         }
-        return _table(columns, by, "usd_estimate")
+        return group_table(columns, names, "usd_estimate")
 
     def tool_success(self, by: By = "name") -> pd.DataFrame:
-        """Return how tool calls went: a row per tool, or per group by columns of the tool calls or interactions."""
-        frame = self.related_rows("tool_calls", by)
+        """Return how tool calls went, a row per tool.
+
+        `by` is of the tool calls, or of the interactions that they belong to.
+
+        Examples
+        --------
+        >>> tools = lib.tool_calls.llm.tool_success()
+        >>> tools[["calls", "success", "duration_s_median"]]
+                     calls  success  duration_s_median
+        name
+        get_weather      1      1.0               0.25
+        """
+        frame, names = self._related_rows("tool_calls", by)
         failed = frame.error_type.notna()
         frame = frame.assign(_failed=failed, _invalid=~frame.arguments_valid, _ok=frame.answered & ~failed)
-        groups = _groups(frame, by)
+        groups = group_rows(frame, names)
         answered, succeeded = groups["answered"].sum(), groups["_ok"].sum()
         columns = {
             "calls": groups.size(),
@@ -203,59 +328,37 @@ class Metrics:
             "success": (succeeded / answered).where(answered > 0),
             "duration_s_median": groups["duration_s"].median(),
         }
-        return _table(columns, by, "calls")
+        return group_table(columns, names, "calls")
 
     def otel(self) -> pd.DataFrame:
-        """Return the frame with OpenTelemetry's GenAI names for columns and operations."""
+        """Return the frame with OpenTelemetry's GenAI names for columns and operations.
+
+        Examples
+        --------
+        >>> list(lib.interactions.llm.otel().columns[2:4])
+        ['gen_ai.operation.name', 'gen_ai.request.model']
+        """
         frame = self._frame.copy()
         if "kind" in frame and "model" in frame:
             frame["kind"] = frame["kind"].map(lambda kind: OPERATIONS.get(kind, kind)).astype("category")
         return frame.rename(columns={name: OTEL.get(name, f"nbreplay.{name}") for name in frame.columns})
 
-    def related_rows(self, name: str, by: By) -> pd.DataFrame:
-        """Return the rows of another frame that belong to these interactions, with the columns to group them by."""
+    def _keyed_rows(self, by: By, *names: str) -> tuple[pd.DataFrame, list[str]]:
+        """Return the rows, which must have these columns, and the keys to group them by."""
+        return add_keys(require_columns(self._frame, *names), by)
+
+    def _related_rows(self, name: str, by: By = None) -> tuple[pd.DataFrame, list[str]]:
+        """Return the chunks or tool calls of these interactions, with keys."""
         own, library = self._frame, library_of(self._frame)
         if {"chunks": "gap_s", "tool_calls": "arguments_valid"}[name] in own.columns:
-            frame = own
-            interactions = None if library is None else library.frame("interactions")
-        elif library is not None:
-            interactions = own.set_index("interaction") if "interaction" in own.columns else own
-            every = library.frame(name)
-            frame = every[every.interaction.isin(interactions.index)]
-        else:
+            # Another frame's key is looked up in its own columns first: they may have one of the same name.
+            return add_keys(own, by, None if library is None else library.frame("interactions"), own_first=True)
+        if library is None:
             raise OptionError(f"the frame has lost its link to the recordings. Use .llm of lib.{name}")
-        for column in _names(by):
-            # Grouped by a column of the interactions, even where the other frame has one of the same name.
-            if interactions is None or column not in interactions.columns:
-                continue
-            if frame is not own or column not in frame.columns:
-                values = interactions[column].reindex(frame.interaction.astype(object))
-                frame = frame.assign(**{GROUP + column: values.array})
-        return frame
-
-    def _with(self, *names: str) -> pd.DataFrame:
-        frame = self._frame.reset_index() if self._frame.index.name == "interaction" else self._frame
-        missing = [name for name in names if name not in frame.columns]
-        if missing:
-            raise OptionError(f"the frame has no column {', '.join(missing)}. Use lib.interactions, or rows of it")
-        return frame
-
-
-def _groups(frame: pd.DataFrame, by: By) -> Any:
-    names = [group_column(frame, name) for name in _names(by)]
-    # Rows without a value are a group of their own: nothing is left out of a sum.
-    return frame.groupby(names or (lambda _: "all"), observed=True, dropna=False)
-
-
-def _table(columns: Mapping[str, Any], by: By, order: str) -> pd.DataFrame:
-    table = pd.DataFrame(dict(columns))
-    if by is not None:
-        table.index.names = _names(by)
-    return table.sort_values(order, ascending=False, kind="stable")
-
-
-def _names(by: By) -> list[str]:
-    return [] if by is None else [by] if isinstance(by, str) else list(by)
+        indexed = own.index.name == "interaction"
+        interactions = own if indexed else require_columns(own, "interaction").set_index("interaction")
+        every = library.frame(name)
+        return add_keys(every[every.interaction.isin(interactions.index)], by, interactions)
 
 
 def _spread(values: Any) -> dict[str, Any]:
@@ -267,55 +370,3 @@ def _spread(values: Any) -> dict[str, Any]:
         "p99": values.quantile(0.99),
         "max": values.max(),
     }
-
-
-def _costs(frame: pd.DataFrame, prices: Mapping[str, Any] | pd.DataFrame | None) -> tuple[pd.Series, pd.Series]:
-    """Return the costs of input and output of each interaction, in dollars; NA where tokens or price are unknown."""
-    price = packaged_prices() if prices is None else _price_table(prices)
-    if price is None:
-        raise OptionError(
-            "cost needs prices. Pass a table, cost({'gpt-4o': {'input': 2.5, 'output': 10}}), or install one: "
-            "pip install 'nbreplay[prices]'"
-        )
-    names = ("kind", "model", "response_model", "provider", "input_tokens", "output_tokens", "cached_tokens")
-    costs = []
-    for row in zip(*(frame[name].astype(object).where(frame[name].notna(), None) for name in names), strict=True):
-        kind, model, answering, provider, into, out, cached = row
-        if kind == "embedding" and out is None:  # an embedding has no output tokens
-            out = 0
-        has_tokens = into is not None and out is not None
-        costs.append(price(model, answering, provider, into, out, min(cached or 0, into)) if has_tokens else UNKNOWN)
-    into, out = (pd.Series([cost[side] for cost in costs], index=frame.index, dtype="Float64") for side in (0, 1))
-    return into, out
-
-
-def _price_table(prices: Mapping[str, Any] | pd.DataFrame) -> Price:
-    rows = prices.to_dict("index") if isinstance(prices, pd.DataFrame) else prices
-    if not isinstance(rows, Mapping):
-        raise OptionError(f"prices must be a dict or a DataFrame by model, not {type(prices).__name__}")
-    table = {model: _price_row(model, row) for model, row in rows.items()}
-
-    def price(model: Any, answering: Any, _: Any, into: int, out: int, cached: int) -> Cost:
-        row = table.get(model) or table.get(answering)
-        if row is None:
-            return UNKNOWN
-        per_input, per_output, per_cached = row
-        return ((into - cached) * per_input + cached * per_cached) / _MILLION, out * per_output / _MILLION
-
-    return price
-
-
-def _price_row(model: Any, row: Any) -> tuple[float, float, float]:
-    named = row
-    if isinstance(row, tuple | list) and len(row) in (2, 3):
-        named = dict(zip(("input", "output", "cached"), row, strict=False))
-    if isinstance(named, Mapping) and not {*named} - {"input", "output", "cached"} and "input" in named:
-        cached = named.get("cached")
-        cached = named["input"] if cached is None or cached != cached else cached
-        numbers = named["input"], named.get("output", 0.0), cached
-        if all(isinstance(one, int | float) and math.isfinite(one) and one >= 0 for one in numbers):
-            return numbers
-    raise OptionError(
-        f"the price of {model!r} is {row!r}. Pass {{'input': 2.5, 'output': 10}}, in dollars per million tokens, "
-        "and 'cached' where cached input is cheaper"
-    )

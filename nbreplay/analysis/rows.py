@@ -5,59 +5,95 @@ A `Row` is one of `interactions`; `messages`, `chunks` and `tool_calls` make the
 
 from __future__ import annotations
 
-import hashlib
+import functools
+import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
-from pydantic_core import to_json
 
-from nbreplay.core.recording.blob import Blob
-from nbreplay.core.recording.body import Text
+from nbreplay.analysis.plain_chat import summarise_plain_answer, summarise_plain_request
+from nbreplay.analysis.summaries import AnswerSummary, RequestSummary, summarise_answer, summarise_request
+from nbreplay.core.config import is_url
+from nbreplay.core.log import Interaction
 from nbreplay.core.recording.json_text import dicts
+from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
+from nbreplay.core.words import Outcome
 from nbreplay.providers.answer import Answer
-from nbreplay.providers.deltas import Reader, values
-from nbreplay.providers.messages import Message, MessageCall, canonical, messages_in, messages_of
-from nbreplay.providers.tool_links import Fact, Link, fact_of, links, tool_error
-
-_MAX_TOKENS = (
-    *("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample"),
-    *("maxOutputTokens", "maxTokens", "num_predict"),
-)
-_SETTINGS = ("generationConfig", "generation_config", "inferenceConfig", "options")
-# Fields that differ between answers that say the same.
-_PASSING = frozenset(("id", "created", "created_at", "completed_at", "system_fingerprint", "usage", "request_id"))
+from nbreplay.providers.deltas import Piece, Reader, values
+from nbreplay.providers.messages import Message, MessageCall, messages_in, messages_of
+from nbreplay.providers.tool_links import Fact, Link, fact_of, links
 
 
 class Row(msgspec.Struct, frozen=True, dict=True):
     """A take of a store, or a call of a session."""
 
     interaction: str
-    file: str | None
-    request: Request | None  # None for a call of a session that has no request
+    file: str | None  # the path of the recording, absolute
+    source: Recording | Request | None  # None for a call of a session that has no request
     take: Take | None  # None for a call without an answer
     recorded_ms: int | None = None  # milliseconds since 1970, UTC
     cell: str | None = None
     origin: str | None = None
     host: str = ""
     # outcome, served_s: of a session's call
-    outcome: str | None = None
+    outcome: Outcome | None = None
     served_s: float | None = None
 
     @property
     def kind(self) -> str | None:
         """The kind of the request."""
-        return None if self.request is None else self.request.kind
+        return None if self.source is None else self.source.kind
 
     @property
+    def key(self) -> str | None:
+        """The key of the request."""
+        return None if self.source is None else self.source.key
+
+    @cached_property
+    def request(self) -> Request | None:
+        """The request."""
+        source = self.source
+        return Request(source.kind, source.request, source.key) if isinstance(source, Recording) else source
+
+    @cached_property
+    def request_summary(self) -> RequestSummary:
+        """What the request asks."""
+        plain = summarise_plain_request(self.source.source) if isinstance(self.source, Recording) else None
+        return plain or summarise_request(
+            self.request, self.stored_messages, self.answer.reader.model if self.is_session else ""
+        )
+
+    @cached_property
+    def answer_summary(self) -> AnswerSummary:
+        """What the answer says."""
+        return summarise_plain_answer(self.take) or summarise_answer(self.kind, self.take, self.answer)
+
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a websocket, whose messages of both directions are those of its take."""
+        return self.kind == "websocket"
+
+    @property
+    def shown(self) -> str | None:
+        """The path of the file as seen from the working directory."""
+        return None if self.file is None else relative_path(self.file)
+
+    @cached_property
     def body(self) -> dict[str, Any]:
         """The body of the request as it is stored; empty for a tool, and for a body that is not an object."""
-        request = self.request
-        return request.body if request and request.kind != "tool" and isinstance(request.body, dict) else {}
+        body = self.request.body if self.request and self.request.kind != "tool" else None
+        return body if isinstance(body, dict) else {}
+
+    @property
+    def call(self) -> Interaction:
+        """The call as it was in its session; of a store's take, one that replays it."""
+        outcome = self.outcome or ("replayed" if self.take else "missing")
+        return Interaction(self.request, self.take, outcome, host=self.host)
 
     @cached_property
     def answer(self) -> Answer:
@@ -66,7 +102,9 @@ class Row(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def stored_messages(self) -> list[Message]:
-        """The messages of the request, with ids as they are stored."""
+        """The messages of the request, with ids as they are stored; of a websocket, those that the client sent."""
+        if self.is_session:
+            return [message for is_sent, message in self.answer.messages() if is_sent]
         return messages_of(self.body)
 
     @cached_property
@@ -78,31 +116,8 @@ class Row(msgspec.Struct, frozen=True, dict=True):
     @property
     def stream(self) -> bool | None:
         """Whether the answer was streamed; without an answer, whether a stream was requested."""
-        if self.take is not None and self.take.status is not None:
-            return isinstance(self.take.body, Events)
-        requested = self.body.get("stream")
-        return requested if isinstance(requested, bool) else None
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The limit of output tokens, where 64 bits hold it."""
-        limit = self.setting(*_MAX_TOKENS)
-        return int(limit) if limit is not None and abs(limit) < 2**63 else None
-
-    def setting(self, *names: str) -> float | None:
-        """Return the first of these settings that the body, or the object in it that holds settings, has."""
-        holders = [self.body, *(self.body[name] for name in _SETTINGS if isinstance(self.body.get(name), dict))]
-        numbers = (holder[name] for holder in holders for name in names if type(holder.get(name)) in (int, float))
-        return next(numbers, None)
-
-    @property
-    def n_tools(self) -> int:
-        """The number of tools that the request offers."""
-        config = self.body.get("toolConfig")
-        tools = dicts(self.body.get("tools")) + dicts(self.body.get("functions"))
-        tools += dicts(config.get("tools")) if isinstance(config, dict) else []
-        declared = [tool.get("functionDeclarations", tool.get("function_declarations")) for tool in tools]
-        return sum(len(inner) if isinstance(inner, list) else 1 for inner in declared)
+        is_stream = self.answer_summary.stream
+        return self.request_summary.stream if is_stream is None else is_stream
 
     @property
     def events(self) -> Events | None:
@@ -110,72 +125,26 @@ class Row(msgspec.Struct, frozen=True, dict=True):
         return self.take.body if self.take and isinstance(self.take.body, Events) else None
 
     @property
-    def output_chars(self) -> int:
-        """Characters of the answer's text, without reasoning."""
-        parts = self.answer.texts.items()
-        return sum(len(piece) for (kind, _), pieces in parts if kind != "reasoning" for piece in pieces)
-
-    @property
-    def ttfc_s(self) -> float | None:
-        """Seconds to the first chunk."""
-        events = self.events
-        return events.chunks[0].gap_ms / 1000 if self._is_timed and events and events.chunks else None
-
-    @property
-    def ttft_s(self) -> float | None:
-        """Seconds to the first chunk that brings something."""
-        first_ms = self.answer.first_ms
-        return first_ms / 1000 if self._is_timed and first_ms is not None else None
-
-    @property
-    def _is_timed(self) -> bool:
-        return self.take is not None and self.take.timed and self.events is not None
-
-    @cached_property
-    def error_type(self) -> str | None:
-        """The provider's or the connection's error, else the status of a failure; of a tool, its exception."""
-        take, reader = self.take, self.answer.reader
-        if take is None:
-            return None
-        raised = tool_error(take) if self.kind == "tool" else None
-        if raised is not None:
-            return raised
-        if take.error is not None:
-            return take.error.get("type") or "error"
-        failed = str(take.status) if (take.status or 0) >= 400 else None
-        if reader.error_type or reader.error:
-            return reader.error_type or failed or "error"
-        return failed
-
-    @property
-    def answer_key(self) -> str | None:
-        """The key of the answer: of its text, tool calls and error, else of its data."""
-        if self.take is None:
-            return None
-        texts: Any = [[*at, "".join(pieces)] for at, pieces in self.answer.texts.items() if at[0] != "reasoning"]
-        calls = [[call.choice, call.name, canonical("".join(call.arguments))] for call in self.answer.calls.values()]
-        if not texts and not calls and self.error_type is None:
-            texts = _data(self.take)
-        try:
-            data = to_json([texts, calls, self.error_type])
-        except ValueError:
-            data = repr((texts, calls, self.error_type)).encode()  # half of a surrogate pair, or not JSON
-        return "a1:" + hashlib.sha256(data).hexdigest()[:32]
-
-    @property
     def fact(self) -> Fact | None:
         """The tool calls and results of the interaction, to be linked; None where it has none."""
         return fact_of(self.interaction, self.recorded_ms, self.request, self.take, self.answer, self.sent_messages)
 
 
-def _data(take: Take) -> Any:
-    """Return the data of an answer without text: vectors, the value of a tool, a page, a file."""
-    if isinstance(take.body, Blob):
-        return take.body.name
-    objects = [] if isinstance(take.body, Text) else [value for _, value, _ in values(take.body) if value is not None]
-    if not objects:
-        return take.body.as_fields()
-    return [{name: one for name, one in value.items() if name not in _PASSING} for value in objects]
+def relative_path(path: str) -> str:
+    """Return a path as seen from the working directory; an address as it is."""
+    folder, separator, name = path.rpartition(os.sep)
+    return _relative_folder(folder, os.getcwd()) + name if separator else path
+
+
+@functools.lru_cache(maxsize=1024)
+def _relative_folder(folder: str, directory: str) -> str:
+    if is_url(folder):
+        return folder + "/"
+    try:
+        relative = os.path.relpath(folder or os.sep, directory)
+    except ValueError:  # another drive
+        relative = folder
+    return "" if relative == os.curdir else os.path.join(relative, "")
 
 
 class MessageItem(NamedTuple):
@@ -194,7 +163,11 @@ class MessageItem(NamedTuple):
 
 
 def messages(row: Row) -> Iterator[MessageItem]:
-    """Yield the messages of the request and of the answer."""
+    """Yield the messages of the request and of the answer; of a websocket, those of both sides as they came."""
+    if row.is_session:
+        for number, (is_sent, message) in enumerate(row.answer.messages()):
+            yield MessageItem(row.interaction, number, "input" if is_sent else "output", message)
+        return
     sent = row.sent_messages
     for number, message in enumerate(sent):
         yield MessageItem(row.interaction, number, "input", message)
@@ -231,13 +204,17 @@ def chunks(row: Row) -> Iterator[ChunkItem]:
     """Yield the chunks of an answer that is a stream."""
     if row.take is None or row.events is None:
         return
-    reader, numbers, timed, begun, before = Reader(), dict[Any, int](), row.take.timed, False, 0
+    answer, numbers, timed, begun, before = Answer(), dict[Any, int](), row.take.timed, False, 0
+    reader = answer.reader
     for index, (chunk, (at, value, event)) in enumerate(zip(row.events.chunks, values(row.events), strict=True)):
         t_s, gap_s = (at / 1000, (at - before) / 1000) if timed else (None, None)
         before = at
-        pieces = () if value is None else reader.read(value, event)
+        pieces: Sequence[Piece] = ()
+        if value is not None:
+            pieces = answer.feed(at, value, event) if row.is_session else reader.read(value, event)
         if not pieces or (reader.whole and begun):
-            kind = _kind_of(chunk.data, chunk.raw, value, reader, begun)
+            kind = _LINE_KINDS.get(next(iter(value or ()), "")[:1], "other") if row.is_session else ""
+            kind = kind or _kind_of(chunk.data, chunk.raw, value, reader, begun)
             yield ChunkItem(row.interaction, index, t_s, gap_s, kind)
             continue
         begun = True
@@ -245,6 +222,9 @@ def chunks(row: Row) -> Iterator[ChunkItem]:
         kind = "+".join(dict.fromkeys(piece.kind for piece in pieces))
         text = "".join(piece.text for piece in pieces)
         yield ChunkItem(row.interaction, index, t_s, gap_s, kind, text, called[0] if called else None)
+
+
+_LINE_KINDS = {">": "sent", "<": "received", "c": "finish"}  # of a websocket's messages that bring nothing else
 
 
 def _kind_of(data: Any, raw: Any, value: dict[str, Any] | None, reader: Reader, begun: bool) -> str:

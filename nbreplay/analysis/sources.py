@@ -6,21 +6,26 @@ A file that cannot be read becomes a `Trouble` that names it; nothing is left ou
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import sys
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from nbreplay.analysis.names import ShortNames
 from nbreplay.analysis.rows import Row
 from nbreplay.core.recording.recording import Recording, file_name
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.session import Session
 from nbreplay.core.store.archive import is_archive
+from nbreplay.core.store.files import RECORDING
 from nbreplay.core.store.store import Store
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import registry
@@ -44,7 +49,7 @@ def read(sources: Source | Sequence[Source]) -> tuple[list[Row], list[Trouble]]:
     reading = _Reading()
     for source in sources if isinstance(sources, list | tuple) else [sources]:
         reading.add(source)
-    return reading.rows, reading.troubles
+    return reading.rows(), reading.troubles
 
 
 @contextmanager
@@ -64,14 +69,45 @@ def own_store(source: object) -> Store | None:
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         source = Store(path) if path.is_dir() else None
-    return source if isinstance(source, Store) and not source.archive and source.names() else None
+    return source if isinstance(source, Store) and not source.archive and source.has_recordings() else None
 
 
-def read_store(store: Store, names: Sequence[str]) -> tuple[list[Row], list[Trouble]]:
-    """Read these recordings of a store; other JSON files in its folder are troubles, too."""
+def read_store(store: Store, names: Iterable[str], short: ShortNames | None = None) -> tuple[list[Row], list[Trouble]]:
+    """Read these recordings of a store. `short` are the short names of all of them, whichever are read."""
     reading = _Reading()
     reading.add_store(store, names)
-    return reading.rows, reading.troubles
+    return reading.rows(short or ShortNames(store.names())), reading.troubles
+
+
+def name_rows(rows: list[Row], short: ShortNames, numbers: dict[str, int] | None = None) -> list[Row]:
+    """Give rows their names; takes of one recording are numbered through, on from `numbers`."""
+    numbers = {} if numbers is None else numbers
+    for row in rows:
+        name = str(row.outcome) if row.source is None else short.short(row.source.kind, row.source.key)
+        numbers[name] = number = numbers.get(name, 0) + 1
+        msgspec.structs.force_setattr(row, "interaction", f"{name}#{number}")
+    return rows
+
+
+def read_batches(store: Store, names: Sequence[str], size: int) -> Iterator[tuple[list[Row], list[Trouble]]]:
+    """Read these recordings of a store, `size` of them at a time, as `read_store` does."""
+    short, numbers, rest = ShortNames(names), dict[str, int](), _with_progress(names)
+    while batch := list(itertools.islice(rest, size)):
+        reading = _Reading()
+        reading.add_store(store, batch)
+        yield name_rows(reading.found, short, numbers), reading.troubles
+
+
+def other_files(store: Store) -> list[Trouble]:
+    """Return the other JSON files in the folder of a store, which are not read."""
+    return [other_file(store, name) for name in sorted(_json_files(store)) if not RECORDING.fullmatch(name)]
+
+
+def other_file(store: Store, name: str) -> Trouble:
+    """Return the trouble with a JSON file that is not called as recordings are."""
+    path = os.path.join(store.name, name)
+    why = f"{path} is not read: a recording is called kind-0123456789abcdef.json. Move it out of the store"
+    return Trouble(path, why)
 
 
 def unreadable(troubles: Sequence[Trouble]) -> RecordingFormatError:
@@ -86,15 +122,22 @@ def unreadable(troubles: Sequence[Trouble]) -> RecordingFormatError:
 
 class _Reading:
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.found: list[Row] = []  # without their names
+        self.files: set[str] = set()  # the names that all recordings have in a store
         self.troubles: list[Trouble] = []
-        self.numbers: Counter[str] = Counter()
+
+    def rows(self, short: ShortNames | None = None) -> list[Row]:
+        """Return the rows, with their names."""
+        return name_rows(self.found, short or ShortNames(self.files))
 
     def add(self, source: object) -> None:
         if isinstance(source, Session):
             self.add_session(source)
         elif isinstance(source, Store):
-            self.add_store(source, sorted(source.names()))
+            names = sorted(source.names())
+            self.files.update(names)
+            self.add_store(source, _with_progress(names))
+            self.troubles += other_files(source)
         elif isinstance(source, str | os.PathLike):
             if is_archive(source):
                 self.add(Store(source))
@@ -119,11 +162,12 @@ class _Reading:
         else:
             raise StoreError(f"{path} does not exist. Name the folder that holds the recordings")
 
-    def add_store(self, store: Store, names: Sequence[str]) -> None:
-        for name in _with_progress(names):
-            path = os.path.join(store.name, name)
+    def add_store(self, store: Store, names: Iterable[str]) -> None:
+        root = os.path.join(store.name, "")
+        for name in names:
+            path = root + name
             try:
-                recording = store.read(name, Recording.decode)
+                recording = store.read(name, Recording.check, keep=False)
             except (RecordingFormatError, StoreError) as error:
                 self.troubles.append(Trouble(path, str(error)))
                 continue
@@ -134,13 +178,8 @@ class _Reading:
             if own != name:
                 why = f"{path} should be called {own}: replay does not find it, and its takes may be there twice. "
                 self.troubles.append(Trouble(path, why + "Rename it, or remove it"))
-            request = Request(recording.kind, recording.request, recording.key)
             for take in recording.takes:
-                self.add_take(request, take, path)
-        for other in sorted(set(_json_files(store)).difference(store.names())):
-            path = os.path.join(store.name, other)
-            why = f"{path} is not read: a recording is called kind-0123456789abcdef.json. Move it out of the store"
-            self.troubles.append(Trouble(path, why))
+                self.add_take(recording, take, path)
 
     def add_foreign(self, path: Path) -> None:
         for file, contents in registry.read_files(path):
@@ -148,28 +187,26 @@ class _Reading:
             if problem is not None:
                 self.troubles.append(Trouble(str(file), str(problem)))
             for request, take in contents.takes:
-                self.add_take(request, take, str(file))
+                self.files.add(file_name(request.kind, request.key))
+                self.add_take(request, take, os.path.abspath(file))
 
     def add_session(self, session: Session) -> None:
         for item in session.interactions:
             take, request, path, ms, origin = item.take and item.take.readable(), item.request, None, None, None
             # Only an answer that went to the store or came out of it has a file there.
-            if request is not None and item.outcome in ("recorded", "replayed"):
-                path = os.path.join(item.store, file_name(request.kind, request.key))
+            if request is not None:
+                self.files.add(own := file_name(request.kind, request.key))
+                if item.outcome in ("recorded", "replayed"):
+                    path = os.path.join(item.store, own)
             if take is not None:
                 ms, origin = self.recorded_ms(take, path or session.store.name), _origin(take)
-            name = self.next_name(item.outcome if request is None else request.key)
             cell = _cell(item.cell.ref if item.cell is not None else take.cell if take is not None else None)
             host = item.host or (take.host if take is not None else "")
-            self.rows.append(Row(name, path, request, take, ms, cell, origin, host, item.outcome, item.served_s))
+            self.found.append(Row("", path, request, take, ms, cell, origin, host, item.outcome, item.served_s))
 
-    def add_take(self, request: Request, take: Take, path: str) -> None:
+    def add_take(self, source: Recording | Request, take: Take, path: str) -> None:
         ms, cell, origin = self.recorded_ms(take, path), _cell(take.cell), _origin(take)
-        self.rows.append(Row(self.next_name(request.key), path, request, take, ms, cell, origin, take.host))
-
-    def next_name(self, key: str) -> str:
-        self.numbers[key] += 1
-        return f"{key}#{self.numbers[key]}"
+        self.found.append(Row("", path, source, take, ms, cell, origin, take.host))
 
     def recorded_ms(self, take: Take, path: str) -> int | None:
         if not take.recorded_at:
@@ -188,7 +225,7 @@ def _with_progress(names: Sequence[str]) -> Iterator[str]:
     """Yield names; show a progress bar on standard error where that takes long."""
     start = time.monotonic()
     for number, name in enumerate(names):
-        if number % 64 == 0 and time.monotonic() - start >= PROGRESS_AFTER_S:
+        if number % 64 == 0 and time.monotonic() - start >= PROGRESS_AFTER_S and sys.platform != "emscripten":
             break
         yield name
     else:
@@ -213,5 +250,7 @@ def _cell(ref: CellRef | None) -> str | None:
 
 
 def _origin(take: Take) -> str:
+    if not take.extra:
+        return "nbreplay"
     # Foreign recordings other than llama-stack's only say that they have no times.
     return "llama-stack" if recordings.OWN in take.extra else "vcr" if take.extra.get("timed") is False else "nbreplay"

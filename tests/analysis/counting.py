@@ -139,6 +139,8 @@ def own(path: Path) -> Iterator[Counted]:
     data = json.loads(path.read_text(encoding="utf-8"))
     for take in data["takes"]:
         counted = Counted(messages=asked(data["request"].get("body", {})))
+        if data["kind"] == "websocket":  # of no known service: a message is its text, as `json.dumps` writes it
+            counted.messages = [json.dumps(line[">"]) for _, line, *_ in take["chunks"] if ">" in line]
         if "json" in take:
             counted.take(take["json"])
         for _, value, *_ in take.get("chunks", []):

@@ -46,6 +46,11 @@ def put(
     return key
 
 
+def named(kind: str, key: str, number: int = 1) -> str:
+    """The name of an interaction, where its digits tell it from all others."""
+    return f"{kind}-{key.removeprefix('k1:')[:8]}#{number}"
+
+
 def lib(folder: Path, *exchanges: Sequence[Any], **more: Any) -> Library:
     """The frames of some (request, answer) or (request, answer, options)."""
     store = Store(folder)

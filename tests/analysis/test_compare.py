@@ -15,7 +15,7 @@ from nbreplay.analysis import frame_cache
 from nbreplay.analysis.library import Library
 from nbreplay.errors import OptionError, StoreError
 from nbreplay.providers.answer import Answer
-from tests.analysis.making import lib, rows, streamed
+from tests.analysis.making import lib, named, rows, streamed
 
 EMBEDDING = {"kind": "embedding", "endpoint": "embeddings"}
 OWN = Path(__file__).parents[2] / "recordings"
@@ -56,6 +56,9 @@ def test_answers_to_the_same_request(tmp_path: Path) -> None:
         (asked("new"), said("There")),
     )
     made = nbreplay.compare(a, b)
+    names = ["kind", "key", "model", "answer_key", "prompt_key"]
+    assert nbreplay.compare(a.interactions[names], b.interactions[names]).counts == made.counts
+    assert made != nbreplay.compare(a, a)
     assert made.counts == {"same": 2, "changed": 2, "only in a": 1, "only in b": 1}
     assert len(made) == len(made.frame) == 6
     assert by_prompt(made, "status") == {
@@ -72,8 +75,7 @@ def test_answers_to_the_same_request(tmp_path: Path) -> None:
     assert by_prompt(made, *names)["gone"] == (None, None, None, None)
     assert by_prompt(made, "tool_calls_a", "tool_calls_b")["other tools"] == ('look({"x": 1})', 'look({"x": 2})')
     assert set(made.changed.prompt) == {"changed", "other tools"}
-    assert repr(made).startswith("Comparison on key: 2 same, 2 changed, 1 only in a, 1 only in b\n")
-    assert "duration_s: median +0.25 s from a to b, of 1" in repr(made)
+    assert repr(made) == "Comparison on key: 2 changed, 2 same, 1 only in a, 1 only in b"
     # Stores by name, and the other way round.
     turned = nbreplay.compare(tmp_path / "b", str(tmp_path / "a"))
     assert turned.counts == {"same": 2, "changed": 2, "only in a": 1, "only in b": 1}
@@ -110,7 +112,9 @@ def test_of_several_answers_the_first_is_paired_with_the_first(tmp_path: Path) -
     b = lib(tmp_path / "b", (asked("x"), said("1")), (asked("x"), said("3")), (asked("x"), said("4")))
     made = nbreplay.compare(a, b)
     assert list(made.frame.status) == ["same", "changed", "only in b"]
-    assert [pair[-2:] for pair in made.frame.index] == ["#1", "#2", "#3"]
+    (key,) = set(a.interactions.key)
+    assert list(made.frame.index) == [named("chat", key, number) for number in (1, 2, 3)]
+    assert [name[:7] for name in nbreplay.compare(a, b, on="prompt").frame.index] == ["prompt-"] * 3
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,11 @@ def test_what_says_nothing_is_compared_by_what_it_brings(
     usage = {"id": "1", "usage": {"prompt_tokens": 1}} if options["kind"] != "tool" else {}
     made = [lib(tmp_path / str(n), (given, body | usage, options)) for n, body in enumerate((one, one, other))]
     assert nbreplay.compare(made[0], made[1]).counts["same"] == 1
-    assert nbreplay.compare(made[0], made[2]).counts["changed"] == 1
+    changed = nbreplay.compare(made[0], made[2])
+    assert changed.counts["changed"] == 1
+    if options["kind"] == "tool":
+        diff = "\n".join(f"{sign}{lib.interactions.answer.iloc[0]}" for sign, lib in zip("-+", made[::2], strict=True))
+        assert rows(changed.frame, "tool", "prompt", "text_diff") == [("t", "{}", diff)]
 
 
 def test_an_error_is_a_change(tmp_path: Path) -> None:
@@ -145,13 +153,13 @@ def test_real_recordings_are_the_same_as_themselves() -> None:
     assert made.frame.similarity.dropna().eq(1).all()
 
 
-def test_it_is_frozen_shown_and_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_frozen_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a = lib(tmp_path / "a", (asked("x"), said("<script>alert(1)</script>")))
     made = nbreplay.compare(a, lib(tmp_path / "b", (asked("x"), said("fine"))))
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.on = "prompt"  # type: ignore[misc]
     made.show()
-    assert capsys.readouterr().out.startswith("Comparison on key: 0 same, 1 changed")
+    assert capsys.readouterr().out.startswith("a against b: changed\n")
     html = made._repr_mimebundle_()["text/html"]
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -169,8 +177,10 @@ def test_the_pairs_are_shown_side_by_side_those_that_changed_first(
     assert sides == [["before", "after"], ["here", None], ["Yes", "Yes"]]
     made.show()
     shown = capsys.readouterr().out
-    assert shown.startswith("Comparison on key: 1 same, 1 changed, 1 only in a")
-    assert shown.index("before") < shown.index("after") < shown.index("b has no answer to this") < shown.index("Yes")
+    assert shown.startswith("a against b: 1 changed, 1 same, 1 only in a\n")
+    assert shown.index("asked: x") < shown.index("[-before-]") < shown.index("{+after+}")
+    assert "1 only in a\n  only → here\n1 same\n  same\n" in shown
+    assert "Yes" not in shown, "what is equal is folded"
 
 
 def test_two_interactions_are_compared_whatever_they_asked(tmp_path: Path) -> None:
@@ -208,8 +218,32 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(one is not None and other is not None for one, other in made.sides)
     for path in store.glob("chat-*"):
         path.unlink()
-    with pytest.raises(StoreError, match="was removed from the file that it was loaded from"):
+    with pytest.raises(StoreError, match="the file has been removed"):
         list(nbreplay.compare(made.libraries[1], OWN).sides)
     nbreplay.load(OWN).to_parquet(tmp_path / "x.parquet")
     with pytest.raises(OptionError, match="holds frames without answers"):
         list(nbreplay.compare(tmp_path / "x.parquet", OWN).sides)
+
+
+def test_the_sides_are_named_by_what_differs(tmp_path: Path) -> None:
+    paths = [tmp_path / month / "recordings" for month in ("october", "today")]
+    first, _ = (lib(path, (asked("x"), said(text))) for path, text in zip(paths, ("before", "after"), strict=True))
+    assert nbreplay.compare(*paths).names == ("october/recordings", "today/recordings")
+    assert nbreplay.compare(first, paths[1]).names == ("october/recordings", "today/recordings")
+    other = lib(tmp_path / "models", (asked("x"), said("1")), (asked("x", model="o3"), said("2"))).interactions
+    sides = [other[other.model == model] for model in sorted(other.model.unique())]
+    assert nbreplay.compare(*sides, on="prompt").names == tuple(sorted(other.model.unique()))
+    rows = lib(tmp_path / "keys", (asked("x"), said("1")), (asked("y"), said("2"))).interactions
+    assert nbreplay.compare(rows[:1], rows[1:]).names == tuple(rows.index)
+    assert nbreplay.compare(rows, rows).names == ("a", "b")
+
+
+def test_of_many_changed_pairs_the_first_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for side in "ab":
+        lib(tmp_path / side, *((asked(f"question {n}"), said(f"from {side}")) for n in range(25)))
+    nbreplay.compare(tmp_path / "a", tmp_path / "b").show()
+    shown = capsys.readouterr().out
+    assert shown.startswith("a against b: 25 changed, 0 same\n")
+    assert shown.count("  from [-a-]") == shown.count("  from {+b+}") == 20
+    assert "1 of 25 · asked: question " in shown
+    assert "… 5 more changed pairs" in shown

@@ -47,12 +47,17 @@ def test_what_cannot_be_read_is_an_error_or_told(tmp_path: Path) -> None:
     made = nbreplay.load(tmp_path, engine="dask", strict=False)
     assert len(made.interactions.compute(scheduler="sync")) == 0
     assert len(made.unread.compute(scheduler="sync")) == 1
+    (tmp_path / "chat.json").write_text("{}")
+    with pytest.raises(nbreplay.RecordingFormatError, match=r"chat\.json is not read"):
+        nbreplay.load(tmp_path, engine="dask")
+    unread = nbreplay.load(tmp_path, engine="dask", strict=False).unread.compute(scheduler="sync")
+    assert [Path(file).name for file in unread.file] == ["chat-0000000000000001.json", "chat.json"]
 
 
 def test_what_it_does_not_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(nbreplay.OptionError, match="one store"):
         nbreplay.load([OWN, OWN], engine="dask")
-    with pytest.raises(nbreplay.OptionError, match='"pandas" or "dask"'):
+    with pytest.raises(nbreplay.OptionError, match='"duckdb" or "dask"'):
         nbreplay.load(OWN, engine="spark")  # type: ignore[call-overload]
     monkeypatch.setitem(__import__("sys").modules, "dask.dataframe", None)
     with pytest.raises(nbreplay.OptionError, match=r"nbreplay\[dask\]"):

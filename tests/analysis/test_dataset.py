@@ -83,6 +83,29 @@ def test_nothing_of_others_is_written_over(tmp_path: Path, capsys: pytest.Captur
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["thesis.txt"]
 
 
+def test_an_export_from_before_a_column_was_added_is_read(tmp_path: Path) -> None:
+    out, plain = tmp_path / "x", nbreplay.load(OWN).interactions
+    nbreplay.load(OWN).to_parquet(out)
+    longer = {name: f"{key}#{name.partition('#')[2]}" for name, key in plain.key.items()}
+    for part in out.rglob("*.parquet"):
+        frame = pd.read_parquet(part)
+        frame["interaction"] = frame.interaction.map(longer)
+        if "model" in frame:
+            frame["model"] = frame.model.astype(object).fillna(frame.tool.astype(object))
+            frame = frame.drop(columns=["notebook", "tool", "prompt", "answer"])
+        frame.to_parquet(part)
+    made = nbreplay.load(out).interactions
+    assert made[["notebook", "prompt", "answer"]].isna().all().all()
+    pd.testing.assert_frame_equal(
+        made[["model", "tool"]].reset_index(drop=True), plain[["model", "tool"]].reset_index(drop=True)
+    )
+    texts = nbreplay.compare(out, OWN).frame.query("kind == 'chat'")
+    pd.testing.assert_series_equal(texts.text_a, texts.text_b, check_names=False)
+    assert texts.prompt.notna().all()
+    lib = nbreplay.load(OWN)
+    assert [lib.row(name).interaction for name in made.index] == list(plain.index)
+
+
 def test_what_is_broken_is_named(tmp_path: Path) -> None:
     out = tmp_path / "x"
     nbreplay.load(OWN).to_parquet(out)

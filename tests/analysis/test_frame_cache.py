@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis import columns, frame_cache
+from nbreplay.core.store import files
 from nbreplay.core.store.store import Store
 from tests.analysis.making import lib, put, streamed
 
@@ -34,9 +36,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = Store.read
 
-    def told(self: Store, name: str, *check: Any) -> Any:
+    def told(self: Store, name: str, *check: Any, **options: Any) -> Any:
         seen.append(name)
-        return real(self, name, *check)
+        return real(self, name, *check, **options)
 
     monkeypatch.setattr(Store, "read", told)
     return seen
@@ -63,6 +65,11 @@ def hold(folder: Path, *, strict: bool = True) -> nbreplay.analysis.library.Libr
     pd.testing.assert_frame_equal(made.unread, plain.unread)
     assert (len(made), repr(made)) == (len(plain), repr(plain))
     return made
+
+
+def kept(folder: Path) -> dict[str, int]:
+    """How many files of each frame the cache has."""
+    return dict(Counter(path.name.partition("-")[0] for path in folder.iterdir()))
 
 
 def file_of(store: Path, text: str) -> Path:
@@ -146,7 +153,7 @@ def same_size(store: Path, before: str, after: str) -> None:
 @pytest.mark.parametrize("rule", [True, False])
 def test_a_change_within_the_same_tick_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rule: bool) -> None:
     # As if the file system told no more than size and mtime, and its clock stood still.
-    monkeypatch.setattr(frame_cache, "_state", lambda path: (os.stat(path).st_size, os.stat(path).st_mtime_ns, 0, 0))
+    monkeypatch.setattr(files, "file_stat", lambda status: (status.st_mtime_ns, 0, status.st_size, 0))
     if not rule:
         monkeypatch.setattr(frame_cache, "YOUNG_NS", 0)
     before = lib(tmp_path, (asked("a"), said("before")))
@@ -168,7 +175,7 @@ def test_it_may_be_deleted_or_broken(tmp_path: Path) -> None:
     store = real_copy(tmp_path / "store")
     hold(store)
     folder = store / ".nbreplay" / "frames"
-    assert {path.stem for path in folder.iterdir()} == {*NAMES}
+    assert kept(folder) == dict.fromkeys(NAMES, 1)
     assert (store / ".nbreplay" / ".gitignore").read_text() == "*\n"
     for path in sorted(folder.iterdir()):
         path.write_bytes(b"PAR1 nonsense")
@@ -178,7 +185,7 @@ def test_it_may_be_deleted_or_broken(tmp_path: Path) -> None:
     for _ in range(4):
         put(Store(store), asked("again"), said("x"))
         hold(store)
-    assert {path.stem for path in folder.iterdir()} == {*NAMES}
+    assert kept(folder) == dict.fromkeys(NAMES, 2)  # of this state, and of the one before
 
 
 @pytest.mark.usefixtures("old")
@@ -231,9 +238,32 @@ def test_frames_of_one_library_are_of_one_time(tmp_path: Path) -> None:
     made = nbreplay.load(tmp_path)
     put(Store(tmp_path), asked("b"), said("y"))
     assert len(made.interactions) == 1
-    with pytest.raises(nbreplay.StoreError, match="Load it again"):
-        made.chunks  # noqa: B018
+    for _ in "12":  # also the second time
+        with pytest.raises(nbreplay.StoreError, match="Load it again"):
+            made.chunks  # noqa: B018
     hold(tmp_path)
+
+
+@pytest.mark.usefixtures("old")
+def test_a_time_that_no_file_has_is_no_error(tmp_path: Path) -> None:
+    """Nor is an inode of 128 bits, as Windows has them."""
+    lib(tmp_path, (asked("a"), said("x")))
+    os.utime(file_of(tmp_path, "a"), (3e10, 3e10))
+    hold(tmp_path)
+
+
+@pytest.mark.usefixtures("old")
+def test_what_another_process_has_kept_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody may be reading it, and the same rows may be other bytes."""
+    monkeypatch.setattr(frame_cache, "BATCH", 7)
+    store = real_copy(tmp_path / "store")
+    slow = frame_cache.CachedFrames(Store(store))
+    assert slow._load("messages") is None
+    nbreplay.load(store).messages  # noqa: B018
+    (file,) = (store / ".nbreplay" / "frames").glob("messages-*")
+    before = file.stat()
+    assert len(slow.frame("messages")) > 0
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.usefixtures("old")

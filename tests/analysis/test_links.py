@@ -7,7 +7,7 @@ from typing import Any
 
 import nbreplay
 from nbreplay.core.store.store import Store
-from tests.analysis.making import put, rows
+from tests.analysis.making import named, put, rows
 from tests.core.making import chat, record, session
 
 COLUMNS = ("name", "result", "result_interaction", "tool_interaction", "answered", "error_type", "duration_s")
@@ -41,12 +41,13 @@ def test_a_call_finds_its_tool_and_its_result(tmp_path: Path) -> None:
     second = put(store, history(asked, a="18 degrees", b="gone"), says(), at=4)
     put(store, history(asked, a="18 degrees", b="gone") | {"temperature": 1}, says(), at=5)
     lib = nbreplay.load(store)
+    asking, answering = named("chat", first), named("chat", second)
     assert rows(lib.tool_calls, "interaction", *COLUMNS) == [
-        (f"{first}#1", "weather", "18 degrees", f"{second}#1", f"{weather}#1", True, None, 0.12),
-        (f"{first}#1", "news", "gone", f"{second}#1", f"{news}#1", True, "OSError", 0.005),
+        (asking, "weather", "18 degrees", answering, named("tool", weather), True, None, 0.12),
+        (asking, "news", "gone", answering, named("tool", news), True, "OSError", 0.005),
     ]
     tools = lib.interactions[lib.interactions.kind == "tool"]
-    assert sorted(rows(tools, "model", "error_type"), key=str) == [
+    assert sorted(rows(tools, "tool", "error_type"), key=str) == [
         ("news", "OSError"),
         ("weather", None),
         ("weather", None),
@@ -67,7 +68,7 @@ def test_a_tool_that_ran_and_was_not_reported_has_a_result_all_the_same(tmp_path
     put(store, {"messages": []}, asks(("a", "weather", '{ "city": "Oslo" }')))
     tool = put(store, {"tool": "weather", "arguments": {"city": "Oslo"}}, {"value": {"t": 1}}, kind="tool")
     lib = nbreplay.load(store)
-    assert rows(lib.tool_calls, *COLUMNS) == [("weather", '{"t": 1}', None, f"{tool}#1", True, None, None)]
+    assert rows(lib.tool_calls, *COLUMNS) == [("weather", '{"t": 1}', None, named("tool", tool), True, None, None)]
 
 
 def test_an_id_that_is_used_again_is_not_taken_for_the_other_call(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ def test_an_id_that_is_used_again_is_not_taken_for_the_other_call(tmp_path: Path
     second = put(store, history(one, call_1="3"), says(), at=3)
     lib = nbreplay.load(store)
     found = {row[0]: row[1:] for row in rows(lib.tool_calls, "arguments", "result", "result_interaction")}
-    assert found == {'{"city":"Oslo"}': ("3", f"{second}#1"), '{"city":"Rome"}': ("25", f"{first}#1")}
+    assert found == {'{"city":"Oslo"}': ("3", named("chat", second)), '{"city":"Rome"}': ("25", named("chat", first))}
 
 
 def test_results_without_ids_are_found_by_name_and_arguments(tmp_path: Path) -> None:
@@ -98,7 +99,8 @@ def test_results_without_ids_are_found_by_name_and_arguments(tmp_path: Path) -> 
     ]
     key = put(store, {"contents": sent}, {"candidates": []})
     lib = nbreplay.load(store)
-    assert rows(lib.tool_calls, "result", "result_interaction") == [('{"t": 3}', f"{key}#1"), ('{"t": 25}', f"{key}#1")]
+    name = named("chat", key)
+    assert rows(lib.tool_calls, "result", "result_interaction") == [('{"t": 3}', name), ('{"t": 25}', name)]
 
 
 def test_a_result_that_says_that_it_failed_is_an_error(tmp_path: Path) -> None:

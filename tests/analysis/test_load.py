@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis import columns, frames, parquet
+from nbreplay.analysis import rows as rows_module
 from nbreplay.core.recording.body import Json
 from nbreplay.core.store.store import Store
-from tests.analysis.making import lib, put, rows, streamed
+from tests.analysis.making import lib, named, put, rows, streamed
 from tests.core.making import Replay, chat, record, session
 from tests.formats import making
 
@@ -29,10 +32,13 @@ def expected(dtype: str) -> Any:
 
 def hold(made: nbreplay.analysis.library.Library) -> None:
     """All frames have all their columns and their types."""
-    for name, declared in columns.FRAMES.items():
+    for name in columns.FRAMES:
         frame = getattr(made, name)
         frame = frame.reset_index() if name == "interactions" else frame
-        assert list(frame.columns)[: len(declared)] == [column.name for column in declared]
+        declared = list(frames.declared_columns(name, "outcome" in frame))
+        if name == "interactions":
+            declared.insert(declared.index(columns.SERVED[0]) if "outcome" in frame else 12, columns.COST)
+        assert list(frame.columns) == [column.name for column in declared]
         for column in declared:
             found = frame[column.name].dtype
             if column.dtype == "category":
@@ -63,11 +69,14 @@ def test_frames_of_every_source_have_the_declared_columns_and_types(tmp_path: Pa
     assert len(joined) == 2
 
 
-def test_every_column_says_what_it_means() -> None:
-    for declared in (*columns.FRAMES.values(), columns.SERVED, columns.UNREAD):
+def test_every_column_says_what_it_means_in_the_docs_too() -> None:
+    documented = set((Path(__file__).parents[2] / "docs" / "frames.md").read_text(encoding="utf-8").splitlines())
+    for declared in (*columns.FRAMES.values(), columns.SERVED, columns.UNREAD, [columns.COST]):
         names = [column.name for column in declared]
         assert len(set(names)) == len(names)
         assert all(column.meaning for column in declared)
+        rows = [f"| `{one.name}` | {one.dtype} | {one.meaning.replace('``', '`')} |" for one in declared]
+        assert set(rows) <= documented
     frame = frames.frame_of(columns.INTERACTIONS, ())
     assert list(frame.columns) == [column.name for column in columns.INTERACTIONS]
 
@@ -90,7 +99,7 @@ def test_several_stores_are_one_library(tmp_path: Path) -> None:
     put(Store(tmp_path / "a"), ASKED, SAID | {"usage": {"prompt_tokens": 4}})
     made = nbreplay.load([tmp_path / "a", str(tmp_path / "b")])
     key = made.interactions.key.iloc[0]
-    assert list(made.interactions.index) == [f"{key}#1", f"{key}#2", f"{key}#3"]
+    assert list(made.interactions.index) == [named("chat", key, number) for number in (1, 2, 3)]
     assert [Path(file).parent.name for file in made.interactions.file] == ["a", "a", "b"]
     assert list(made.interactions.input_tokens) == [3, 4, 3]
 
@@ -106,6 +115,30 @@ def test_llama_stacks_files_are_rows_with_their_paths_and_without_times(tmp_path
     )
     (one,) = nbreplay.load(tmp_path / "deep" / "recordings" / "000000000001.json").interactions.file
     assert one.endswith("1.json")
+
+
+def test_a_file_is_named_as_seen_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(Store(tmp_path / "project" / "recordings"), ASKED, SAID)
+    (path,) = (tmp_path / "project" / "recordings").glob("*.json")
+    shutil.make_archive(str(tmp_path / "project" / "packed"), "zip", path.parent)
+    for folder, source, expected in (
+        ("project", "recordings", f"recordings/{path.name}"),
+        ("project", path.parent, f"recordings/{path.name}"),
+        ("project/recordings", ".", path.name),
+        ("project/recordings", "../packed.zip", f"../packed.zip/{path.name}"),
+        (".", "project/recordings", f"project/recordings/{path.name}"),
+    ):
+        monkeypatch.chdir(tmp_path / folder)
+        made = nbreplay.load(source)
+        ((name, file),) = made.interactions.file.items()
+        assert file == expected.replace("/", os.sep)
+        if "zip" in expected:
+            with pytest.raises(nbreplay.StoreError, match="part of an archive"):
+                made.path(name)
+        else:
+            assert Path(file).samefile(path)
+            assert made.path(name) == path
+    assert rows_module.relative_path("https://example.org/a.zip/x.json") == "https://example.org/a.zip/x.json"
 
 
 def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
@@ -216,6 +249,8 @@ def test_a_session_has_a_row_a_call(tmp_path: Path) -> None:
         ("replayed", 3, 1, True),
         ("missing", None, 1, None),
     ]
+    with pytest.raises(nbreplay.StoreError, match="is in no file"):
+        made.path(made.interactions.index[1])
     (served, none) = made.interactions.served_s.isna()
     assert not served
     assert none
@@ -224,7 +259,8 @@ def test_a_session_has_a_row_a_call(tmp_path: Path) -> None:
     assert missing is pd.NA
     with session(tmp_path / "none") as live:
         pass
-    assert list(nbreplay.load(live).interactions.columns)[-2:] == ["outcome", "served_s"]
+    columns = list(nbreplay.load(live).interactions.columns)
+    assert columns.index("status") == columns.index("served_s") + 1 == columns.index("outcome") + 2
     assert "outcome" not in nbreplay.load(tmp_path).interactions
 
 
@@ -244,4 +280,4 @@ def test_without_pyarrow_the_frames_are_the_same(tmp_path: Path, monkeypatch: py
         monkeypatch.setattr(module, "find_spec", lambda _: None)
     without = nbreplay.load(tmp_path).interactions
     assert without.file.dtype == pd.StringDtype("python")
-    assert with_arrow.astype(object).equals(without.astype(object))
+    assert with_arrow.reset_index().astype(object).equals(without.reset_index().astype(object))

@@ -13,6 +13,8 @@ import pytest
 
 import nbreplay
 from nbreplay.analysis import columns
+from nbreplay.analysis.costs import price_rows
+from nbreplay.analysis.groups import require_columns
 from nbreplay.analysis.library import Library
 from tests.analysis.making import lib, streamed
 
@@ -48,7 +50,8 @@ def test_a_summary_counts_what_plain_python_counts() -> None:
     rows = [row._asdict() for row in real.interactions.itertuples()]
     by_model: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
-        by_model[row["model"]].append(row)
+        name = "(no model)" if row["kind"] == "websocket" else row["model"]
+        by_model["(tools)" if row["kind"] == "tool" else name].append(row)
     made = real.interactions.llm.summary()
     assert set(made.index) == set(by_model)
     for model, group in by_model.items():
@@ -64,10 +67,61 @@ def test_a_summary_counts_what_plain_python_counts() -> None:
     assert set(real.interactions.llm.summary(by=["kind", "model"]).index.names) == {"kind", "model"}
 
 
-def test_what_has_no_model_is_a_group_of_its_own(tmp_path: Path) -> None:
-    made = lib(tmp_path, (asked("m"), said()), ({"messages": []}, said())).interactions.llm.summary()
-    assert made.interactions.sum() == 2
-    assert made.index.isna().sum() == 1
+def test_what_has_no_model_is_a_group_with_a_name(tmp_path: Path) -> None:
+    tool = ({"tool": "look", "arguments": {}}, {"result": 1}, {"kind": "tool", "host": ""})
+    calls = lib(
+        tmp_path, (asked("m"), said()), (asked("m", "x"), said()), ({"messages": []}, said()), tool
+    ).interactions
+    assert calls.llm.summary().interactions.to_dict() == {"m": 2, "(no model)": 1, "(tools)": 1}
+    assert calls.llm.summary(["kind", "model"]).interactions.to_dict() == {
+        ("chat", "m"): 2,
+        ("chat", "(no model)"): 1,
+        ("tool", "(tools)"): 1,
+    }
+    assert calls.llm.summary("temperature").interactions.to_dict() == {"(no temperature)": 4}
+
+
+def test_groups_are_whatever_pandas_groups_by(tmp_path: Path) -> None:
+    calls = lib(tmp_path, *((asked("m", str(number)), said(prompt_tokens=number)) for number in range(4))).interactions
+    times = ["2026-12-03", "2026-09-05", None, "2026-09-30"]
+    calls = calls.assign(recorded_at=pd.to_datetime(times, utc=True, format="%Y-%m-%d"), recorder=[1, 1, 2, 2])
+    summary = calls.llm.summary(pd.Grouper(key="recorded_at", freq="MS"))
+    assert {str(month)[:7]: count for month, count in summary.interactions.items()} == {
+        "2026-09": 2,
+        "2026-12": 1,
+        "(no rec": 1,
+    }
+    never = calls.assign(recorded_at=calls.recorded_at.where(calls.recorder > 2))
+    month = pd.Grouper(key="recorded_at", freq="MS")
+    assert never.llm.summary(month).interactions.to_dict() == {"(no recorded_at)": 4}
+    assert calls.llm.summary(lambda calls: calls.input_tokens > 1).interactions.to_dict() == {True: 2, False: 2}
+    assert calls.llm.summary(calls.recorder.rename("who")).index.name == "who"
+    assert calls.llm.summary(["kind", calls.recorder]).interactions.to_dict() == {("chat", 1): 2, ("chat", 2): 2}
+    assert len(calls.llm.summary("interaction")) == 4
+    sorted_calls = calls.sort_values("input_tokens", ascending=False)
+    aligned = sorted_calls.llm.summary(calls.recorder).input_tokens
+    assert aligned.to_dict() == calls.llm.summary("recorder").input_tokens.to_dict(), "by the index, as pandas does"
+    numbers = calls.llm.summary(pd.Grouper(key="input_tokens"))
+    assert len(numbers) == 4
+    for bad in (7, [1, 2], lambda _: 1):
+        with pytest.raises(nbreplay.OptionError, match="a value for each of the 4 rows"):
+            calls.llm.summary(bad)
+
+
+@pytest.mark.filterwarnings("ignore:The behavior of DataFrame concatenation")  # pandas 2.2, of a column that is all NA
+def test_parts_and_sums_of_frames_are_frames(some: Library, tmp_path: Path) -> None:
+    calls = some.interactions
+    other = lib(tmp_path / "other", (asked("fast"), said())).interactions
+    both = pd.concat([calls, other])
+    assert both.llm.summary().interactions.to_dict() == {"fast": 4, "slow": 1}
+    assert pd.concat([calls, calls]).llm.gaps().gaps.to_dict() == calls.llm.gaps().gaps.to_dict()
+    assert calls.head(2).llm.summary().interactions.sum() == 2
+    assert calls.reset_index().query("stream").llm.gaps("stream").streams.to_dict() == {True: 2}
+    assert calls.reset_index(drop=True).llm.summary("kind").interactions.to_dict() == {"chat": 4}
+    assert some.chunks.llm.gaps(lambda chunks: chunks.kind).gaps.to_dict() == {"text": 2, "usage": 2}
+    assert calls.llm.gaps(calls.stream).gaps.to_dict() == {True: 4}
+    with pytest.raises(nbreplay.OptionError, match=r"lost its link to the recordings\. Use \.llm of lib\.chunks"):
+        both.llm.gaps()
 
 
 def test_first_tokens_gaps_and_throughput(some: Library) -> None:
@@ -132,9 +186,34 @@ def test_list_prices_come_from_the_package(tmp_path: Path, monkeypatch: pytest.M
     assert made.interactions.llm.cost().usd_estimate["gpt-4o"] == pytest.approx(float(expected.total_price))
     own = lib(tmp_path / "own", (asked("gpt-4o"), said(prompt_tokens=1, completion_tokens=1), {"host": "127.0.0.1:1"}))
     assert own.interactions.llm.cost().usd_estimate.isna().all()
+    assert made.interactions.cost_usd.tolist() == pytest.approx([float(expected.total_price)])
+    assert own.interactions.cost_usd.isna().all()
     monkeypatch.setitem(__import__("sys").modules, "genai_prices", None)
     with pytest.raises(nbreplay.OptionError, match="Pass a table"):
         made.interactions.llm.cost()
+    without = nbreplay.load(tmp_path).interactions.cost_usd
+    assert (str(without.dtype), without.isna().all()) == ("Float64", True)
+
+
+@pytest.mark.parametrize("largest", [100_000, 300_000])
+def test_a_price_is_looked_up_once_unless_it_has_tiers(largest: int) -> None:
+    calls = []
+
+    def price(model: Any, _: Any, __: Any, into: int, out: int, cached: int) -> tuple[float | None, float | None]:
+        calls.append(into)
+        rate = 2.5 if into <= 200_000 else 5.0
+        return (None, None) if model == "unknown" else (((into - cached) * rate + cached) / 1e6, out * rate / 1e6)
+
+    models, into = ["m"] * 50 + ["unknown"] * 2, [*range(1, 50), largest, 1, 2]
+    names = {"kind": "chat", "model": models, "response_model": None, "provider": "openai"}
+    tokens = pd.DataFrame({"input_tokens": into, "output_tokens": 7, "cached_tokens": None}, dtype="Int64")
+    frame = pd.DataFrame(names).join(tokens)
+    frame.loc[0, "cached_tokens"] = 3  # more than were sent, as some count
+    sides = price_rows(frame, price)
+    assert len(calls) == 8 + (50 if largest > 200_000 else 0)
+    expected = [price("m", None, None, one, 7, 1 if number == 0 else 0) for number, one in enumerate(into[:50])]
+    assert [side.tolist()[:50] for side in sides] == [pytest.approx(costs) for costs in zip(*expected, strict=True)]
+    assert all(side[50:].isna().all() for side in sides)
 
 
 def test_tools_succeed_fail_and_stay_unanswered(tmp_path: Path) -> None:
@@ -166,15 +245,18 @@ def test_names_of_open_telemetry(some: Library) -> None:
 
 
 def test_a_frame_that_is_none_of_ours_is_told_so(some: Library) -> None:
-    with pytest.raises(nbreplay.OptionError, match="no column"):
-        pd.DataFrame({"a": [1]}).llm.summary()
+    with pytest.raises(nbreplay.OptionError, match=r"no column ttft_s\. Use lib\.interactions, or rows of it"):
+        some.interactions.drop(columns="ttft_s").llm.summary()
+    with pytest.raises(nbreplay.OptionError, match=r"no columns gap_s, chunk\. Use lib\.chunks"):
+        require_columns(some.interactions, "gap_s", "chunk")
     again = pickle.loads(pickle.dumps(some.interactions))
     assert again.equals(some.interactions)
     assert len(again.llm.summary()) == 2
     with pytest.raises(nbreplay.OptionError, match=r"Use \.llm of lib\.chunks"):
         again.llm.gaps()
-    with pytest.raises(nbreplay.OptionError, match="group by"):
-        some.interactions.llm.summary(by="colour")
+    for wrong, remedy in (("provder", "Did you mean provider"), ("outcome", r"session have it: nbreplay\.load")):
+        with pytest.raises(nbreplay.OptionError, match=f"no column '{wrong}' to group by. .*{remedy}"):
+            some.interactions.llm.summary(by=wrong)
 
 
 def test_no_rows_are_no_rows(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import nbreplay
@@ -28,8 +31,13 @@ def told(source: str) -> tuple[Library, dict[str, Counted]]:
     else:
         lib = nbreplay.load(OWN)
         takes = {str(path): counting.own(path) for path in OWN.glob("*.json")}
-        counted = {key: next(takes[file]) for key, file in lib.interactions.file.items()}
+        counted = {key: next(takes[os.path.abspath(file)]) for key, file in lib.interactions.file.items()}
     return lib, counted
+
+
+def outputs(lib: Library) -> pd.DataFrame:
+    """The messages of models. Those of a websocket's server that is of no known service are not of a model."""
+    return lib.messages[(lib.messages.direction == "output") & (lib.messages.role != "server")]
 
 
 def joined(texts: Any) -> str:
@@ -46,11 +54,13 @@ def test_there_is_a_row_for_every_take(source: str) -> None:
     frame = lib.interactions
     assert frame.index.is_unique
     if source == "llama-stack":
-        assert sorted(frame.file) == sorted(str(path) for path in REAL.rglob("*.json"))
+        assert sorted(map(os.path.abspath, frame.file)) == sorted(str(path) for path in REAL.rglob("*.json"))
         assert len(frame) == 306
         assert set(frame.origin) == {"llama-stack"}
     else:
-        assert Counter(frame.file) == {str(path): len(list(counting.own(path))) for path in OWN.glob("*.json")}
+        assert Counter(map(os.path.abspath, frame.file)) == {
+            str(path): len(list(counting.own(path))) for path in OWN.glob("*.json")
+        }
         assert set(frame.origin) == {"nbreplay"}
     assert len(lib) == len(frame)
     assert lib.unread.empty
@@ -70,7 +80,7 @@ def test_tokens_are_those_in_the_files(source: str) -> None:
 @SOURCES
 def test_the_text_is_that_in_the_files(source: str) -> None:
     lib, counted = told(source)
-    out = lib.messages[lib.messages.direction == "output"]
+    out = outputs(lib)
     said = out[out.content_type != "reasoning"].groupby("interaction", observed=True).content.agg(joined)
     assert {key: text for key, text in said.items() if text} == {k: v.text for k, v in counted.items() if v.text}
     thought = out[out.content_type == "reasoning"].set_index("interaction").content
@@ -89,6 +99,45 @@ def test_messages_are_those_in_the_files(source: str) -> None:
     assert found == {key: value.messages for key, value in counted.items() if value.messages}
     assert lib.interactions.n_messages.sum() == (lib.messages.direction == "input").sum()
     assert (lib.messages.chars == lib.messages.content.str.len().fillna(0)).all()
+
+
+@SOURCES
+def test_prompts_and_answers_are_texts_of_the_messages(source: str) -> None:
+    lib, _ = told(source)
+    frame, texts = lib.interactions[lib.interactions.kind != "tool"], lib.messages[lib.messages.chars > 0]
+    prompts = texts[(texts.role == "user") & (texts.direction == "input") & (texts.content_type != "reasoning")]
+    assert frame.prompt.dropna().to_dict() == prompts.groupby("interaction", observed=True).content.last().to_dict()
+    out = outputs(lib)
+    out = out[(out.chars > 0) & (out.content_type != "reasoning")]
+    answers = out.groupby("interaction", observed=True).content.agg("\n".join)
+    assert frame.answer.dropna().to_dict() == answers.to_dict()
+    assert len(answers) > 10
+
+
+@SOURCES
+def test_tools_are_no_models(source: str) -> None:
+    frame = told(source)[0].interactions
+    tools = frame[frame.kind == "tool"]
+    assert tools.model.isna().all()
+    assert tools[["tool", "prompt", "answer"]].notna().all().all()
+    assert all(isinstance(json.loads(arguments), dict) for arguments in tools.prompt)
+    assert frame.tool[frame.kind != "tool"].isna().all()
+    assert not set(tools.tool).intersection(frame.model.cat.categories)
+
+
+def test_times_that_were_not_recorded_are_absent_from_every_figure() -> None:
+    lib, _ = told("llama-stack")
+    frames = (lib.interactions, lib.chunks, lib.tool_calls)
+    times = [frame[name] for frame in frames for name in frame if name.endswith("_s")]
+    assert len(times) == 8
+    assert all(column.isna().all() for column in times)
+    llm = lib.interactions.llm
+    figures = llm.summary(None).filter(like="_s_")
+    assert figures.shape == (1, 5)
+    assert figures.isna().all(axis=None)
+    assert llm.tool_success().duration_s_median.isna().all()
+    assert len(llm.ttft()) == len(llm.gaps()) == len(llm.throughput()) == 0
+    assert nbreplay.compare(lib, lib).frame[["duration_s_delta", "ttft_s_delta"]].isna().all(axis=None)
 
 
 @SOURCES

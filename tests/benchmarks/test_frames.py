@@ -15,10 +15,11 @@ def test_it_measures_first_and_second_loads(
 ) -> None:
     monkeypatch.setattr(frames, "YOUNG_NS", 0)
     frames.main(["--recordings", "20", "--rounds", "1"])
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 4
-    for line in lines:
-        assert line.startswith("20 recordings, ")
-        assert line.count("times as fast") == 3
+    printed = capsys.readouterr().out
+    assert printed.count("20 recordings, ") == 2
+    for name in frames._rows():
+        assert printed.count(name) == 2
+    monkeypatch.setattr(frames, "ENGINES", ["pandas"])  # each is a process
     frames.main(["--recordings", "20", "--memory"])
-    assert capsys.readouterr().out.count("GiB at most") == 2
+    lines = [line for line in capsys.readouterr().out.splitlines() if ", cold" in line or ", again" in line]
+    assert len(lines) == 2
