@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec.structs import asdict, replace
 
+from nbreplay.cli.output import BAD, GOOD, NAME, is_watched, make_progress, print_json, print_text
 from nbreplay.core.audit.audit import Finding, audit
 from nbreplay.core.audit.cleaning import clean_store
 from nbreplay.core.config import default_store
 from nbreplay.core.store.archive import is_archive
 from nbreplay.core.store.files import BLOB, PRIVATE, is_member
 from nbreplay.core.store.store import Store
+from nbreplay.core.words import count_of
 from nbreplay.errors import OptionError
 from nbreplay.testing.notebook_secrets import audit_notebook, clean_notebook
 
@@ -27,11 +27,11 @@ Without arguments the store of the working directory and the notebooks below it 
 .zip; of a folder, every store and notebook below it is checked. Files are named one by one, too, as pre-commit does.
 
 example:
-  $ nbreplay check recordings notebooks/chat.ipynb
+  $ nbreplay check recordings chat.ipynb
   recordings/chat-3f2a9c81d04be77a.json:8: secret: sk-key: sk-p… (51 characters)
-  notebooks/chat.ipynb:31: secret: sk-key in an output of cell 2: sk-p… (51 characters)
+  chat.ipynb:31: secret: sk-key in an output of cell 2: sk-p… (51 characters)
   checked 12 recordings and 1 notebook: 2 findings in 2 files
-  $ nbreplay check --fix recordings notebooks/chat.ipynb
+  $ nbreplay check --fix recordings chat.ipynb
 
 --fix replaces secrets by [secret:N] in recordings, in the files beside them, and in the outputs, the widgets' state and
 the metadata of notebooks. A recording whose request changes gets a new key and name, under which a program that sends
@@ -47,12 +47,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to those of the command line."""
     check = commands.add_parser(
         "check",
-        help="check the format, the hashes and the secrets of stores and notebooks",
         description="Check that recordings are readable and unchanged, and that nothing contains a secret.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("paths", nargs="*", metavar="STORE|NOTEBOOK")
+    check.add_argument("paths", nargs="*", metavar="STORE|NOTEBOOK", help="what to check (default: all that is here)")
     check.add_argument("--fix", action="store_true", help="remove the secrets that are found")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.set_defaults(do=_check)
@@ -68,7 +66,7 @@ def _check(arguments: argparse.Namespace) -> int:
             findings = _after_fix(findings, remaining, reasons)
     failing = [finding.file for finding in findings if not finding.fixed and not finding.is_note]
     if arguments.json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         _print(findings, counts, failing)
     return 1 if failing else 0
@@ -77,32 +75,27 @@ def _check(arguments: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[], object]]:
     """Count the checked files on a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if not is_watched(quiet):
         yield lambda: None
         return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress("checked {task.completed:,}", console=Console(stderr=True), transient=True) as bar:
+    with make_progress("checked {task.completed:,}") as bar:
         task = bar.add_task("")
         yield lambda: bar.advance(task)
 
 
 def _print(findings: Sequence[Finding], counts: Counter[str], failing: Sequence[str]) -> None:
-    from nbreplay.notebook.escape import plain
-
     for finding in findings:
         kind = "note" if finding.is_note else f"fixed {finding.kind}" if finding.fixed else finding.kind
-        print(plain(f"{finding.file}:{finding.line}: {kind}: {finding.message}"))
-    checked = " and ".join(", ".join(_count(count, noun) for noun, count in counts.items() if count).rsplit(", ", 1))
-    result = f"{_count(len(failing), 'finding')} in {_count(len(set(failing)), 'file')}" if failing else "nothing found"
+        style = "" if finding.is_note else GOOD if finding.fixed else BAD
+        print_text((f"{finding.file}:{finding.line}", NAME), ": ", (kind, style), f": {finding.message}", hang=2)
+    *most, last = [count_of(count, noun) for noun, count in counts.items() if count] or ["0 files"]
+    checked = f"{', '.join(most)} and {last}" if most else last
+    result = (
+        f"{count_of(len(failing), 'finding')} in {count_of(len(set(failing)), 'file')}" if failing else "nothing found"
+    )
     if fixed := sum(finding.fixed for finding in findings):
-        result = f"{_count(fixed, 'secret')} removed, {result if failing else 'nothing left'}"
-    print(f"checked {checked or '0 files'}: {result}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        result = f"{count_of(fixed, 'secret')} removed, {result if failing else 'nothing left'}"
+    print_text(f"checked {checked}: ", (result, BAD if failing else GOOD))
 
 
 def _after_fix(before: Sequence[Finding], after: Sequence[Finding], reasons: dict[str, str]) -> list[Finding]:

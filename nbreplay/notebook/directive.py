@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
+import textwrap
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import msgspec
 from IPython.core.inputtransformer2 import TransformerManager
 
 from nbreplay.core.config import Mode, Options
+from nbreplay.core.words import suggest
 from nbreplay.errors import NbreplayError, OptionError
 
-VIEWS = ("badge", "stream", "off")
-MODES = ("on", "auto", "record", "replay", "off")
-_DISPLAYS = ("last", "diff")
+VIEWS = {
+    "badge": "one line below the cell",
+    "stream": "a card per call, which grows while the answer streams",
+    "off": "nothing but failures",
+}
+MODES = {
+    "on": "replay what is recorded, and record what is missing",
+    "auto": "the same as on",
+    "record": "record every call again",
+    "replay": "replay only: nothing goes out, and a call that is not recorded fails",
+    "off": "let calls go out as if nbreplay were not there",
+}
+_DISPLAYS = {
+    "last": "show the calls of the last cell",
+    "recordings": "show the recordings of the store, to search and to play",
+    "diff": "show why the last missing call is not recorded",
+    "help": "show this text",
+}
+"""The words of a ``%replay`` line with their help, for the magic's docstring, errors and completion."""
 
 # Cell magics whose body is not Python that runs here. Any other may run it, where a %%replay would do nothing.
 _TEXT_MAGICS = {
@@ -27,31 +47,68 @@ _CLEANUP: list[Any] = TransformerManager().cleanup_transforms
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(message)
+        option = re.match(r"argument (--[\w-]+): expected one argument", message)
+        raise OptionError(f"{option[1]} needs a value:\n{_option_help(option[1])}" if option else message)
 
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
-    "word": {"nargs": "?", "metavar": "MODE", "help": "on (= auto), auto, record, replay or off; or last, diff"},
+    "word": {"nargs": "?", "metavar": "WORD"},
     "store": {"nargs": "?", "metavar": "STORE", "help": "the folder of recordings, a .zip of it, or its URL"},
     "--speed": {"metavar": "N", "help": "replay at the recorded pace times N; at once, if not given"},
-    "--view": {"choices": VIEWS, "help": "below a cell, show badge (one line), stream (a card per call), or nothing"},
+    "--view": {
+        "metavar": "VIEW",
+        "help": "below a cell: badge (a line), stream (a card per call) or off (failures only)",
+    },
     "--ignore": {"action": "append", "metavar": "PATH", "help": "a field to leave out of the key: metadata.run_id"},
     "--mask": {"action": "append", "metavar": "REGEX", "help": "leave what it matches out of the key"},
     "--only": {"action": "append", "metavar": "HOST", "help": "record and replay this host only"},
     "--allow": {"action": "append", "metavar": "HOST[:PORT]", "help": "let this host through during replay, live"},
     "--allow-children": {"action": "store_true", "help": "let curl, node, … start during replay, uncovered"},
 }
+_OPTIONS = [name for name in _ARGUMENTS if name.startswith("--")]
 _PARSER = _Parser(prog="%replay", add_help=False, allow_abbrev=False)
 for _name, _settings in _ARGUMENTS.items():
     _PARSER.add_argument(_name, default=None, **_settings)
 
 
-def _help_line(name: str, settings: dict[str, Any]) -> str:
-    value = "|".join(settings.get("choices", ())) or settings.get("metavar", "")
-    return f"    {f'{name} {value}'.rstrip() if name.startswith('-') else value:<24} {settings['help']}"
+def _lines(rows: Mapping[str, str]) -> str:
+    return "\n".join(
+        textwrap.fill(text, 79, initial_indent=f"    {name:<20} ", subsequent_indent=" " * 25)
+        for name, text in rows.items()
+    )
 
 
-HELP = "\n".join(_help_line(name, settings) for name, settings in _ARGUMENTS.items())  # for the magic's docstring
+def _option_help(*names: str) -> str:
+    rows = ((f"{name} {_ARGUMENTS[name].get('metavar', '')}".rstrip(), _ARGUMENTS[name]["help"]) for name in names)
+    return _lines(dict(rows))
+
+
+HELP = f"""Record what cells exchange with models, and replay it.
+
+    %replay [WORD] [STORE] [OPTIONS]     from here on
+    %%replay [WORD] [STORE] [OPTIONS]    this cell only; must be its first line
+
+WORD is one of these; without words and options, the status is shown:
+
+{_lines({**MODES, **_DISPLAYS})}
+
+%%replay takes the first {len(MODES)} of them, or none, to set options alone.
+
+STORE and OPTIONS are:
+
+{_lines({"STORE": _ARGUMENTS["store"]["help"]})}
+{_option_help(*_OPTIONS)}
+
+Examples:
+
+    %replay on
+    %replay replay https://example.org/recordings.zip --speed 1
+    %replay on --view stream --mask "\\d{{4}}-\\d\\d-\\d\\d"
+    %%replay record
+
+%config ReplayMagics shows the defaults of the options, and sets them.
+"""
+"""The docstring of the magic."""
 
 
 class Directive(msgspec.Struct, frozen=True):
@@ -74,21 +131,44 @@ def parse_line(line: str, *, cell: bool = False) -> Directive:
         words = list(lexer)
     except ValueError as error:
         raise OptionError(f"{error} in {line!r}") from None
-    values = vars(_PARSER.parse_args(words))
+    if words in (["--help"], ["-h"]):
+        words = ["help"]
+    known, rest = _PARSER.parse_known_args(words)
+    _refuse_rest(rest)
+    values = vars(known)
     word, store, view = values.pop("word"), values.pop("store"), values.pop("view")
     options = {name: value for name, value in values.items() if value is not None}
     mode = None
     if word in _DISPLAYS:
         if cell or store or view or options:
-            raise OptionError(f"%replay {word} takes no arguments")
+            raise OptionError(f"{word} takes no arguments")
     elif word is not None:
         try:
             mode, word = Mode.of(word), None
         except OptionError:
-            magic = "%%replay" if cell else "%replay"
-            raise OptionError(f"unknown mode {word!r}. {magic} takes one of {', '.join(MODES)}") from None
+            every = MODES if cell else {**MODES, **_DISPLAYS}
+            raise _unknown("word", word, every) from None
+    if view is not None and view not in VIEWS:
+        raise _unknown("view", view, VIEWS)
     Options.of(**options)
     return Directive(mode, word, store, view, options)
+
+
+def _unknown(kind: str, name: str, known: Mapping[str, str], text: str = "") -> OptionError:
+    """Return the error for a wrong name: with the name that is close to it, or else with all of them, explained."""
+    if near := suggest(name, known):
+        return OptionError(f"unknown {kind} {name}.{near} %replay help explains each")
+    return OptionError(f"unknown {kind} {name}. The {kind}s are\n{text or _lines(known)}")
+
+
+def _refuse_rest(words: list[str]) -> None:
+    """Raise `OptionError` for words of a line that are not understood."""
+    for word in words:
+        if word.startswith("-"):
+            name = word.partition("=")[0]
+            raise _unknown("option", name, dict.fromkeys(_OPTIONS, ""), _option_help(*_OPTIONS))
+    if words:
+        raise OptionError(f"too many words: {' '.join(words)}. A line takes a word, a store and options")
 
 
 def _is_directive(line: str) -> bool:
@@ -179,5 +259,5 @@ def complete(_: Any, event: Any) -> list[str]:
     before = event.line[: len(event.line) - len(event.symbol)].split()
     if before and before[-1] == "--view":
         return list(VIEWS)
-    words = () if len(before) != 1 else MODES if event.line.startswith("%%") else MODES + _DISPLAYS
-    return [*words, *(name for name in _ARGUMENTS if name.startswith("--"))]
+    words = () if len(before) != 1 else MODES if event.line.startswith("%%") else {**MODES, **_DISPLAYS}
+    return [*words, *_OPTIONS]

@@ -22,8 +22,10 @@ from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.session import active_sessions
+from nbreplay.core.websocket import WebSocketRecorder
 from nbreplay.notebook.card import Card, Timeline, make_cards, prompt_of
 from nbreplay.notebook.escape import plain
+from nbreplay.notebook.pairs import Rest, describe_left, lines_bundle, make_pair, pair_bundle, pair_head, rest_bundle
 from nbreplay.notebook.render import MANY, bundle, render_calls
 
 if TYPE_CHECKING:
@@ -41,34 +43,49 @@ _logger = logging.getLogger("nbreplay")
 
 def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
     """Show calls that have ended: by a widget, or as text where no front end is there, or its widgets fail."""
-    if not _has_front_end():
+    if not has_front_end():
         print(render_calls(calls, outcomes=True)["text/plain"])
-    elif not (widgets and _try_view(lambda: _show_widget(make_cards(calls)))):
+    elif not (widgets and try_view(lambda: _show_widget(make_cards(calls)))):
         _publish(render_calls(calls))
 
 
-def show_pairs(pairs: Iterable[Sequence[Interaction | None]], count: int, title: str) -> None:
-    """Show pairs of calls side by side, each on one timeline, or as text below a title; only the first if many."""
-    has_front_end = _has_front_end()
-    if not has_front_end:
-        print(title, end="\n\n")
-    for pair in itertools.islice(pairs, MANY):
-        cards = [
-            Card("nothing", note=f"{name} has no answer to this") if call is None else make_cards([call])[0]
-            for name, call in zip("ab", pair, strict=True)
-        ]
-        if not has_front_end:
-            print(bundle(cards)["text/plain"], end="\n\n")
-        elif not _try_view(partial(_show_widget, cards, together=True)):
-            _publish(bundle(cards))
+def show_pairs(
+    lines: Sequence[str],
+    names: Sequence[str],
+    pairs: Iterable[Sequence[Interaction | None]],
+    count: int,
+    rest: Sequence[Rest],
+) -> None:
+    """Show a comparison: its first lines, pairs of calls side by side, of many only the first, and the rest folded."""
+    is_text = not has_front_end()
+
+    def put(data: dict[str, str]) -> None:
+        if is_text:
+            print(data["text/plain"], end="\n\n")
+        else:
+            _publish(data)
+
+    put(lines_bundle(lines))
+    for place, pair in enumerate(itertools.islice(pairs, MANY), 1):
+        head, cards = pair_head(make_pair(pair, names), place, count)
+        if is_text or not try_view(partial(_show_pair, cards, head)):
+            put(pair_bundle(head, cards))
     if count > MANY:
-        print(f"… and {count - MANY} more pairs")
+        put(lines_bundle([describe_left(count - MANY)]))
+    if rest:
+        put(rest_bundle(rest))
 
 
-def _show_widget(cards: Sequence[Card], *, together: bool = False) -> None:
+def _show_pair(cards: Sequence[Card], head: str) -> None:
     from nbreplay.notebook.widget import WidgetScreen
 
-    WidgetScreen(current_run(), together=together).show(cards)
+    WidgetScreen(current_run(), together=True).show_pair(cards, head)
+
+
+def _show_widget(cards: Sequence[Card]) -> None:
+    from nbreplay.notebook.widget import WidgetScreen
+
+    WidgetScreen(current_run()).show(cards)
 
 
 def _publish(data: dict[str, str]) -> None:
@@ -77,13 +94,14 @@ def _publish(data: dict[str, str]) -> None:
     publish_display_data(data)
 
 
-def _has_front_end() -> bool:
+def has_front_end() -> bool:
+    """Return whether a front end shows what is displayed: not in a terminal, nor in a script."""
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
 
 
-def _try_view(do: Callable[[], None]) -> bool:
+def try_view(do: Callable[[], None]) -> bool:
     """Do what shows calls. Where it fails, log that, and return False."""
     try:
         do()
@@ -131,15 +149,22 @@ class _OpenCall:
 
     def _feed(self) -> int:
         """Add what has arrived to the timeline. Return the last arrival, in milliseconds from the request."""
-        framing = framing_of(self.recorder.content_type)
+        last, recorder = 0, self.recorder
+        if isinstance(recorder, WebSocketRecorder):
+            frames = recorder.frames_so_far()[self._read :]
+            self._read += len(frames)
+            for at, frame in frames:
+                last = round((at - recorder.started) * 1000)
+                self._counts.append(self._timeline.feed(last, frame.data()))
+            return last
+        framing = framing_of(recorder.content_type)
         if framing is None:
             return 0
         self._parser = self._parser or StreamParser(framing)
-        pieces = self.recorder.so_far()[self._read :]
+        pieces = recorder.so_far()[self._read :]
         self._read += len(pieces)
-        last = 0
         for at, data in pieces:
-            last = round((at - self.recorder.started) * 1000)
+            last = round((at - recorder.started) * 1000)
             for event in self._parser.feed(data, at):
                 self._counts.append(self._timeline.feed(last, parse_object(event.data), event.event))
         return last
@@ -147,7 +172,8 @@ class _OpenCall:
     def timeline(self) -> Timeline | None:
         """Return the timeline with the times of the recorded take; None where it differs, and must be parsed again."""
         take = self.recorder.saved
-        if take is None or take.redacted or not isinstance(take.body, Events):
+        # What a websocket leaves for its end is only in the take.
+        if take is None or take.redacted or take.status == 101 or not isinstance(take.body, Events):
             return None
         self._feed()
         if len(take.body.chunks) != len(self._counts):
@@ -168,7 +194,7 @@ class Live:
 
     def __init__(self, run: Run, speed: float | None) -> None:
         with contextlib.suppress(Exception):  # now, so that no call waits for it; a failure is reported at the first
-            importlib.import_module("nbreplay.notebook.widget" if _has_front_end() else "rich.live")
+            importlib.import_module("nbreplay.notebook.widget" if has_front_end() else "rich.live")
         self._run, self._speed = run, speed
         self._screen: WidgetScreen | TerminalScreen | None = None
         self._places: list[tuple[Log, int]] = []
@@ -193,7 +219,7 @@ class Live:
             if self._screen is not None:
                 return
             self._opened_at = time.monotonic()
-            if _has_front_end():
+            if has_front_end():
                 from nbreplay.notebook.widget import WidgetScreen
 
                 self._screen = WidgetScreen(self._run)
@@ -251,8 +277,13 @@ class Live:
             self._screen.close(make_cards(calls, [known.get(id(call.take)) for call in calls]))
 
     def _try(self, do: Callable[[], None]) -> bool:
-        self.failed = self.failed or not _try_view(do)
+        with self._lock:  # else the end of the cell may fail, too, before the first failure is noted
+            self.failed = self.failed or not try_view(do)
         return not self.failed
+
+
+_MARKS = {"text": "", "audio": "", "tool_call": "▸ ", "user": "asked: ", "user_audio": "asked: "}
+_MARKS |= {"sent": "→ ", "received": "← "}
 
 
 def _recorder(log: Log, place: int) -> Recorder | None:
@@ -292,7 +323,7 @@ class TerminalScreen:
             if growth["again"]:
                 texts.clear()
             for kind, _, tool in growth["tracks"][len(texts) :]:
-                texts.append({"text": "", "tool_call": f"▸ {tool} "}.get(kind, f"[{kind}] "))
+                texts.append(_MARKS.get(kind, f"[{kind}] ") + (f"{tool} " if kind == "tool_call" else ""))
             for place, text in growth["texts"]:
                 texts[place] += text
         if self._live.is_started:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import copy
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters.html import HTMLExporter
 
 from nbreplay.notebook.escape import escape
+from nbreplay.notebook.explorer import ExplorerView
+from nbreplay.notebook.widget import VIEW, StreamView, read_static
 
-_STATIC = Path(__file__).parent / "static"
 _STATE = "application/vnd.jupyter.widget-state+json"
-_VIEW = "application/vnd.jupyter.widget-view+json"
-_WIDGET = "nbreplay.notebook.widget.StreamView"
+_KIND = "_anywidget_id"
+_KINDS = {f"{kind.__module__}.{kind.__qualname__}": kind for kind in (StreamView, ExplorerView)}
 _MATHS = re.compile(r"\$|\\\(|\\\[|\\begin\{")
 
 
@@ -36,9 +36,9 @@ class PageExporter(HTMLExporter):
         outputs = [output for cell in nb.cells for output in cell.get("outputs", ()) if "data" in output]
         views = _pop_views(nb)
         for output in outputs:
-            model_id = output["data"].get(_VIEW, {}).get("model_id")
+            model_id = output["data"].get(VIEW, {}).get("model_id")
             if model_id in views:
-                del output["data"][_VIEW]
+                del output["data"][VIEW]
                 static = output["data"].get("text/html", "")
                 output["data"]["text/html"] = f'<div data-nbreplay="{escape(model_id)}">{static}</div>'
         page, resources = super().from_notebook_node(nb, resources, **kwargs)
@@ -53,7 +53,7 @@ def _pop_views(nb: Any) -> dict[str, Any]:
     """Remove the states of nbreplay's widgets and return them. A page without others needs no widget manager."""
     widgets = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
     states = {name: widget["state"] for name, widget in widgets.items()}
-    views = {name: state for name, state in states.items() if state.get("_anywidget_id") == _WIDGET}
+    views = {name: state for name, state in states.items() if state.get(_KIND) in _KINDS}
     for name, state in views.items():
         widgets.pop(str(state.get("layout", "")).removeprefix("IPY_MODEL_"), None)
         del widgets[name]
@@ -68,12 +68,17 @@ def _remove_script(page: str, url: str) -> str:
 
 def _add_cards(page: str, views: dict[str, Any]) -> str:
     """Return the page with the data of its cards, and the script that shows them."""
-    esm, css, script = ((_STATIC / name).read_text("utf-8") for name in ("stream.js", "stream.css", "page.js"))
-    names = ("head", "cards", "rows", "together")
-    states = {model_id: {name: state.get(name) for name in names} for model_id, state in views.items()}
+    names = {state[_KIND] for state in views.values()}
+    kinds = {name: kind for name, kind in _KINDS.items() if name in names}
+    scripts = {name: kind._esm for name, kind in kinds.items()}
+    css = "\n".join(kind._css for kind in kinds.values())
+    states = {
+        model_id: {name: state.get(name) for name in (*_KINDS[state[_KIND]].class_own_traits(sync=True), _KIND)}
+        for model_id, state in views.items()
+    }
     # Nothing in a recording may end the element that it stands in.
-    data = json.dumps({"esm": esm, "css": css, "states": states}).replace("<", "\\u003c")
+    data = json.dumps({"scripts": scripts, "css": css, "states": states}).replace("<", "\\u003c")
     cards = f'<script type="application/json" id="nbreplay-cards">{data}</script>'
-    added = f'{cards}<script type="module">{script}</script>'
+    added = f'{cards}<script type="module">{read_static("page.js")}</script>'
     before, end, after = page.rpartition("</body>")
     return f"{before}{added}{end}{after}" if end else page + added

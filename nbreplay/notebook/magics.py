@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import functools
+import importlib
 import os
 import re
 import weakref
@@ -19,12 +20,15 @@ from typing import Any
 from IPython.core.error import InputRejected, UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, no_var_expand
 from IPython.display import publish_display_data
+from msgspec.structs import replace
 from traitlets import Bool, Enum, Float, List, Unicode
 
 from nbreplay.core import log as logs
+from nbreplay.core.advice import Place
 from nbreplay.core.cell import Cell, Run, enter_run, leave_run
 from nbreplay.core.config import Mode, forced_mode, project
 from nbreplay.core.session import Session, active_sessions, current_session, enter_session, leave_session
+from nbreplay.core.words import FAILURES
 from nbreplay.errors import NbreplayError, OptionError, RecordingMissing
 from nbreplay.intercept import registry
 from nbreplay.notebook import display, status
@@ -40,9 +44,25 @@ from nbreplay.notebook.directive import (
     parse_line,
     transform,
 )
+from nbreplay.notebook.render import MANY
+from nbreplay.notebook.stall import StallWatch
 
 # VS Code sends an address with the path of the file instead, which differs between runs.
+# The runner neither compares nor stores displays with this metadata.
+_STATUS = {"nbreplay": "status"}
 _CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def find_notebook(shell: Any) -> str | None:
+    """Return the path of the notebook that a shell runs, if its runner, VS Code or Jupyter's server tells it."""
+    names = (
+        os.environ.get("NBREPLAY_NOTEBOOK_FILE"),
+        shell.user_ns.get("__vsc_ipynb_file__"),
+        os.environ.get("JPY_SESSION_NAME"),
+    )
+    name = next((name for name in names if isinstance(name, str) and name.endswith(".ipynb")), None)
+    # A server may tell the path from its own root. A kernel starts in the notebook's folder.
+    return os.path.abspath(name if os.path.isabs(name) else os.path.basename(name)) if name else None
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +89,8 @@ class Cells:
         self._progress: weakref.WeakKeyDictionary[logs.Log, tuple[int, list[int]]] = weakref.WeakKeyDictionary()
         self._unreported: list[logs.Interaction] = []
         self._reported_miss = ""
+        self._notebook = find_notebook(shell)
+        self._stall = StallWatch()
         self._new_calls()
 
     def pre_run_cell(self, info: Any) -> None:
@@ -102,13 +124,18 @@ class Cells:
         outer = self._running[-1] if self._running and self._running[-1].message == message else None
         if outer is None:
             source = directive.source if directive else "".join(clean_cell(raw)).strip()
-            run = Run(Cell(cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None, number, source))
+            cell_id = cell_id if cell_id and _CELL_ID.fullmatch(cell_id) else None
+            run = Run(Cell(cell_id, number, source, self._notebook))
+            # Our runner tells what the tags of the cell say.
+            run.keeps_errors = bool((self._parent().get("metadata", {}).get("nbreplay") or {}).get("keeps_errors"))
             enter_run(run)
+            self._stall.begin()
         else:
             run = outer.run
         cell = RunningCell(raw, message, run, outer is not None, directive.view if directive else None)
         self._running.append(cell)
         if directive is not None:
+            self._magics.use()
             try:
                 session = self._magics.open_session(directive)
                 session.start()
@@ -132,6 +159,8 @@ class Cells:
             return
         self._running.remove(cell)
         self._refusal = None
+        if not cell.nested:
+            self._stall.end()
         error = None if result is None else result.error_in_exec or result.error_before_exec
         interrupted = result is None or isinstance(error, KeyboardInterrupt | asyncio.CancelledError)
         session = cell.session or current_session()
@@ -143,7 +172,7 @@ class Cells:
         if not cell.nested:
             leave_run(cell.run)
             self._reported_miss = self.last_miss
-            calls = [call for call in self._new_calls() if call.cell is cell.run.cell or call.outcome in logs.FAILURES]
+            calls = [call for call in self._new_calls() if call.cell is cell.run.cell or call.outcome in FAILURES]
             self._magics.report(cell, calls, session, error)
 
     @property
@@ -158,7 +187,7 @@ class Cells:
         calls, self._unreported = self._unreported, []
         for log in logs.all_logs():
             (before, pending), now = self._progress.get(log, (0, [])), len(log)
-            new = {place: log.at(place) for place in log.by_task([*pending, *range(before, now)])}
+            new = {place: log.at(place) for place in log.by_strand([*pending, *range(before, now)])}
             self._progress[log] = now, [place for place, call in new.items() if call is None]
             calls += filter(None, new.values())
         return calls
@@ -177,6 +206,8 @@ class Cells:
                 cell.live.end(())
             leave_run(cell.run)
         self._running.clear()
+        self._stall.end()
+        self._stall.stop()
 
 
 class _Rejected(InputRejected):
@@ -221,7 +252,7 @@ def guard_callbacks(shell: Any) -> Callable[[], None]:
 class ReplayMagics(Magics):
     """The magics. ``%config ReplayMagics`` lists their defaults."""
 
-    view = Enum(VIEWS, default_value="badge", help="The view below a cell that made calls.").tag(config=True)
+    view = Enum(tuple(VIEWS), default_value="badge", help="The view below a cell that made calls.").tag(config=True)
     store = Unicode("", help="The folder of recordings (or a .zip, or its URL), if no line names one.").tag(config=True)
     speed = Float(None, allow_none=True, help="Replay at the recorded pace times this.").tag(config=True)
     ignore = List(Unicode(), help="Fields to leave out of the key.").tag(config=True)
@@ -236,6 +267,7 @@ class ReplayMagics(Magics):
         super().__init__(shell)
         self.log = logs.Log()
         self.base: Session | None = None
+        self.place = Place.PROJECT  # where options are to be written, as long as no cell uses a magic
         self.unguard = guard_callbacks(shell)
         self._directive = Directive()
         self.cells = Cells(shell, self)
@@ -251,29 +283,28 @@ class ReplayMagics(Magics):
         except NbreplayError as error:
             raise UsageError(f"%replay: {error}") from None
 
-    replay.__doc__ = f"""Record what cells exchange with models, and replay it.
+    replay.__doc__ = HELP
 
-    ::
-
-        %replay on                  replay what is recorded, record what is missing
-        %replay record|replay|off   from here on
-        %replay                     the status
-        %replay last                the last cell's calls
-        %replay diff                why the last missing call is not recorded
-        %%replay record             this cell only; must be its first line
-
-{HELP}
-    """
+    def use(self) -> None:
+        """Note that the notebook uses the magics, so that options are to be written there."""
+        self.place = Place.MAGIC
+        if self.base is not None:
+            self.base.place = self.place
 
     def _run(self, directive: Directive) -> None:
+        self.use()
         if directive.display == "last":
             calls = [call for log in logs.all_logs() for call in log.interactions]
             if calls:
                 display.show([call for call in calls if call.cell is calls[-1].cell])
             else:
                 self._publish({"text/plain": "nbreplay: no calls yet"})
+        elif directive.display == "help":
+            self._publish({"text/plain": HELP})
+        elif directive.display == "recordings":
+            self._show_recordings()
         elif directive.display == "diff":
-            self._publish({"text/plain": self.cells.last_miss or "nbreplay: nothing has been missing"})
+            self._publish({"text/plain": self.cells.last_miss or "nbreplay: no call has been missing"})
         elif directive.mode or directive.options or directive.store:
             self.switch(directive)
             self._publish({"text/plain": status.mode_text(self.base)})
@@ -282,10 +313,21 @@ class ReplayMagics(Magics):
         if directive.view:
             self.view = directive.view
 
+    def _show_recordings(self) -> None:
+        # Where nbreplay is off, those that it would replay.
+        session = current_session() or self.open_session(Directive(Mode.REPLAY))
+        if session.store.names():
+            from nbreplay.notebook import catalogue
+
+            # As the core does with views: upward, by name and when asked.
+            load = importlib.import_module("nbreplay.analysis.library").load
+            catalogue.show(load(session.store, strict=False).catalogue(), _STATUS)
+        else:
+            self._publish({"text/plain": f"nbreplay: no recordings yet in {status.short_path(session.store.shown)}"})
+
     @staticmethod
     def _publish(bundle: dict[str, str]) -> None:
-        # The runner neither compares nor stores displays with this metadata.
-        publish_display_data(bundle, metadata={"nbreplay": "status"})
+        publish_display_data(bundle, metadata=_STATUS)
 
     def switch(self, directive: Directive) -> None:
         """Switch to the mode, store and options of a ``%replay`` line."""
@@ -321,7 +363,9 @@ class ReplayMagics(Magics):
             raise OptionError(f"nbreplay is off. Name a mode: {', '.join(MODES)}")
         options = defaults | self._directive.options | directive.options
         path = directive.store or (current if self._directive.store else None) or self.store or current
-        return registry.open_session(path, log=self.log, mode=mode, **options)
+        session = registry.open_session(path, log=self.log, mode=mode, **options)
+        session.place = self.place
+        return session
 
     def watch(self, cell: RunningCell) -> display.Live | None:
         """Return the live view of a cell that starts, if its view is ``stream``."""
@@ -333,17 +377,23 @@ class ReplayMagics(Magics):
     def report(self, cell: RunningCell, calls: list[logs.Interaction], session: Session | None, error: Any) -> None:
         """Show the calls of a cell that has ended, as its view says."""
         view = cell.view or self.view
-        is_shown = cell.live is not None and cell.live.end(calls)
+        text = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
+        # The error of the cell explains the failure, so its card has the first line alone.
+        cards = [replace(call, note=call.note.partition("\n")[0]) if call.note in text else call for call in calls]
+        is_shown = cell.live is not None and cell.live.end(cards)
         uncovered = logs.describe_uncovered(logs.find_uncovered(logs.all_logs(), new=True))
-        has_failed = any(call.outcome in logs.FAILURES for call in calls)
+        has_failed = any(call.outcome in FAILURES for call in calls)
         if not (uncovered or (has_failed if view == "off" else calls)):
             return
         if view == "stream" and calls and not is_shown:
-            display.show(calls, widgets=cell.live is None or not cell.live.failed)
+            display.show(cards, widgets=cell.live is None or not cell.live.failed)
+        if not uncovered and all(call.outcome in FAILURES and call.note in text for call in calls):
+            return
+        if (is_shown or view == "stream") and len(calls) <= MANY:  # each card has its note
+            text += "\n".join(call.note for call in calls if call.note)
         mode = session.mode.value if session else "off"
         path = session.store.shown if session else calls[-1].store if calls else ""
         store = status.short_path(path) if path else ""
-        text = str(error) if isinstance(error, RecordingMissing | NbreplayError) else ""
         self._publish(status.badge(calls, mode=mode, store=store, error=text, uncovered=uncovered))
 
 
@@ -367,7 +417,9 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
             shell.set_hook("complete_command", complete, str_key=key)
         logs.keep_all_logs()
         magics.cells.begin_now()
-    if on and magics.base is None:
+    if not on:
+        magics.use()
+    elif magics.base is None:
         magics.switch(Directive(forced_mode() or project().options.mode))
     return magics
 

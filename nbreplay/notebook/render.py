@@ -7,15 +7,18 @@ from collections.abc import Iterable, Sequence
 from textwrap import indent
 
 from nbreplay.core.log import Interaction
+from nbreplay.core.words import count_of, shorten
 from nbreplay.notebook.card import Card, Track, make_cards
-from nbreplay.notebook.escape import escape, fence, format_seconds, one_line
+from nbreplay.notebook.escape import escape, fence, format_seconds
+from nbreplay.notebook.word_diff import fold_equal, split_at
 
 MANY = 20  # more calls than this are shown as a summary
 MUTED = "color:var(--jp-ui-font-color2,#6b7280)"
 FONT = "font:12px var(--jp-ui-font-family,system-ui,sans-serif)"
 _BOX = "border:1px solid var(--jp-border-color2,#d0d5dd);border-radius:6px;padding:8px 12px;margin:6px 0;max-width:60em"
 _ERROR = "color:var(--jp-error-color1,#b42318)"
-_WRAP = "white-space:pre-wrap;overflow-wrap:anywhere;margin:4px 0"
+WRAP = "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:4px 0"
+_MAX_LINE = 90  # of what a summary says of a call
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -58,16 +61,14 @@ def render(card: Card, up_to_ms: int | None = None, *, label: str = "") -> dict[
     With `up_to_ms` it is shown as it was at that moment, in milliseconds from the request.
     """
     tracks = list(card.tracks) if up_to_ms is None else card.tracks_at(up_to_ms)
-    texts = [track for track in tracks if track.kind != "tool_call"]
-    calls = [track for track in tracks if track.kind == "tool_call"]
     label = label or card.word
     facts = _join(*card.facts, "" if up_to_ms is None else f"at {format_seconds(up_to_ms / 1000)}")
     head = _join(card.title, facts)
     foot = _join(sparkline(card), *card.foot)
     return {
-        "text/plain": _plain(card, f"{label}  {head}" if label else head, texts, calls, foot),
-        "text/markdown": _markdown(card, _join(label, head), texts, calls, foot),
-        "text/html": _html(card, label, facts, texts, calls, foot),
+        "text/plain": _plain(card, f"{label}  {head}" if label else head, tracks, foot),
+        "text/markdown": _markdown(card, _join(label, head), tracks, foot),
+        "text/html": _html(card, label, facts, tracks, foot),
     }
 
 
@@ -75,22 +76,33 @@ def _join(*parts: str) -> str:
     return " · ".join(part for part in parts if part)
 
 
+# What stands before a text; and what a text is folded under.
+_MARKS = {**dict.fromkeys(("user", "user_audio"), "asked: "), "tool_result": "result: ", "sent": "→ ", "received": "← "}
+_SOFT = ("user", "user_audio", "audio", "tool_result")  # as what is asked is written
+_LABELS = {"reasoning": "reasoning", "refusal": "refused", "system": "instructions", "history": "said before"}
+
+
 def _label(track: Track) -> str:
-    name = {"reasoning": "reasoning", "refusal": "refused"}.get(track.kind, "")
+    name = _LABELS.get(track.kind, "")
     return " ".join(filter(None, (name, f"choice {track.choice + 1}" if track.choice else "")))
 
 
 def _outcome(track: Track) -> str:
-    """Return the outcome of a tool call, such as ``ok · 0.12 s``."""
+    """Return the outcome of a tool call, such as ``ok · 0.12 s``; ``""`` where the card itself tells it."""
     invalid, result = "invalid JSON" if track.format_arguments() is None else "", track.result
-    return invalid if result is None else _join(invalid, result.error or "ok", format_seconds(result.took_s))
+    if result is None or track.ran:
+        return invalid
+    return _join(invalid, f"failed: {result.error}" if result.error else "ok", format_seconds(result.took_s))
 
 
-def _plain(card: Card, head: str, texts: Iterable[Track], calls: Iterable[Track], foot: str) -> str:
+def _plain(card: Card, head: str, tracks: Iterable[Track], foot: str) -> str:
     parts = [f"asked: {card.prompt}"] if card.prompt else []
-    parts += [f"[{_label(track)}] {track.text}" if _label(track) else track.text for track in texts]
-    for track in calls:
-        parts.append(f"▸ {track.name}({one_line(track.text)})  {_outcome(track)}".rstrip())
+    for track in tracks:
+        if track.kind != "tool_call":
+            text = _MARKS.get(track.kind, "") + _marked_plain(track, card.side)
+            parts.append(f"[{name}] {text}" if (name := _label(track)) else text)
+            continue
+        parts.append(f"{'≠' if track.marks else '▸'} {track.name}({track.format_line()})  {_outcome(track)}".rstrip())
         if track.result is not None and track.result.text:
             parts.append(f"  → {track.result.text}")
     parts += [f"error: {card.error}"] if card.error else []
@@ -98,40 +110,68 @@ def _plain(card: Card, head: str, texts: Iterable[Track], calls: Iterable[Track]
     return "\n".join([head, *(f"  {line}" for part in parts for line in part.split("\n"))])
 
 
-def _markdown(card: Card, head: str, texts: Iterable[Track], calls: Iterable[Track], foot: str) -> str:
+def _marked_plain(track: Track, side: str) -> str:
+    """Return a text with the words that differ as ``[-word-]`` or ``{+word+}``, and without most of what is equal."""
+    if not track.marks:
+        return track.text
+    opening, closing = ("[-", "-]") if side == "-" else ("{+", "+}")
+    pieces = fold_equal(split_at(track.text, track.marks), lambda text: f"… {count_of(len(text.split()), 'word')} … ")
+    return "".join(f"{opening}{piece}{closing}" if differs else piece for piece, differs in pieces)
+
+
+def _marked_html(track: Track, side: str) -> str:
+    """Return a text as HTML, with the words that differ marked."""
+    tag, colour = ("del", "#f8514933") if side == "-" else ("ins", "#2ea04340")
+    pieces = split_at(track.marked_text, track.marks)
+    mark = f'<{tag} style="background:{colour};text-decoration:none">'
+    return "".join(f"{mark}{escape(piece)}</{tag}>" if differs else escape(piece) for piece, differs in pieces)
+
+
+def _markdown(card: Card, head: str, tracks: Iterable[Track], foot: str) -> str:
     # Texts stand in fences, so that nothing in them is Markdown.
     parts = [fence(head)] + ([f"asked\n\n{fence(card.prompt)}"] if card.prompt else [])
-    parts += [f"{_label(track)}\n\n{fence(track.text)}" if _label(track) else fence(track.text) for track in texts]
-    for track in calls:
+    for track in tracks:
+        if track.kind != "tool_call":
+            text = fence(_MARKS.get(track.kind, "") + track.text)
+            parts.append(f"{name}\n\n{text}" if (name := _label(track)) else text)
+            continue
         result = f"\n→ {track.result.text}" if track.result is not None and track.result.text else ""
-        parts.append(fence(f"▸ {track.name}({one_line(track.text)})  {_outcome(track)}{result}"))
+        parts.append(fence(f"▸ {track.name}({track.format_line()})  {_outcome(track)}{result}"))
     parts += [fence(text) for text in (card.error and f"error: {card.error}", card.note, foot) if text]
     return "\n\n".join(parts)
 
 
-def _html(card: Card, label: str, facts: str, texts: Iterable[Track], calls: Iterable[Track], foot: str) -> str:
+def _html(card: Card, label: str, facts: str, tracks: Iterable[Track], foot: str) -> str:
     mark = f"<b>{escape(label)}</b> " if label else ""
     parts = [f'<div>{mark}<b>{escape(card.title)}</b> <span style="{MUTED}">{escape(facts)}</span></div>']
     if card.prompt:
-        parts.append(f'<div style="{MUTED};{_WRAP}">asked: {escape(card.prompt)}</div>')
-    for track in texts:
-        name, text = _label(track), f'<div style="{_WRAP}">{escape(track.text)}</div>'
-        parts.append(f"<details><summary>{name}</summary>{text}</details>" if name else text)
-    for track in calls:
-        inner = f'<pre style="{_WRAP}">{escape(track.format_arguments() or track.text)}</pre>'
-        if track.result is not None and track.result.text:
-            inner += f'<div style="{MUTED}">result</div><pre style="{_WRAP}">{escape(track.result.text)}</pre>'
-        line = f"{track.name}({_shorten(one_line(track.text), 80)}) {_outcome(track)}".rstrip()
-        parts.append(f"<details><summary>{escape(line)}</summary>{inner}</details>")
-    parts += [f'<div style="{_ERROR};{_WRAP}">error: {escape(card.error)}</div>'] if card.error else []
-    parts += [f'<pre style="{_WRAP}">{escape(card.note)}</pre>'] if card.note else []
+        parts.append(f'<div style="{MUTED};{WRAP}">asked: {escape(card.prompt)}</div>')
+    parts += [_track_html(track, card.side) for track in tracks]
+    parts += [f'<div style="{_ERROR};{WRAP}">error: {escape(card.error)}</div>'] if card.error else []
+    parts += [f'<pre style="{WRAP}">{escape(card.note)}</pre>'] if card.note else []
     parts += [f'<div style="{MUTED};font-size:11px">{escape(foot)}</div>'] if foot else []
     if card.raw:
         more = [f"… {card.chunks - len(card.raw):,} more"] if card.chunks > len(card.raw) else []
         lines = "\n".join([*map(escape, card.raw), *more])
         summary = f"<summary>raw chunks ({card.chunks:,})</summary>"
-        parts.append(f'<details style="{MUTED}">{summary}<pre style="{_WRAP}">{lines}</pre></details>')
+        parts.append(f'<details style="{MUTED}">{summary}<pre style="{WRAP}">{lines}</pre></details>')
     return f'<div style="{FONT};{_BOX}">{"".join(parts)}</div>'
+
+
+def _track_html(track: Track, side: str) -> str:
+    if track.kind != "tool_call":
+        mark, style = _MARKS.get(track.kind, ""), f"{MUTED};{WRAP}" if track.kind in _SOFT else WRAP
+        when = f'<span style="float:right;{MUTED};font-size:11px">{track.when}</span>' if track.when else ""
+        text = f'<div style="{style}">{when}{mark}{_marked_html(track, side)}</div>'
+        return f"<details><summary>{name}</summary>{text}</details>" if (name := _label(track)) else text
+    inner, arguments = "", track.format_line()
+    if len(arguments) > _MAX_LINE or track.format_arguments() is None or not track.ran:
+        inner = f'<pre style="{WRAP}">{_marked_html(track, side)}</pre>'
+    if track.result is not None and track.result.text:
+        inner += f'<div style="{MUTED}">result</div><pre style="{WRAP}">{escape(track.result.text)}</pre>'
+    line = _join(f"{track.name}({shorten(arguments, _MAX_LINE)})", _outcome(track))
+    opening = "<details open>" if track.ran else "<details>"
+    return f"{opening}<summary>{escape(line)}</summary>{inner}</details>"
 
 
 def heading(cards: Sequence[Card]) -> str:
@@ -143,23 +183,19 @@ def heading(cards: Sequence[Card]) -> str:
         f"{len(cards)} calls",
         f"{sum(tokens):,} tokens" if tokens else "",
         f"{format_seconds(sum(times))} of answers" if times else "",
-        f"{errors} with errors" if errors else "",
+        f"{errors} failed" if errors else "",
     )
 
 
 def _summary_line(card: Card) -> str:
     text = next((track.text for track in card.tracks if track.kind in ("text", "refusal")), "")
     calls = ", ".join(
-        f"{track.name}({one_line(track.text)})" + (f" → {track.result.text}" if track.result else "")
+        f"{track.name}({track.format_line()})" + (f" → {track.result.text}" if track.result else "")
         for track in card.tracks
         if track.kind == "tool_call"
     )
     first = " ".join((text or calls or card.error or card.note).split())
-    return _join(card.word, card.title, _shorten(first, 90), *card.facts[:2])
-
-
-def _shorten(text: str, size: int) -> str:
-    return text if len(text) <= size else text[:size] + " …"
+    return _join(card.word, card.title, shorten(first, _MAX_LINE), *card.facts[:2])
 
 
 def model_rows(cards: Sequence[Card]) -> list[tuple[str, int, int, int]]:
@@ -173,13 +209,17 @@ def model_rows(cards: Sequence[Card]) -> list[tuple[str, int, int, int]]:
 
 
 def _summary(cards: Sequence[Card]) -> dict[str, str]:
-    head, rows = heading(cards), model_rows(cards)
-    lines = [f"{title}: {count} calls, {tokens:,} tokens, {bad} with errors" for title, count, tokens, bad in rows]
-    cells = "".join(
-        f"<tr><td>{escape(title)}</td><td>{count}</td><td>{tokens:,}</td><td>{bad}</td></tr>"
+    head, rows, right = heading(cards), model_rows(cards), 'style="text-align:right"'
+    lines = [
+        f"{title}: {count_of(count, 'call')}, {count_of(tokens, 'token')}" + (f", {bad} failed" if bad else "")
         for title, count, tokens, bad in rows
+    ]
+    cells = "".join(
+        f"<tr><td>{escape(title)}</td>" + "".join(f"<td {right}>{number:,}</td>" for number in numbers) + "</tr>"
+        for title, *numbers in rows
     )
-    table = f"<table><tr><th></th><th>calls</th><th>tokens</th><th>errors</th></tr>{cells}</table>"
+    names = "".join(f"<th {right}>{name}</th>" for name in ("calls", "tokens", "failed"))
+    table = f"<table><tr><th></th>{names}</tr>{cells}</table>"
     return {
         "text/plain": "\n  ".join([head, *lines]),
         "text/markdown": "\n\n".join([f"**{head}**", fence("\n".join(lines))]),

@@ -10,17 +10,21 @@ from pathlib import Path
 import msgspec
 
 from nbreplay.core.config import Mode, forced_mode, is_url
-from nbreplay.core.log import FAILURES, Interaction, Log, all_logs, describe_uncovered, find_uncovered, format_counts
+from nbreplay.core.log import Interaction, Log, all_logs, describe_uncovered, find_uncovered
+from nbreplay.core.recorder import NO_FAILURES
 from nbreplay.core.session import Session
+from nbreplay.core.words import FAILURES, OUTCOMES, count_of, format_failure, format_outcome
 from nbreplay.intercept import patching, placeholder_keys
-from nbreplay.notebook.card import OUTCOMES
 from nbreplay.notebook.escape import escape, format_seconds, plain
-from nbreplay.notebook.render import FONT, MUTED
+from nbreplay.notebook.render import FONT, MUTED, WRAP
 from nbreplay.providers.answer import Answer
 
-_RED = "#b42318"
+_RED = "var(--jp-error-color1,#b42318)"
+_KEEP = f"{NO_FAILURES}. To keep this one, put %%replay record as the first line of the cell"
+_LEAST_SAVED = 0.05  # seconds
+_NEAR = 2  # folders up, to which a path is relative
 _MODES = {
-    Mode.AUTO: "replays what is recorded, records what is missing",
+    Mode.AUTO: "replays what is recorded, and records what is missing",
     Mode.REPLAY: "replays; nothing goes out",
     Mode.RECORD: "records",
     Mode.OFF: "is off: calls go out, and nothing is recorded",
@@ -34,6 +38,12 @@ class Totals(msgspec.Struct, frozen=True):
     tokens: int | None  # input and output, None where no provider sent any
     saved_s: float | None  # the seconds that replaying saved, None where no time was recorded
     foreign: tuple[str, ...]  # the notes of calls that replay an answer of another host
+    processes: tuple[str, ...] = ()  # the child processes, each with the number of its calls
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether replaying saved a time that is worth a word."""
+        return (self.saved_s or 0.0) >= _LEAST_SAVED
 
     @classmethod
     def of(cls, calls: Sequence[Interaction]) -> Totals:
@@ -44,12 +54,20 @@ class Totals(msgspec.Struct, frozen=True):
         saved = [
             max(0.0, take.duration_s - (call.served_s or 0.0))
             for call, take in takes
-            if call.outcome == "replayed" and take.duration_s is not None
+            # A failure that comes at once saves no waiting.
+            if call.outcome == "replayed" and take.duration_s is not None and (take.status or 999) < 400
         ]
-        parts = format_counts(Counter(call.outcome for call in calls)).split(", ")
-        counts = ", ".join(part for part in parts if not part.startswith("0 ")) or "no calls"
+        reasons: dict[str, list[str]] = {}
+        for call in calls:
+            reasons.setdefault(call.outcome, []).append(call.lost)
+        # One that has a comma itself stands alone.
+        parts = [format_outcome(name, len(reasons[name]), reasons[name]) for name in OUTCOMES if name in reasons]
+        short = ", ".join(part for part in parts if "," not in part)
+        counts = " · ".join(filter(None, [short, *(part for part in parts if "," in part)])) or "no calls"
         foreign = tuple(call.note for call in calls if call.outcome == "replayed" and call.note)
-        return cls(counts, sum(tokens) if tokens else None, sum(saved) if saved else None, foreign)
+        children = Counter(call.process for call in calls if call.process)
+        processes = tuple(f"{number:,} by {name}" for name, number in children.items())
+        return cls(counts, sum(tokens) if tokens else None, sum(saved) if saved else None, foreign, processes)
 
 
 def badge(
@@ -60,27 +78,36 @@ def badge(
     `error` is the text that the cell shows itself; `uncovered` describes what the guard could not see.
     """
     totals = Totals.of(calls)
-    tokens = [] if totals.tokens is None else [f"{totals.tokens:,} tokens"]
-    saved = [] if totals.saved_s is None else [f"{format_seconds(totals.saved_s)} saved"]
-    text = " · ".join([totals.counts, *tokens, *saved, *totals.foreign[:1], f"{mode}, {store}".rstrip(", ")])
+    tokens = [] if totals.tokens is None else [count_of(totals.tokens, "token")]
+    saved = [f"{format_seconds(totals.saved_s)} saved"] if totals.is_saving else []
+    where = [*totals.foreign[:1], f"{mode}, {store}".rstrip(", ")]
+    text = " · ".join([totals.counts, *totals.processes, *tokens, *saved, *where])
     failures, shown = [call for call in calls if call.outcome in FAILURES], "".join(error.split())
     hidden = [call for call in failures if "".join(call.note.split()) not in shown]
-    notes = list(dict.fromkeys([*(f"{OUTCOMES[call.outcome]}: {call.note}" for call in hidden), *uncovered]))
+    notes = [format_failure(call.outcome, call.note) for call in hidden]
+    notes += [_KEEP for call in calls if call.lost]
+    notes = list(dict.fromkeys([*notes, *uncovered]))
     colour, mark = (_RED, "⚠") if failures else ("inherit", "▶")
-    page = f'<div style="{FONT};{MUTED}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
-    bar = f"font-size:12px;border-left:3px solid {colour};padding-left:8px;margin:4px 0"
+    line = f"{FONT};{MUTED};padding:6px 0 2px"
+    page = f'<div style="{line}"><b style="color:{colour}">{mark} nbreplay</b> {escape(text)}</div>'
+    bar = f"{WRAP};font-size:12px;border-left:3px solid {colour};padding:2px 0 2px 8px"
     page += "".join(f'<pre style="{bar}">{escape(note)}</pre>' for note in notes)
     return {"text/plain": "\n".join(map(plain, [f"nbreplay: {text}", *notes])), "text/html": page}
 
 
 def short_path(path: str | os.PathLike[str]) -> str:
-    """Return the shortest form of a path: relative to the working directory or to home, or absolute."""
+    """Return a path as seen from the working directory; if it is far from there, the shortest form of it.
+
+    A notebook stores what is near, so that must not depend on the machine.
+    """
     if is_url(path):
         return str(path)
     try:
         relative = os.path.relpath(path)
     except ValueError:  # another drive
         return str(Path(path))
+    if relative.split(os.sep).count(os.pardir) <= _NEAR:
+        return relative
     home, absolute = os.path.expanduser("~"), os.path.abspath(path)
     from_home = [f"~{absolute[len(home) :]}"] if absolute.startswith(home + os.sep) else []
     return min([relative, absolute, *from_home], key=len)
@@ -106,17 +133,18 @@ def overview(session: Session | None, logs: Iterable[Log]) -> dict[str, str]:
     rows = [("mode", "off")]
     if session is not None:
         options = session.options
-        rows = [("mode", session.mode.value + (" (by NBREPLAY_MODE)" if forced_mode() else ""))]
-        rows += [("store", f"{_store_text(session)}, {len(session.store.names())} recordings")]
+        rows = [("mode", session.mode.value + (" (set by NBREPLAY_MODE)" if forced_mode() else ""))]
+        rows += [("store", f"{_store_text(session)}, {count_of(len(session.store.names()), 'recording')}")]
         rows += [("speed", f"{options.speed:g} × recorded")] if options.speed else []
         filters = {name: getattr(options, name) for name in ("ignore", "mask", "only", "allow")}
         rows += [(name, ", ".join(values)) for name, values in filters.items() if values]
         rows += [("children", "allowed")] if options.allow_children else []
     rows += [("calls", totals.counts)]
+    rows += [("processes", ", ".join(totals.processes))] if totals.processes else []
     rows += [] if totals.tokens is None else [("tokens", f"{totals.tokens:,}")]
-    rows += [] if totals.saved_s is None else [("saved", f"{totals.saved_s:,.1f} s of waiting")]
+    rows += [("saved", f"{format_seconds(totals.saved_s)} of waiting")] if totals.is_saving else []
     if totals.foreign:
-        rows.append(("note", f"{len(totals.foreign)} answers come from another host: {totals.foreign[-1]}"))
+        rows.append(("note", f"{count_of(len(totals.foreign), 'answer')} from another host: {totals.foreign[-1]}"))
     if blocked := dict.fromkeys(call.host for call in calls if call.outcome == "blocked"):
         rows.append(("blocked", ", ".join(blocked)))
     if keys := placeholder_keys.placed_names():

@@ -64,9 +64,9 @@ def chromium(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """A Chromium."""
+    """A Chromium, for the tests here only: as long as it is there, a loop runs, and others could run none of theirs."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -105,7 +105,7 @@ def served(application: str, project: Path, folder: Path, theme: str) -> Iterato
         subprocess.Popen(command, env=clean, stdout=log, stderr=subprocess.STDOUT, cwd=project) as server,
     ):
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while True:
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,11 +11,12 @@ from playwright.sync_api import Error, Locator, Page, expect
 
 __all__ = ["Opened"]
 
-_PATIENCE = 60_000  # ms
-expect.set_options(timeout=20_000)
+_PATIENCE = 120_000  # ms
+expect.set_options(timeout=60_000)
 _NOT_OURS = ("schema", "ResizeObserver")  # what JupyterLab and Notebook 7 complain of by themselves
 
 
+_PROMPTS = "() => [...document.querySelectorAll('.jp-InputPrompt')].map((prompt) => prompt.textContent).join()"
 _RUNS = "() => [...document.querySelectorAll('.jp-InputPrompt')].some((prompt) => prompt.textContent.includes('*'))"
 
 
@@ -53,17 +55,24 @@ class Opened:
 
     def run_all(self) -> Opened:
         """Run every cell, and wait until all have ended."""
-        self.start()
-        self.page.wait_for_function(f"() => !({_RUNS})()", timeout=_PATIENCE)
-        return self
+        for _ in range(3):
+            self.start()
+            self.page.wait_for_function(f"() => !({_RUNS})()", timeout=_PATIENCE)
+            if re.search(r"\d", self.page.evaluate(_PROMPTS)):
+                return self
+        raise AssertionError("the kernel that connects drops what it is asked to run")
 
     def start(self) -> Opened:
         """Run every cell."""
+        before = self.page.evaluate(_PROMPTS)
         for _ in range(5):
             self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
             self.page.get_by_role("menuitem", name="Run All Cells", exact=True).first.click()
             try:
-                self.page.wait_for_function(_RUNS, timeout=4_000)
+                # Cells that have ended already count as well. Prompts without a number have been dropped by a kernel
+                # that was still connecting.
+                has_begun = f"(before) => ({_PROMPTS})() !== before && /[*\\d]/.test(({_PROMPTS})())"
+                self.page.wait_for_function(has_begun, arg=before, timeout=4_000)
             except Error:
                 continue  # now and then a click is lost
             return self

@@ -67,14 +67,14 @@ def text_of(stream):
 """What gives a kernel ``ask`` and its like."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model() -> Iterator[Spawned]:
     """The provider that the kernel's cells ask."""
     with spawn() as made:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # replays of other tests would name it as a process that was there before
 def _kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("NBREPLAY_")}
     clean = {name: value for name, value in clean.items() if not name.endswith(("_API_KEY", "_AUTH_TOKEN"))}

@@ -18,7 +18,7 @@ from jupyter_client.manager import KernelManager
 __all__ = ["VIEW", "Kernel", "Ran", "started"]
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-_PATIENCE = 60.0
+_PATIENCE = 300.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 

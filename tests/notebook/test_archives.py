@@ -23,7 +23,7 @@ def test_a_notebook_replays_from_a_zip(kernel: Kernel, model: Spawned, tmp_path:
     missed = kernel.run("ask('something else')")
     assert missed.ename == "RecordingMissing"
     assert "kept.zip (replay, read-only)" in missed.evalue
-    assert "kept.zip (read-only), 1 recordings" in kernel.run("%replay").status[0]
+    assert "kept.zip (read-only), 1 recording\n" in kernel.run("%replay").status[0]
     assert model.hits == hits
 
     refused = kernel.run("%replay record")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from argparse import Namespace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -18,7 +19,9 @@ from nbreplay.core.recording.stream import Chunk, Events
 from nbreplay.core.request.request import Request
 from nbreplay.notebook.card import Card, Track, make_cards
 from nbreplay.notebook.escape import clip, escape, fence, format_seconds, one_line, plain
+from nbreplay.notebook.pairs import Rest, lines_bundle, make_pair, pair_bundle, pair_head, rest_bundle
 from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
+from nbreplay.notebook.status import badge, overview
 from tests.core.making import call, chat, request, take
 from tests.providers.test_answer import chunk
 
@@ -270,8 +273,14 @@ def test_plain_text_can_be_sent_and_hides_nothing(text: str) -> None:
 
 
 def test_small_words() -> None:
-    assert [format_seconds(value) for value in (0.0012, 0.34, 9.99, 1234)] == ["1 ms", "0.34 s", "9.99 s", "1,234 s"]
-    assert clip("abcdef", 3) == "abc … (6 characters)"
+    assert [format_seconds(value) for value in (0, 0.0012, 0.34, 9.99, 1234)] == [
+        "<1 ms",
+        "1 ms",
+        "0.34 s",
+        "9.99 s",
+        "1,234 s",
+    ]
+    assert clip("one word more", 10) == "one word… (13 characters)"
     assert clip("abc", 3) == "abc"
     assert one_line('{\n  "a": 1\n}') == '{ "a": 1 }'
 
@@ -323,5 +332,68 @@ def test_all_kinds_of_a_stream_that_was_cut() -> None:
     events = Events.parse([(0.0, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n: ping\n\n')], "sse", 0.0)
     item = Interaction(request(chat()), take(events, complete=False, reason="dropped"), "replayed", host="h")
     (card,) = make_cards([item])
-    assert card.facts[0] == "dropped"
+    assert card.facts[0] == "connection lost"
     assert card.chunks == 2
+
+
+@pytest.mark.parametrize(
+    ("elapsed_ms", "status", "saved"), [(500, 200, "0.40 s"), (130, 200, ""), (500, 429, ""), (500, None, "")]
+)
+def test_a_replay_saves_the_time_of_an_answer_and_none_of_a_failure(
+    elapsed_ms: int, status: int | None, saved: str
+) -> None:
+    answer = take(Json({}), elapsed_ms=elapsed_ms, status=status)
+    item = Interaction(request(chat()), answer, "replayed", served_s=0.1, host="h")
+    below, whole = badge([item], mode="replay", store="kept"), overview(None, [Namespace(interactions=[item])])
+    assert below["text/plain"] == " · ".join(
+        filter(None, ["nbreplay: 1 replayed", saved and f"{saved} saved", "replay, kept"])
+    )
+    assert (f"{saved} of waiting" in whole["text/plain"]) is bool(saved)
+    assert "padding:6px" in below["text/html"], "the badge keeps a distance from what is above it"
+
+
+def test_a_pair_has_the_words_that_differ_marked_in_every_rendering() -> None:
+    calls = [asked("The 😀 sky is blue."), asked("The 😀 sky was blue.")]
+    head, pair = pair_head(make_pair(calls, ("a", "b")), 2, 3)
+    assert head == "2 of 3 · asked: hello"
+    assert [card.title for card in pair] == ["a · m", "b · m"]
+    assert [card.state()["tracks"][0]["marks"] for card in pair] == ["11+2", "11+3"], "as the player counts"
+    shown = pair_bundle(head, pair)
+    assert "The 😀 sky [-is-] blue." in shown["text/plain"]
+    assert "The 😀 sky {+was+} blue." in shown["text/plain"]
+    assert re.search("sky <del [^>]*>is</del> blue", shown["text/html"])
+    assert re.search("sky <ins [^>]*>was</ins> blue", shown["text/html"])
+    tools = [asked(calls=(("c1", "look", arguments),)) for arguments in ('{"x": 1}', '{"x": 2}')]
+    _, pair = pair_head(make_pair(tools, ("", "")), 1, 1)
+    assert re.search("<ins [^>]*>2</ins>", pair_bundle("", pair)["text/html"])
+    assert "≠ look(x=2)" in pair_bundle("", pair)["text/plain"]
+    nothing = make_pair([None, calls[1]], ("a", "b"))
+    assert (nothing[0].title, nothing[1].tracks[0].marks) == ("nothing in a", ())
+
+
+def test_a_pair_is_escaped() -> None:
+    shown = pair_bundle(HOSTILE, make_pair([asked(HOSTILE), asked(HOSTILE + " x")], (HOSTILE, "b")))
+    rest, lines = rest_bundle([Rest(HOSTILE, (HOSTILE,), 2)]), lines_bundle([HOSTILE, HOSTILE])
+    for text in (*shown.values(), *rest.values(), *lines.values()):
+        assert "\x1b" not in text
+    for text in (shown["text/html"], rest["text/html"], lines["text/html"]):
+        assert "<script>" not in text
+    assert "javascript" not in re.sub("```text.*?```", "", shown["text/markdown"], flags=re.S)
+
+
+def test_the_card_of_a_tool_shows_its_arguments_and_result_and_why_it_failed() -> None:
+    item = tool("get_weather", {"city": "Tokyo", "days": 3}, "18 °C")
+    (card,) = make_cards([item])
+    state = card.state()["tracks"][0]
+    assert (state["line"], state["ran"], state["result"]) == ('city="Tokyo", days=3', True, "18 °C")
+    (hostile,) = make_cards([tool("f", {"\x1b]0;t\x07k\n": 1}, "")])
+    assert hostile.state()["tracks"][0]["line"] == "\\u001b]0;t\\u0007k=1"
+    shown = render(card)
+    assert '▸ get_weather(city="Tokyo", days=3)\n    → 18 °C' in shown["text/plain"]
+    assert "<details open>" in shown["text/html"]
+    failure = take(Json({"exception": {"type": "ValueError", "text": "no such city"}}), host="", elapsed_ms=0)
+    (card,) = make_cards([Interaction(item.request, failure, "replayed")])
+    assert card.facts == ("failed", "<1 ms")
+    assert card.error == "ValueError: no such city"
+    (card,) = make_cards([Interaction(item.request, take(Json({"exception": {"type": 1, "text": None}})), "replayed")])
+    assert card.error == "1", "a recording of a stranger"

@@ -39,7 +39,7 @@ def refused(ran: Ran) -> str:
         ("record", "1 recorded", "record, kept"),
         ("auto", "1 recorded", "auto, kept"),
         ("on", "1 recorded", "auto, kept"),
-        ("off", "1 live", "off, kept"),
+        ("off", "1 answered live, not recorded", "off, kept"),
         ("record elsewhere", "1 recorded", "record, elsewhere"),
     ],
 )
@@ -268,7 +268,7 @@ last = ask('outer again')
 """
     ran = replaying.run(cell)
     assert not ran.evalue.startswith("no recorded"), ran.traceback
-    assert "2 recorded, 1 live" in ran.status[-1]
+    assert "2 recorded · 1 answered live, not recorded" in ran.status[-1]
     assert len(ran.status) == 1
     assert replaying.run("before").result == "2"
     assert restored(replaying)
@@ -347,7 +347,7 @@ def test_other_magics_are_left_alone(replaying: Kernel) -> None:
     [
         ("record a-file", "a-file is a file, and a store is a folder. Name another store, or move the file away"),
         ("record a-file/below", "a-file"),
-        ("sideways", "%%replay takes one of on, auto, record, replay, off"),
+        ("sideways", "unknown word sideways. The words are"),
         ("record --colour red", "--colour"),
         ("last", "takes no arguments"),
         ("--speed slow", "speed must be a positive number"),

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from nbreplay.notebook.directive import MODES, VIEWS
 from tests.notebook.conftest import CLIENT
 from tests.notebook.kernel import Kernel, Ran, started
 from tests.provider import Spawned
 
-OF_OURS = {"on", "auto", "record", "replay", "off", "last", "diff", "badge", "stream", "--speed", "--view", "--ignore"}
+OF_OURS = {*MODES, *VIEWS, "last", "diff", "help", "--speed", "--view", "--ignore"}
 
 
 def mode(kernel: Kernel) -> str:
@@ -32,9 +33,9 @@ def refused(ran: Ran) -> str:
 @pytest.mark.parametrize(
     ("line", "told", "says"),
     [
-        ("on", "auto", "replays what is recorded, records what is missing"),
-        ("auto", "auto", "replays what is recorded, records what is missing"),
-        ("record-if-missing", "auto", "replays what is recorded, records what is missing"),
+        ("on", "auto", "replays what is recorded, and records what is missing"),
+        ("auto", "auto", "replays what is recorded, and records what is missing"),
+        ("record-if-missing", "auto", "replays what is recorded, and records what is missing"),
         ("record", "record", "records"),
         ("replay", "replay", "replays; nothing goes out"),
         ("off", "off", "is off: calls go out"),
@@ -73,15 +74,16 @@ def test_each_mode_does_what_it_says(kernel: Kernel, model: Spawned, tmp_path: P
 
 def test_the_status_counts(kernel: Kernel) -> None:
     kernel.run("%replay record kept")
-    kernel.run("ask()")
+    kernel.run("ask(model='test/delay=100')")
     kernel.run("%replay replay kept")
-    kernel.run("ask()")
+    assert re.search(
+        r"1 replayed · \d+ tokens · 0\.\d\d s saved · ", kernel.run("ask(model='test/delay=100')").status[0]
+    )
     kernel.run("ask('not there')")
     (text,) = kernel.run("%replay").status
-    assert "kept, 1 recordings" in text
+    assert "kept, 1 recording\n" in text
     assert "1 replayed, 1 recorded, 1 missing" in text
     assert re.search(r"tokens +\d", text)
-    assert re.search(r"saved +\d", text)
 
 
 def test_the_status_below_a_cell(kernel: Kernel) -> None:
@@ -97,14 +99,21 @@ def test_the_status_below_a_cell(kernel: Kernel) -> None:
 
 
 def test_a_miss_is_told_once(kernel: Kernel) -> None:
-    kernel.run("%replay replay kept")
+    kernel.run("import nbreplay as nr\n%replay replay kept")
     ran = kernel.run("ask('not there')")
     assert ran.ename == "RecordingMissing"
     assert ran.evalue.count("no recorded answer for this chat test call") == 1
-    (status,) = ran.status
-    assert "1 missing" in status
-    assert "no recorded answer" not in status, "the error says it"
+    assert not ran.status, "the error says it"
     assert not kernel.run("2").status
+    (status,) = kernel.run("%%replay record\nask()\nwith nr.session('kept', mode='replay'): ask('nor this')").status
+    assert "1 recorded, 1 missing" in status, "beside other calls it is counted"
+    assert "no recorded answer" not in status
+    shown = kernel.run("%%replay --view stream\ntry:\n    ask('not there')\nexcept BaseException: pass")
+    assert "to fix  " in shown.views[-1]
+    assert shown.status == ["nbreplay: 1 missing · replay, kept"], "the card says it"
+    shown = kernel.run("%%replay --view stream\nask('not there')")
+    assert "no recorded answer" in shown.views[-1]
+    assert "to fix  " not in shown.views[-1]
 
 
 def test_view_off_shows_nothing_but_what_went_wrong(kernel: Kernel) -> None:
@@ -113,7 +122,7 @@ def test_view_off_shows_nothing_but_what_went_wrong(kernel: Kernel) -> None:
     kernel.run("%replay replay")
     assert not kernel.run("ask()").displays
     (status,) = kernel.run("try:\n    ask('not there')\nexcept BaseException: pass").status
-    assert "MISSING: no recorded answer" in status
+    assert "no recorded answer" in status
     kernel.run("%replay --view badge")
     assert len(kernel.run("ask()").status) == 1
 
@@ -169,12 +178,12 @@ def test_ignore_and_mask(kernel: Kernel, model: Spawned) -> None:
 def test_only_and_allow(kernel: Kernel, model: Spawned, tmp_path: Path) -> None:
     kernel.run("%replay record kept --only api.example.com")
     ran = kernel.run("ask()")
-    assert ran.status[0].startswith("nbreplay: 1 live")
+    assert ran.status[0].startswith("nbreplay: 1 answered live, not recorded")
     assert not list((tmp_path / "work").rglob("chat-*"))
     kernel.run("%replay off")
     kernel.run(f"%replay replay kept --allow 127.0.0.1:{model.port}")
     hits = model.hits
-    assert kernel.run("ask()").status[0].startswith("nbreplay: 1 live")
+    assert kernel.run("ask()").status[0].startswith("nbreplay: 1 answered live, not recorded")
     assert model.hits == hits + 1
     kernel.run("%replay off")
     kernel.run("%replay replay kept --only api.example.com")
@@ -208,12 +217,16 @@ len([seconds for seconds in asleep if seconds > 0])
 @pytest.mark.parametrize(
     ("line", "remedy"),
     [
-        ("sideways", "on, auto, record, replay, off"),
+        ("sideways", "replay only: nothing goes out"),
+        ("reocrd", "Did you mean record?"),
+        ("lats", "Did you mean last?"),
+        ("on --speeed 2", "Did you mean --speed?"),
+        ("on --view straem", "Did you mean stream?"),
         ("record kept --colour red", "--colour"),
         ("replay kept too many", "too many"),
-        ("on --view loud", "'badge', 'stream', 'off'"),
+        ("on --view loud", "badge                one line"),
         ("on --speed fast", "as recorded"),
-        ("on --speed", "--speed"),
+        ("on --speed", "--speed N"),
         ("on --ignore ''", "ignore"),
         ("record 'half", "quotation"),
         ("last record", "takes no arguments"),
@@ -290,13 +303,13 @@ def test_what_came_is_shown_escaped(kernel: Kernel) -> None:
 
 
 def test_diff_tells_why_the_last_miss_missed(kernel: Kernel) -> None:
-    assert "nothing has been missing" in kernel.run("%replay diff").status[0]
+    assert "no call has been missing" in kernel.run("%replay diff").status[0]
     kernel.run("%replay record kept")
     kernel.run("ask(temperature=0.5)")
     kernel.run("%replay replay")
     assert kernel.run("ask(temperature=0.7)", "some-cell").ename == "RecordingMissing"
     (text,) = kernel.run("%replay diff").status
-    assert re.search(r"temperature\n +recorded +0\.5\n +asked +0\.7", text)
+    assert "temperature: recorded 0.5, asked 0.7" in text
     assert "some-cell" in text
 
 
@@ -321,6 +334,8 @@ def test_help(kernel: Kernel) -> None:
         assert "--ignore PATH" in text
     shown = kernel.run("%replay?")
     assert not shown.ename
+    (help_text,) = kernel.run("%replay help").status
+    assert all(f"    {word} " in help_text for word in OF_OURS - VIEWS.keys()), "each word is explained"
 
 
 @pytest.mark.parametrize(
@@ -453,7 +468,7 @@ def test_a_line_over_a_mode_of_the_environment(kernel: Kernel, model: Spawned, t
         assert kernel.run("ask()").ename == "RecordingMissing"
         assert kernel.run("%%replay off\nask()").ename == "RecordingMissing"
         assert kernel.run("%%replay record kept\nask()").ename == "RecordingMissing"
-    assert "replay (by NBREPLAY_MODE)" in kernel.run("%replay").status[0]
+    assert "replay (set by NBREPLAY_MODE)" in kernel.run("%replay").status[0]
     assert model.hits == hits
     assert not list((tmp_path / "work").rglob("chat-*"))
 

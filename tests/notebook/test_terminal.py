@@ -24,7 +24,7 @@ shell.run_line_magic("load_ext", "nbreplay")
 def python(script: str, model: Spawned) -> str:
     """What a script prints that starts with a shell of its own, in which nbreplay is loaded."""
     whole = IN_PROCESS.format(client=CLIENT.format(url=model.url)) + script
-    done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -32,7 +32,7 @@ def python(script: str, model: Spawned) -> str:
 def ipython(cells: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run IPython, as in a terminal, with what is typed."""
     command = [sys.executable, "-m", "IPython", "--colors=NoColor", "--no-banner", "--no-confirm-exit", *arguments]
-    return subprocess.run(command, input=cells, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, input=cells, capture_output=True, text=True, timeout=600)
 
 
 def test_the_status_is_text(model: Spawned) -> None:

@@ -61,6 +61,47 @@ def test_what_streams_is_told_while_it_comes(kernel: Kernel) -> None:
     assert len(ids(ran)) == 1
 
 
+VOICE = """
+import json, threading, time
+from websockets.sync.client import connect
+from websockets.sync.server import serve
+
+def answer(connection):
+    for message in connection:
+        for number in range(8):
+            time.sleep(0.05)
+            connection.send(json.dumps({"type": "response.output_text.delta", "item_id": "i", "delta": f"{number} "}))
+
+def talk(port):
+    with connect(f"ws://127.0.0.1:{port}/v1/realtime") as connection:
+        message = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Count <b>up</b>"}]}
+        connection.send(json.dumps({"type": "conversation.item.create", "item": message}))
+        return "".join(json.loads(connection.recv())["delta"] for _ in range(8))
+
+server = serve(answer, "127.0.0.1", 0)
+port = server.socket.getsockname()[1]
+threading.Thread(target=server.serve_forever, daemon=True).start()
+"""
+
+
+def test_a_websocket_is_told_in_both_directions_while_it_goes_on(kernel: Kernel) -> None:
+    kernel.run(VOICE)
+    kernel.run("%replay record kept --view stream")
+    ran = kernel.run("print(talk(port))")
+    come = [told for message in ran.messages if message["do"] == "more" for told in message["growth"].values()]
+    assert len(come) > 2
+    assert [track[0] for track in come[-1]["tracks"]] == ["user", "text"]
+    kernel.run("server.shutdown()\n%replay replay kept --view stream")
+    again = kernel.run("print(talk(port))")
+    assert again.stdout == ran.stdout
+    for one in (ran, again):
+        (card,) = final(one)["cards"]
+        said = [(track["kind"], track["text"]) for track in card["tracks"]]
+        assert said == [("user", "Count <b>up</b>"), ("text", ran.stdout.strip("\n"))]
+        assert all(track["when"] for track in card["tracks"])
+        assert card["beats"]
+
+
 def test_a_replay_tells_the_same_as_the_recording(kernel: Kernel) -> None:
     kernel.run("%replay record kept --view stream")
     code = "print(text_of(stream(model='test/words=9')))\nask('one')"
@@ -74,6 +115,14 @@ def test_a_replay_tells_the_same_as_the_recording(kernel: Kernel) -> None:
         ["REC"] * 2,
         ["REPLAY"] * 2,
     ]
+
+
+def test_a_view_that_is_drawn_late_is_told_the_words_again(kernel: Kernel) -> None:
+    kernel.run("%replay record kept --view stream")
+    ran = kernel.run("ask()")
+    (view,) = ids(ran)
+    assert kernel.comm(view, {"method": "custom", "content": {"do": "ready"}}).messages == [ran.messages[-1]]
+    assert kernel.comm(view, {"method": "custom", "content": {"do": "else"}}).messages == []
 
 
 def test_a_cell_that_is_run_again_takes_its_view_away(kernel: Kernel) -> None:
@@ -195,6 +244,7 @@ def outputs(result: Result) -> str:
     return json.dumps([kept, result.notebook.metadata.get("widgets")], sort_keys=True)
 
 
+@pytest.mark.full
 def test_a_notebook_keeps_the_same_whether_it_is_recorded_or_replayed(tmp_path: Path) -> None:
     with Provider() as provider:
         path = notebook(

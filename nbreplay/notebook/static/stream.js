@@ -17,6 +17,13 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Shorten a text, up to the end of a word. */
+function shorten(text, size) {
+  if (text.length <= size) return text;
+  const head = text.slice(0, size), end = head.search(/\s\S*$/);
+  return `${(end > size / 2 ? head.slice(0, end) : head).trimEnd()}…`;
+}
+
 /** A track: its text, and how long it was at which time. */
 function track(state) {
   return { ...state, text: state.text || "", at: [], ends: [] };
@@ -80,31 +87,62 @@ function bars(times, until) {
   return drawn;
 }
 
+/** Show a text with the words that differ from another answer marked, and what is equal and far from them folded. */
+function sayMarked(node, text, marks) {
+  if (node.querySelector("mark") && node.marked === text) return;
+  node.replaceChildren();
+  node.marked = text;
+  let at = 0;
+  const equal = (piece, last) => {
+    const low = at ? 120 : 0, high = piece.length - (last ? 0 : 120);
+    if (high - low < 400) return node.append(piece);
+    const fold = make("details", "nbr-skip", "", {}, make("summary", "", `… ${piece.slice(low, high).trim().split(/\s+/).length} equal words …`));
+    fold.append(piece.slice(low, high));
+    return node.append(piece.slice(0, low), fold, piece.slice(high));
+  };
+  for (const word of marks.split(" ")) {
+    const [gap, size] = word.split("+").map(Number);
+    equal(text.slice(at, at + gap), false);
+    node.append(make("mark", "", text.slice(at + gap, at + gap + size)));
+    at += gap + size;
+  }
+  equal(text.slice(at), true);
+}
+
+// What stands before a text, and whether it is written like what is asked; what a text is folded under.
+const MARKS = { user: ["asked: ", true], user_audio: ["asked: ", true], audio: ["", true], tool_result: ["result: ", true], sent: ["→ ", false], received: ["← ", false] };
+const LABELS = { reasoning: "reasoning", refusal: "refused", system: "instructions", history: "said before" };
+
 /** A part of an answer: text, reasoning folded, or the row of a tool call. */
 function part(one) {
   const choice = one.choice ? ` choice ${one.choice + 1}` : "";
   if (one.kind !== "tool_call") {
-    const text = make("div", "nbr-text");
-    const label = ({ reasoning: "reasoning", refusal: "refused" }[one.kind] || "") + choice;
+    const [mark, soft] = MARKS[one.kind] || ["", false];
+    const text = make("div", soft ? "nbr-asked" : "nbr-text");
+    const label = (LABELS[one.kind] || "") + choice;
     const node = label ? make("details", "nbr-soft", "", one.kind === "refusal" || one.choice ? { open: "" } : {},
       make("summary", "", label.trim()), text) : text;
-    return { node, show(said) { say(text, said); node.hidden = !said && one.kind !== "text"; } };
+    if (one.when) node.dataset.when = one.when;
+    return { node, show(said) { if (one.marks && said === one.text) sayMarked(text, said, one.marks); else say(text, said && mark + said); node.hidden = !said && one.kind !== "text"; } };
   }
   const line = make("summary"), given = make("pre"), answer = make("pre"), label = make("div", "nbr-asked", "result");
-  const node = make("details", "nbr-call", "", {}, line, given, label, answer);
+  const node = make("details", "nbr-call", "", one.ran || one.marks ? { open: "" } : {}, line, given, label, answer);
+  if (one.when) line.dataset.when = one.when;
   return {
     node,
     show(said, over) {
-      const flat = said.replace(/\s*\n\s*/g, " ");
-      const short = flat.length > 90 ? `${flat.slice(0, 90)} …` : flat;
       const whole = over || (one.text && said === one.text);
+      const flat = (whole && one.line) || said.replace(/\s*\n\s*/g, " ");
+      const result = over && one.answered && !one.ran ? one.result || "" : "";
       const ending = [];
       if (whole && one.invalid) ending.push("invalid JSON");
-      if (over && one.answered) ending.push(one.error || "ok", one.took);
-      const name = one.name || "…";
-      say(line, [`${name}(${short})`, ...ending.filter(Boolean)].join(" · "));
+      if (over && one.answered && !one.ran) ending.push(one.error ? `failed: ${one.error}` : result ? "" : "ok", one.took);
+      const called = `${one.name || "…"}(${shorten(flat, 90)})${result && ` → ${shorten(result.replace(/\s+/g, " "), 60)}`}`;
+      say(line, [called, ...ending.filter(Boolean)].join(" · "));
       line.classList.toggle("nbr-error", Boolean((whole && one.invalid) || (over && one.error)));
-      say(given, whole && one.json ? one.json : said);
+      if (whole && one.marks) sayMarked(given, one.json || one.text, one.marks);
+      else say(given, whole && one.json ? one.json : said);
+      given.hidden = Boolean(whole && one.ran && !one.marks && !one.invalid && flat.length <= 90);
       say(answer, over ? one.result || "" : "");
       label.hidden = answer.hidden = !(over && one.result);
       node.hidden = !over && !said && Boolean(one.at.length);
@@ -129,7 +167,7 @@ function card(state) {
   if (state.raw) {
     const left = (state.chunks || 0) - state.raw.length;
     const text = state.raw.join("\n") + (left > 0 ? `\n… ${left} more` : "");
-    node.append(make("details", "nbr-soft", "", {}, make("summary", "", `raw chunks (${state.chunks})`), make("pre", "", text)));
+    node.append(make("details", "nbr-soft", "", {}, make("summary", "", `raw chunks (${state.chunks.toLocaleString("en")})`), make("pre", "", text)));
   }
   const made = {
     node, told, body, parts,
@@ -142,7 +180,10 @@ function card(state) {
     },
     show(at) {
       const over = at >= told.until;
-      parts.forEach((one, place) => one.show(textAt(told.tracks[place], over ? Infinity : at), over));
+      parts.forEach((one, place) => {
+        const state = told.tracks[place];
+        one.show(textAt(state, over ? Infinity : at), over || at >= (state.answeredAt || Infinity));
+      });
     },
     /** Show more of an answer that streams. */
     more({ again, tracks, texts, chunks, at }) {
@@ -228,23 +269,29 @@ function whole(state, keep) {
 }
 
 /** One line for a card among several. */
-function line(state) {
+function line(state, size = 90) {
   const said = (state.tracks || []).find((one) => one.kind === "text" || one.kind === "refusal");
   const called = (state.tracks || []).filter((one) => one.kind === "tool_call")
-    .map((one) => `${one.name}(${(one.text || "").replace(/\s*\n\s*/g, " ")})${one.result ? ` → ${one.result}` : ""}`).join(", ");
+    .map((one) => `${one.name}(${one.line || (one.text || "").replace(/\s*\n\s*/g, " ")})${one.result ? ` → ${one.result}` : ""}`).join(", ");
   const text = ((said && said.text) || called || state.error || state.note || "").replace(/\s+/g, " ").trim();
-  const short = text.length > 90 ? `${text.slice(0, 90)} …` : text;
-  return [state.now || state.word, state.title, short, ...(state.facts || []).slice(0, 2)].filter(Boolean).join(" · ");
+  return [state.now || state.word, state.title, shorten(text, size), ...(state.facts || []).slice(0, 2)].filter(Boolean).join(" · ");
 }
 
 function table(rows) {
-  const head = make("tr", "", "", {}, ...["", "calls", "tokens", "errors"].map((text) => make("th", "", text)));
-  return make("table", "", "", {}, head, ...rows.map((row) => make("tr", "", "", {}, ...row.map((value) => make("td", "", String(value))))));
+  const head = make("tr", "", "", {}, ...["", "calls", "tokens", "failed"].map((text) => make("th", "", text)));
+  return make("table", "", "", {}, head, ...rows.map((row) => make("tr", "", "", {}, ...row.map((value) => make("td", "", value.toLocaleString("en"))))));
+}
+
+/** Give a widget the colours of the reader's own theme outside of Jupyter, and its own keys in a notebook. */
+function settle(root) {
+  if (!document.querySelector("[data-jp-theme-light], .jp-Notebook")) root.classList.add("nbr-alone");
+  // Otherwise Enter on a button edits the cell, and a letter is a command of the notebook.
+  root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
 }
 
 function render({ model, el }) {
   const root = make("div", "nbr"), said = make("div", "nbr-said", "", { role: "status", "aria-live": "polite" });
-  if (!document.querySelector("[data-jp-theme-light], .jp-Notebook")) root.classList.add("nbr-alone");
+  settle(root);
   el.append(root, said);
   let keep = [], live = new Map(), told = { words: [], costs: [] };
 
@@ -256,7 +303,7 @@ function render({ model, el }) {
   }
   function folded(made, state, open) {
     const shown = { ...state };
-    const top = make("summary", "", line(shown));
+    const top = make("summary", "", line(shown), { title: line(shown, 1000) });
     const fold = make("details", "nbr-fold", "", open ? { open: "" } : {}, top, made.node);
     fold.style.marginLeft = `${Math.min(state.depth || 0, 6) * 1.6}em`;
     return fold;
@@ -308,7 +355,7 @@ function render({ model, el }) {
   }
   function heard(message) {
     if (message.do === "more") under(message);
-    if (message.do === "words") {
+    if (message.do === "words" && JSON.stringify(message) !== JSON.stringify(told)) {
       told = message;
       draw();
       say(said, message.said);
@@ -318,6 +365,7 @@ function render({ model, el }) {
   model.on("msg:custom", heard);
   for (const name of ["cards", "rows"]) model.on(`change:${name}`, changed);
   draw();
+  model.send?.({ do: "ready" }); // the words may have been sent before
   return () => {
     clear();
     model.off("msg:custom", heard);
@@ -325,4 +373,6 @@ function render({ model, el }) {
   };
 }
 
+// What the explorer shows cards with.
+export { make, say, settle, whole };
 export default { render };
