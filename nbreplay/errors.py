@@ -35,37 +35,99 @@ __all__ = [
 
 
 class NbreplayError(Exception):
-    """Root of nbreplay's ordinary errors."""
+    """Root of nbreplay's ordinary errors.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> try:
+    ...     nr.load("recordngs")
+    ... except nr.NbreplayError as error:
+    ...     print(type(error).__name__)
+    StoreError
+    """
 
 
 class OptionError(NbreplayError, ValueError):
-    """A mode, option or argument is unknown or has a wrong value. The message names the values that are allowed."""
+    """A mode, option or argument is unknown or has a wrong value.
+
+    The message names the values that are allowed.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> nr.session(mode="rplay")
+    Traceback (most recent call last):
+    nbreplay.errors.OptionError: unknown mode 'rplay'. The modes are ...
+    """
 
 
 class StoreError(NbreplayError):
-    """A store cannot be opened, read or written. Check that its folder exists and is writable."""
+    """A store cannot be opened, read or written.
+
+    Check that its folder exists and is writable.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> nr.load("recordngs")
+    Traceback (most recent call last):
+    nbreplay.errors.StoreError: ...
+    """
 
 
 class RecordingFormatError(NbreplayError):
-    """A file of a store cannot be read as a recording. It is left as it is: restore it, or record it anew."""
+    """A file of a store cannot be read as a recording.
+
+    It is left as it is: restore it, or record it anew.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> lib = nr.load("recordings-damaged", strict=False)  # else it is raised
+    >>> len(lib), len(lib.unread)
+    (0, 1)
+    """
 
 
 class UnsafeRecordingError(RecordingFormatError):
-    """A recording names a path, a class or a size that none may name, or a link, pipe or device stands in its place.
+    """A recording names a path, a class or a size that none may name.
 
-    Do not use the store unless you know where it comes from.
+    Or a link, pipe or device stands in its place. Do not use the store unless
+    you know where it comes from.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> issubclass(nr.UnsafeRecordingError, nr.RecordingFormatError)
+    True
     """
 
 
 class ToolError(NbreplayError, TypeError):
-    """The arguments or results of a tool cannot be recorded, or two tools have one name. The message has the remedy."""
+    """The arguments or results of a tool cannot be recorded.
+
+    The message has the remedy.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> @nr.tool
+    ... def count_lines(file) -> int: ...
+    >>> with nr.session("recordings"):
+    ...     count_lines(open)
+    Traceback (most recent call last):
+    nbreplay.errors.ToolError: ...
+    """
 
 
 class RecordedToolError(NbreplayError):
-    """A tool raised an exception when it was recorded, whose class is neither built in nor among its ``raises=``.
+    """A tool raised an exception when it was recorded.
 
-    Its `str` and `repr` are those of that exception, since programs pass them on to models in their next request. To
-    get the class itself, name it in ``raises=``.
+    The class of that exception is neither built in nor among the tool's
+    ``raises=``. `str` and `repr` are those of the exception, since programs pass
+    them on to models in their next request. To get the class itself, name it in
+    ``raises=``.
 
     Parameters
     ----------
@@ -74,6 +136,12 @@ class RecordedToolError(NbreplayError):
     message : str
     representation : str, optional
         The `repr` of the exception.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> nr.RecordedToolError("RateLimit", "try again in 20 s")
+    RateLimit('try again in 20 s')
     """
 
     def __init__(self, type: str, message: str, representation: str = "") -> None:  # noqa: A002
@@ -90,19 +158,54 @@ class RecordedToolError(NbreplayError):
 
 
 class NotebookMismatch(NbreplayError):
-    """The outputs of a notebook differ from the stored ones. Store the new ones with ``--update`` if they are right."""
+    """The outputs of a notebook differ from the stored ones.
+
+    ``nbreplay run`` shows the difference. Store the new outputs with
+    ``--update`` if they are right.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> issubclass(nr.NotebookMismatch, nr.NbreplayError)
+    True
+    """
 
 
 class NetworkBlocked(NbreplayError, OSError):
-    """Something tried to reach the network under replay. The message names the host; ``--allow HOST`` lets it pass."""
+    """Something tried to reach the network under replay.
+
+    The message names the host; ``--allow HOST`` lets it pass.
+
+    Examples
+    --------
+    >>> import socket
+    >>> import nbreplay as nr
+    >>> with nr.session("recordings", mode="replay"):
+    ...     try:
+    ...         socket.create_connection(("example.com", 443))
+    ...     except nr.NetworkBlocked as error:
+    ...         print("example.com" in str(error))
+    True
+    """
 
 
 class RecordingMissing(BaseException):
-    """A request has no recorded answer under replay. Record it under ``auto`` or ``record``.
+    """A request has no recorded answer under replay.
 
-    It derives from `BaseException` alone: it is the verdict of a test, not an error that a retry or an agent's
-    ``except Exception`` may eat. Where another error stopped the replay, such as a corrupt file, that error is its
-    ``__cause__``.
+    Record it under ``auto`` or ``record``. It derives from `BaseException`
+    alone: it is the verdict of a test, not an error that a retry or an agent's
+    ``except Exception`` may eat. If another error stopped the replay, such as a
+    corrupt file, that error is its ``__cause__``.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> @nr.tool
+    ... def get_weather(city: str) -> str: ...
+    >>> with nr.session("recordings", mode="replay"):
+    ...     get_weather("Atlantis")
+    Traceback (most recent call last):
+    nbreplay.errors.RecordingMissing: ...
     """
 
     def _render_traceback_(self) -> list[str]:
@@ -118,4 +221,13 @@ class RecordingMissing(BaseException):
 
 
 class RecordingIncomplete(RecordingMissing):
-    """The caller read past the end of a stream that was cut short when it was recorded. Record it to its end."""
+    """The caller read past the end of a stream that was cut short.
+
+    It was cut short when it was recorded. Record it to its end.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> issubclass(nr.RecordingIncomplete, nr.RecordingMissing)
+    True
+    """

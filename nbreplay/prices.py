@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Cost = tuple[float | None, float | None]
@@ -10,6 +10,9 @@ Cost = tuple[float | None, float | None]
 
 Price = Callable[[Any, Any, Any, int, int, int], Cost]
 """From the model, the one that answered, the provider, and input, output and cached tokens to their cost."""
+
+PriceTable = Mapping[str, Mapping[str, float] | Sequence[float]]
+"""By model, dollars per million tokens: ``{"gpt-4o": {"input": 2.5, "output": 10}}`` or ``{"gpt-4o": (2.5, 10)}``."""
 
 UNKNOWN: Cost = (None, None)
 

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import hypothesis
 import pytest
 
+from nbreplay.core import strand
 from nbreplay.core.session import active_sessions, leave_session
 from nbreplay.intercept import placeholder_keys, registry
+from tests import passed
 from tests.provider import Provider, Spawned, spawn
 from tests.sdks import report
 
@@ -25,32 +28,52 @@ _deferred = pytest.StashKey[int]()
 # Session-scoped fixtures and child processes see no keys and no options of whoever runs the tests, either.
 for _name in [name for name in os.environ if _PRIVATE.match(name)]:
     del os.environ[_name]
+# A pytest that a test starts does not know the options that were given to this one.
+os.environ.pop("PYTEST_ADDOPTS", None)
 # They reach servers on this machine without a proxy; what a test installs may need one.
 if any(_PROXY.match(name) for name in os.environ):
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = f"{os.environ.get('NO_PROXY', '')},127.0.0.1,localhost,::1"
+# Where no bytecode is kept, as images of Docker set it, each of hundreds of kernels and commands compiles the package
+# and pytest rewrites every test again, which takes longer than the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# Each test makes and removes files, which takes longer on a disk than most tests do: in memory, where that has room.
+if hasattr(os, "statvfs") and os.access("/dev/shm", os.W_OK):
+    _memory = os.statvfs("/dev/shm")
+    if _memory.f_bavail * _memory.f_frsize >= 4 << 30 and not _memory.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 # A shell starts background jobs with SIGINT ignored, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("quick", deadline=None, max_examples=25)
-hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
+# The same examples in each run: nobody's change fails by what another one has broken.
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=25, derandomize=True)
+hypothesis.settings.register_profile("full", deadline=None, max_examples=100, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--full``, and ``--sdks-json`` here, where it is known whatever is run."""
+    """Add ``--full``, and the options of reports here, where they are known whatever is run."""
     parser.addoption("--full", action="store_true", help="run every test, also those that the quick set leaves out")
     report.add_option(parser)
+    passed.add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Choose how many examples hypothesis tries; report on the SDK matrix."""
-    hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
+    """Choose how many examples hypothesis tries; report on the SDK matrix, and on what has passed."""
+    if not config.getoption("--hypothesis-profile", None):
+        hypothesis.settings.load_profile("full" if config.getoption("--full") else "quick")
     config.pluginmanager.register(report.Report(config), "nbreplay-sdks")
+    config.pluginmanager.register(passed.Passed(config), "nbreplay-passed")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests marked `full` out, unless all are wanted, or the marker or single tests are named."""
+    """Leave the tests marked `full` out, unless all are wanted, or the marker or single tests are named.
+
+    Those marked `first` come first.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)
     named = any("::" in argument for argument in config.args)
     if config.getoption("--full") or named or "full" in config.getoption("markexpr"):
         return
@@ -110,6 +133,10 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
     # A pytest that a test starts would import every plugin that is installed, which takes ten times as long as it does.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    # Threads that an earlier test has left would be waited for, as those of a program are.
+    strand.pending_work.clear()
+    for thread in threading.enumerate():
+        vars(thread).pop(strand._BRANCH, None)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(placeholder_keys, "_ever", False)

@@ -23,7 +23,7 @@ ORDER = (
     ("core",),
     ("providers", "intercept", "formats"),
     ("notebook",),
-    ("analysis", "testing"),
+    ("analysis", "serve", "testing"),
     ("cli",),
 )
 SIDEWAYS = {("intercept", "providers"), ("formats", "providers")}

@@ -15,6 +15,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import struct
@@ -534,23 +535,29 @@ def spawn() -> Iterator[Spawned]:
     Spawned
         The provider, which listens.
     """
-    command, root = [sys.executable, "-m", "tests.provider"], Path(__file__).resolve().parents[1]
-    with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    command, root = [sys.executable, "-m", "tests.provider", "--until"], Path(__file__).resolve().parents[1]
+    until, ours = os.pipe()  # not standard input: a replay names a child that reads from this process
+    line, quiet = [*command, str(until)], subprocess.DEVNULL
+    with subprocess.Popen(line, cwd=root, pass_fds=[until], stdin=quiet, stdout=subprocess.PIPE) as process:
+        os.close(until)
         assert process.stdout is not None
         spawned = Spawned(int(process.stdout.readline()), process)
         try:
             yield spawned
         finally:
             spawned.stop()
+            os.close(ours)
 
 
 def main() -> None:
-    """Print the port, and serve until standard input is closed."""
+    """Print the port, and serve until a pipe is closed: standard input, if no other is named."""
     parser = argparse.ArgumentParser(description="an imitation of model providers, for tests")
     parser.add_argument("--port", type=int, default=0)
-    with Provider(parser.parse_args().port) as provider:
+    parser.add_argument("--until", type=int, default=0)
+    options = parser.parse_args()
+    with Provider(options.port) as provider, open(options.until, "rb") as until:
         print(provider.port, flush=True)
-        sys.stdin.buffer.read()
+        until.read()
 
 
 if __name__ == "__main__":

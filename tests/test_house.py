@@ -13,8 +13,8 @@ from tests import house
 
 # At most so many today, and where the package is to come to.
 LIMITS = {
-    "modules": (130, 130),
-    "lines": (21_500, 21_500),
+    "modules": (180, 175),
+    "lines": (37_500, 37_000),
     "lines of the longest module": (600, 600),
     "import circles": (0, 0),
     "arrows back up": (0, 0),
@@ -22,7 +22,7 @@ LIMITS = {
     'messages that begin with "it" or "its"': (0, 0),
     'messages and docstrings with "is no" or "are no"': (0, 0),
     "functions named by a participle": (0, 0),
-    "public functions that return Any": (14, 0),
+    "public functions that return Any": (0, 0),
 }
 
 

@@ -85,6 +85,21 @@ def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> Non
     assert not loaded & (HEAVY - {"pandas", "numpy"})
 
 
+def test_the_extension_and_the_command_load_a_dependency_only_when_they_use_it() -> None:
+    dependencies = {"ipykernel", "msgspec", "nbformat", "pydantic", "rich", "tomlkit", *HEAVY}
+    code = """
+import sys
+from IPython.core.interactiveshell import InteractiveShell
+shell = InteractiveShell()
+shell.run_line_magic("load_ext", "nbreplay")
+shell.run_line_magic("replay", "replay")
+shell.run_line_magic("replay", "off")
+"""
+    assert loaded_by(code) & dependencies == {"IPython", "msgspec"}
+    command = "from nbreplay.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass"
+    assert loaded_by(command) & dependencies <= {"msgspec", "rich"}  # which lays out the help
+
+
 def test_replaying_needs_no_library_no_lock_and_no_socket() -> None:
     code = """
 from nbreplay import Session, Store

@@ -1,26 +1,31 @@
-"""A cell and its runs. A run has the cursors of its takes; outside any cell a session counts as one."""
+"""A cell and its runs. A run has the cursors of its takes, and the order of its threads and its concurrent answers.
+
+Outside any cell a session counts as a run.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import itertools
-import re
-import sys
+import os
 import threading
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
 from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.take import CellRef, Take
-from nbreplay.core.selection import choose_take, remove_take
-
-if TYPE_CHECKING:
-    import asyncio
+from nbreplay.core.request.request import Call
+from nbreplay.core.secrets.redact import Redactor
+from nbreplay.core.selection import Asker, choose_take, remove_take
+from nbreplay.core.strand import Branches, task_rank, thread_path
+from nbreplay.core.turns import TurnCounter, Turnstile
+from nbreplay.core.words import shorten
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -29,16 +34,29 @@ class Cell(msgspec.Struct, frozen=True):
     id: str | None  # the cell's id, where the front end tells it
     number: int | None  # its execution count
     source: str  # its text, without its ``%%replay`` line, stripped
+    notebook: str | None = None  # the path of its notebook, if it is known
+    digest: str = ""  # of its source, in a process that does not have that
 
     @property
     def ref(self) -> CellRef:
-        """The reference that a take stores: the id and a digest, never the text."""
-        return CellRef(self.id, hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:8])
+        """The reference that tells cells apart: the id and a digest, never the text."""
+        digest = self.digest or hashlib.sha256(self.source.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return CellRef(self.id, digest)
+
+    def notebook_from(self, folder: str) -> str | None:
+        """Return the path of the notebook as seen from a folder; of one outside of it, the name, never a whole path."""
+        if not self.notebook:
+            return None
+        path = Path(os.path.realpath(self.notebook))
+        try:
+            return path.relative_to(os.path.realpath(folder)).as_posix()
+        except ValueError:
+            return path.name
 
     def __str__(self) -> str:
         first = next((line for line in self.source.splitlines() if line.strip()), "")
         number = "[ ]" if self.number is None else f"[{self.number}]"
-        return f"{number} {first[:60]}" + (f"  (id {self.id})" if self.id else "")
+        return f"{number} {shorten(first, 60)}" + (f"  (id {self.id})" if self.id else "")
 
 
 def utc(seconds: float) -> str:
@@ -49,6 +67,16 @@ def utc(seconds: float) -> str:
 
 Slot = tuple[str, str]
 """A store's identity and a key."""
+
+
+class Claims(Protocol):
+    """The takes that the processes of one run have been given: each take is given to one of them."""
+
+    def claim(self, slot: Slot, take: Take, copies: int, *, replaying: bool) -> bool:
+        """Claim a take, of which the recording has so many `copies`; return False if other processes have them all."""
+
+    def release(self, slot: Slot, take: Take, copies: int, *, replaying: bool) -> None:
+        """Give a claimed take back."""
 
 
 class Run:
@@ -63,11 +91,28 @@ class Run:
         self.started = utc(time.time() if started is None else started)
         self.lock = threading.Lock()
         self.views = itertools.count()  # numbers the displays of calls
+        self.keeps_errors = False  # whether a tag has ``auto`` keep failures that may pass
+        self.branches = Branches()
+        self.turns = TurnCounter()
+        self.turnstile = Turnstile(self.turns)
+        self._claims: Claims | None = None  # while other processes take part in the run
+        self._refs: dict[str, CellRef] = {}
         self._order: dict[Slot, int] = defaultdict(int)
         self._used: dict[tuple[bool, Slot], tuple[Take, ...]] = defaultdict(tuple)
         # The takes that are in the store, and the failures that wait for a good take, each with its place.
         self.written: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
         self.waiting: dict[Slot, list[tuple[int, Take]]] = defaultdict(list)
+        self.websockets: dict[Slot, Any] = {}  # the open sessions, which `nbreplay.core.websocket` keeps
+
+    def ref_in(self, store: str) -> CellRef | None:
+        """Return the reference to the cell, with its notebook as seen from the folder that a store is in."""
+        if self.cell is None or self.ref is None:
+            return None
+        if store not in self._refs:
+            notebook = self.cell.notebook_from(os.path.dirname(os.path.dirname(store)))
+            notebook = notebook and Redactor().text(notebook)
+            self._refs[store] = msgspec.structs.replace(self.ref, notebook=notebook)
+        return self._refs[store]
 
     def place(self, slot: Slot) -> int:
         """Reserve the place of one more take of `slot`: takes are kept in the order in which their requests started."""
@@ -75,16 +120,25 @@ class Run:
         return self._order[slot]
 
     def next(
-        self, slot: Slot, recording: Recording, host: str, ids: tuple[str, ...], *, replaying: bool
+        self, slot: Slot, recording: Recording, call: Call, ids: tuple[str, ...], *, replaying: bool
     ) -> tuple[Take | None, bool]:
-        """Use the take that answers next, and return it as `choose_take` does."""
-        rank = task_rank()
+        """Use the take that answers a call next, and return it as `choose_take` does."""
+        asker = Asker(call.host, ids, self.ref_in(slot[0]), task_rank(), thread_path(), call.origin, call.origins)
         with self.lock:
-            left = self.unused_takes(slot, recording, replaying)
-            take, foreign = choose_take(recording.takes, left, host, ids, self.ref, rank, replaying=replaying)
-            if take is not None:
-                self.use(slot, take, replaying)
-        return take, foreign
+            while True:
+                left = self.unused_takes(slot, recording, replaying)
+                take, foreign = choose_take(recording.takes, left, asker, replaying=replaying)
+                if take is None or self.use(slot, take, replaying, recording=recording):
+                    return take, foreign
+
+    def share(self, claims: Claims) -> None:
+        """Share the takes with other processes from now on; those that have been given are claimed."""
+        with self.lock:
+            if self._claims is None:
+                self._claims = claims
+                for (replaying, slot), takes in self._used.items():
+                    for take in takes:
+                        claims.claim(slot, take, len(takes), replaying=replaying)
 
     def unused_takes(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
         """Return the takes of a recording that this run has not been given yet.
@@ -108,17 +162,44 @@ class Run:
         takes = len(recording.takes) - len(self.unused_takes(slot, recording, True))
         return takes + self.place(slot)  # only such calls take places under replay
 
-    def use(self, slot: Slot, take: Take, replaying: bool, *, instead_of: Take | None = None) -> None:
-        """Note that `take` has been given; `instead_of` is the same take, when it was recorded only in part."""
+    def reserve(self, slot: Slot, take: Take) -> None:
+        """Claim a take that is about to be written, so that no other process of the run is given it meanwhile."""
+        if self._claims is not None:
+            self._claims.claim(slot, take, 1, replaying=False)
+
+    def use(
+        self,
+        slot: Slot,
+        take: Take,
+        replaying: bool,
+        *,
+        instead_of: Take | None = None,
+        recording: Recording | None = None,
+    ) -> bool:
+        """Note that `take` has been given, or that another process has it, and return False.
+
+        `instead_of` is the same take, when it was recorded only in part, or one that is given back for it; `recording`
+        has it, unless it is new.
+        """
         used = self._used[replaying, slot]
         if instead_of is None:
             self._used[replaying, slot] = (*used, take)
         else:
             self._used[replaying, slot] = tuple(take if other is instead_of else other for other in used)
+            if self._claims is not None:
+                self._claims.release(slot, instead_of, len(used), replaying=replaying)
+        return self._claims is None or self._claims.claim(
+            slot, take, _count_copies(recording, take), replaying=replaying
+        )
+
+
+def _count_copies(recording: Recording | None, take: Take) -> int:
+    return sum(other == take for other in recording.takes) if recording is not None else 1
 
 
 # Not a context variable: worker threads and callbacks do not inherit one.
 _runs: list[Run] = []
+_listeners: list[Callable[[], None]] = []
 
 
 def current_run() -> Run | None:
@@ -132,50 +213,31 @@ def current_run() -> Run | None:
 def enter_run(run: Run) -> None:
     """Make `run` the current one."""
     _runs.append(run)
+    _notify()
 
 
 def leave_run(run: Run) -> None:
     """End `run`; cells may end in any order."""
     with contextlib.suppress(ValueError):
         _runs.remove(run)
+    _notify()
 
 
-# The rank of a task must not change when its siblings have ended.
-_places: WeakKeyDictionary[asyncio.Task[Any], tuple[int, int] | None] = WeakKeyDictionary()
-_families = itertools.count()
+def follow_run(old: Sequence[Run], new: Run | None) -> None:
+    """Replace runs of another process, which are the outermost ones, by the one that it runs now."""
+    _runs[:] = [*([new] if new is not None else []), *(run for run in _runs if run not in old)]
 
 
-def task_rank() -> int | None:
-    """Return the rank of the running task among its siblings, from 0, or None where it has none or no number."""
-    place = task_place()
-    return place and place[1]
+def current_runs() -> tuple[Run, ...]:
+    """Return the runs of all cells that are running, outermost first."""
+    return tuple(_runs)
 
 
-def task_place() -> tuple[int, int] | None:
-    """Return a number for the running task and its siblings, and its rank among them, from 0.
-
-    Tasks do not ask in the order in which they were made: several SDKs look their platform up in a thread before a
-    client's first request, and threads end as they like.
-
-    Siblings run the same coroutine function and were there when the first of them asked, as the tasks of one
-    ``asyncio.gather`` or ``asyncio.TaskGroup`` were. They are counted in the order of their making.
-    """
-    asyncio = sys.modules.get("asyncio")  # a program that has not imported it has no tasks
-    if asyncio is None or asyncio._get_running_loop() is None or (task := asyncio.current_task()) is None:
-        return None
-    if task not in _places:
-        siblings = [other for other in asyncio.all_tasks() if _code(other) is _code(task) and other not in _places]
-        # The name of a task is the only place where asyncio tells its number.
-        names = {other: re.fullmatch(r"Task-(\d+)", other.get_name()) for other in siblings}
-        numbers = {other: int(match[1]) for other, match in names.items() if match}
-        if task not in numbers or len(numbers) == 1:
-            _places[task] = None
-        else:
-            family = next(_families)
-            _places.update((other, (family, at)) for at, other in enumerate(sorted(numbers, key=numbers.__getitem__)))
-    return _places[task]
+def on_run(listener: Callable[[], None]) -> None:
+    """Have `listener` called whenever a run of this process starts or ends."""
+    _listeners.append(listener)
 
 
-def _code(task: asyncio.Task[Any]) -> object:
-    # A coroutine without code, such as a compiled one, has no siblings.
-    return getattr(task.get_coro(), "cr_code", task)
+def _notify() -> None:
+    for listener in _listeners:
+        listener()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import enum
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from nbreplay.errors import OptionError
 
+_LINE = 100
 _URL = re.compile(r"(https?):/{1,2}(?=[^/])", re.IGNORECASE)
+
+
+ModeName = Literal["auto", "replay", "record", "off", "on", "live", "record-if-missing"]
+"""The names of the modes. ``on`` and ``record-if-missing`` are ``auto``, and ``live`` is ``off``."""
 
 
 class Mode(enum.Enum):
@@ -123,6 +129,9 @@ class Project(msgspec.Struct, frozen=True):
     options: Options = Options()
     store: Path | str | None = None  # an address is a str, since a Path would change it
     durable: bool = False
+    isolated: bool = False  # the defaults of options of ``nbreplay run``
+    fast_sleep: bool = False
+    skip_installs: bool = False
     view: str | None = None  # the default of ``--view``
     # The table ``[tool.nbreplay.outputs]``, unchecked: `nbreplay.testing.outputs.sanitise.Rules` reads it.
     outputs: Mapping[str, Any] = msgspec.field(default_factory=dict)
@@ -136,6 +145,9 @@ def project(folder: str | os.PathLike[str] = ".") -> Project:
         if path.is_file():
             return _read_project(path)
     return Project()
+
+
+_FLAGS = ("durable", "fast_sleep", "isolated", "skip_installs")
 
 
 def _read_project(path: Path) -> Project:
@@ -153,11 +165,24 @@ def _read_project(path: Path) -> Project:
             raise OptionError(f"store must be a path, not {store!r}")
         if not isinstance(outputs, dict):
             raise OptionError(f"outputs must be a table, [tool.nbreplay.outputs], not {outputs!r}")
-        durable = parse_flag("durable", settings.pop("durable", False))
+        flags = {name: parse_flag(name, settings.pop(name, False)) for name in _FLAGS}
         folder = store if is_url(store) else path.parent / store if store else None
-        return Project(Options.of(**settings), folder, durable, view, outputs, path)
+        return Project(Options.of(**settings), folder, view=view, outputs=outputs, file=path, **flags)
     except OptionError as error:
         raise OptionError(f"{path}, [tool.nbreplay]: {error}") from None
+
+
+def format_setting(name: str, values: Iterable[str]) -> str:
+    """Return the line of pyproject.toml that sets a list of texts, or several lines if it would be long."""
+    texts = list(map(_format_text, values))
+    line = f"{name} = [{', '.join(texts)}]"
+    return line if len(line) <= _LINE else "\n".join((f"{name} = [", *(f"    {text}," for text in texts), "]"))
+
+
+def _format_text(text: str) -> str:
+    # Single quotes keep backslashes, of which regular expressions have many.
+    is_literal = text.isprintable() and "'" not in text
+    return f"'{text}'" if is_literal else json.dumps(text).replace("\x7f", "\\u007f")
 
 
 def default_store(folder: str | os.PathLike[str] = ".", defaults: Project | None = None) -> Path | str:
@@ -173,6 +198,17 @@ def default_store(folder: str | os.PathLike[str] = ".", defaults: Project | None
         if (parent / "pyproject.toml").is_file() or (parent / ".git").exists():
             break
     return Path(folder) / "recordings"
+
+
+def describe_project_file(folder: str | os.PathLike[str] = ".") -> str:
+    """Return the pyproject.toml to write a setting into, as a message names it.
+
+    A new one beside the notebook would hide a store above it from `default_store`.
+    """
+    defaults = project(folder)
+    store = default_store(folder, defaults)
+    neighbour = "the folder recordings" if isinstance(store, Path) and store.is_dir() else "the notebook"
+    return str(defaults.file or f"a new pyproject.toml beside {neighbour}")
 
 
 def is_url(store: object) -> bool:

@@ -1,28 +1,26 @@
-"""The log of sessions: their interactions in the order of their start; those of sibling tasks in the tasks' order."""
+"""The log of sessions: their interactions in the order of their start; those of sibling strands in their order."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import sys
 import warnings
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from nbreplay.core.cell import Cell, task_place
+from nbreplay.core.cell import Cell
 from nbreplay.core.recording.recording import file_name
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.core.request.rules import issued_by
-
-OUTCOMES = ("replayed", "recorded", "live", "missing", "unsaved", "blocked")
-"""The outcomes of a call. ``unsaved`` was answered but not written; ``blocked`` was refused by the guard."""
-
-FAILURES = ("missing", "blocked", "unsaved")
-"""The outcomes that fail a test, even if the program caught their exceptions."""
+from nbreplay.core.strand import Place, strand_place
+from nbreplay.core.variable_text import Proposal
+from nbreplay.core.words import Outcome
 
 
 class Interaction(msgspec.Struct, frozen=True, gc=False):
@@ -31,11 +29,12 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     Attributes
     ----------
     request : Request or None
-        None where the call was not read: live, or refused.
+        None if the call was not read: live, or refused.
     take : Take or None
         The answer.
     outcome : str
-        One of `OUTCOMES`.
+        ``replayed``, ``recorded``, ``live``, ``missing``, ``unsaved`` (answered,
+        but not written) or ``blocked`` (refused by the network guard).
     cell : Cell or None
     served_s : float or None
         Seconds from the request to the end of the answer, as served now.
@@ -44,35 +43,75 @@ class Interaction(msgspec.Struct, frozen=True, gc=False):
     store : str
         The store's absolute path.
     host : str
+    masks : tuple of Proposal
+        The masks with which another recording would answer a missing call.
+    process : str
+        The child process that made the call, such as ``python script.py``.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> @nr.tool
+    ... def get_weather(city: str) -> str:
+    ...     return "18 °C and clear"
+    >>> with nr.session("recordings", mode="auto") as s:
+    ...     get_weather("Oslo")
+    '18 °C and clear'
+    >>> call = s.interactions[0]
+    >>> call.outcome, call.request.model, call.request.body
+    ('recorded', 'get_weather', {'city': 'Oslo'})
     """
 
     request: Request | None
     take: Take | None
-    outcome: str
+    outcome: Outcome
     cell: Cell | None = None
     served_s: float | None = None
     note: str = ""
     store: str = ""
     host: str = ""
+    masks: tuple[Proposal, ...] = ()
+    process: str = ""
+
+    def __repr__(self) -> str:
+        if self.request is None:
+            return f"Interaction({self.outcome}, {self.host!r})"
+        name = file_name(self.request.kind, self.key)[: len(self.request.kind) + 9]  # as frames name it
+        return f"Interaction({self.outcome}, {name!r}, {self.request.model or self.host!r})"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        card: dict[str, str] = importlib.import_module("nbreplay.notebook.overview").interaction_overview(self)
+        return card
 
     @property
     def key(self) -> str:
         """The request's key, or ``""``."""
         return self.request.key if self.request else ""
 
+    @property
+    def lost(self) -> str:
+        """The failure that ``auto`` did not keep, or ``""``: ``429 Too Many Requests``."""
+        return self.take.failure if self.take is not None and self.outcome == "live" else ""
+
 
 _logs: weakref.WeakSet[Log] = weakref.WeakSet()
 _collections: dict[object, list[Log]] = {}  # which keep their logs alive
 _watchers: dict[object, Callable[[Log, int], None]] = {}
+_listeners: list[Callable[[Log, int, Interaction], None]] = []
 _collectors: list[Callable[[], None]] = []
+_reporters: list[Callable[[], None]] = []
 
 UNCOVERED = {
-    "child": "child processes are not covered: what they send is neither replayed nor refused",
+    "child": "child processes are not covered, and what they send is neither replayed nor refused",
     "connection": "connections that were open before replay began are not refused",
-    "library": "libraries that open their own connections: what they send is neither replayed nor refused",
-    "native": "functions of the C library that ctypes has looked up: what they send is neither replayed nor refused",
+    "opened": "connections that code without a hook has opened are not refused",
+    "library": "libraries that open their own connections are not covered",
+    "native": "functions of the C library that ctypes has looked up are not covered",
 }
 """The kinds of events that the guard of a replay cannot see."""
+
+UNSEEN_CALLS = "some calls of forked processes, which are too many to note"
+"""Of the kind ``child``: more calls were made than are known, so that recordings may be in use that seem not to be."""
 
 
 def all_logs() -> list[Log]:
@@ -106,9 +145,19 @@ def watch_calls(watcher: Callable[[Log, int], None]) -> Callable[[], object]:
     return lambda: _watchers.pop(key, None)
 
 
+def on_outcome(listener: Callable[[Log, int, Interaction], None]) -> None:
+    """Have `listener` called whenever the outcome of a call is known, or changes."""
+    _listeners.append(listener)
+
+
 def on_read(collector: Callable[[], None]) -> None:
     """Have `collector` called before a log is read. It adds the calls of other processes."""
     _collectors.append(collector)
+
+
+def on_report(reporter: Callable[[], None]) -> None:
+    """Have `reporter` called before the events of a log that the guard could not see are listed. It adds to them."""
+    _reporters.append(reporter)
 
 
 class Log:
@@ -123,7 +172,7 @@ class Log:
             logs.append(self)
         self._places = itertools.count()  # atomic, so that threads get different places
         self._slots: dict[int, Interaction | None] = {}
-        self._tasks: dict[int, tuple[int, int]] = {}
+        self._strands: dict[int, Place] = {}
         self.issued: dict[str, str] = {}  # ids that answers brought, each with the key of the request that issued it
         # Store and file of recordings that an ``--ignore`` or ``--mask`` made equal to a request of another key.
         self.healed: set[tuple[str, str]] = set()
@@ -139,15 +188,22 @@ class Log:
         """Reserve a place for a call that has just started. Its outcome is put there now, or by `finish`."""
         place = next(self._places)
         self._slots[place] = interaction
-        if (task := task_place()) is not None:
-            self._tasks[place] = task
+        if (strand := strand_place()) is not None:
+            self._strands[place] = strand
         for watcher in list(_watchers.values()):
             watcher(self, place)
+        if interaction is not None:
+            self._tell(place, interaction)
         return place
 
     def finish(self, place: int, interaction: Interaction) -> None:
         """Put the outcome of a call into its place."""
         self._slots[place] = interaction
+        self._tell(place, interaction)
+
+    def _tell(self, place: int, interaction: Interaction) -> None:
+        for listener in _listeners:
+            listener(self, place, interaction)
 
     def note(self, request: Request, take: Take) -> None:
         """Note the ids that an answer has issued; the first answer that brings one has issued it."""
@@ -175,23 +231,23 @@ class Log:
     def since(self, place: int) -> list[Interaction]:
         """Return the interactions that have ended, of the calls that started at `place` or after."""
         _collect()
-        places = self.by_task(range(place, len(self._slots)))
+        places = self.by_strand(range(place, len(self._slots)))
         return [item for place in places if (item := self.at(place)) is not None]
 
-    def by_task(self, places: Sequence[int]) -> list[int]:
-        """Return places so that the calls of sibling tasks, which start in any order, are in the order of the tasks."""
-        families: dict[int, list[int]] = defaultdict(list)
+    def by_strand(self, places: Sequence[int]) -> list[int]:
+        """Return places so that calls of sibling strands, which start in any order, are in the order of the strands."""
+        families: dict[Hashable, list[int]] = defaultdict(list)
         for place in places:
-            if place in self._tasks:
-                families[self._tasks[place][0]].append(place)
+            if place in self._strands:
+                families[self._strands[place][0]].append(place)
         moved: dict[int, int] = {}
         for family in families.values():
-            moved.update(zip(family, sorted(family, key=lambda place: (self._tasks[place][1], place)), strict=True))
+            moved.update(zip(family, sorted(family, key=lambda place: (self._strands[place][1], place)), strict=True))
         return [moved.get(place, place) for place in places]
 
     @property
     def interactions(self) -> list[Interaction]:
-        """The interactions that have ended, in the order of their start; those of sibling tasks in the tasks' order."""
+        """The interactions that have ended, in the order of their start; those of sibling strands in their order."""
         return self.since(0)
 
     def __len__(self) -> int:
@@ -212,13 +268,6 @@ STATELESS = frozenset(
 """The kinds of calls whose answers no later call refers to."""
 
 
-def format_counts(counts: Mapping[str, int]) -> str:
-    """Return counts by outcome as ``3 replayed, 0 recorded, 0 missing``, other outcomes where there are any."""
-    always = ("replayed", "recorded", "missing")
-    others = [outcome for outcome in OUTCOMES if outcome not in always and counts.get(outcome)]
-    return ", ".join(f"{counts.get(outcome, 0)} {outcome}" for outcome in (*always, *others))
-
-
 def used_recordings(logs: Iterable[Log]) -> dict[str, list[str]]:
     """Return the names of the recordings that were asked for, by store."""
     names: dict[str, set[str]] = defaultdict(set)
@@ -234,6 +283,8 @@ def used_recordings(logs: Iterable[Log]) -> dict[str, list[str]]:
 def find_uncovered(logs: Iterable[Log], *, new: bool = False) -> list[tuple[str, str]]:
     """Return the events that the guard could not see, each by kind and name; if `new`, each of them only once."""
     _collect()
+    for reporter in _reporters:
+        reporter()
     events = [(log, event) for log in logs for event, reported in [*log.uncovered.items()] if not (new and reported)]
     if new:
         for log, event in events:

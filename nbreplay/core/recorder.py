@@ -13,7 +13,9 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 
-from nbreplay.core.cell import Run, task_rank, utc
+import msgspec
+
+from nbreplay.core.cell import Run, utc
 from nbreplay.core.config import Mode
 from nbreplay.core.log import Interaction, Log
 from nbreplay.core.recording.blob import Blob, Spool
@@ -31,6 +33,9 @@ from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.selection import insert_take, remove_take
 from nbreplay.core.store.files import failed_path, write_error
 from nbreplay.core.store.store import Store
+from nbreplay.core.strand import task_rank, thread_path
+from nbreplay.core.turns import Turn
+from nbreplay.core.words import Outcome
 from nbreplay.errors import NbreplayError
 
 Pieces = list[tuple[float, bytes]]
@@ -47,21 +52,27 @@ class Recorder:
     ) -> None:
         self.keeper, self.request, self.call = keeper, request, call
         self.run, self.order, self.mode, self.place = run, order, mode, place
-        self.task = task_rank()
+        self.task, self.thread = task_rank(), thread_path()
+        # How often an MCP client asks by itself depends on chance,
+        # and all calls would be under way at the same time as a websocket.
+        is_counted = request.rpc_id is None and not call.speaks_mcp and not call.is_websocket
+        self.arrivals = run.turns.begin() if is_counted else None
         self.status: int | None = None
         self.phrase: str | None = None
         self.headers: list[tuple[str, str]] = []
         self.version = self.content_type = ""
         # Undoes the content encoding of all that was noted. The interceptor sets it where there is one.
         self.decode: Callable[[Pieces], Pieces] | None = None
+        self.keeps_errors = False  # whether failures that may pass are kept in ``auto``, too
         self.saved: Take | None = None  # the take that the store has, in part or whole
         self.uploads: list[Blob] = []
         self.notes: list[str] = []  # sentences that the log adds to the call
+        self.variables = call.variables()  # the environment variables whose values the request carries
         self.secrets: list[str] = []  # the secrets that were removed from the answer
         self.started = time.perf_counter()
         self._pieces: Pieces = []
         self._size = 0  # bytes that have arrived
-        self._done = self._interrupted = self._may_spool = self._keeps_encoding = False
+        self._done = self._interrupted = self._may_spool = self._keeps_encoding = self._is_stream = False
         self._parsed: tuple[int, StreamParser] | None = None  # of so many bytes
         self._flushed = -1  # how many bytes there were when the take was last written
         self._lock = threading.Lock()
@@ -80,7 +91,7 @@ class Recorder:
             except (OSError, NbreplayError) as error:
                 self._broken = error
                 return
-            if secret := _SECRET if redactor.count else _find_secret(blob, redactor):
+            if secret := _SECRET if redactor.count else find_secret(blob, redactor):
                 self.notes.append(f"an upload of {blob.size} bytes is not stored: {secret}")
             else:
                 self.uploads.append(blob)
@@ -96,7 +107,8 @@ class Recorder:
         self.status, self.phrase, self.version = status, phrase, version
         self.headers = [(name.lower(), value) for name, value in headers]
         self.content_type = dict(self.headers).get("content-type", "")
-        self._may_spool = framing_of(self.content_type) is None and 200 <= status < 300
+        self._is_stream = framing_of(self.content_type) is not None
+        self._may_spool = not self._is_stream and 200 <= status < 300
 
     def so_far(self) -> Pieces:
         """Return the pieces that have arrived so far, without their content encoding."""
@@ -106,6 +118,8 @@ class Recorder:
     def feed(self, data: bytes) -> None:
         """Note bytes that have just arrived. Those of a large answer go into a file; only the last time stays."""
         at = time.perf_counter()
+        if self._is_stream and self.arrivals is not None:
+            self.run.turns.note(self.arrivals, at)
         self._pieces.append((at, data))
         self._size += len(data)
         if self._size <= LARGE or not self._may_spool or self._broken or self.decode or self._encoding:
@@ -200,7 +214,7 @@ class Recorder:
             redactor, store = self._spool.redactor, self.keeper.store
             # What is to go on is left as it is; the answer so far goes into a file of its own.
             body = (store.spool(redactor).copy_from(self._spool) if more else self._spool).finish()
-        if isinstance(body, Blob) and (secret := _find_secret(body, redactor)):
+        if isinstance(body, Blob) and (secret := find_secret(body, redactor)):
             raise NbreplayError(f"the answer is compressed and cannot be redacted: {secret}")
         bare = is_bare(self.call.method, self.status)
         headers = kept_headers(self.headers, redactor, encoding=bare or self._keeps_encoding)
@@ -217,7 +231,7 @@ class Recorder:
             body=body,
             status=self.status,
             headers=headers,
-            cell=self.run.ref,
+            cell=self.run.ref and self.run.ref_in(self.keeper.store.identity),  # importers have no cell, and no keeper
             ids=self.request.ids,
             complete=reason is None,
             reason=reason,
@@ -229,8 +243,19 @@ class Recorder:
             sized=not self.version or bare or isinstance(body, Events) or "content-length" in headers,
             rpc_id=self.request.rpc_id,
             task=self.task,
+            thread=self.thread,
+            tool=self.call.origin,
             standing=reason not in (None, "dropped") and self._stays_open(),
         )
+
+    def turns(self, *, more: bool) -> tuple[Turn, ...]:
+        """Return the turns in which the answer came. It ends now, unless there is `more` to come."""
+        if self.arrivals is None:
+            return ()
+        if not more:
+            self.run.turns.note(self.arrivals, time.perf_counter())
+        events = self._parsed[1].events if self._parsed else ()
+        return self.arrivals.divide([event.at for event in events])
 
     def _stays_open(self) -> bool:
         """Tell whether this is a stream of MCP that ends only when its caller leaves."""
@@ -258,10 +283,11 @@ class Recorder:
         return plain_body(data, self.content_type)
 
 
+NO_FAILURES = "auto does not keep failures that may pass"
 _SECRET = "the content holds a secret"
 
 
-def _find_secret(body: Blob, redactor: Redactor) -> str:
+def find_secret(body: Blob, redactor: Redactor) -> str:
     """Return why a compressed body must not be stored, or ``""``."""
     with contextlib.closing(body.pieces()) as pieces:
         if not is_container(next(pieces, b"")):
@@ -294,10 +320,10 @@ class Keeper:
         self.last_closed: tuple[Recorder, float] | None = None
         self._lock = threading.Lock()
 
-    def recorder(self, request: Request, call: Call, run: Run, mode: Mode) -> Recorder:
+    def recorder(self, request: Request, call: Call, run: Run, mode: Mode, kind: type[Recorder] = Recorder) -> Recorder:
         """Return a recorder for the answer to a call; its place among the takes is reserved now."""
         place = run.place((self.store.identity, request.key))
-        recorder = Recorder(self, request, call, run, place, mode, self.log.start())
+        recorder = kind(self, request, call, run, place, mode, self.log.start())
         if "parts" in request.fields or "digest" in request.fields:
             recorder.upload()
         with self._lock:
@@ -314,13 +340,21 @@ class Keeper:
     ) -> None:
         """Write and log the take of an answer. Never raises, since the caller has its answer."""
         take: Take | None = None
-        outcome, notes = "recorded", recorder.notes
+        outcome: Outcome = "recorded"
+        notes = recorder.notes
         try:
             take = recorder.take(reason, error, more=more)
             self.log.learn_secrets(recorder.secrets)
             with recorder.run.lock:
-                if not self._write(recorder, take):
-                    outcome = "live" if recorder.mode is Mode.AUTO else outcome
+                # Only now, since others wait for the lock: the order of the turns is that in which callers go on.
+                take = msgspec.structs.replace(take, turns=recorder.turns(more=more))
+                if self._write(recorder, take):
+                    self.store.forget_failure(recorder.request.kind, recorder.request.key)
+                elif recorder.mode is Mode.AUTO:
+                    outcome = "live"
+                    notes = [f"not kept: {take.failure}. {NO_FAILURES}", *notes]
+                    self.store.note_failure(recorder.request.kind, recorder.request.key, take.failure)
+                else:
                     notes = ["not kept: a failure that may pass does not replace a good answer", *notes]
             self.log.note(recorder.request, take)
         except Exception as failure:
@@ -343,6 +377,8 @@ class Keeper:
         """Forget a recorder that has nothing more to record."""
         with self._lock:
             self._open.discard(recorder)
+        if recorder.arrivals is not None:
+            recorder.run.turns.end(recorder.arrivals, is_kept=recorder.saved is not None)
 
     def flush(self, run: Run | None = None, *, interrupted: bool = False) -> None:
         """Write the streams that are still open, of one run or of all."""
@@ -371,10 +407,22 @@ class Keeper:
             nonlocal takes
             rest = before if recorder.saved is None else remove_take(before, recorder.saved)
             earlier = [failure for _, failure in released]
-            takes = insert_take(rest, take, order, written, run.started, recording=recording, earlier=earlier)
+            takes = insert_take(
+                rest,
+                take,
+                order,
+                written,
+                run.started,
+                recording=recording,
+                keeps_errors=recorder.keeps_errors,
+                earlier=earlier,
+            )
             return before if takes is None else takes
 
+        if not recording:
+            run.reserve(slot, take)
         self.store.write(request.kind, request.key, request.fields, change, recorder.uploads)
+        self.store.add_variables(recorder.variables)
         if takes is None:
             run.waiting[slot] = [*waiting, (order, take)] if recording else waiting
             return False
@@ -385,7 +433,7 @@ class Keeper:
         recorder.saved = take
         return True
 
-    def _log(self, recorder: Recorder, take: Take | None, outcome: str, note: str) -> None:
+    def _log(self, recorder: Recorder, take: Take | None, outcome: Outcome, note: str) -> None:
         served_s = time.perf_counter() - recorder.started
         cell, host = recorder.run.cell, recorder.call.host
         interaction = Interaction(recorder.request, take, outcome, cell, served_s, note, self.store.name, host)

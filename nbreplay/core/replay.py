@@ -9,7 +9,7 @@ waiting.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import NoReturn, TypeVar
 
 import msgspec
@@ -22,6 +22,7 @@ from nbreplay.core.recording.recording import Recording
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import SUBSCRIBES, Call, Request
+from nbreplay.core.turns import Pause, TurnPause, Turnstile, wait, wait_async
 from nbreplay.errors import NbreplayError, RecordingIncomplete, RecordingMissing
 
 _T = TypeVar("_T")
@@ -41,10 +42,12 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
     log: Log
     place: int  # the place of the call in the log
     started: float  # when the request started, in seconds of `time.perf_counter`
+    turnstile: Turnstile | None = None  # if the answer is given in the turns of its take
 
     def whole(self) -> bytes | None:
         """Return the body, where it is given at once and nothing follows; else the caller is to read `parts`."""
-        if self.speed is None and self.take.complete and isinstance(self.take.body, Json | Text):
+        at_once = self.speed is None and self.turnstile is None
+        if at_once and self.take.complete and isinstance(self.take.body, Json | Text):
             data = self.data()
             self.finish()
             return data
@@ -60,22 +63,51 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
         body = self.take.body
         return body.size if isinstance(body, Blob) else len(self.data())
 
-    def parts(self, *, by_event: bool = False) -> Iterable[tuple[float, bytes]]:
-        """Return the pieces of the body, each with the seconds to wait before it; at their end, `end` is to be called.
+    def pieces(self, *, by_event: bool = False) -> Iterator[bytes]:
+        """Yield the `parts`, each after its pause."""
+        for pause, data in self.parts(by_event=by_event):
+            wait(pause)
+            yield data
+
+    async def pieces_async(self) -> AsyncIterator[bytes]:
+        """Yield the `parts`, each after its pause; other tasks go on meanwhile."""
+        for pause, data in self.parts():
+            await wait_async(pause)
+            yield data
+
+    def parts(self, *, by_event: bool = False) -> Iterable[tuple[Pause, bytes]]:
+        """Return the pieces of the body, each with the pause before it; at their end, `end` is to be called.
 
         The events of a stream that is given at once are one piece, unless asked for `by_event`.
         """
         body, speed = self.take.body, self.speed
-        delay = 0.0 if speed is None else (self.take.elapsed_ms or 0) / 1000 / speed
+        delay: Pause = 0.0 if speed is None else (self.take.elapsed_ms or 0) / 1000 / speed
+        if self.turnstile is not None:
+            if isinstance(body, Events):
+                return list(self._turns(self._read(body.parts)))
+            delay = TurnPause(self.turnstile, self.take.turns[-1][0])
         if isinstance(body, Blob):
             return self._pieces(body, delay)
         if isinstance(body, Events) and (by_event or speed is not None):
             delays = [chunk.gap_ms / 1000 / speed if speed else 0.0 for chunk in body.chunks]
             return list(zip(delays, self._read(body.parts), strict=True))
         data = self.data()
-        return [(delay, data)] if data or speed is not None else []
+        return [(delay, data)] if data or speed is not None or self.turnstile is not None else []
 
-    def _pieces(self, body: Blob, delay: float) -> Iterator[tuple[float, bytes]]:
+    def _turns(self, chunks: list[bytes]) -> Iterator[tuple[Pause, bytes]]:
+        """Yield the chunks of each turn together. The last turn has what the others leave."""
+        start, turnstile = 0, self.turnstile
+        assert turnstile is not None
+        *turns, (last, _) = self.take.turns
+        # In some only a part of a chunk came: with nothing to give, nobody waits for them.
+        turnstile.leave(number for number, count in turns if not count)
+        for number, count in turns:
+            if count:
+                yield TurnPause(turnstile, number), b"".join(chunks[start : start + count])
+                start += count
+        yield TurnPause(turnstile, last), b"".join(chunks[start:])
+
+    def _pieces(self, body: Blob, delay: Pause) -> Iterator[tuple[Pause, bytes]]:
         try:
             for piece in body.pieces():
                 yield delay, piece
@@ -121,6 +153,8 @@ class Replay(msgspec.Struct, frozen=True, gc=False):
 
     def finish(self) -> None:
         """Note that the caller wants no more of the answer; the first time counts."""
+        if self.turnstile is not None:
+            self.turnstile.leave(number for number, _ in self.take.turns)
         served_s = time.perf_counter() - self.started
         if (interaction := self.log.at(self.place)) is not None and interaction.served_s is None:
             self.log.finish(self.place, replace(interaction, served_s=served_s))
@@ -153,6 +187,9 @@ def answer_again(call: Call, request: Request, recording: Recording | None) -> T
     without that, so that concurrent calls have it ask more often or less.
     """
     last = recording.takes[-1] if recording and recording.takes else None
+    if recording is not None and call.tool is not None:
+        own = [take for take in recording.takes if take.tool == call.origin]
+        return own[-1] if own and call.tool[0] == "tools/list" else None
     if last is not None and request.rpc_method == "tools/list":
         return last
     if not call.listens:

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.route import is_private
+
+
+class Asker(msgspec.Struct, frozen=True):
+    """Who asks for a take."""
+
+    host: str
+    ids: tuple[str, ...] = ()
+    cell: CellRef | None = None
+    task: int | None = None
+    thread: str = ""
+    tool: str = ""
+    tools: tuple[str, ...] = ()  # all tools of that name, in the order of their first calls
 
 
 def owns(cell: CellRef | None, take: Take) -> bool:
@@ -14,6 +28,13 @@ def owns(cell: CellRef | None, take: Take) -> bool:
     if cell is None or other is None:
         return cell is other
     return cell.id == other.id if cell.id and other.id else cell.source == other.source
+
+
+def _is_of_notebook(cell: CellRef | None, take: Take) -> bool:
+    """Tell whether a take may be of the cell's own notebook: copied notebooks have cells of the same id or source."""
+    if cell is None or take.cell is None or cell.notebook is None or take.cell.notebook is None:
+        return True
+    return cell.notebook == take.cell.notebook
 
 
 def is_missing_in_auto(take: Take) -> bool:
@@ -31,24 +52,34 @@ def remove_take(takes: Sequence[Take], gone: Take) -> list[Take]:
 def choose_take(
     takes: Sequence[Take],
     left: Sequence[Take],
-    host: str,
-    ids: tuple[str, ...],
-    cell: CellRef | None,
-    task: int | None = None,
+    asker: Asker,
     *,
     replaying: bool,
 ) -> tuple[Take | None, bool]:
-    """Return the take that answers next, and whether another public host gave it.
+    """Return the take that answers next, and whether another public host or another tool gave it.
 
-    Equal ids go first, then the cell's own takes, then those of the same task, then the rest, in file order. Of all
-    `takes` of the recording, the run has not been given those `left`. Unless `replaying`, the mode is ``auto``.
+    Equal ids go first, then the cell's own takes, those of its notebook before others, then those of the same task and
+    thread, then the rest, in file order. Of all `takes` of the recording, the run has not been given those `left`.
+    Unless `replaying`, the mode is ``auto``.
     """
-    candidates, foreign = _candidates(takes, left, host)
+    candidates, foreign = (
+        _candidates_of_tool(takes, left, asker) if asker.tool else _candidates(takes, left, asker.host)
+    )
     if not replaying:
         candidates = [] if foreign else [take for take in candidates if not is_missing_in_auto(take)]
     if not candidates:
         return None, False
-    return min(candidates, key=lambda take: (take.ids != ids, not owns(cell, take), take.task != task)), foreign
+
+    def order(take: Take) -> tuple[bool, ...]:
+        return (
+            take.ids != asker.ids,
+            not owns(asker.cell, take),
+            not _is_of_notebook(asker.cell, take),
+            take.task != asker.task,
+            take.thread != asker.thread,
+        )
+
+    return min(candidates, key=order), foreign
 
 
 def _same_host(one: str, other: str) -> bool:
@@ -70,6 +101,17 @@ def _candidates(takes: Sequence[Take], left: Sequence[Take], host: str) -> tuple
     return left, True
 
 
+def _candidates_of_tool(takes: Sequence[Take], left: Sequence[Take], asker: Asker) -> tuple[Sequence[Take], bool]:
+    """Return the takes of the same tool, else those of tools that are not called here, and whether these are.
+
+    Takes that name no tool are of the first one of that name.
+    """
+    own = {asker.tool, ""} if asker.tools[:1] in ((), (asker.tool,)) else {asker.tool}
+    if any(take.tool in own for take in takes):
+        return [take for take in left if take.tool in own], False
+    return [take for take in left if take.tool and take.tool not in asker.tools], True
+
+
 def insert_take(
     takes: Sequence[Take],
     new: Take,
@@ -78,18 +120,23 @@ def insert_take(
     started: str,
     *,
     recording: bool,
+    keeps_errors: bool = False,
     earlier: Sequence[Take] = (),
 ) -> list[Take] | None:
     """Return the takes of a file with a new one put in, or None where it must not be, yet.
 
     `order` is the place, from 1, that was reserved for `new` when its request started; `written` are the takes that the
     same run has written before, each with its place. ``record`` replaces the takes that the cell had before the run
-    `started`; unless `recording`, the mode is ``auto``, which adds. `earlier` failures of this run waited for a good
-    take, and are put in front of it.
+    `started`; unless `recording`, the mode is ``auto``, which adds, and keeps no failure that may pass unless
+    `keeps_errors`. `earlier` failures of this run waited for a good take, and are put in front of it.
     """
     run = {id(take): place for place, take in written}
     older = [take for take in takes if id(take) not in run and _same_host(take.host, new.host)]
-    own = [take for take in older if owns(new.cell, take) and take.recorded_at <= started]
+    own = [
+        take
+        for take in older
+        if owns(new.cell, take) and _is_of_notebook(new.cell, take) and take.recorded_at <= started
+    ]
     if recording:
         if not new.good and any(take.good for take in own):
             return None  # failures that may pass never displace a good take
@@ -98,8 +145,8 @@ def insert_take(
         was_closed = new.good and not new.complete
         gone = [take for take in own if not (was_closed and take.good and take.complete)]
     else:
-        if new.transient:
-            return None  # auto keeps no failure that may pass
+        if new.transient and not keeps_errors:
+            return None
         # It replaces the first take that was cut short, and not by its caller.
         gone = [take for take in older if is_missing_in_auto(take)][:1]
     stay = [take for take in takes if not _is_among(gone, take)]

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -27,8 +27,10 @@ from nbreplay.core.request.request import Call, Request, request_of
 from nbreplay.core.request.rules import Normaliser
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.core.store.files import open_regular
+from nbreplay.core.words import count_of
 from nbreplay.errors import RecordingFormatError
 
+_Recorder = TypeVar("_Recorder", bound=Recorder)
 LARGEST = 256 << 20  # bytes; a larger file is refused before it is read
 
 
@@ -37,9 +39,10 @@ class Contents(msgspec.Struct, frozen=True):
 
     interactions: int = 0  # the number of interactions in the file; 0 where it cannot be read at all
     takes: Sequence[tuple[Request, Take]] = ()  # those that can be imported, in the order of the file
-    # The number of each kind that nbreplay cannot record, such as ``"websocket message"``.
+    # The number of each kind that nbreplay cannot record, such as ``"gRPC call"``.
     unsupported: Mapping[str, int] = {}
     error: RecordingFormatError | None = None  # the reason why nothing of the file is imported
+    assumed: Mapping[str, int] = {}  # the number of websocket sessions by the host that their messages point to
 
     def problem(self, path: Path) -> RecordingFormatError | None:
         """Return the error that says which interactions of the file are not imported; None where all are."""
@@ -47,7 +50,7 @@ class Contents(msgspec.Struct, frozen=True):
             return self.error
         return RecordingFormatError(
             f"{path} is not imported in full: {sum(self.unsupported.values())} of {self.interactions} interactions are "
-            f"not HTTP ({_list(self.unsupported)}). Only HTTP can be imported. Keep the file"
+            f"of other kinds ({_list(self.unsupported)}). HTTP and websockets can be imported. Keep the file"
         )
 
 
@@ -62,7 +65,7 @@ class Counts(msgspec.Struct, frozen=True):
 
     def text(self, action: str) -> str:
         """Return the counts in words; `action` says what happened to the takes, such as ``"written to out"``."""
-        text = f"{_count(self.written, 'answer')} of {_count(self.recordings, 'request')} {action}"
+        text = f"{count_of(self.written, 'answer')} of {count_of(self.recordings, 'request')} {action}"
         if self.known:
             text += f", {self.known} there already"
         return text + (f", {len(self.left_out)} left out" if self.left_out else "")
@@ -79,6 +82,7 @@ class ImportCounts(msgspec.Struct, frozen=True):
     recordings: int  # recordings that these takes belong to
     not_imported: Mapping[str, int]  # the number of interactions that are not in the store, by reason or kind
     left_out: tuple[str, ...] = ()  # one message for each file with such interactions, with the reason and the remedy
+    assumed: Mapping[str, int] = {}  # the number of websocket sessions by host, where the files do not name it
 
     def text(self, action: str) -> str:
         """Return the counts in words; `action` says what happened to the takes, such as ``"added to recordings"``."""
@@ -87,12 +91,15 @@ class ImportCounts(msgspec.Struct, frozen=True):
             parts.append(f"{self.known} already there")
         if self.not_imported:
             parts.append(f"{sum(self.not_imported.values())} not imported ({_list(self.not_imported)})")
-        text = f"{_count(self.interactions, 'interaction')} in {_count(self.files, 'file')}: {', '.join(parts)}"
-        return text + (f"; {_count(self.unreadable, 'file')} cannot be read" if self.unreadable else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+        text = f"{count_of(self.interactions, 'interaction')} in {count_of(self.files, 'file')}: {', '.join(parts)}"
+        text += f"; {count_of(self.unreadable, 'file')} cannot be read" if self.unreadable else ""
+        if self.assumed:
+            hosts = ", ".join(f"{host} ({number})" for host, number in self.assumed.items())
+            text += (
+                f"\nThe files do not name the address of {count_of(sum(self.assumed.values()), 'websocket session')}. "
+                f"Their messages point to {hosts}. If another service answered, pass --url wss://HOST/PATH"
+            )
+        return text
 
 
 def _list(counts: Mapping[str, int]) -> str:
@@ -165,8 +172,7 @@ def record_answer(
     `recorded_at` is ``""`` where it is not known, and the take keeps the fields of `extra`. `issued` has the ids that
     earlier answers of the same recording brought, each with the key of its request.
     """
-    request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
-    recorder = Recorder(cast(Keeper, None), request, call, Run(None), 0, Mode.RECORD, 0)
+    request, recorder = make_recorder(Recorder, call, issued)
     recorder.decode = lambda pieces: pieces  # a recorder that decodes needs no store for a large body
     if answer.status is not None:
         # A length that is claimed may be that of a compressed body.
@@ -174,13 +180,25 @@ def record_answer(
         recorder.begin(answer.status, headers)
     if answer.data:
         recorder.feed(answer.data)
-    take = recorder.take("dropped" if answer.error else None, answer.error)
+    return request, remove_times(recorder.take("dropped" if answer.error else None, answer.error), recorded_at, extra)
+
+
+def make_recorder(
+    kind: type[_Recorder], call: Call, issued: Mapping[str, str] | None = None
+) -> tuple[Request, _Recorder]:
+    """Return the request of a call, and a recorder for its answer that belongs to no session."""
+    request = request_of(call, Normaliser(), issued or {}, Redactor(call.tokens, again=True))
+    return request, kind(cast(Keeper, None), request, call, Run(None), 0, Mode.RECORD, 0)
+
+
+def remove_times(take: Take, recorded_at: str = "", extra: Mapping[str, Any] | None = None) -> Take:
+    """Return a take that was just recorded without the times of that."""
     check_texts(take)
     body = take.body
     if isinstance(body, Events):
         body = replace(body, chunks=tuple(chunk._replace(gap_ms=0) for chunk in body.chunks), lines=None)
     extra = {"timed": False, **(extra or {})}
-    return request, replace(take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=extra)
+    return replace(take, recorded_at=recorded_at, body=body, elapsed_ms=None, extra=extra)
 
 
 def header_pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -194,3 +212,20 @@ def compact_json(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def json_data(value: Any, field: str) -> bytes:
+    """Return data as JSON; YAML's dates, bytes and sets are errors, and so are names that are not text."""
+    try:
+        _check_names(value)
+        return compact_json(value)
+    except (TypeError, ValueError) as error:
+        raise RecordingFormatError(f"{field} is not JSON ({error})") from None
+
+
+def _check_names(value: Any) -> None:
+    for name in value if isinstance(value, dict) else ():
+        if not isinstance(name, str):
+            raise TypeError(f"the name {name!r} is not text")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+        _check_names(item)

@@ -14,6 +14,7 @@ from nbreplay.core.request.request import Request
 from nbreplay.core.store.store import Store
 from nbreplay.errors import NbreplayError, OptionError, RecordingFormatError, StoreError
 from nbreplay.formats import vcr, zip_export
+from nbreplay.formats.cassette_websockets import split_address
 from nbreplay.formats.importer import Contents, Counts, ImportCounts, import_error
 from nbreplay.formats.llama_stack import recordings as llama_stack
 
@@ -27,7 +28,8 @@ class Format(NamedTuple):
 
     endings: tuple[str, ...] = ()
     detect: Callable[[Path], bool] = lambda _: False
-    read: Callable[[Path, Path], Contents] = lambda *_: Contents()  # gets the file, and the path that the user named
+    # Gets the file, the path that the user named, and the address of websockets, ``""`` where the user names none.
+    read: Callable[[Path, Path, str], Contents] = lambda *_: Contents()
     write: Callable[[Store, Path], Counts] | None = None
 
 
@@ -53,7 +55,9 @@ def find_files(source: str | os.PathLike[str], endings: tuple[str, ...]) -> list
     raise StoreError(f"{path} is neither a file nor a folder. Name the one that holds the recordings to import")
 
 
-def read_files(source: str | os.PathLike[str], name: str | None = None) -> Iterator[tuple[Path, Contents]]:
+def read_files(
+    source: str | os.PathLike[str], name: str | None = None, url: str = ""
+) -> Iterator[tuple[Path, Contents]]:
     """Yield each foreign file with its contents, which hold an error where it cannot be read.
 
     Parameters
@@ -62,17 +66,21 @@ def read_files(source: str | os.PathLike[str], name: str | None = None) -> Itera
         A file, or a folder with files in it or in its folders.
     name : str, optional
         A format that can be imported; detected for each file, if not given.
+    url : str, optional
+        The address of the websockets in files that do not name it.
 
     Raises
     ------
     OptionError
-        For an unknown format.
+        For an unknown format, and for an address that is not one of a websocket.
     StoreError
         Where the source does not exist, or is a folder without such files.
     """
     if name is not None and not (name in FORMATS and FORMATS[name].endings):
         known = ", ".join(name for name, format_ in FORMATS.items() if format_.endings)
         raise OptionError(f"unknown format {name!r}. Formats that can be imported: {known}")
+    if url:
+        split_address(url)
     root = Path(source).expanduser()
     if root.is_symlink():
         root = root.resolve()  # somebody has named it; no link below it is followed
@@ -83,7 +91,7 @@ def read_files(source: str | os.PathLike[str], name: str | None = None) -> Itera
     for path in files:
         try:
             form = FORMATS[name] if name else next(form for form in FORMATS.values() if form.detect(path))
-            contents = form.read(path, root)
+            contents = form.read(path, root, url)
         except RecordingFormatError as error:
             contents = Contents(error=error)
         except OSError as error:
@@ -99,13 +107,15 @@ def read_files(source: str | os.PathLike[str], name: str | None = None) -> Itera
         yield path, contents
 
 
-def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None) -> ImportCounts:
+def import_files(source: str | os.PathLike[str], store: Store, name: str | None = None, url: str = "") -> ImportCounts:
     """Write foreign recordings into a store, beside its own; see `read_files`. No take is added twice."""
-    files = list(read_files(source, name))
+    files = list(read_files(source, name, url))
+    assumed: Counter[str] = Counter()
     left_out = [str(problem) for path, contents in files if (problem := contents.problem(path))]
     not_imported: Counter[str] = Counter()
     by_key: dict[str, tuple[Request, list[Take]]] = {}
     for _, contents in files:
+        assumed.update(contents.assumed)
         not_imported.update(contents.unsupported if contents.error is None else {_IN_FAULTY: contents.interactions})
         for request, take in contents.takes:
             by_key.setdefault(request.key, (request, []))[1].append(take)
@@ -127,7 +137,9 @@ def import_files(source: str | os.PathLike[str], store: Store, name: str | None 
         )
     unreadable = sum(contents.error is not None and not contents.interactions for _, contents in files)
     reasons = dict(+not_imported)  # only those with interactions
-    return ImportCounts(len(files), unreadable, interactions, written, known, recordings, reasons, tuple(left_out))
+    return ImportCounts(
+        len(files), unreadable, interactions, written, known, recordings, reasons, tuple(left_out), assumed
+    )
 
 
 def _write(store: Store, recording: Recording) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""VCR cassettes (of vcrpy, cassetter and pydantic-ai's serializer; YAML, JSON, TOML): imported into a store.
+"""VCR cassettes (of vcrpy, cassetter and pydantic-ai; YAML, JSON, TOML): imported into a store.
 
 An interaction is stored as if it came over the wire now: without its secrets, its bodies decoded. A body has one of
 these forms, and any other is an error that names the interaction and the field:
@@ -10,6 +10,8 @@ these forms, and any other is an error that names the interaction and the field:
 - ``parsed_body``: JSON data, as pydantic-ai's serializer and cassetter read it. Its original bytes are not in the
   file: it is stored as JSON written compactly;
 - a mapping or a list as a request's ``body``: JSON, as vcrpy writes the body of an aiohttp call.
+
+Messages of websockets are read by `nbreplay.formats.cassette_websockets`.
 """
 
 from __future__ import annotations
@@ -33,12 +35,14 @@ from nbreplay.core.recording.body import decode_content
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Call, Request
 from nbreplay.errors import NbreplayError, RecordingFormatError, UnsafeRecordingError
+from nbreplay.formats import cassette_websockets
+from nbreplay.formats.cassette_websockets import WebSocketSession
 from nbreplay.formats.importer import (
     Answer,
     Contents,
-    compact_json,
     header_pairs,
     import_error,
+    json_data,
     load_json,
     read_text,
     record_answer,
@@ -46,7 +50,7 @@ from nbreplay.formats.importer import (
 
 _PORTS = {"http": ":80", "https": ":443"}
 # Lists of cassetter's beside the one of HTTP interactions.
-_OTHER_LISTS = {"ws_interactions": "websocket session", "grpc_interactions": "gRPC call"}
+_OTHER_LISTS = {"ws_interactions": "websocket session of cassetter", "grpc_interactions": "gRPC call"}
 # Fields of pydantic-ai's interactions that are calls of xAI's SDK.
 _GRPC = ("request_sample", "request_stream", "collections_method")
 # Known fields of a request or a response; any other may be a body that has an unknown form.
@@ -62,8 +66,8 @@ _CHARACTERS = 64  # as many in a text count as one value more
 _DEEPEST = 200
 
 
-def read_cassette(path: Path, root: Path) -> Contents:
-    """Return the interactions of a file below `root`, or of `root` itself.
+def read_cassette(path: Path, root: Path, url: str = "") -> Contents:
+    """Return the interactions of a file below `root`, or of `root` itself; `url` is the address of its websockets.
 
     A file with a faulty interaction is not imported at all: ids of its answers are part of later requests' keys.
     """
@@ -75,23 +79,39 @@ def read_cassette(path: Path, root: Path) -> Contents:
             if name not in _OTHER_LISTS or not isinstance(value, list):
                 raise import_error(path, f"the field {name!r} is unknown, or not a list")
             unsupported[_OTHER_LISTS[name]] += len(value)
-    interactions = len(data["interactions"]) + unsupported.total()
+    items = list(enumerate(data["interactions"], 1))
+    messages = [(number, item) for number, item in items if cassette_websockets.is_part(item)]
+    sessions = {session.number: session for session in _read_sessions(path, messages)}
+    count = len(items) - len(messages) + len(sessions) + unsupported.total()
     log = Log()
     takes: list[tuple[Request, Take]] = []
-    for number, item in enumerate(data["interactions"], 1):
-        if kind := _unsupported_kind(item):
-            unsupported[kind] += 1
+    for number, item in items:
+        if cassette_websockets.is_part(item) and number not in sessions:
+            continue
+        if any(name in item for name in _GRPC) and not item.keys() & {"request", "response"}:
+            unsupported["gRPC call"] += 1
             continue
         try:
+            if session := sessions.get(number):
+                takes.append(cassette_websockets.record_session(session, url, {"scope": scope}))
+                continue
             request, take = _read_interaction(item, scope, log.issued)
         except (NbreplayError, ValueError, TypeError, RecursionError) as error:
             why = "nested too deeply" if isinstance(error, RecursionError) else error
             error_type = type(error) if isinstance(error, RecordingFormatError) else RecordingFormatError
-            return Contents(interactions, error=import_error(path, f"interaction {number}: {why}", error_type))
+            return Contents(count, error=import_error(path, f"interaction {number}: {why}", error_type))
         # In a later request of the cassette, such as one with previous_response_id, an id stands for its issuer.
         log.note(request, take)
         takes.append((request, take))
-    return Contents(interactions, takes, unsupported)
+    assumed = Counter(request.fields["host"] for request, _ in takes if request.kind == "websocket" and not url)
+    return Contents(count, takes, unsupported, assumed=assumed)
+
+
+def _read_sessions(path: Path, messages: list[tuple[int, dict[str, Any]]]) -> list[WebSocketSession]:
+    try:
+        return list(cassette_websockets.read_sessions(messages))
+    except RecordingFormatError as error:
+        raise import_error(path, str(error)) from None
 
 
 # Files
@@ -170,14 +190,6 @@ def _check_size(path: Path, node: Any, sizes: dict[int, int], depth: int = 0) ->
 
 
 # Interactions
-
-
-def _unsupported_kind(item: Mapping[str, Any]) -> str:
-    if "request" in item or "response" in item:
-        return ""
-    if item.get("direction") in ("sent", "received") or item.get("kind") == "close":
-        return "websocket message"
-    return "gRPC call" if any(name in item for name in _GRPC) else ""
 
 
 def _read_interaction(item: Mapping[str, Any], scope: str, issued: Mapping[str, str]) -> tuple[Request, Take]:
@@ -285,7 +297,7 @@ def _data(body: Any, side: str) -> bytes:
     else:
         return _encode(body)
     if side == "request":
-        return _json_data(body, "body")
+        return json_data(body, "body")
     raise RecordingFormatError(f"body has an unknown form ({_describe(body)})")
 
 
@@ -312,7 +324,7 @@ def _decode(decode: Callable[[Any], bytes], content: Any) -> bytes:
 def _typed_data(kind: Any, content: Any) -> bytes:
     match kind, content:
         case "json", _:
-            return _json_data(content, "body")
+            return json_data(content, "body")
         case "none", None:
             return b""
         case ("text", str()) | ("binary", bytes()):
@@ -324,30 +336,13 @@ def _typed_data(kind: Any, content: Any) -> bytes:
 
 def _parsed_data(value: Any, data: bytes) -> bytes:
     """Return the bytes of a ``parsed_body``: those of the body beside it, where there is one of the same content."""
-    parsed = _json_data(value, "parsed_body")
+    parsed = json_data(value, "parsed_body")
     if not data:
         return parsed
     with contextlib.suppress(ValueError):
         if json.dumps(json.loads(data), sort_keys=True) == json.dumps(value, sort_keys=True):
             return data
     raise RecordingFormatError("body and parsed_body differ")
-
-
-def _json_data(value: Any, field: str) -> bytes:
-    """Return data as JSON; YAML's dates, bytes and sets are errors, and so are names that are not text."""
-    try:
-        _check_names(value)
-        return compact_json(value)
-    except (TypeError, ValueError) as error:
-        raise RecordingFormatError(f"{field} is not JSON ({error})") from None
-
-
-def _check_names(value: Any) -> None:
-    for name in value if isinstance(value, dict) else ():
-        if not isinstance(name, str):
-            raise TypeError(f"the name {name!r} is not text")
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
-        _check_names(item)
 
 
 def _describe(value: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from nbreplay.core.recording.blob import blob_name
 from nbreplay.core.store.archive import unpack
-from nbreplay.core.store.files import is_member, open_folder, open_regular
+from nbreplay.core.store.files import BLOB, is_member, open_folder, open_regular
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingFormatError, StoreError, UnsafeRecordingError
 from nbreplay.formats.importer import Counts
@@ -64,7 +64,7 @@ def _write(path: Path, store: Store, names: list[str]) -> list[str]:
         for name in sorted([*names, *beside]):
             source = store.path / name
             try:
-                if name in beside and blob_name(_hash(source)) != name:
+                if BLOB.fullmatch(name) and blob_name(_hash(source)) != name:
                     shown = os.path.join(store.name, name)
                     left_out.append(f"{shown} is corrupt: its content does not match the hash in its name. Restore it")
                     continue

@@ -10,6 +10,8 @@ from typing import Any
 
 from nbreplay.core.request.route import bare_host
 from nbreplay.providers.deltas import Piece, Reader, values
+from nbreplay.providers.messages import Message
+from nbreplay.providers.realtime import LINES, SENT, SessionReader, Turn, read_line
 
 
 @dataclass(slots=True)
@@ -27,7 +29,7 @@ class ToolCall:
 class Answer:
     """The content of an answer: of a whole body, or of the objects that are fed as they come."""
 
-    __slots__ = ("calls", "first_ms", "reader", "texts")
+    __slots__ = ("_session", "calls", "first_ms", "reader", "results", "texts", "turns")
 
     def __init__(self, body: object = None) -> None:
         self.reader = Reader()  # with model, finish reason, tokens and error
@@ -35,15 +37,24 @@ class Answer:
         self.texts: dict[tuple[str, int], list[str]] = defaultdict(list)
         self.calls: dict[Hashable, ToolCall] = {}  # in the order in which they began
         self.first_ms: int | None = None  # when the first piece came
+        # Of a websocket: what each side said in its turns, and the results that the client sent, by the calls' ids.
+        self.turns: dict[Hashable, Turn] = {}
+        self.results: dict[str, str] = {}
+        self._session: SessionReader | None = None
+        at = 0
         for at, value, event in values(body):
             if value is not None:
                 self.feed(at, value, event)
+        self.end(at)
 
     def feed(self, at: int, value: dict[str, Any], event: str | None = None) -> list[Piece]:
         """Add the next object of the answer, which came at `at` milliseconds, and return its pieces.
 
         An object that repeats the whole answer after its pieces has none.
         """
+        if next(iter(value), "") in LINES and (line := read_line(value)) is not None:
+            self._session = self._session or SessionReader(self.reader)
+            return self._add_turns(at, self._session.read_line(line))
         pieces = self.reader.read(value, event)
         begun, before = self.first_ms is not None, self.calls
         if self.reader.whole:
@@ -57,6 +68,14 @@ class Answer:
             self.calls[key].first_ms, self.calls[key].last_ms = before[key].first_ms, before[key].last_ms
         return [] if begun else pieces
 
+    def end(self, at: int) -> list[Piece]:
+        """Return the pieces that are only told once the last object has come."""
+        return [] if self._session is None else self._add_turns(at, self._session.end())
+
+    def messages(self) -> list[tuple[bool, Message]]:
+        """Return the turns of a websocket as messages, each with whether the client sent it."""
+        return [(turn.is_sent, turn.message(self.calls)) for turn in self.turns.values()]
+
     def text(self, kind: str = "text", choice: int = 0) -> str:
         """Return the whole text of a kind."""
         return "".join(self.texts.get((kind, choice), ()))
@@ -68,6 +87,21 @@ class Answer:
     def choices(self) -> list[int]:
         """Return the numbers of the choices."""
         return sorted({choice for _, choice in self.texts} | {call.choice for call in self.calls.values()})
+
+    def _add_turns(self, at: int, pieces: list[Piece]) -> list[Piece]:
+        for piece in pieces:
+            key = (piece.kind, piece.call)
+            if key not in self.turns:
+                call = piece.id if piece.kind == "tool_result" else piece.call
+                self.turns[key] = Turn(piece.kind, call=call, began_ms=at)
+                if piece.kind in ("text", "refusal") and (said := self.texts.get((piece.kind, 0))):
+                    said.append("\n")
+            self.turns[key].parts.append(piece.text)
+            if piece.kind == "tool_result":
+                self.results[piece.id] = piece.text
+            elif piece.kind not in SENT and piece.kind not in ("audio", "received"):
+                self._add(at, piece)
+        return pieces
 
     def _add(self, at: int, piece: Piece) -> None:
         if self.first_ms is None:

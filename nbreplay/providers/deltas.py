@@ -97,26 +97,37 @@ def _dict(value: dict[str, Any], name: str) -> dict[str, Any] | None:
 _TOKENS = {
     "input": "prompt_tokens input_tokens promptTokenCount prompt_eval_count inputTokens "
     "total_input_tokens billed_units.input_tokens tokens.input_tokens",
-    "output": "completion_tokens output_tokens candidatesTokenCount eval_count outputTokens "
+    "output": "completion_tokens output_tokens candidatesTokenCount responseTokenCount eval_count outputTokens "
     "total_output_tokens billed_units.output_tokens tokens.output_tokens",
     "cached": "prompt_cache_hit_tokens cache_read_input_tokens cachedContentTokenCount cacheReadInputTokens "
-    "total_cached_tokens prompt_tokens_details.cached_tokens input_tokens_details.cached_tokens",
+    "total_cached_tokens prompt_tokens_details.cached_tokens input_tokens_details.cached_tokens "
+    "input_token_details.cached_tokens",
     "reasoning": "thoughtsTokenCount total_thought_tokens "
     "completion_tokens_details.reasoning_tokens output_tokens_details.reasoning_tokens",
 }
-_COUNTS = {path: kind for kind, paths in _TOKENS.items() for path in paths.split()}
-_NESTED = {path.partition(".")[0] for path in _COUNTS if "." in path}
-_LARGEST_COUNT = 2**63  # a column of integers cannot hold more
+COUNTS = {path: kind for kind, paths in _TOKENS.items() for path in paths.split()}
+_NESTED = {path.partition(".")[0] for path in COUNTS if "." in path}
+LARGEST_COUNT = 2**63  # a column of integers cannot hold more
 
 
-def _count(usage: Any, tokens: dict[str, int]) -> None:
+def count_tokens(usage: Any, tokens: dict[str, int]) -> None:
     """Put the counts of an object into `tokens`, by the names in `_TOKENS`."""
     for name, value in usage.items() if isinstance(usage, dict) else ():
-        inner = value.items() if name in _NESTED and isinstance(value, dict) else ()
-        for path, number in ((name, value), *((f"{name}.{key}", item) for key, item in inner)):
-            kind = _COUNTS.get(path)
-            if kind is not None and type(number) is int and 0 <= number < _LARGEST_COUNT:
-                tokens[kind] = number
+        if name in COUNTS:
+            _put(tokens, name, value)
+        elif name in _NESTED and isinstance(value, dict):
+            for key, number in value.items():
+                _put(tokens, f"{name}.{key}", number)
+
+
+def _put(tokens: dict[str, int], path: str, number: Any) -> None:
+    kind = COUNTS.get(path)
+    if kind is not None and type(number) is int and 0 <= number < LARGEST_COUNT:
+        tokens[kind] = number
+
+
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "tool_plan")
+PARTS = frozenset((*_THOUGHTS, "refusal", "audio", "tool_calls", "function_call"))  # of a message, besides its content
 
 
 class Reader:
@@ -137,15 +148,15 @@ class Reader:
         self._pieces = []
         self._read_model(value)
         if value.get("error"):
-            self._fail(value["error"])
+            self.note_error(value["error"])
         if value.get("choices") and isinstance(value["choices"], list):
             for choice in dicts(value["choices"]):
                 self._read_choice(choice)
             return self._pieces
         if event is not None and event.startswith("exception:"):
-            self._fail({"type": event.removeprefix("exception:"), **value})
-        _count(value.get("usageMetadata"), self.tokens)
-        _count(value, self.tokens)
+            self.note_error({"type": event.removeprefix("exception:"), **value})
+        count_tokens(value.get("usageMetadata"), self.tokens)
+        count_tokens(value, self.tokens)
         if value.get("type") != "message_start":
             self._read_message(value.get("message"))
         self.finish = _first_text(value, "stopReason", "stop_reason", "finish_reason", "done_reason") or self.finish
@@ -166,7 +177,8 @@ class Reader:
         """Add a tool call, or a piece of one."""
         self._pieces.append(Piece("tool_call", arguments_text(arguments), choice, key, text(name), text(own)))
 
-    def _fail(self, error: Any) -> None:
+    def note_error(self, error: Any) -> None:
+        """Note an error that the provider tells."""
         if not isinstance(error, dict):
             self.error = str(error)
             return
@@ -176,8 +188,8 @@ class Reader:
     def _read_model(self, value: dict[str, Any], *finish: str) -> None:
         """Note model and usage of an object, and the finish reason in one of these fields."""
         self.model = text(value.get("model") or value.get("modelVersion")) or self.model
-        self.finish = _first_text(value, *finish) or self.finish
-        _count(value.get("usage"), self.tokens)
+        self.finish = (_first_text(value, *finish) if finish else "") or self.finish
+        count_tokens(value.get("usage"), self.tokens)
 
     def _read_parts(self, parts: Any, choice: int = 0) -> None:
         """Read parts of OpenAI, Mistral and Cohere, or blocks of Anthropic and Bedrock, that come whole."""
@@ -214,10 +226,16 @@ class Reader:
     def _read_message(self, message: Any, choice: int = 0) -> None:
         if not isinstance(message, dict):
             return
-        thought = _first_text(message, "reasoning_content", "reasoning", "thinking", "tool_plan")
+        content = message.get("content")
+        # Most bring a text alone, and a stream has thousands of them.
+        others = PARTS.intersection(message)
+        if type(content) is str and (not others or all(message[name] is None for name in others)):
+            self._say("text", content, choice)
+            return
+        thought = _first_text(message, *_THOUGHTS)
         self._say("reasoning", thought, choice)
-        self._say("text", message.get("content"), choice)
-        self._read_parts(message.get("content"), choice)
+        self._say("text", content, choice)
+        self._read_parts(content, choice)
         self._say("refusal", message.get("refusal"), choice)
         self._say("text", (_dict(message, "audio") or {}).get("transcript"), choice)
         calls = message.get("tool_calls")
@@ -258,7 +276,7 @@ class Reader:
         response, kind = value["response"], value.get("type")
         self._read_model(response, "status")
         if response.get("error"):
-            self._fail(response["error"])
+            self.note_error(response["error"])
         if kind in ("response.completed", "response.incomplete", "response.failed"):
             self._read_output(response.get("output"))
             # A failure may come without the text before it.
@@ -306,7 +324,7 @@ class Reader:
             self._say("reasoning", delta.get("thinking"))
             self._say("text", delta.get("text"))
         self.finish = _first_text(delta, "stop_reason", "finish_reason") or self.finish
-        _count(delta.get("usage"), self.tokens)
+        count_tokens(delta.get("usage"), self.tokens)
 
     def _read_cohere_delta(self, message: dict[str, Any], index: Any) -> None:
         message = dict(message)

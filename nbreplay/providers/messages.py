@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from nbreplay.core.recording.json_text import dicts
-from nbreplay.core.request.request import text_of
+from nbreplay.core.request.request import PROMPTS, text_of
 from nbreplay.core.request.rules import verbatim
 from nbreplay.errors import RecordingFormatError
 from nbreplay.providers.deltas import BLOCK_CALLS, ITEM_CALLS, arguments_text, reasoning_text, text
@@ -52,7 +52,11 @@ def canonical(arguments: Any) -> str:
 
 def prompt_key(messages: Iterable[Message]) -> str | None:
     """Return the key of messages, whichever model is asked; None where there are none."""
-    fields = [(m.role, m.content, m.content_type, m.calls, m.result_of, m.others) for m in messages]
+    return hash_prompt([(m.role, m.content, m.content_type, m.calls, m.result_of, m.others) for m in messages])
+
+
+def hash_prompt(fields: Sequence[tuple[Any, ...]]) -> str | None:
+    """Return the key of messages, given the fields of each that make it."""
     if not fields:
         return None
     try:
@@ -62,8 +66,8 @@ def prompt_key(messages: Iterable[Message]) -> str | None:
     return "p1:" + hashlib.sha256(data).hexdigest()[:32]
 
 
-_SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
-_PROMPTS = ("messages", "input", "contents", "content", "prompt", "query", "texts", "requests", "documents")
+SYSTEM = ("system", "instructions", "systemInstruction", "system_instruction", "preamble")
+_SPEAKERS = ("user", "assistant", "system", "developer")
 
 
 def messages_of(body: Any) -> list[Message]:
@@ -71,11 +75,11 @@ def messages_of(body: Any) -> list[Message]:
     if not isinstance(body, dict):
         return []
     history = _History()
-    for name in _SYSTEM:
+    for name in SYSTEM:
         if value := body.get(name):
             content = "parts" if isinstance(value, dict) and "parts" in value else "content"
             history.add({"role": "system", content: value["parts"] if content == "parts" else value})
-    for name in _PROMPTS:
+    for name in PROMPTS:
         value = body.get(name)
         if isinstance(value, list):
             history.add_prompts(name, value)
@@ -104,7 +108,7 @@ class _History:
 
     def add_prompts(self, name: str, prompts: list[Any]) -> None:
         """Add the items of a list: messages, contents to embed, texts, or tokens."""
-        if any(isinstance(item, int | float) for item in prompts):
+        if any(isinstance(item, (int, float)) for item in prompts):
             self.messages.append(Message("user", "", "tokens", others=(prompts,)))
             return
         for item in prompts:
@@ -120,6 +124,9 @@ class _History:
         if not isinstance(message, dict):
             return
         kind, content = message.get("type"), message.get("content", message.get("parts"))
+        if len(message) == 2 and type(content) is str and message.get("role") in _SPEAKERS:  # as most are
+            self.messages.append(Message(message["role"], content, "text"))
+            return
         if isinstance(kind, str) and "role" not in message and kind != "message":
             self._add_item(kind, message)
         elif message.get("role") in ("tool", "function") and not _has_results(content):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from nbreplay.core.recording.body import Json
-from nbreplay.core.recording.json_text import parse_object
+from nbreplay.core.recording.json_text import JsonValue, parse_object
 from nbreplay.core.recording.take import Take
 from nbreplay.core.request.request import Request
 from nbreplay.providers.answer import Answer
@@ -31,6 +31,7 @@ class Fact(NamedTuple):
     results: Sequence[Any] = ()
     # Of the recording of a tool: name, arguments, result, exception, and how long it ran (s).
     tool: Sequence[Any] | None = None
+    is_session: bool = False  # whether it is a websocket, which carries the results of its own calls
 
 
 class Link(NamedTuple):
@@ -56,9 +57,7 @@ def fact_of(
     if request is not None and request.kind == "tool":
         if take is None:
             return None
-        value = tool_value(take)
-        result = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        error = tool_error(take) or (take.error or {}).get("type")
+        error, result = tool_error(take) or (take.error or {}).get("type"), tool_result(take)
         return Fact(interaction, at, False, tool=(request.model, request.body, result, error, take.duration_s))
     timed = take is not None and take.timed and take.duration_s is not None
     calls = [
@@ -67,7 +66,7 @@ def fact_of(
     results = [
         (*message.result_of, message.content, message.failed) for message in messages if message.result_of is not None
     ]
-    return Fact(interaction, at, timed, calls, results) if calls or results else None
+    return Fact(interaction, at, timed, calls, results, None, bool(answer.turns)) if calls or results else None
 
 
 def links(facts: Sequence[Fact | None]) -> list[list[Link]]:
@@ -144,7 +143,7 @@ class _Index:
 
 def _after(item: Fact, others: Iterable[Fact]) -> list[Fact]:
     """Return the interactions after `item` in the order of time; all but itself where the times are not known."""
-    rest = [other for other in others if other is not item]
+    rest = [other for other in others if other is not item or item.is_session]
     if item.at is None:
         return rest
     later = [other for other in rest if other.at is not None and other.at >= item.at]
@@ -157,8 +156,19 @@ def tool_error(take: Take) -> str | None:
     return next((str(item.get("type", "Exception")) for item in exceptions if isinstance(item, dict)), None)
 
 
-def tool_value(take: Take) -> Any:
-    """Return the value of a recorded tool as JSON data; of a generator, a list of the values that it yielded."""
-    objects = [value for _, value, _ in values(take.body) if value is not None]
+def tool_value(take: Take) -> JsonValue:
+    """Return the value of a recorded tool as JSON data; of a generator, a list of the values that it yielded.
+
+    The messages that a server of MCP sent before its result are left out.
+    """
+    every = [value for _, value, _ in values(take.body) if value is not None]
+    objects = [value for value in every if value.keys() not in ({"<"}, {">"})]
     results = [next(iter(value.values())) if len(value) == 1 else value for value in objects]
-    return results[0] if isinstance(take.body, Json) and results else results
+    is_one = isinstance(take.body, Json) or len(objects) < len(every)
+    return results[0] if is_one and results else results
+
+
+def tool_result(take: Take) -> str:
+    """Return the value of a recorded tool as a text: itself, where it is one, else as JSON."""
+    value = tool_value(take)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -185,4 +185,4 @@ def test_a_recording_that_was_fixed_says_so_where_it_is_shown(
     path = put(store, chat(), said(f"{KEY} or {OTHER}"))
     assert check("--fix", store).status == 0
     assert main(["show", str(path)]) == 0
-    assert "2 secrets were removed" in capsys.readouterr().out
+    assert "2 secrets removed" in capsys.readouterr().out

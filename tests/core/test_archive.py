@@ -387,5 +387,5 @@ def test_the_frames_of_a_zip(store: Path, tmp_path: Path) -> None:
     path = exported(store, tmp_path / "x.zip")
     whole, other = nr.load(store).interactions, nr.load(path).interactions
     assert list(other.index) == list(whole.index)
-    assert list(other.file) == [str(path / Path(name).name) for name in whole.file]
+    assert list(other.file) == [os.path.join(os.path.relpath(path), Path(name).name) for name in whole.file]
     assert len(nr.load([str(path), Store(path)]).interactions) == 4

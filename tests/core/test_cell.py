@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 
-from nbreplay.core.cell import Cell, Run, task_rank, utc
+from nbreplay.core.cell import Cell, Run, utc
 from nbreplay.core.log import Interaction, Log
+from nbreplay.core.recording.body import Text
 from nbreplay.core.recording.recording import parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import CellRef
+from nbreplay.core.strand import task_rank
+from nbreplay.intercept.processes.channel import FileClaims, take_id
 from tests.core.making import recording, take
 
 
@@ -118,6 +122,24 @@ def test_a_run_gives_each_take_once_and_another_run_starts_anew() -> None:
     assert [each.recorded_at[-6:-5] for each in run.unused_takes(slot, again, True)] == ["1", "2", "3"]
     assert run.unused_takes(("other", whole.key), whole, True) == whole.takes
     assert Run().unused_takes(slot, whole, True) == whole.takes
+
+
+def test_processes_share_the_takes_of_a_run_and_a_take_that_is_changed_for_another_is_free_again(
+    tmp_path: Path,
+) -> None:
+    # All of the same time and place: only a header or a body tells them apart.
+    whole = recording(take(Text("a")), take(Text("a"), headers={"x-request-id": "2"}), take(Text("b")))
+    run, slot = Run(), ("store", whole.key)
+    first, second, third = whole.takes
+    assert len({take_id(each) for each in whole.takes}) == 3
+    other = Run()
+    for each in (run, other):
+        each.share(FileClaims(str(tmp_path / "claims")))
+    assert run.use(slot, first, True, recording=whole)
+    assert not other.use(slot, first, True, recording=whole)
+    assert other.use(slot, second, True, recording=whole)
+    assert run.use(slot, third, True, recording=whole, instead_of=first)
+    assert other.use(slot, first, True, recording=whole)
 
 
 def test_what_auto_gave_does_not_count_for_replay() -> None:

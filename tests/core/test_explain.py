@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from nbreplay.core.advice import Place
 from nbreplay.core.cell import Cell
-from nbreplay.core.config import Mode
-from nbreplay.core.explain import Difference, Miss, differences, explain
+from nbreplay.core.config import Mode, Options
+from nbreplay.core.explain import Miss, explain
+from nbreplay.core.nearest import Difference, differences
 from nbreplay.core.request.request import Call
 from nbreplay.core.store.store import Store
 from nbreplay.errors import RecordingMissing
@@ -20,7 +22,8 @@ from tests.core.making import call, chat, record, replayed, request, session
 
 
 def miss(store: Path, given: Call, cell: Cell | None = None, why: str = "") -> Miss:
-    return explain(request(given), given, Store(store), cell, Mode.REPLAY, why)
+    place = Place.MAGIC if cell else Place.PYTHON
+    return explain(request(given), given, Store(store), cell, Options(Mode.REPLAY), why, place=place)
 
 
 def test_the_field_that_differs_is_named_with_both_values(store: Path) -> None:
@@ -203,8 +206,9 @@ def test_long_values_are_cut_around_what_differs_and_many_are_counted(store: Pat
 def test_what_a_request_says_cannot_move_the_cursor_of_whoever_reads(store: Path) -> None:
     evil = "\x1b[2J\r\n\u202e\u2028\x9b"
     record(session(store), chat("b" + evil), {})
-    text = miss(store, chat("a" + evil)).text
-    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", text)
+    for asked in (chat("a" + evil), chat("b" + evil, **{evil: 1})):
+        text = miss(store, asked).text
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", text)
 
 
 def test_a_recording_that_cannot_be_read_does_not_hide_the_miss(store: Path) -> None:
@@ -214,7 +218,7 @@ def test_a_recording_that_cannot_be_read_does_not_hide_the_miss(store: Path) -> 
 
 
 def test_a_call_that_could_not_be_looked_at_is_still_named(store: Path) -> None:
-    found = explain(None, chat(), Store(store), None, Mode.REPLAY, "chat-1.json cannot be read")
+    found = explain(None, chat(), Store(store), None, Options(Mode.REPLAY), "chat-1.json cannot be read")
     assert "api.openai.com" in found.text
     assert "cannot be read" in found.text
 

@@ -23,6 +23,7 @@ from tests.core.making import (
     cell,
     chat,
     event,
+    missed,
     outcomes,
     record,
     replayed,
@@ -193,3 +194,63 @@ def test_failures_of_two_requests_wait_each_for_its_own_good_take(store: Path) -
     record(made, chat("a"), N2)
     record(made, chat("b"), N3)
     assert (contents(store, chat("a")), contents(store, chat("b"))) == ([429, N1, N2], [503, N3])
+
+
+def test_auto_keeps_failures_where_it_is_told_to(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the variable of a run, by the tag of a cell, and where a run in ``auto`` overrides a notebook's ``record``."""
+    made = session(store, "auto")
+    made.keeps_errors = True
+    fail(made, chat(), 429)
+    record(made, chat(), N1)
+    assert answers(store) == [429, N1]
+    with cell("one()", "one") as run:
+        run.keeps_errors = True
+        fail(session(store, "auto"), chat("other"), 401)
+    monkeypatch.setenv("NBREPLAY_KEEP_ERRORS", "1")
+    fail(session(store, "auto"), chat("variable"), 500)
+    monkeypatch.delenv("NBREPLAY_KEEP_ERRORS")
+    monkeypatch.setenv("NBREPLAY_MODE", "auto")
+    fail(session(store, "record"), chat("record"), 403)
+    assert [takes(store, chat(text))[0].status for text in ("other", "variable", "record")] == [401, 500, 403]
+
+
+def test_a_miss_names_the_failure_that_auto_did_not_keep(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On this machine, until an answer is kept."""
+    monkeypatch.delenv("NBREPLAY_NOTEBOOK", raising=False)
+    auto = session(store, "auto")
+    fail(auto, chat(), 429)
+    refuse(auto, chat("refused"))
+    assert auto.interactions[0].note == "not kept: 429 Too Many Requests. auto does not keep failures that may pass"
+    text = str(missed(session(store, "replay"), chat()))
+    assert "why     when it was last asked live, it failed: 429 Too Many Requests. auto does not keep" in text
+    assert 'to fix  run this once with mode="record", which keeps the failure' in text
+    assert "it failed: ConnectError." in str(missed(session(store, "replay"), chat("refused")))
+    monkeypatch.setenv("NBREPLAY_NOTEBOOK", "a b.ipynb")
+    text = str(missed(session(store, "replay"), chat()))
+    assert "to fix  nbreplay run 'a b.ipynb' --mode auto --update --keep-errors, which keeps the failure" in text
+    record(session(store, "auto"), chat(), N1)
+    replay = session(store, "replay")
+    replayed(replay, chat())
+    text = str(missed(replay, chat()))
+    assert "recorded once, asked a 2nd time" in text
+    assert "429" not in text
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_the_note_of_a_failure_is_read_from_its_own_file_only(store: Path, tmp_path: Path, is_link: bool) -> None:
+    """A stranger's clone may hold a link there, or a huge text with control characters."""
+    (tmp_path / "secret").write_text("precious")
+    fail(session(store, "auto"), chat(), 429)
+    (note,) = (store / ".nbreplay").glob("failed-*")
+    note.unlink()
+    if is_link:
+        note.symlink_to(tmp_path / "secret")
+    else:
+        note.write_text("x\x1b[31m" * 10_000)
+    text = str(missed(session(store, "replay"), chat()))
+    assert "precious" not in text
+    assert "\x1b" not in text
+    assert len(text) < 1000
+    record(session(store, "auto"), chat(), N1)
+    assert (tmp_path / "secret").read_text() == "precious"
+    assert not note.is_symlink()

@@ -255,6 +255,8 @@ def test_a_word_that_stands_for_a_key_is_no_secret(word: str) -> None:
         ("AsyncAzureOpenAI/Python 2.1.0", "openai 2.1.0"),
         ("Anthropic/Python 2.0.1", "anthropic 2.0.1"),
         ("AsyncAnthropic/Python 2.0.1", "anthropic 2.0.1"),
+        ("OpenAI/JS 6.1.0", "openai-js 6.1.0"),
+        ("Anthropic/Go 1.2.3", "anthropic-go 1.2.3"),
         ("google-genai-sdk/3.4.0 gl-python/3.11.7", "google-genai-sdk 3.4.0"),
         ("Boto3/1.44.5 md/Botocore#1.44.5", "boto3 1.44.5"),
         ("ollama-python/0.6.3 (x86_64 linux) Python/3.11", "ollama-python 0.6.3"),
@@ -315,3 +317,16 @@ def test_what_an_agent_library_makes_up_in_each_run_does_not_count() -> None:
     assert key(made[0]) == key(made[1])
     assert request(made[0]).body["prompt_cache_key"] == "agents-sdk:run:[masked]"
     assert key(chat(prompt_cache_key="mine")) != key(chat(prompt_cache_key="yours"))
+
+
+def test_whose_claude_code_asks_and_in_which_session_does_not_count() -> None:
+    device = "".join(f"{digit % 10}" for digit in range(64))
+    for one in (
+        '{{"device_id":"{0}","account_uuid":"","session_id":"e2f97004-f9af-4046-8077-{1}"}}',
+        "user_{0}_account__session_e2f97004-f9af-4046-8077-{1}",
+    ):
+        made = [chat(metadata={"user_id": one.format(device, digit * 12)}) for digit in "ab"]
+        assert key(made[0]) == key(made[1])
+        assert request(made[0]).body["metadata"] == {"user_id": "[masked]"}
+    for mine, yours in (("user_1", "user_2"), ('{"session_id":"1"}', '{"session_id":"2"}')):
+        assert key(chat(metadata={"user_id": mine})) != key(chat(metadata={"user_id": yours}))

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from nbreplay.core.recording.body import Json
 from nbreplay.core.recording.take import CellRef, Take
 from nbreplay.core.request.route import is_private
-from nbreplay.core.selection import choose_take, insert_take, is_missing_in_auto, owns, remove_take
+from nbreplay.core.selection import Asker, choose_take, insert_take, is_missing_in_auto, owns, remove_take
 from tests.core.making import AZURE, LOCAL, OPENAI, take
 
 LATER = "2026-01-02T00:00:00.000Z"
@@ -21,7 +21,7 @@ def chosen(
 ) -> Any:
     """The number of the take that is chosen; with "!" where it comes from another public host."""
     found, foreign = choose_take(
-        takes, takes, host, ids, None if cell is None else CellRef(None, cell), replaying=replaying
+        takes, takes, Asker(host, ids, None if cell is None else CellRef(None, cell)), replaying=replaying
     )
     if found is None:
         return None
@@ -79,7 +79,7 @@ def test_a_private_take_does_not_go_before_one_of_the_public_host_that_is_asked(
 
 def test_a_task_is_given_its_own_take_before_the_rest() -> None:
     takes = [replace(take(at=1), task=1), replace(take(at=2), task=0), take(at=3, cell="a")]
-    answers = [choose_take(takes, takes, OPENAI, (), None, task, replaying=True)[0] for task in (0, 1, 2, None)]
+    answers = [choose_take(takes, takes, Asker(OPENAI, task=task), replaying=True)[0] for task in (0, 1, 2, None)]
     assert answers == [takes[1], takes[0], takes[0], takes[0]]
 
 
@@ -114,6 +114,20 @@ def test_own_is_the_same_id_where_both_have_one_else_the_same_source(
     one: CellRef | None, other: CellRef | None, own: bool
 ) -> None:
     assert owns(one, replace(take(), cell=other)) is own
+
+
+def test_cells_that_two_notebooks_share_have_takes_of_their_own() -> None:
+    """Such as the first cell of every notebook in a course, or all cells of a copy."""
+
+    def of(notebook: str | None, at: int = 1) -> Take:
+        return replace(take(at=at), cell=CellRef("1", "a", notebook))
+
+    one, two, unknown = of("one.ipynb"), of("two.ipynb", 2), of(None, 3)
+    for cell, expected in ((one.cell, one), (two.cell, two), (of("copy.ipynb").cell, one), (unknown.cell, one)):
+        assert choose_take([one, two], [one, two], Asker("", cell=cell), replaying=True)[0] is expected
+    assert put([one, two], replace(new(), cell=two.cell)) == [1, 9]
+    assert put([one, two], replace(new(), cell=of("copy.ipynb").cell)) == [1, 2, 9]
+    assert put([one, unknown], replace(new(), cell=one.cell)) == [9]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_websocket_is_handled_under_the_mode_at_which_it_started(
     made, modes = session(store), iter([Mode.AUTO, Mode.REPLAY])
     monkeypatch.setattr(Session, "mode", property(lambda _: next(modes)))
     with pytest.warns(UserWarning, match="which nbreplay does not record"):
-        made.ask_websocket("GET /realtime", OPENAI)
+        made.pass_websocket("GET /realtime", OPENAI)
     assert [item.outcome for item in made.interactions] == ["live"]
 
 

@@ -369,7 +369,7 @@ def test_no_take_is_lost_between_processes_nor_when_one_is_killed_at_it(store: P
             writer.stdin.write("\n")
             writer.stdin.flush()
         # Whoever reads meanwhile sees a whole file or none.
-        reader, until = Store(store), time.monotonic() + 20
+        reader, until = Store(store), time.monotonic() + 120
         while [2, 3] not in found(reader) and time.monotonic() < until:
             time.sleep(0.001)
         writers[2].kill()

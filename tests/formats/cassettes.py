@@ -35,7 +35,8 @@ class Figures:
 
     counts: ImportCounts
     files: int = 0
-    interactions: int = 0
+    interactions: int = 0  # without websocket sessions
+    messages: int = 0  # of websockets, with those that end a session
     http: int = 0
     distinct: int = 0
     with_body: int = 0
@@ -46,9 +47,10 @@ class Figures:
 
     def text(self) -> str:
         http_of = f"{self.interactions} interactions in {self.files} files, {self.http} of them HTTP"
+        messages = f"{self.messages} messages of websockets"
         return "\n".join(
             [
-                f"read by PyYAML:         {http_of} ({self.distinct} distinct requests, ids and all)",
+                f"read by PyYAML:         {http_of} ({self.distinct} distinct requests, ids and all); {messages}",
                 f"imported:               {self.counts.text('added')}; {self.counts.recordings} recordings",
                 f"replayed and equal:     {self.equal} of {self.http} (method, host, path, request, status, answer)",
                 f"empty where a body is:  {self.empty} of {self.with_body}",
@@ -75,6 +77,9 @@ def measure(folder: Path = FOLDER) -> Figures:
                 figures.files += 1
                 cassette = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
                 for number, item in enumerate(cassette["interactions"], 1):
+                    if item.get("kind") in ("message", "close") or "direction" in item:
+                        figures.messages += 1
+                        continue
                     figures.interactions += 1
                     if "request" not in item:
                         continue

@@ -49,7 +49,7 @@ def test_a_format_that_is_named(mixed: Path, tmp_path: Path, capsys: pytest.Capt
     store = str(tmp_path / "store")
     assert main(["import", str(mixed / "two.json"), "--store", store, "--format", "vcr", "--json"]) == 0
     counts = {"files": 1, "unreadable": 0, "interactions": 1, "written": 1, "known": 0, "recordings": 1}
-    assert json.loads(capsys.readouterr().out) == {**counts, "not_imported": {}, "left_out": []}
+    assert json.loads(capsys.readouterr().out) == {**counts, "not_imported": {}, "left_out": [], "assumed": {}}
     assert main(["import", str(mixed / "two.json"), "--store", store, "--format", "llama-stack"]) == 1
     assert "'request' or 'response' is missing" in capsys.readouterr().err
 
@@ -69,12 +69,7 @@ def test_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["import", "nowhere"], "nowhere is neither a file nor a folder"),
-        (
-            ["import", "nowhere", "--format", "har"],
-            "unknown format 'har'. Formats that can be imported: llama-stack, vcr",
-        ),
-        (["export", "out", "--format", "vcr"], "unknown format 'vcr'. Formats that can be exported: llama-stack, zip"),
+        (["import", "nowhere"], "nowhere does not exist. Name a file or a folder"),
         (["export", "out", "--format", "llama-stack", "--store", "none"], "store none does not exist"),
     ],
 )

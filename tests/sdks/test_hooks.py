@@ -5,6 +5,7 @@ A release that changes one fails here first, with its name and version.
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import inspect
 import platform
@@ -31,8 +32,28 @@ CALL_TOOL = (
     *("self", "name", "arguments", "read_timeout_seconds", "progress_callback", "input_responses", "request_state"),
     *("meta", "allow_input_required", "allow_claimed"),
 )
+_MCP_1 = importlib.util.find_spec("mcp") and importlib.metadata.version("mcp").startswith("1.")
+_MCP = (
+    [
+        ("ClientSession.call_tool", ("self", "name", "arguments", "read_timeout_seconds", "progress_callback", "meta")),
+        ("ClientSession.initialize", ("self",)),
+        ("types.InitializeResult", None),
+        ("types.ErrorData", None),
+    ]
+    if _MCP_1
+    else [
+        ("ClientSession.call_tool", CALL_TOOL),
+        ("ClientSession.initialize", None),
+        ("ClientSession.server_info", None),
+        ("MCPError", ("code", "message", "data")),
+        ("types.InputRequiredResult", None),
+    ]
+)
 # (library, what is hooked or built on, its parameters; None where only its being there matters)
 CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
+    ("threading", "Thread.start", ("self",)),
+    ("concurrent.futures.thread", "_WorkItem.__init__", None),  # Python 3.14 has other parameters
+    ("concurrent.futures.thread", "_WorkItem.run", None),
     *(
         (name, *entry)
         for name in ("httpx", "httpx2")
@@ -88,11 +109,8 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("langchain_core.tools.base", "_get_runnable_config_param", ("func",)),
     ("langchain_core.tools.base", "ToolException", None),
     ("langchain_core.tools.base", "ToolMessage", None),
-    ("mcp.client.session", "ClientSession.call_tool", CALL_TOOL),
-    ("mcp.client.session", "ClientSession.server_info", None),
-    ("mcp.client.session", "MCPError", ("code", "message", "data")),
-    ("mcp.client.session", "types.CallToolResult", None),
-    ("mcp.client.session", "types.InputRequiredResult", None),
+    *(("mcp.client.session", *entry) for entry in (*_MCP, ("types.CallToolResult", None))),
+    ("mcp.client.stdio", "_create_platform_compatible_process", None),
     ("mcp.client.streamable_http", "StreamableHTTPTransport.__init__", None),
     *(
         (
@@ -112,6 +130,9 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("pydantic_ai.exceptions", "ApprovalRequired", ("metadata",)),
     ("pydantic_ai.exceptions", "CallDeferred", None),
     ("_posixsubprocess", "fork_exec", None),
+    ("subprocess", "_fork_exec", None),
+    *(("os", name, None) for name in ("execv", "execve", "posix_spawn", "posix_spawnp", "system")),
+    ("multiprocessing.pool", "worker", None),
     ("multiprocessing.popen_forkserver", "Popen._launch", ("self", "process_obj")),
     ("ptyprocess.ptyprocess", "PtyProcess.spawn", None),
     ("socket", "getnameinfo", None),
@@ -130,6 +151,18 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ),
     ("grpc.aio._channel", "Channel.channel_ready", ("self",)),
     ("grpc.aio._channel", "UnaryUnaryMultiCallable.__call__", None),
+    *(
+        ("duckdb", f"{owner}{name}", None)
+        for owner in ("", "DuckDBPyConnection.")
+        for name in ("execute", "query", "read_csv", "read_json", "read_parquet", "sql")
+    ),
+    *(("polars", f"read_{kind}", None) for kind in ("csv", "delta", "ipc", "ndjson", "parquet")),
+    *(("polars", f"scan_{kind}", None) for kind in ("csv", "delta", "iceberg", "ipc", "ndjson", "parquet")),
+    ("pyarrow.fs", "_ensure_filesystem", None),
+    ("pyarrow.fs", "_resolve_filesystem_and_path", None),
+    ("pyarrow.orc", "_resolve_filesystem_and_path", None),
+    ("pyarrow.parquet.core", "_ensure_filesystem", None),
+    ("pyarrow.parquet.core", "_resolve_filesystem_and_path", None),
     ("pycurl", "Curl.perform", None),
     ("pycurl", "CurlMulti.add_handle", None),
     ("pycurl", "EFFECTIVE_URL", None),
@@ -137,12 +170,18 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("uvloop", "Loop.create_datagram_endpoint", None),
     ("uvloop", "Loop.subprocess_exec", None),
     ("zmq.sugar.socket", "Socket.connect", ("self", "addr")),
-    ("websockets.sync.client", "parse_uri", ("uri",)),
-    ("websockets.asyncio.client", "parse_uri", ("uri",)),
+    ("websockets.asyncio.client", "connect.open_tcp_connection", ("self",)),
+    ("websockets.client", "ClientProtocol.process_response", ("self", "response")),
+    ("websockets.client", "ClientProtocol.receive_eof", ("self",)),
+    ("websockets.client", "ClientProtocol.recv_frame", ("self", "frame")),
+    ("websockets.client", "ClientProtocol.send_frame", ("self", "frame")),
     ("websockets.client", "ClientProtocol.send_request", ("self", "request")),
+    ("websockets.legacy.client", "parse_uri", ("uri",)),
+    ("websockets.sync.client", "reconnect.open_connection", ("self", "deadline")),
 ]
 
 
+@functools.cache  # reads the metadata of all that is installed
 def version_of(library: str) -> str:
     if library == "http.client":
         return f"Python {platform.python_version()}"
@@ -156,14 +195,14 @@ def complaints(library: str) -> list[str]:
     """Say what is not as expected in a library."""
     module, found = pytest.importorskip(library, reason=f"{library} is not installed: pip install -e '.[sdks]'"), []
     for _, path, expected in (entry for entry in CONTRACT if entry[0] == library):
-        what = f"{library} {version_of(library)}: {path}"
         try:
             parameters = attrgetter(path)(module)
         except AttributeError:
-            found.append(f"{what} is gone")
+            found.append(f"{library} {version_of(library)}: {path} is gone")
             continue
         if expected is not None and tuple(inspect.signature(parameters).parameters) != expected:
-            found.append(f"{what} has the parameters {inspect.signature(parameters)}")
+            told = f"has the parameters {inspect.signature(parameters)}"
+            found.append(f"{library} {version_of(library)}: {path} {told}")
     return found
 
 

@@ -12,6 +12,7 @@ from tests.sdks import harness
 from tests.sdks.harness import Cell, Sdk, Stage, check, installed
 from tests.sdks.mcp_server import McpServer
 
+installed("mcp.server.mcpserver", "mcp 2")
 mcp = installed("mcp")
 
 

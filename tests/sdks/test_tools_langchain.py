@@ -280,15 +280,21 @@ def test_one_that_nbreplay_decorates_is_recorded_once_and_as_it_says(store: Path
         assert find("a") == Weather(city="a", degrees=1), "it is the same tool"
 
 
-def test_two_of_one_name_are_an_error_and_one_that_was_defined_again_is_none(store: Path) -> None:
-    entries = Entries()
+def test_each_of_two_of_one_name_gets_its_own_answers_again(store: Path) -> None:
+    def first(city: str) -> str:
+        return f"first {city}"
+
+    def second(city: str) -> str:
+        return f"second {city}"
+
+    def call_each(*functions: Any) -> list[str]:
+        both = [tools.StructuredTool.from_function(each, name="find", description="x") for each in functions]
+        return [tool.invoke({"city": "a"}) for tool in both]
+
     with nr.session(store, mode="record"):
-        weather(entries).invoke({"city": "a"})
-        weather(entries).invoke({"city": "b"})
-        with pytest.raises(nr.ToolError, match="two tools are called get_weather"):
-            tools.StructuredTool.from_function(ask, name="get_weather", description="x").invoke(
-                {"flavour": "a", "made": 1, "given": 2}
-            )
+        assert call_each(first, second) == ["first a", "second a"]
+    with nr.session(store, mode="replay"):
+        assert call_each(second, first) == ["second a", "first a"]
 
 
 def test_tools_within_tools_and_outside_any_session(store: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 import nbreplay as nr
+from nbreplay.core.log import find_uncovered
 from tests.clients import call, chat, outcomes, recordings
 from tests.provider import Provider
 from tests.sdks.dump import dump
 from tests.sdks.harness import installed
 from tests.sdks.mcp_server import McpServer
+from tests.sdks.stdio_server import Listener, write_server
 from tests.sdks.tools import Entries
 
 mcp = installed("mcp")
@@ -136,7 +139,7 @@ def test_what_a_tool_in_this_process_asks_is_not_recorded(provider: Provider, st
     assert (outcomes(session), len(provider.requests)) == (["replayed"], hits)
 
 
-def test_over_stdio_the_server_runs_and_its_tool_is_not_entered(store: Path, tmp_path: Path) -> None:
+def test_over_stdio_the_tool_is_not_entered(store: Path, tmp_path: Path) -> None:
     log, script = tmp_path / "log", tmp_path / "server.py"
     script.write_text(SCRIPT.format(log=str(log)))
 
@@ -149,11 +152,11 @@ def test_over_stdio_the_server_runs_and_its_tool_is_not_entered(store: Path, tmp
 
     with nr.session(store, mode="record") as session:
         recorded = asyncio.run(run())
-    assert outcomes(session) == ["recorded"] * 2
+    assert outcomes(session) == ["recorded"] * 4, "the handshake and the list of tools, too"
     assert log.read_text() == "xx"
     with nr.session(store, mode="replay") as session:
         assert dump(asyncio.run(run())) == dump(recorded)
-    assert outcomes(session) == ["replayed"] * 2
+    assert outcomes(session) == ["replayed"] * 4
     assert log.read_text() == "xx"
 
 
@@ -191,11 +194,89 @@ def test_a_tool_of_another_framework_over_it_is_recorded_once(store: Path) -> No
     assert (outcomes(session), entries.wrong) == (["replayed"], 0)
 
 
-def test_two_servers_with_a_tool_of_one_name_are_an_error_and_one_made_again_is_none(store: Path) -> None:
+def test_each_of_two_servers_with_a_tool_of_one_name_gets_its_own_answers_again(store: Path) -> None:
     entries = Entries()
     with nr.session(store, mode="record"):
-        for _ in range(2):
-            asked(made(entries), "find", city="a")
-        with pytest.raises(BaseException) as caught:
-            asked(made(entries, "others"), "find", city="a")
-    assert "two tools are called find" in repr(_leaves(caught.value))
+        recorded = {name: asked(made(entries, name), "find", city="a") for name in ("one", "other")}
+    with nr.session(store, mode="replay"):
+        assert {name: asked(made(entries, name), "find", city="a") for name in ("other", "one")} == recorded
+    takes = json.loads(next(store.glob("tool-*.json")).read_text())["takes"]
+    assert [take["tool"] for take in takes] == ["mcp:one", "mcp:other"]
+
+
+def _sampled(url: str) -> Any:
+    return lambda text: str(call("sync", url, chat(text)))
+
+
+def test_over_stdio_all_that_a_server_says_comes_again_and_no_server_starts(
+    provider: Provider, store: Path, tmp_path: Path
+) -> None:
+    command = write_server(tmp_path)
+    listener = Listener(mcp, _sampled(provider.url))
+    with nr.session(store, mode="record") as session:
+        live = asyncio.run(listener.run(command, "Oslo", "Rome"))
+    heard, hits = list(listener.heard), len(provider.requests)
+    assert [item[0] for item in heard if item[0] in ("progress", "log", "sampling", "roots")] == (
+        ["progress", "log", "sampling", "roots", "progress"] * 2
+    )
+    assert ("progress", (0.5, 1.0, "half")) in heard
+    asked = [item.request.model for item in session.interactions if item.request]
+    assert asked == ["initialize", "tools/list", "resources/read", "ping", "work", "test", "work", "test"]
+    Path(command[1]).unlink()
+    with listener.fresh() as again, nr.session(store, mode="replay") as session:
+        assert asyncio.run(listener.run(command, "Oslo", "Rome")) == live
+    assert again == heard
+    assert outcomes(session) == ["replayed"] * 8
+    assert len(provider.requests) == hits
+    assert (tmp_path / "log").read_text() == "xx"
+    assert "child" not in dict(find_uncovered([session.log]))
+
+    listener.sample = lambda _: "something else"
+    with nr.session(store, mode="replay") as session, pytest.raises(BaseException) as caught:
+        asyncio.run(listener.run(command, "Oslo"))
+    (missing,) = (error for error in _leaves(caught.value) if isinstance(error, nr.RecordingMissing))
+    assert "sampling/createMessage" in str(missing)
+    assert "something else" in str(missing)
+    with nr.session(store, mode="replay") as session, pytest.raises(BaseException) as caught:
+        asyncio.run(listener.run(command, "Bern"))
+    assert "tool work" in repr(_leaves(caught.value))
+    assert outcomes(session)[-1] == "missing"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("mode", ["replay", "auto"])
+def test_over_stdio_a_server_that_runs_is_not_asked_for_what_is_recorded(
+    mode: Any, provider: Provider, store: Path, tmp_path: Path
+) -> None:
+    """It runs in auto, and in a replay of a store that has no handshake, as older ones."""
+    command, listener = write_server(tmp_path), Listener(mcp, _sampled(provider.url))
+    with nr.session(store, mode="record"):
+        live = asyncio.run(listener.run(command, "Oslo"))
+    heard = [item for item in listener.heard if item[0] != "ProgressNotification"]
+    if mode == "replay":
+        for path in store.glob("tool-*.json"):
+            if '"InitializeResult"' in path.read_text():
+                path.unlink()
+    with listener.fresh() as again, nr.session(store, mode=mode) as session:
+        assert asyncio.run(listener.run(command, "Oslo")) == live
+    assert [item for item in again if item[0] != "ProgressNotification"] == heard
+    assert outcomes(session) == ["replayed"] * 2, "the tool, and what its sampling asked"
+    assert (tmp_path / "log").read_text() == "x"
+
+
+@pytest.mark.full
+def test_over_stdio_the_client_of_mcp_2_replays_without_a_server(store: Path, tmp_path: Path) -> None:
+    command = write_server(tmp_path)
+
+    async def run() -> list[Any]:
+        parameters = mcp.StdioServerParameters(command=command[0], args=command[1:])
+        async with mcp.Client(parameters) as client:
+            names = [tool.name for tool in (await client.list_tools()).tools]
+            return [names, dump(await client.call_tool("find", {"city": "Oslo"}))]
+
+    with nr.session(store, mode="record"):
+        live = asyncio.run(run())
+    Path(command[1]).unlink()
+    with nr.session(store, mode="replay") as session:
+        assert asyncio.run(run()) == live
+    assert set(outcomes(session)) == {"replayed"}

@@ -169,7 +169,7 @@ def test_one_that_nbreplay_decorates_is_recorded_once_and_as_it_says(store: Path
     assert recorded == replayed == Weather(city="a", degrees=1)
 
 
-def test_two_of_one_name_are_an_error_and_one_that_was_defined_again_is_none(store: Path) -> None:
+def test_each_of_two_of_one_name_gets_its_own_answers_again(store: Path) -> None:
     def define(number: int) -> Any:
         @agents.function_tool
         def find(city: str) -> int:
@@ -185,8 +185,9 @@ def test_two_of_one_name_are_an_error_and_one_that_was_defined_again_is_none(sto
 
     with nr.session(store, mode="record"):
         assert [invoke(define(number), city="a") for number in (1, 2)] == [1, 2]
-        with pytest.raises(nr.ToolError, match="two tools are called find"):
-            invoke(other, city="a")
+        assert invoke(other, city="a") == 0
+    with nr.session(store, mode="replay"):
+        assert [invoke(tool, city="a") for tool in (define(3), other, define(3))] == [1, 0, 2]
 
 
 @pytest.mark.parametrize("made", ["by function_tool", "bare"])

@@ -198,6 +198,28 @@ def test_toolsets_of_one_name_are_told_apart_by_their_prefixes(store: Path) -> N
     assert recorded == replayed
 
 
+def test_each_of_two_agents_tools_of_one_name_gets_its_own_answers_again(store: Path) -> None:
+    entries = Entries()
+
+    def run() -> Any:
+        first, second = (pydantic_ai.Agent(calling(("find", {"city": "a"}))) for _ in range(2))
+
+        @first.tool_plain(name="find")
+        def find_hotel(city: str) -> str:
+            return f"hotel {entries.enter()}"
+
+        @second.tool_plain(name="find")
+        def find_train(city: str) -> str:
+            return f"train {entries.enter()}"
+
+        return [ran(agent) for agent in (first, second)]
+
+    recorded, replayed = twice(store, entries, run, 2)
+    assert recorded == replayed
+    assert "train" in str(replayed[1])
+    assert len(recordings(store)) == 1
+
+
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_class_of_toolsets_of_the_programs_own(wrapped: bool, store: Path) -> None:
     entries, logged = Entries(), []

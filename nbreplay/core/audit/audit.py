@@ -17,10 +17,11 @@ from nbreplay.core.recording.blob import Blob, blob_name
 from nbreplay.core.recording.recording import Recording, file_name, parse
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_redactor import remove_spread_secrets
+from nbreplay.core.recording.websocket import blobs_of
 from nbreplay.core.secrets.containers import UnreadableContainer, is_container, parts_inside
 from nbreplay.core.secrets.redact import Redactor
-from nbreplay.core.store.files import BLOB, named_blobs, open_regular, read_file
-from nbreplay.core.store.store import Store
+from nbreplay.core.store.files import BLOB, VARIABLES, named_blobs, open_regular, read_file
+from nbreplay.core.store.store import Store, is_variable
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.S)
@@ -160,7 +161,22 @@ def audit(store: Store, only: Collection[str] | None, progress: Callable[[], obj
     for name in sorted(present - named) if only is None else ():
         message = "no recording names this file. It can be removed"
         findings.append(Finding(os.path.join(shown, name), 1, "unused", message=message))
-    return findings, len(names), len(blobs)
+    return [*findings, *(_variable_findings(store) if only is None else ())], len(names), len(blobs)
+
+
+def _variable_findings(store: Store) -> Iterator[Finding]:
+    """Yield the lines that are not names of variables in the file that holds such names."""
+    shown = os.path.join(store.shown, VARIABLES)
+    try:
+        text = read_file(store.identity + VARIABLES)[0].decode("utf-8")
+    except FileNotFoundError:
+        return
+    except (OSError, UnicodeDecodeError, UnsafeRecordingError) as error:
+        yield Finding(shown, 1, "format", message=unreadable(error))
+        return
+    for number, line in enumerate(text.splitlines(), 1):
+        if not is_variable(line):
+            yield Finding(shown, number, "format", message="not the name of a secret variable. Remove the line")
 
 
 class _Recording:
@@ -182,6 +198,7 @@ class _Recording:
         secrets, recording = find_secrets(self.text), None
         try:
             recording = parse(data)
+            blobs = [blobs_of(take) for take in recording.takes]
             matches = recording.computed_key() == recording.key
             secrets += self._hidden_secrets(recording, {unescape(secret.value) for secret in secrets})
         except (RecordingFormatError, ValueError, RecursionError) as error:
@@ -196,7 +213,7 @@ class _Recording:
             yield self._finding("key", why, self._start(("key",)))
         elif self.name != wanted:
             yield self._finding("name", f"replay looks for this recording in {wanted}. Rename it to that")
-        yield from self._missing_blobs(recording)
+        yield from self._missing_blobs(recording, blobs)
 
     def _finding(self, kind: str, message: str, start: int = 0) -> Finding:
         return Finding(self.shown, line_of(self.text, start), kind, message=message)
@@ -221,17 +238,16 @@ class _Recording:
         """Return the place of the first string at or below a path."""
         return next((leaf.start for leaf in leaves(self.text) if leaf.path[: len(path)] == path), 0)
 
-    def _missing_blobs(self, recording: Recording) -> Iterator[Finding]:
-        for index, take in enumerate(recording.takes):
-            if isinstance(take.body, Blob):
-                name, size = take.body.name, take.body.size
-                try:
-                    there = os.stat(os.path.join(self.root, name)).st_size
-                    why = f"{name} has {there} bytes, and the recording says {size}" if there != size else ""
-                except OSError:
-                    why = f"{name} is missing"
-                if why:
-                    yield self._finding("blob", f"{why}. {_RESTORE}", self._start(("takes", index, "blob")))
+    def _missing_blobs(self, recording: Recording, blobs: list[list[Blob]]) -> Iterator[Finding]:
+        for index, blob in ((index, blob) for index, some in enumerate(blobs) for blob in some):
+            try:
+                there = os.stat(os.path.join(self.root, blob.name)).st_size
+                why = f"{blob.name} has {there} bytes, and the recording says {blob.size}" if there != blob.size else ""
+            except OSError:
+                why = f"{blob.name} is missing"
+            if why:
+                place = "blob" if isinstance(recording.takes[index].body, Blob) else "chunks"
+                yield self._finding("blob", f"{why}. {_RESTORE}", self._start(("takes", index, place)))
 
     def _hidden_secrets(self, recording: Recording, values: set[str]) -> Iterator[Secret]:
         """Yield the secrets that only show when the file is read as a replay does, without those that are known."""

@@ -19,7 +19,15 @@ from msgspec import Raw
 from msgspec.json import format as _unspaced
 
 from nbreplay.core.recording.blob import Blob
-from nbreplay.core.recording.json_text import STYLES, encode_json, is_deep, is_written_as, parse_json, parse_stored
+from nbreplay.core.recording.json_text import (
+    STYLES,
+    JsonValue,
+    encode_json,
+    is_deep,
+    is_written_as,
+    parse_json,
+    parse_stored,
+)
 from nbreplay.errors import RecordingFormatError, UnsafeRecordingError
 
 LARGE = 1 << 20
@@ -146,11 +154,12 @@ class Json(msgspec.Struct, frozen=True, eq=False, gc=False):
     end: str = ""  # white space after the value, such as a line end
 
     @property
-    def value(self) -> Any:
+    def value(self) -> JsonValue:
         """The JSON value. Raise RecordingFormatError if it is nested too deeply, or holds a number that is too long."""
         if type(self.source) is Raw:
             msgspec.structs.force_setattr(self, "source", parse_stored(self.source))
-        return self.source
+        value: JsonValue = self.source
+        return value
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not Json:

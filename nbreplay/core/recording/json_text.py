@@ -13,6 +13,8 @@ from pydantic_core import to_json
 from nbreplay.errors import RecordingFormatError
 
 Encode = Callable[[Any], str]
+JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | float | bool | None
+"""Data of JSON."""
 
 TOO_DEEP = "the JSON is nested too deeply"
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
@@ -78,12 +80,13 @@ def _refuse(constant: str) -> Any:
 _decode = json.JSONDecoder(parse_constant=_refuse).decode
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str) -> JsonValue:
     """Return the data of JSON in UTF-8. Raise ValueError or RecursionError if it is not, as with NaN and Infinity."""
     try:
-        return msgspec.json.decode(data)
+        value: JsonValue = msgspec.json.decode(data)
     except msgspec.MsgspecError:  # it may hold what msgspec refuses, such as half of a surrogate pair
-        return _decode(data if isinstance(data, str) else data.decode("utf-8"))
+        value = _decode(data if isinstance(data, str) else data.decode("utf-8"))
+    return value
 
 
 def parse_object(text: str | None) -> dict[str, Any] | None:
@@ -97,7 +100,7 @@ def parse_object(text: str | None) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def parse_stored(text: msgspec.Raw) -> Any:
+def parse_stored(text: msgspec.Raw) -> JsonValue:
     """Return the data of JSON in a recording. Raise RecordingFormatError if it is too deep, or a number is too long."""
     data = bytes(text)
     try:
@@ -118,9 +121,18 @@ def dicts(value: Any) -> list[dict[str, Any]]:
 
 def has_long_number(text: msgspec.Raw) -> bool:
     """Tell whether JSON text holds a number of more digits than Python reads."""
-    data = bytes(text)
+    if len(data := bytes(text)) <= 4300:
+        return False
     # A number of 4,301 digits fills one of these windows. Looking at them is much faster than searching.
     return any(data[at : at + 64].isdigit() for at in range(0, len(data), 2048)) and bool(_LONG_NUMBER.search(data))
+
+
+def may_be_unreadable(text: msgspec.Raw) -> bool:
+    """Tell whether `parse_stored` may refuse JSON text whose syntax is right."""
+    data = bytes(text)
+    if len(data) <= _DEEPEST:
+        return False
+    return _has_many_brackets(data) or (len(data) > 4300 and has_long_number(text))
 
 
 def is_deep(value: Any, data: bytes) -> bool:

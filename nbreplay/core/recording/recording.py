@@ -15,10 +15,11 @@ import msgspec
 
 from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.body import Json
-from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, parse_stored
+from nbreplay.core.recording.json_text import TOO_DEEP, has_long_number, is_too_deep, may_be_unreadable, parse_stored
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import StoredTake, Take, dumps
 from nbreplay.core.request.request import ALGORITHM, key_of, read_plain
+from nbreplay.core.words import count_of
 from nbreplay.errors import RecordingFormatError
 
 FORMAT = 1
@@ -31,8 +32,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     ----------
     key, kind : str
     source : mapping or msgspec.Raw
-        The canonical request, or the text of it in a file; `key` is the hash of it and of `kind`. The text is parsed
-        when the request is wanted; a replay does without.
+        The canonical request, or the text of it in a file; `key` is the hash of
+        it and of `kind`. The text is parsed when the request is wanted; a replay
+        does without.
     takes : tuple of Take
     texts : tuple of bytes
         What each take is in the file, so that adding one encodes only that one.
@@ -40,6 +42,16 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
         Fields of later versions: kept, not understood.
     verified : bool
         Whether `verify` has found it sound.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> store = nr.Store("recordings")
+    >>> recording = store.read(store.names("embedding")[0])
+    >>> recording.kind, recording.request["body"]["model"]
+    ('embedding', 'text-embedding-3-small')
+    >>> [take.body.value["usage"]["total_tokens"] for take in recording.takes]
+    [3]
     """
 
     key: str
@@ -49,6 +61,9 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
     texts: tuple[bytes, ...] = ()
     extra: Mapping[str, Any] = {}
     verified: bool = False
+
+    def __repr__(self) -> str:
+        return f"Recording({self.kind!r}, {self.key!r}, {count_of(len(self.takes), 'take')})"
 
     @property
     def request(self) -> Mapping[str, Any]:
@@ -88,17 +103,19 @@ class Recording(msgspec.Struct, frozen=True, eq=False, gc=False):
                 raise RecordingFormatError(f"take {number} stays open, as only a stream of MCP may")
         msgspec.structs.force_setattr(self, "verified", True)
 
-    def decode(self) -> None:
-        """Read the request and the JSON answers, which a replay leaves as the texts that they are in the file.
+    def check(self) -> None:
+        """Check that the request and the JSON answers can be read, which `parse` leaves as the texts that they are.
 
         Raises
         ------
         RecordingFormatError
         """
-        _ = self.request
+        if type(self.source) is msgspec.Raw and may_be_unreadable(self.source):
+            _ = self.request
         for number, take in enumerate(self.takes, 1):
-            if type(take.body) is Json:
-                _decode(number, take.body)
+            body = take.body
+            if type(body) is Json and type(body.source) is msgspec.Raw and may_be_unreadable(body.source):
+                _decode(number, body)
 
     def computed_key(self) -> str:
         """Return the key of the request, which is `key` unless one of the two was edited.
@@ -260,7 +277,7 @@ def check_texts(take: Take) -> None:
         "headers": (*take.headers, *take.headers.values()),
         "ids": (*take.ids, str(take.rpc_id)),
         "error": (*(take.error or {}), *(take.error or {}).values()),
-        "cell": () if take.cell is None else (take.cell.id or "", take.cell.source),
+        "cell": () if take.cell is None else (take.cell.id or "", take.cell.source, take.cell.notebook or ""),
     }
     for name, values in texts.items():
         try:

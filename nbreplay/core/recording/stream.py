@@ -45,18 +45,34 @@ _INFINITE = (float("inf"), float("-inf"))  # a number too large for a float has 
 
 
 class Chunk(NamedTuple):
-    """One streamed event. A tuple, since a stream has thousands and a replay makes them all at once.
+    """One streamed event.
+
+    It is a tuple, since a stream has thousands of them and a replay makes them
+    all at once.
 
     Attributes
     ----------
     gap_ms : int
-        Milliseconds since the chunk before it; of the first, since the request was sent.
+        Milliseconds since the chunk before it; of the first, since the request
+        was sent.
     data : dict, str or None
-        JSON data, the raw text of a ``data:`` line, or None if `raw` holds the whole block.
+        JSON data, the raw text of a ``data:`` line, or None if `raw` holds the
+        whole block.
     event : str or None
         The event's name.
     raw : str or None
         The block as it came, if it has another shape.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> recordings = nr.Store("recordings").recordings()
+    >>> takes = [take for _, recording in recordings for take in recording.takes]
+    >>> stream = next(take.body for take in takes if hasattr(take.body, "chunks"))
+    >>> isinstance(stream.chunks[0], nr.Chunk)
+    True
+    >>> stream.chunks[-1].data
+    '[DONE]'
     """
 
     gap_ms: Millis
@@ -201,16 +217,19 @@ class Events(msgspec.Struct, frozen=True, eq=False):
             raise RecordingFormatError(f"unknown framing {self.framing!r} of a stream")
         if self.style not in _STYLES:
             raise RecordingFormatError(f"unknown style {self.style!r} of a stream")
-        for chunk in self.chunks:
-            if (chunk.data is None) is (chunk.raw is None):
-                raise RecordingFormatError(f"a chunk must have either data or raw text: {str(chunk.as_list())[:80]}")
-            if self.framing == "eventstream" and chunk.raw is None and not _is_name(chunk.event):
-                raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
+        for gap, data, event, raw in self.chunks:
+            if (data is None) is (raw is None):
+                stored = str(Chunk(gap, data, event, raw).as_list())[:80]
+                raise RecordingFormatError(f"a chunk must have either data or raw text: {stored}")
+        if self.framing == "eventstream" and not all(
+            _is_name(chunk.event) for chunk in self.chunks if chunk.raw is None
+        ):
+            raise RecordingFormatError("an event of an event stream has no name, or one that cannot be sent")
         if not self.common:
             return
         names = frozenset(self.fields)
-        stored = (chunk.data.keys() for chunk in self.chunks if isinstance(chunk.data, dict))
-        if not (self.common.keys() <= names and all(keys <= names for keys in stored)):
+        objects = [data for _, data, _, _ in self.chunks if isinstance(data, dict)]
+        if not (self.common.keys() <= names and names.issuperset(set().union(*objects))):
             raise RecordingFormatError("a stream has a name that is not among its 'fields'")
         if is_too_deep(self.common):
             raise RecordingFormatError(TOO_DEEP)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, Literal, TypeGuard, cast
 
 import msgspec
@@ -29,10 +31,11 @@ HTTP11 = "HTTP/1.1"
 
 
 class CellRef(msgspec.Struct, frozen=True):
-    """Which cell asked: its id, where it has one, and the digest of its source."""
+    """Which cell asked: its id, where it has one, the digest of its source, and its notebook, where that is known."""
 
     id: str | None = None
     source: str = ""
+    notebook: str | None = None  # its path from the folder that the store is in, or only its name
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
@@ -49,6 +52,9 @@ class _Fields(msgspec.Struct, frozen=True, gc=False):
     cell: CellRef | None = None
     ids: tuple[str, ...] = ()
     task: _Count | None = None
+    thread: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})*)?$")] = ""
+    tool: str = ""
+    turns: tuple[tuple[_Count, _Count], ...] = ()
     rpc_id: RpcId | None = None
     status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = 200
     headers: dict[str, str] = {}
@@ -74,38 +80,68 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
         Where it came from, without secrets, and who asked.
     body : Json, Text, Blob or Events
     status : int or None
-        None where the connection failed before there was an answer.
+        None if the connection failed before there was an answer.
     headers : mapping of str to str
         The values of one that came several times are the lines of one string.
     cell : CellRef or None
     ids : tuple of str
-        The ids that the request carried, verbatim, in the order of their replacements.
+        The ids that the request carried, verbatim, in the order of their
+        replacements.
     complete : bool
     reason : str or None
-        A `Reason`, where it is not complete.
+        A `Reason`, if it is not complete.
     redacted : int
         How many secrets were taken out of the answer.
     elapsed_ms : int or None
-        From sending the request to the end of the answer; None where nobody measured.
+        From sending the request to the end of the answer; None if nobody
+        measured.
     error : mapping or None
         ``type`` and ``message`` of the transport's error that ended the call.
     reason_phrase : str or None
-        What stood after the status, where it is not the status' own phrase.
+        The phrase after the status, if it is not the status' own.
     http_version : str
     sized : bool
-        Whether the answer said its length; not asked of events, nor of answers without a body.
+        Whether the answer said its length; not asked of events, nor of answers
+        without a body.
     extra : mapping
         Fields of later versions: kept, not understood.
     rpc_id : int, str or None
         The id of the JSON-RPC request, which the answer repeats.
     standing : bool
-        Whether it stayed open until its caller left, as such streams do: nothing of it is missing.
+        Whether it stayed open until its caller left, as such streams do:
+        nothing of it is missing.
     task : int or None
-        Which of several asyncio tasks made together asked, from 0: each is to get its own answer again.
+        Which of several asyncio tasks made together asked, from 0: each is to
+        get its own answer again.
+    thread : str
+        The rank of the thread that asked, or of the work item of a pool, among
+        those that were started alike, from 0; after those of the threads and
+        tasks that it comes from.
+    turns : tuple of pairs of int
+        If other calls were under way, too: the turns in which the answer came,
+        as `nbreplay.core.turns` counts them, each with the number of its chunks.
+    tool : str
+        The module and name of the tool that was called, which tell it from
+        others of its name.
+
+    Examples
+    --------
+    >>> import nbreplay as nr
+    >>> recordings = nr.Store("recordings").recordings()
+    >>> take = next(recording.takes[0] for _, recording in recordings)
+    >>> take.status, take.host, take.complete
+    (200, 'api.openai.com', True)
     """
 
     body: Body
     extra: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        answer = f"status {self.status}" if self.status is not None else (self.error or {}).get("type", "no answer")
+        parts = [answer, self.host, f"recorded at {self.recorded_at}" if self.recorded_at else ""]
+        parts += [f"{len(self.body.chunks):,} chunks"] if isinstance(self.body, Events) else []
+        parts += [] if self.duration_s is None else [f"{self.duration_s:g} s"]
+        return f"Take({', '.join(filter(None, parts))!r})"
 
     @property
     def transient(self) -> bool:
@@ -113,6 +149,17 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
         if self.status is None:
             return self.error is not None
         return self.status in (401, 403, 408, 409, 429) or 500 <= self.status <= 599
+
+    @property
+    def failure(self) -> str:
+        """The failure in words, such as ``429 Too Many Requests``; ``""`` for a take that is not transient."""
+        if not self.transient:
+            return ""
+        if self.status is None:
+            return (self.error or {}).get("type", "")
+        with contextlib.suppress(ValueError):
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
+        return str(self.status)
 
     @property
     def good(self) -> bool:
@@ -126,7 +173,10 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
 
     @property
     def duration_s(self) -> float | None:
-        """From sending the request to the end of the answer, in seconds; None where nobody measured."""
+        """From sending the request to the end of the answer, in seconds.
+
+        None if nobody measured.
+        """
         if not self.timed:
             return None
         if isinstance(self.body, Events) and self.body.chunks:
@@ -145,12 +195,14 @@ class Take(_Fields, frozen=True, kw_only=True, gc=False):
 
     def text(self) -> str:
         """Return the take as it stands in a file."""
-        cell = None if self.cell is None else {"id": self.cell.id, "source": self.cell.source}
+        cell = None if self.cell is None else msgspec.structs.asdict(self.cell)
+        if cell is not None and cell["notebook"] is None:
+            del cell["notebook"]
         head = {"status": self.status, **self._unusual("reason_phrase", "http_version"), "headers": self.headers}
         end = self._unusual("sized", "reason", "standing", "error", "redacted", "elapsed_ms")
         lines: list[dict[str, Any]] = [
             {"recorded_at": self.recorded_at, "host": self.host, "url": self.url, "sdk": self.sdk},
-            {"cell": cell, "ids": self.ids, **self._unusual("task", "rpc_id")},
+            {"cell": cell, "ids": self.ids, **self._unusual("task", "thread", "tool", "turns", "rpc_id")},
             {**head, "complete": self.complete, **end, **self.extra},
             *({name: value} for name, value in self.body.as_fields().items()),
         ]
@@ -230,6 +282,12 @@ class StoredTake(_Fields, frozen=True, forbid_unknown_fields=True):
     common: dict[str, Any] = {}
     chunks: tuple[Chunk, ...] | UnsetType = UNSET
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it can have no other body than compact JSON."""
+        is_alone = self.chunks is UNSET and self.text is UNSET and self.blob is _ABSENT
+        return is_alone and self.style == "compact" and not self.end
+
     def take(self, folder: str, extra: Mapping[str, Any] = {}, value: Any = _ABSENT) -> Take:
         """Return the take, given the other fields of its file, and the value of its JSON if that has been parsed.
 
@@ -237,6 +295,8 @@ class StoredTake(_Fields, frozen=True, forbid_unknown_fields=True):
         """
         check_headers(self.headers, self.reason_phrase)
         value = self.json if value is _ABSENT else value
+        if value is not _ABSENT and self._is_plain:  # as most are
+            return Take(*astuple(self)[: len(_DEFAULTS)], body=Json(value), extra=extra)
         parts = {"json": value, "text": self.text, "blob": self.blob, "chunks": self.chunks}
         names = [name for name, part in parts.items() if part is not _ABSENT and part is not UNSET]
         if len(names) != 1:

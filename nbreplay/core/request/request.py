@@ -16,13 +16,13 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from nbreplay.core.recording.body import decompress
-from nbreplay.core.recording.json_text import dicts, is_deep, parse_json
+from nbreplay.core.recording.json_text import JsonValue, dicts, is_deep, parse_json
 from nbreplay.core.recording.take import RpcId
 from nbreplay.core.request.jsonrpc import without_id
 from nbreplay.core.request.multipart import digest, part_identities
 from nbreplay.core.request.route import find_endpoint
 from nbreplay.core.request.rules import Normaliser, replace_ids
-from nbreplay.core.secrets.credentials import header_credentials, query_secrets
+from nbreplay.core.secrets.credentials import header_credentials, query_secrets, variables_in
 from nbreplay.core.secrets.redact import UNREDACTED, Redactor
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -42,8 +42,11 @@ class Call(msgspec.Struct, eq=False, gc=False):
     headers: Headers = ()  # only looked at for secrets and for the name of the SDK, never stored
     library: str = ""  # the HTTP library that makes the call, with its version
     tool: tuple[str, dict[str, Any]] | None = None  # name and arguments of a tool's call, which does not go over HTTP
+    origin: str = ""  # the module and name of that tool's code
+    origins: tuple[str, ...] = ()  # those of all tools of its name, in the order of their first calls
     credentials: tuple[str, ...] | None = None  # the values of `tokens`, once they have been looked for
     note: str = ""  # a remark for the log
+    is_websocket: bool = False  # whether it opens a websocket
 
     def __repr__(self) -> str:  # without the target, which may hold a key
         return f"<Call {self.method} {self.host}>"
@@ -75,23 +78,35 @@ class Call(msgspec.Struct, eq=False, gc=False):
             self.credentials = tuple(secrets)
         return self.credentials
 
+    def variables(self) -> list[str]:
+        """Return the environment variables that hold secrets which the call carries."""
+        arguments = json.dumps(self.tool[1], default=str).encode() if self.tool else b""
+        places = (self.target.encode("utf-8", "surrogateescape"), *(value for _, value in self.headers))
+        return variables_in(b"\n".join((*places, self.content, arguments)))
+
     @property
     def sdk(self) -> str:
         """The SDK that makes the call, such as ``openai 3.54.0``, else the HTTP library."""
         agent = self.header(b"user-agent")
         match = _AGENT.match(agent)
         if match and not _LIBRARY.match(agent):
-            return f"{match.group(1).lower()} {match.group(2)}"
+            language = f"-{match[2]}" if match[2] else ""
+            return f"{match[1]}{language}".lower() + f" {match[3]}"
         return self.library or agent
+
+    @property
+    def speaks_mcp(self) -> bool:
+        """Whether an MCP client makes it, after the first one of a session."""
+        return any(name.lower() in _MCP_HEADERS for name, _ in self.headers)
 
     @property
     def listens(self) -> bool:
         """Whether it opens an MCP server's stream of its own messages."""
-        return self.method == "GET" and any(name.lower() in _MCP_HEADERS for name, _ in self.headers)
+        return self.method == "GET" and self.speaks_mcp
 
 
 _MCP_HEADERS = frozenset([b"mcp-session-id", b"mcp-protocol-version"])
-_AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python )?v?(\d[\w.]*)")
+_AGENT = re.compile(r"(?:Async|Sync)?(?:Azure)?([A-Za-z][\w-]*?)/(?:Python |(Go|JS|Java|Ruby) )?v?(\d[\w.]*)")
 _LIBRARY = re.compile(r"(?i)(?:python|mozilla|aiohttp|httpx|urllib|okhttp|curl)")
 
 
@@ -105,9 +120,10 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     rpc_id: RpcId | None = None  # the id of a JSON-RPC request; it is not a part of `fields`
 
     @property
-    def body(self) -> Any:
+    def body(self) -> JsonValue:
         """The JSON body or the tool's arguments; None where there is neither."""
-        return self.fields.get("body", self.fields.get("arguments"))
+        body: JsonValue = self.fields.get("body", self.fields.get("arguments"))
+        return body
 
     @property
     def model(self) -> str:
@@ -117,30 +133,44 @@ class Request(msgspec.Struct, frozen=True, gc=False):
         body = self.body
         if isinstance(body, dict) and isinstance(body.get("model"), str):
             return str(body["model"])
+        if self.kind == "websocket":
+            named = (pair[1] for pair in self.fields.get("query", ()) if len(pair) == 2 and pair[0] == "model")
+            return str(next(named, ""))
         match = re.match(r"models?/([^/:]+)", str(self.fields.get("endpoint", "")))
         return match.group(1) if match else ""
 
     @property
     def rpc_method(self) -> str:
         """The method of a JSON-RPC request, or ``""``."""
-        return str(self.body.get("method", "")) if self.rpc_id is not None else ""
+        body = self.body
+        return str(body.get("method", "")) if self.rpc_id is not None and isinstance(body, dict) else ""
+
+
+PROMPTS = ("messages", "input", "contents", "content", "prompt", "query", "texts", "requests", "documents")
+"""The fields of a body that hold what is asked; of several, the first one counts most."""
 
 
 def last_user_text(fields: Mapping[str, Any]) -> str:
     """Return the last thing that a user says in a canonical request, or ``""``."""
     body = fields.get("body", fields.get("arguments"))
-    if not isinstance(body, dict):
-        return ""
-    for name in ("messages", "input", "contents"):
-        messages = body.get(name)
-        if isinstance(messages, str):
-            return messages
-        for message in reversed(dicts(messages)):
-            text = text_of(message.get("content", message.get("parts")))
-            if text and message.get("role", "user") == "user":
-                return text
-    prompt = body.get("prompt")
-    return prompt if isinstance(prompt, str) else ""
+    prompts = [body[name] for name in PROMPTS if name in body] if isinstance(body, dict) else []
+    return next(filter(None, map(_last_text, prompts)), "")
+
+
+def _last_text(prompts: Any) -> str:
+    items = prompts if isinstance(prompts, list) else [prompts]
+    return next(filter(None, map(_user_text, reversed(items))), "")
+
+
+def _user_text(item: Any) -> str:
+    """Return the text of a message, of an item of the responses API, or of a text by itself, where a user says it."""
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else ""
+    kind = item.get("type", "message")
+    if "role" not in item and kind != "message":
+        return text_of([item]) if kind in ("text", "input_text") else ""
+    item = item["content"] if isinstance(item.get("content"), dict) else item  # Gemini's, of embeddings
+    return text_of(item.get("content", item.get("parts"))) if item.get("role", "user") == "user" else ""
 
 
 def text_of(content: Any) -> str:
@@ -169,7 +199,7 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
         if "jsonrpc" in body:
             body, rpc_id = without_id(body)
         model = body.get("model")
-    endpoint = find_endpoint(path, type(model) is str)
+    endpoint = None if call.is_websocket else find_endpoint(path, type(model) is str)
     fields = {"method": call.method}
     ids: list[str] = []
     if endpoint:
@@ -177,7 +207,8 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     else:
         # ``[secret:N]`` out of a replayed answer, as a recorded request has it.
         path = _PLACEHOLDER.sub(r"[secret:\1]", path) if "secret" in path else path
-        kind, fields["host"], fields["path"] = "http", call.host, _with_issued(redactor.url(path), issued, ids)
+        kind = "websocket" if call.is_websocket else "http"
+        fields["host"], fields["path"] = call.host, _with_issued(redactor.url(path), issued, ids)
     if query and (not endpoint or call.method == "GET"):
         fields["query"] = redactor.pairs(parse_qsl(query, keep_blank_values=True))
     if name:
@@ -187,6 +218,17 @@ def request_of(call: Call, normaliser: Normaliser, issued: Mapping[str, str], re
     return Request(kind, fields, key_of(kind, fields, plain=plain), tuple(ids), rpc_id)
 
 
+def without_numbers(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a canonical request that does not tell which of its secrets are the same.
+
+    They are counted by what is written: one key in two variables, or in two forms, may be two keys in another run.
+    """
+    text = json.dumps(fields)
+    same: dict[str, Any] = json.loads(_NUMBERED.sub("[secret]", text))
+    return same
+
+
+_NUMBERED = re.compile(r"\[secret:\d{1,6}\]")
 _PLACEHOLDER = re.compile(r"(?i)(?:\[|%5B)secret(?::|%3A)(\d+)(?:\]|%5D)")
 
 

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from nbreplay.core.config import parse_strings
 from nbreplay.core.recording.body import Json
-from nbreplay.core.recording.json_text import dicts
+from nbreplay.core.recording.json_text import JsonValue, dicts
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.take import Body
 from nbreplay.errors import OptionError, RecordingFormatError
+
+_T = TypeVar("_T")
 
 MASKED = "[masked]"
 """What stands where a mask has matched."""
 
 _SHORTEST_ID = 6  # characters; a shorter text may be anything
 # A library makes these up in each run: left as they are, no run would find its own recordings.
-_MADE_UP, _OF_A_RUN = "prompt_cache_key", re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$")
+_MADE_UP = {
+    ("prompt_cache_key",): re.compile(r"(?<=^agents-sdk:run:)[0-9a-f]{32}$"),
+    # The machine, the account and the session of Claude Code, as JSON or in its older form.
+    ("metadata", "user_id"): re.compile(
+        r'^\{"device_id":"[^"]*","account_uuid":"[^"]*","session_id":"[^"]*"(?:,"\w+":"[^"]*")*\}$'
+        r"|^user_[0-9a-f]{64}_account_[\w-]*_session_[\w-]+$"
+    ),
+}
 # Names whose values are ids: where the body has none of them, as most have not, it is not walked at all.
 _HAS_IDS = re.compile(rb'"(?:\w*_ids?|id|conversation|container)"\s*:')
 _REFERENCES = frozenset({"tool_call_id", "tool_use_id", "call_id", "item_id", "id"})
@@ -38,7 +47,7 @@ class Normaliser:
         self._masks = [_pattern(text) for text in self.mask]
         self.rules = len(self.ignore) + len(self.mask)  # how many paths and patterns there are
 
-    def apply(self, value: Any) -> Any:
+    def apply(self, value: _T) -> _T:
         """Return JSON data without ignored fields and with masks; `value` itself is not changed."""
         for path in self._paths:
             value = _without(value, path)
@@ -104,8 +113,8 @@ def _ids_of(value: Any) -> Iterator[str]:
                     yield own
 
 
-def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]) -> Any:
-    """Replace the ids in a JSON body by signs, and mask a value that a library makes up in each run.
+def replace_ids(body: JsonValue, raw: bytes, issued: Mapping[str, str], ids: list[str]) -> JsonValue:
+    """Replace the ids in a JSON body by signs, and mask the values that a library makes up in each run.
 
     An id whose content is in the same body, such as a tool call's, becomes ``@1``, ``@2``, … in order of appearance; an
     id that an earlier answer of the session issued becomes ``@`` and the key of the request that it answered. Any other
@@ -113,8 +122,9 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     """
     if type(body) is not dict:
         return body
-    if _MADE_UP in body and isinstance(body[_MADE_UP], str):
-        body = {**body, _MADE_UP: _OF_A_RUN.sub(MASKED, body[_MADE_UP])}
+    for path, pattern in _MADE_UP.items():
+        if path[0] in body:
+            body = _mask_at(body, path, pattern)
     # Where no answer has issued any, only those count whose content is in the same body: `id` and `call_id`.
     if not (_HAS_IDS.search(raw) if issued else b'id"' in raw):
         return body
@@ -138,6 +148,14 @@ def replace_ids(body: Any, raw: bytes, issued: Mapping[str, str], ids: list[str]
     return _map_ids(body, replace)
 
 
+def _mask_at(body: dict[str, Any], path: tuple[str, ...], pattern: re.Pattern[str]) -> dict[str, Any]:
+    name, *rest = path
+    value = body.get(name)
+    if rest and isinstance(value, dict):
+        return {**body, name: _mask_at(value, tuple(rest), pattern)}
+    return {**body, name: pattern.sub(MASKED, value)} if isinstance(value, str) and not rest else body
+
+
 def _ids_with_content(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         kind, own, call = node.get("type"), node.get("id"), node.get("call_id")
@@ -151,7 +169,7 @@ def _ids_with_content(node: Any) -> Iterator[str]:
             yield from _ids_with_content(item)
 
 
-def _map_ids(node: Any, change: Callable[[str, str], str], name: str = "") -> Any:
+def _map_ids(node: JsonValue, change: Callable[[str, str], str], name: str = "") -> JsonValue:
     """Return JSON data in which `change` was applied to each text that has the name of an id."""
     if isinstance(node, dict):
         # In the order of the names, so that an SDK which sends its fields in another order numbers alike.
@@ -165,7 +183,7 @@ def _map_ids(node: Any, change: Callable[[str, str], str], name: str = "") -> An
     return change(name, node) if is_id else node
 
 
-def verbatim(body: Any, ids: tuple[str, ...]) -> Any:
+def verbatim(body: JsonValue, ids: tuple[str, ...]) -> JsonValue:
     """Return a canonical body with the ids that its request carried: undo `replace_ids`.
 
     Raise `RecordingFormatError` if there are more ids than places for them.

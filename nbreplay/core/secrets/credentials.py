@@ -128,6 +128,15 @@ def looks_random(value: str, shortest: int = 12, most_words: float = 0.5) -> boo
 PLACEHOLDER = "nbreplay-placeholder-no-api-key-is-set"
 """Stands in for an API key that is not set. Never sent; redacted like a real one."""
 
+PLACEHOLDER_PATTERN = rf"(?:hf_)?{PLACEHOLDER}(?:-(?P<variable>[A-Z][A-Z0-9_]{{0,80}}))?"
+"""The whole of a placeholder: with the variable that it is in, and with what an SDK tells its keys apart by."""
+
+
+def placeholder_for(name: str, prefix: str = "") -> str:
+    """Return the placeholder of a variable, which differs from that of any other, as real keys do."""
+    return f"{prefix}{PLACEHOLDER}-{name}" if re.fullmatch("[A-Z][A-Z0-9_]*", name) else f"{prefix}{PLACEHOLDER}"
+
+
 _VARIABLE = re.compile(r"API_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|ACCESS_?KEY|PRIVATE_?KEY|_KEY$|_PAT$", re.I)
 _HARMLESS_VARIABLE = re.compile(r"TOKENIZERS?_|MAX_?TOKENS?|_FILE$|_PATH$|_DIR$", re.I)
 _DUMMIES = _words(
@@ -167,25 +176,58 @@ _URL_SAFE = str.maketrans("+/", "-_")
 
 
 @functools.lru_cache(maxsize=1024)
-def _is_secret_variable(name: str) -> bool:
+def is_secret_variable(name: str) -> bool:
+    """Tell whether an environment variable of this name usually holds a secret."""
     return _VARIABLE.search(name) is not None and _HARMLESS_VARIABLE.search(name) is None
 
 
 @functools.lru_cache(maxsize=256)
 def _is_distinctive(value: str) -> bool:
     # Ordinary words and paths are not secrets: removing them would only spoil texts.
-    return len(value) >= 8 and value.lower() not in _DUMMIES and not os.path.exists(value)
+    if len(value) < 8 or value.lower() in _DUMMIES or PLACEHOLDER in value:
+        return False
+    return not os.path.exists(value)
+
+
+def _secret_variables() -> dict[str, str]:
+    """Return the environment variables whose names say that they are secret, with their values."""
+    return {name: os.environ.get(name, "").strip() for name in os.environ if is_secret_variable(name)}
 
 
 def environment_secrets() -> tuple[str, ...]:
     """Return the values of the environment variables whose names say that they are secret, longer ones first."""
-    values = {os.environ.get(name, "").strip() for name in os.environ if _is_secret_variable(name)}
+    values = _learned.union(_secret_variables().values())
     return tuple(sorted(filter(_is_distinctive, values), key=lambda value: (-len(value), value)))
 
 
-def has_placeholder(target: str, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether a call carries the placeholder of a key, given its path with the query, and its headers."""
-    return PLACEHOLDER in target or any(PLACEHOLDER.encode() in value for _, value in headers)
+_learned: set[str] = set()
+
+
+def learn_secret(value: str) -> None:
+    """Treat a value as secret from now on, such as one that a program has asked a person for."""
+    _learned.add(value.strip())
+
+
+def variables_in(data: bytes) -> list[str]:
+    """Return the environment variables that hold secrets which are in `data`, in whatever form."""
+    return sorted(
+        name
+        for name, value in _secret_variables().items()
+        if _is_distinctive(value) and any(form.encode("utf-8", "surrogateescape") in data for form in _forms(value))
+    )
+
+
+def has_placeholder(target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> bool:
+    """Tell whether a call carries the placeholder of a key, given its path with the query, its headers and its body."""
+    head = b"\n".join((target.encode("utf-8", "surrogateescape"), *(value for _, value in headers)))
+    return any(form in head or form in body for form in _placeholder_forms())
+
+
+def placeholder_variables(target: str, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> list[str]:
+    """Return the variables whose placeholders a call carries, unless these are encoded."""
+    places = (target, *(value.decode("latin-1") for _, value in headers), body.decode("latin-1"))
+    names = (match["variable"] for place in places for match in re.finditer(PLACEHOLDER_PATTERN, place))
+    return list(dict.fromkeys(filter(None, names)))
 
 
 def query_secrets(target: str) -> list[str]:
@@ -228,6 +270,12 @@ def literals(environment: tuple[str, ...], credentials: tuple[str, ...]) -> tupl
     return tuple(sorted(rules.items(), key=lambda item: -len(item[0])))
 
 
+@functools.cache
+def _placeholder_forms() -> list[bytes]:
+    return [form.encode() for form in _forms(PLACEHOLDER)]
+
+
+@functools.lru_cache(maxsize=256)
 def _forms(value: str) -> list[str]:
     """Return `value` as it is, and as it is written inside JSON text, in URLs and in base64."""
     forms = [value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]]

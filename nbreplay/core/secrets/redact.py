@@ -16,7 +16,15 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from pydantic_core import SchemaValidator, core_schema
 
-from nbreplay.core.secrets.credentials import QUERY, QUERY_NAME, environment_secrets, is_secret_named, literals
+from nbreplay.core.secrets.credentials import (
+    PLACEHOLDER,
+    PLACEHOLDER_PATTERN,
+    QUERY,
+    QUERY_NAME,
+    environment_secrets,
+    is_secret_named,
+    literals,
+)
 from nbreplay.core.secrets.rules import NAMED_VALUE, RULES, Rule
 
 _T = TypeVar("_T")
@@ -129,7 +137,8 @@ class Redactor:
 
     def _search(self, text: str) -> Iterator[Match]:
         for form, rule_id in self._literals:
-            for match in re.finditer(re.escape(form), text) if form in text else ():
+            pattern = PLACEHOLDER_PATTERN if form == PLACEHOLDER else re.escape(form)
+            for match in re.finditer(pattern, text) if form in text else ():
                 yield Match(*match.span(), rule_id, match.start())
         for match in _REDACTED.finditer(text) if self._again else ():
             yield Match(*match.span(), "redacted", match.start())

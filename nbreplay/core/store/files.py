@@ -15,19 +15,26 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from nbreplay.errors import StoreError, UnsafeRecordingError
 
 PRIVATE = ".nbreplay"
-"""Folder in a store for the lock and for half-written files; ignored by git."""
+"""Folder in a store for the lock, half-written files and notes of failures; ignored by git."""
 
 RECORDING = re.compile(r"[a-z]+-[0-9a-f]{16,64}\.json")
 BLOB = re.compile(r"blob-[0-9a-f]{32}\.bin")
 _DIGEST = re.compile(r"sha256:([0-9a-f]{32})[0-9a-f]{32} \d+ bytes")
-_MEMBER = rf"{RECORDING.pattern}|{BLOB.pattern}"
-_TEMPORARY = rf"\.?(?:{_MEMBER}|spool|\.gitignore)\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier versions had no dot
+VARIABLES = "nbreplay-variables.txt"
+"""Lists, one a line, the environment variables whose values recorded requests carried; see `Store.variables`."""
+
+_MEMBER = rf"{RECORDING.pattern}|{BLOB.pattern}|{re.escape(VARIABLES)}"
+_HEAD = 1 << 14
+_TAKES = b'\n  "takes": ['
+_OTHERS = r"spool|\.gitignore|failed-[a-z]+-[0-9a-f]+\.txt"
+_TEMPORARY = rf"\.?(?:{_MEMBER}|{_OTHERS})\.\d+\.[0-9a-f]+\.\d+(?:\.tmp)?"  # earlier versions had no dot
+_LARGE_PIECE = 1 << 20
 _SMALL = 1 << 16  # bytes; reading so few takes about as long as asking for the file's date
 
 FileStat = tuple[int, int, int, int]
@@ -158,6 +165,21 @@ class Folder:
                     states[entry.name] = entry.stat(follow_symlinks=False)
         return states
 
+    def names(self) -> list[str]:
+        """Return the names of its entries."""
+        return os.listdir(self.path if self._descriptor is None else self._descriptor)
+
+    def versions(self, names: Iterable[str]) -> dict[str, FileStat]:
+        """Return the `file_stat` of each of these entries that is there, by name; of a link, not of its target."""
+        prefix, folder = "" if self._descriptor is not None else os.path.join(self.path, ""), self._descriptor
+        found = {}
+        for name in names:
+            try:
+                found[name] = file_stat(os.stat(prefix + name, dir_fd=folder, follow_symlinks=False))
+            except FileNotFoundError:
+                continue
+        return found
+
     def read(self, name: str) -> BinaryIO:
         """Open a regular file to read it."""
         shown = os.path.join(self.path, name)
@@ -200,15 +222,34 @@ def open_folder(path: str | os.PathLike[str], *names: str, make: bool = False) -
         yield folder
 
 
+def read_head(path: str) -> str:
+    """Return the text of a recording up to the beginning of its takes; all of it if they are not found."""
+    descriptor = open_regular(path)
+    try:
+        data, end, size = bytearray(), -1, _HEAD
+        while end < 0 and (more := os.read(descriptor, size)):
+            start = max(0, len(data) - len(_TAKES))
+            data += more
+            end, size = data.find(_TAKES, start), 2 * size
+        return (data[: end + len(_TAKES)] if end >= 0 else data).decode("utf-8")
+    finally:
+        os.close(descriptor)
+
+
 def read_file(path: str) -> tuple[bytes, Version]:
     """Return the content of a regular file, and its version; raise `UnsafeRecordingError` for any other."""
-    with os.fdopen(open_regular(path), "rb", buffering=0) as file:
-        data = file.read(_SMALL)
+    descriptor = open_regular(path)
+    try:
+        data = os.read(descriptor, _SMALL)
         if len(data) < _SMALL:  # the end of the file: a regular file gives as much as it has
             return data, data
         # Of the open file: another may have taken its place since the path was looked at.
-        status = os.fstat(file.fileno())
-        return data + file.readall(), file_stat(status)
+        status, pieces = os.fstat(descriptor), [data]
+        while more := os.read(descriptor, _LARGE_PIECE):
+            pieces.append(more)
+        return b"".join(pieces), file_stat(status)
+    finally:
+        os.close(descriptor)
 
 
 def file_stat(status: os.stat_result) -> FileStat:
@@ -296,6 +337,10 @@ class _Lock:
 
     def __init__(self, private: str) -> None:
         self._private, self._path = private, os.path.join(private, "lock")
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget the threads that hold it."""
         self._threads, self._depth = threading.RLock(), 0
 
     @contextlib.contextmanager
@@ -337,6 +382,16 @@ class _Lock:
 
 
 _locks: dict[str, _Lock] = {}
+
+
+def _renew_locks() -> None:
+    """Give up what threads hold that are not in a forked process."""
+    for lock in _locks.values():
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _confirm(path: str, flags: int) -> None:

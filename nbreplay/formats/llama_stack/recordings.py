@@ -74,7 +74,7 @@ def is_recording(path: Path) -> bool:
     return isinstance(data, dict) and "interactions" not in data
 
 
-def read_recording(path: Path, root: Path) -> Contents:
+def read_recording(path: Path, root: Path, _: str = "") -> Contents:
     """Return the one interaction of a file below `root`, or of `root` itself."""
     text = read_text(path)
     data = load_json(path, text)

@@ -147,7 +147,7 @@ def request_of(shape: str, fields: Mapping[str, Any], take: Take, origin: Mappin
         return {"test_id": test_id, **provider, "tool_name": fields["tool"], "kwargs": fields["arguments"]}
     if shape == "file":
         return {"test_id": test_id, **provider, "api": fields["tool"], **fields["arguments"]}
-    body = verbatim(fields.get("body", {}), take.ids)
+    body: Any = verbatim(fields.get("body", {}), take.ids)
     url = origin["url"]
     if shape == "http":
         return {"test_id": test_id, "url": url, "method": fields["method"], "payload": body}
