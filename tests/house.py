@@ -24,7 +24,7 @@ ORDER = (
     ("providers", "intercept", "formats"),
     ("notebook",),
     ("analysis", "serve", "testing"),
-    ("cli",),
+    ("cli", "sphinx"),
 )
 SIDEWAYS = {("intercept", "providers"), ("formats", "providers")}
 
