@@ -46,10 +46,13 @@ suppress_warnings = ["mystnb.unknown_mime_type"]
 
 # API
 autodoc_typehints = "none"
+default_role = "py:obj"
 autosummary_generate = True
-autosummary_ignore_module_all = False
-numpydoc_class_members_toctree = False
-numpydoc_show_inherited_class_members = False
+autosummary_filename_map = {  # some systems do not tell nbreplay.session from nbreplay.Session
+    "nbreplay.Session": "nbreplay.Session-class",
+    "nbreplay.Transport": "nbreplay.Transport-class",
+}
+numpydoc_show_class_members = False  # the page of a class has each in full
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
@@ -72,6 +75,8 @@ html_theme_options = {
     **({"github_url": f"https://github.com/{REPOSITORY}"} if "GITHUB_REPOSITORY" in os.environ else {}),
 }
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
+templates_path = ["_templates"]
 
 _LINK = re.compile(r"(\]\()(\.\.?/[^)\s#]*)")
 

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -115,7 +115,7 @@ class _Pages:
     def run(self, app: Sphinx, env: BuildEnvironment, names: Iterable[str]) -> None:
         """Execute the notebooks among the pages that are about to be read. Raise `NotebookError` if one fails."""
         exclude = app.config.nbreplay_exclude
-        paths = {name: _origin(app, name, Path(env.doc2path(name))) for name in names}
+        paths = {name: _origin(app, Path(env.doc2path(name))) for name in names}
         paths = {
             name: path
             for name, path in paths.items()
@@ -141,10 +141,10 @@ class _Pages:
                 app.env.note_dependency(str(path))
 
 
-def _origin(app: Sphinx, name: str, path: Path) -> Path:
+def _origin(app: Sphinx, path: Path) -> Path:
     """Return where the notebook of a page is executed."""
     for folder, origin in app.config.nbreplay_folders.items():
-        if PurePosixPath(name).is_relative_to(folder):
+        if path.is_relative_to(Path(app.srcdir, folder)):
             return Path(app.confdir, origin, path.relative_to(Path(app.srcdir, folder))).resolve()
     return path.resolve()
 
