@@ -1,8 +1,8 @@
 """The blocks of code in README and in the pages of the site, and how a reader would run them.
 
 A block runs, or says why not in a comment before it: ``<!-- not run: why -->``. Blocks without a language, and those of
-``text``, are not code. What a page takes for granted is in a comment from ``<!-- setup`` to ``-->``: lines of Python that
-run where it stands, after `PRELUDE`. The blocks of a page share a kernel and a folder.
+``text``, are not code. What a page takes for granted is in a comment from ``<!-- setup`` to ``-->``: lines of Python
+that run where it stands, after `PRELUDE`. The blocks of a page share a kernel and a folder.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def test_an_extra_that_a_page_names_exists() -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with recordings, notebooks in ``notebooks``, ``examples`` and ``docs``, a key, and an API that answers."""
+    """A project with recordings, notebooks in ``notebooks``, ``examples`` and ``docs``, a key, and an API."""
     folder = tmp_path / "project"
     shutil.copytree(ROOT / "recordings", folder / "recordings", ignore=shutil.ignore_patterns(".nbreplay"))
     shutil.copytree(folder / "recordings", folder / "recordings-october")
