@@ -24,6 +24,7 @@ ORDER = (
     ("providers", "intercept", "formats"),
     ("notebook",),
     ("analysis", "serve", "testing"),
+    ("lite",),
     ("cli", "sphinx"),
 )
 SIDEWAYS = {("intercept", "providers"), ("formats", "providers")}

@@ -64,6 +64,11 @@ check nowhere
 check --fx
 verify nowhere
 verify --allow
+lite
+lite a.ipynb
+lite nowhere.ipynb --output site
+lite a.ipynb --output other.txt
+lite a.ipynb --output site --url here
 import
 import nowhere
 import a.ipynb --format har
@@ -127,6 +132,7 @@ def _cell(text: str) -> str:
 def _prepare() -> None:
     Path("a.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     Path("other").mkdir()
+    Path("other.txt").touch()
     Path("pyproject.toml").touch()
 
 

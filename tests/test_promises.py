@@ -79,6 +79,7 @@ COMMANDS = {
     "diff": "--json --store",
     "export": "--format --json --store",
     "import": "--format --json --store --url",
+    "lite": "--json --offline --output --pyodide --url",
     "ls": "--by --failed --json --kind --model --notebook --reverse --sort --text",
     "run": (
         "--allow-children --fast-sleep --isolated --json --keep-errors --keep-going --kernel --mode --no-compare "

@@ -35,6 +35,9 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "import": ("store", "import recordings of llama-stack or VCR cassettes into a store"),
         "export": ("store", "write a store as a .zip, as parquet, or for another recorder"),
     },
+    "share notebooks": {
+        "lite": ("lite", "make a site on which notebooks run in the reader's browser"),
+    },
     "set up a shell": {
         "completion": ("completion", "print the script that completes commands in a shell"),
     },

@@ -1,0 +1,1 @@
+"""A static site on which notebooks replay in the reader's browser: JupyterLite with Pyodide's kernel."""

@@ -1,0 +1,1 @@
+"""Tests of the static site of ``nbreplay lite``."""
