@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -97,7 +98,8 @@ def obey(connection: Any) -> None:
             code, _, reason = rest.partition(" ")
             connection.close(int(code), reason)
         elif command == "drop":
-            connection.socket.close()
+            # To close it would end nothing while another thread reads from it.
+            connection.socket.shutdown(socket.SHUT_RDWR)
         elif command == "many":
             for number in range(int(rest)):
                 connection.send(json.dumps({"type": "delta", "n": number}))
