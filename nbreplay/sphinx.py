@@ -1,7 +1,8 @@
 """A Sphinx extension: a site's notebooks are replayed while it is built, and a missing recording fails the build.
 
 Notebooks are executed by `nbreplay.testing.runner`, as ``nbreplay run`` does, and handed to myst-nb or nbsphinx with
-their outputs. So a call that a cell has swallowed is noticed, too, and nothing is added to a notebook.
+their outputs. So a call that a cell has swallowed is noticed, too, and nothing is added to a notebook. myst-nb executes
+notebooks in Markdown itself: in kernels that `Provisioner` starts, with nbreplay on.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
@@ -24,11 +28,16 @@ from nbreplay import __version__
 from nbreplay.testing.result import Result, RunOptions, format_failures
 from nbreplay.testing.runner import run_all
 
-__all__ = ["NotebookError", "setup"]
+__all__ = ["NotebookError", "Provisioner", "setup"]
+
+PROVISIONER = "nbreplay-docs"
+"""The entry point of `Provisioner` in jupyter_client's group."""
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
 _COPIED = {".gif", ".ipynb", ".jpeg", ".jpg", ".png", ".svg", ".webp"}
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_ERRORS = ("RecordingMissing", "RecordingIncomplete", "NetworkBlocked")
 _LOG = logging.getLogger(__name__)
 
 
@@ -36,6 +45,18 @@ class NotebookError(SphinxError):
     """Notebooks of the site that could not be replayed. The build ends."""
 
     category = "nbreplay"
+
+
+class Provisioner(LocalProvisioner):
+    """Starts kernels for other programs, such as myst-nb, with nbreplay on. Those of the runner start as they are."""
+
+    async def pre_launch(self, **options: Any) -> dict[str, Any]:
+        """Add to the command of a Python kernel what turns nbreplay on."""
+        options = await super().pre_launch(**options)
+        if "NBREPLAY_NOTEBOOK" not in options["env"] and "ipykernel_launcher" in options["cmd"]:
+            line = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).begin_page()"
+            options["cmd"] = [*options["cmd"], f"--IPKernelApp.exec_lines={line}"]
+        return options
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
@@ -76,12 +97,14 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     app.connect("config-inited", lambda app, _: _prepare(app))
     app.connect("env-before-read-docs", pages.run)
     app.connect("source-read", pages.replace)
+    app.connect("env-updated", _check_others)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def _prepare(app: Sphinx) -> None:
     """Fill the folders of the site, and set the variables that every other program of the build goes by."""
     os.environ["NBREPLAY_MODE"] = "replay"
+    os.environ[KernelProvisionerFactory.default_provisioner_name_env] = PROVISIONER
     store = app.config.nbreplay_store
     if store is not None:
         os.environ["NBREPLAY_STORE"] = store if "://" in store else str(Path(app.confdir, store).resolve())
@@ -127,7 +150,9 @@ class _Pages:
         options = RunOptions(compare=app.config.nbreplay_compare, timeout=app.config.nbreplay_timeout)
         results = run_all(list(dict.fromkeys(paths.values())), options)
         if failed := [result for result in results if not result.passed]:
-            raise NotebookError("\n".join(line for result in failed for line in _describe(result, Path(app.srcdir))))
+            for result in failed:  # here, since Sphinx hides the text of an exception among its own versions
+                _LOG.error("\n".join(_describe(result, Path(app.srcdir))))
+            raise NotebookError(f"{len(failed)} of {len(results)} notebooks were not replayed. The reasons are above")
         by_path = {result.path: result for result in results}
         for name, path in paths.items():
             self._texts[name] = json.dumps(prepare_page(by_path[path].notebook))
@@ -139,6 +164,17 @@ class _Pages:
             content[0] = self._texts[name]
             for path in self._used[name]:
                 app.env.note_dependency(str(path))
+
+
+def _check_others(app: Sphinx, env: BuildEnvironment) -> None:
+    """Raise `NotebookError` for the first page whose call was missing when myst-nb executed it, which only warns."""
+    for name, data in getattr(env, "nb_metadata", {}).items():
+        text = _ANSI.sub("", data.get("exec_data", {}).get("traceback") or "")
+        at = max(text.rfind(f"{error}: ") for error in _ERRORS)
+        if at >= 0:
+            page = os.path.relpath(env.doc2path(name), app.srcdir)
+            _LOG.error(f"{page}: {text[at:].strip()}")
+            raise NotebookError(f"{page} was not replayed. The reason is above")
 
 
 def _origin(app: Sphinx, path: Path) -> Path:

@@ -15,6 +15,8 @@ import msgspec
 from nbreplay.core import log as logs
 from nbreplay.core.secrets.credentials import environment_secrets
 from nbreplay.core.session import active_sessions
+from nbreplay.core.words import FAILURES
+from nbreplay.errors import RecordingMissing
 
 LAST_WORDS = "stderr"
 """The file beside a kernel's connection file that takes what it writes while it starts, and when it crashes."""
@@ -48,6 +50,28 @@ def begin(parameters: str = "{}", *, skip_installs: bool = False, fast_sleep: bo
     atexit.register(_end_in_order, shell)
     _keep_last_words(shell)
     return "null"
+
+
+def begin_page() -> None:
+    """Turn nbreplay on in a kernel that another program runs, such as myst-nb, and fail a cell that hides a miss."""
+    from IPython.core.getipython import get_ipython
+
+    from nbreplay.notebook.magics import load
+
+    logs.keep_all_logs()
+    shell: Any = get_ipython()
+    load(shell, on=True).view = "off"  # the badges are for those who write a notebook
+    reported = 0
+
+    def fail(result: Any) -> None:
+        nonlocal reported
+        failed = [call for log in logs.all_logs() for call in log.interactions if call.outcome in FAILURES]
+        if len(failed) > reported and result is not None and result.success:
+            note = failed[reported].note
+            result.error_in_exec, shell._last_traceback = RecordingMissing(note), [f"RecordingMissing: {note}"]
+        reported = len(failed)
+
+    shell.events.register("post_run_cell", fail)
 
 
 def _keep_last_words(shell: Any) -> None:
