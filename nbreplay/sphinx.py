@@ -2,7 +2,7 @@
 
 Notebooks are executed by `nbreplay.testing.runner`, as ``nbreplay run`` does, and handed to myst-nb or nbsphinx with
 their outputs. So a call that a cell has swallowed is noticed, too, and nothing is added to a notebook. myst-nb executes
-notebooks in Markdown itself: in kernels that `Provisioner` starts, with nbreplay on.
+notebooks in Markdown itself: in kernels that `PageProvisioner` starts, with nbreplay on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.provisioning.factory import KernelProvisionerFactory
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.errors import SphinxError
@@ -27,11 +26,9 @@ from sphinx.util.typing import ExtensionMetadata
 from nbreplay import __version__
 from nbreplay.testing.result import Result, RunOptions, format_failures
 from nbreplay.testing.runner import run_all
+from nbreplay.testing.warm.provisioner import PAGE_PROVISIONER
 
-__all__ = ["NotebookError", "Provisioner", "setup"]
-
-PROVISIONER = "nbreplay-docs"
-"""The entry point of `Provisioner` in jupyter_client's group."""
+__all__ = ["NotebookError", "setup"]
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
@@ -45,18 +42,6 @@ class NotebookError(SphinxError):
     """Notebooks of the site that could not be replayed. The build ends."""
 
     category = "nbreplay"
-
-
-class Provisioner(LocalProvisioner):
-    """Starts kernels for other programs, such as myst-nb, with nbreplay on. Those of the runner start as they are."""
-
-    async def pre_launch(self, **options: Any) -> dict[str, Any]:
-        """Add to the command of a Python kernel what turns nbreplay on."""
-        options = await super().pre_launch(**options)
-        if "NBREPLAY_NOTEBOOK" not in options["env"] and "ipykernel_launcher" in options["cmd"]:
-            line = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).begin_page()"
-            options["cmd"] = [*options["cmd"], f"--IPKernelApp.exec_lines={line}"]
-        return options
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
@@ -104,7 +89,7 @@ def setup(app: Sphinx) -> ExtensionMetadata:
 def _prepare(app: Sphinx) -> None:
     """Fill the folders of the site, and set the variables that every other program of the build goes by."""
     os.environ["NBREPLAY_MODE"] = "replay"
-    os.environ[KernelProvisionerFactory.default_provisioner_name_env] = PROVISIONER
+    os.environ[KernelProvisionerFactory.default_provisioner_name_env] = PAGE_PROVISIONER
     store = app.config.nbreplay_store
     if store is not None:
         os.environ["NBREPLAY_STORE"] = store if "://" in store else str(Path(app.confdir, store).resolve())

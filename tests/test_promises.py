@@ -475,6 +475,7 @@ def test_every_recording_of_the_project_is_encoded_as_it_stands_in_its_file() ->
     [
         ("console_scripts", "nbreplay", None),
         ("nbconvert.exporters", "nbreplay", None),
+        ("jupyter_client.kernel_provisioners", "nbreplay-docs", None),
         ("jupyter_client.kernel_provisioners", "nbreplay-warm", None),
         ("pytest11", "nbreplay", "nbreplay.testing.plugin"),
     ],
@@ -488,6 +489,7 @@ def test_an_entry_point_can_be_loaded(group: str, name: str, wanted: str | None)
 def test_there_are_no_other_entry_points() -> None:
     assert sorted((group, name) for group, names in PROJECT.items() for name in names) == [
         ("console_scripts", "nbreplay"),
+        ("jupyter_client.kernel_provisioners", "nbreplay-docs"),
         ("jupyter_client.kernel_provisioners", "nbreplay-warm"),
         ("nbconvert.exporters", "nbreplay"),
         ("pytest11", "nbreplay"),

@@ -18,8 +18,8 @@ from nbreplay.testing.warm.process import ForkedProcess, WarmProcess
 if TYPE_CHECKING:
     from jupyter_client.connect import KernelConnectionInfo
 
-PROVISIONER = "nbreplay-warm"
-"""The entry point of `Provisioner` in jupyter_client's group."""
+PROVISIONER, PAGE_PROVISIONER = "nbreplay-warm", "nbreplay-docs"
+"""The entry points of `Provisioner` and `PageProvisioner` in jupyter_client's group."""
 
 
 class Provisioner(LocalProvisioner):
@@ -43,6 +43,18 @@ class Provisioner(LocalProvisioner):
             self.process = None
             return status
         return await super().wait()
+
+
+class PageProvisioner(LocalProvisioner):
+    """Starts kernels for other programs, such as myst-nb, with nbreplay on. Those of the runner start as they are."""
+
+    async def pre_launch(self, **options: Any) -> dict[str, Any]:
+        """Add to the command of a Python kernel what turns nbreplay on."""
+        options = await super().pre_launch(**options)
+        if "NBREPLAY_NOTEBOOK" not in options["env"] and "ipykernel_launcher" in options["cmd"]:
+            line = "__import__('nbreplay.testing.in_kernel', fromlist=['in_kernel']).begin_page()"
+            options["cmd"] = [*options["cmd"], f"--IPKernelApp.exec_lines={line}"]
+        return options
 
 
 def _is_own_kernel(cmd: list[str]) -> bool:
