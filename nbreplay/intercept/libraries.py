@@ -40,6 +40,7 @@ LIBRARIES = {
     "grpc._channel": "network.libraries",
     "grpc.aio._channel": "network.libraries",
     "polars": "network.libraries",
+    "pyodide": "network.libraries:install_pyodide",
     "pyarrow.fs": "network.libraries:install_pyarrow",
     "pyarrow.orc": "network.libraries",
     "pyarrow.parquet.core": "network.libraries",

@@ -22,6 +22,7 @@ from nbreplay.core.recording.json_text import parse_object
 from nbreplay.core.recording.stream import Events
 from nbreplay.core.recording.stream_parser import StreamParser, framing_of
 from nbreplay.core.session import active_sessions
+from nbreplay.core.strand import own_loop
 from nbreplay.core.websocket import WebSocketRecorder
 from nbreplay.notebook.card import Card, Timeline, make_cards, prompt_of
 from nbreplay.notebook.escape import plain
@@ -29,6 +30,8 @@ from nbreplay.notebook.pairs import Rest, describe_left, lines_bundle, make_pair
 from nbreplay.notebook.render import MANY, bundle, render_calls
 
 if TYPE_CHECKING:
+    import asyncio
+
     from rich.console import Console
     from rich.text import Text
 
@@ -226,12 +229,19 @@ class Live:
             else:
                 self._screen = TerminalScreen()
             self._screen.open()
-        with contextlib.suppress(RuntimeError):  # without threads, everything is shown at the end of the cell
+        try:
             threading.Thread(target=self._follow, name="nbreplay view", daemon=True).start()
+        except RuntimeError:  # there are no threads; what a cell does not await is shown when its call has ended
+            if (loop := own_loop()) is not None:
+                self._follow_in(loop)
 
     def _follow(self) -> None:
         while not self._over.wait(_PACE) and not self.failed:
             self._try(self._update)
+
+    def _follow_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._over.is_set() and self._try(self._update):
+            loop.call_later(_PACE, self._follow_in, loop)
 
     def _update(self) -> None:
         with self._lock:

@@ -24,6 +24,7 @@ from msgspec.structs import replace
 from traitlets import Bool, Enum, Float, List, Unicode
 
 from nbreplay.core import log as logs
+from nbreplay.core import pyodide
 from nbreplay.core.advice import Place
 from nbreplay.core.cell import Cell, Run, enter_run, leave_run
 from nbreplay.core.config import Mode, forced_mode, project
@@ -103,7 +104,9 @@ class Cells:
         history = self._history()
         parent = self._parent()
         content = parent.get("content", {})
-        raw = content.get("code", history[-1] if history else "")
+        raw = history[-1] if history else ""
+        if not pyodide.IS_PYODIDE:  # whose kernel runs a translation, in which %pip is Python
+            raw = content.get("code", raw)
         if raw.strip() and not content.get("silent") and (content or "nbreplay" in raw):
             self._begin(raw, parent.get("metadata", {}).get("cellId"), len(history) - 1)
 
@@ -112,7 +115,10 @@ class Cells:
         return list(manager.input_hist_raw) if manager is not None else []
 
     def _parent(self) -> dict[str, Any]:
-        return (self._shell.get_parent() if hasattr(self._shell, "get_parent") else None) or {}
+        # Pyodide's shell has none, but its kernel does.
+        owners = (self._shell, getattr(self._shell, "kernel", None))
+        owner: Any = next((each for each in owners if hasattr(each, "get_parent")), None)
+        return (owner.get_parent() if owner is not None else None) or {}
 
     def _begin(self, raw: str, cell_id: str | None, number: int) -> None:
         self._refusal = None
@@ -154,7 +160,9 @@ class Cells:
 
     def post_run_cell(self, result: Any) -> None:
         """At the end of a cell, restore the mode, write open streams, and report its calls."""
-        ended = (cell for cell in reversed(self._running) if result is None or cell.raw == result.info.raw_cell)
+        # The history, which has the cell with %load_ext, is without its last line feeds.
+        raw = None if result is None else result.info.raw_cell.rstrip("\n")
+        ended = (cell for cell in reversed(self._running) if raw is None or cell.raw.rstrip("\n") == raw)
         if (cell := next(ended, None)) is None:
             return
         self._running.remove(cell)
@@ -268,7 +276,7 @@ class ReplayMagics(Magics):
         self.log = logs.Log()
         self.base: Session | None = None
         self.place = Place.PROJECT  # where options are to be written, as long as no cell uses a magic
-        self.unguard = guard_callbacks(shell)
+        self.undo = [guard_callbacks(shell)]
         self._directive = Directive()
         self.cells = Cells(shell, self)
 
@@ -417,6 +425,9 @@ def load(shell: Any, *, on: bool = False) -> ReplayMagics:
             shell.set_hook("complete_command", complete, str_key=key)
         logs.keep_all_logs()
         magics.cells.begin_now()
+        if pyodide.IS_PYODIDE:
+            pyodide.hide_warnings()
+            magics.undo.append(pyodide.call_after_cells(shell, magics.cells.post_run_cell))
     if not on:
         magics.use()
     elif magics.base is None:
@@ -432,7 +443,8 @@ def unload(shell: Any) -> None:
     magics.cells.stop()
     if magics.base is not None:
         magics.base.stop()
-    magics.unguard()
+    for undo in magics.undo:
+        undo()
     shell.events.unregister("pre_run_cell", magics.cells.pre_run_cell)
     shell.events.unregister("post_run_cell", magics.cells.post_run_cell)
     if transform in shell.input_transformers_cleanup:

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -68,7 +69,7 @@ class StallWatch:
         over = self._over
         if over is not None and not self._is_polling:
             self._is_polling = True
-            threading.Thread(target=self._poll, args=(over,), name="nbreplay child watch", daemon=True).start()
+            _start(self._poll, over, "nbreplay child watch")
 
     @staticmethod
     def _poll(over: threading.Event) -> None:
@@ -84,7 +85,7 @@ class StallWatch:
         self._miss = log, place
         if not self._is_watching:
             self._is_watching = True
-            threading.Thread(target=self._watch, args=(over,), name="nbreplay stall watch", daemon=True).start()
+            _start(self._watch, over, "nbreplay stall watch")
 
     def _watch(self, over: threading.Event) -> None:
         idle_since, before = time.monotonic(), self._state()
@@ -116,6 +117,11 @@ class StallWatch:
             # ipykernel's handler leaves a callback in the loop, which does not wake for it.
             with contextlib.suppress(AttributeError, RuntimeError):  # there is none, or it is closed
                 self._loop.call_soon_threadsafe(int)
+
+
+def _start(watch: Callable[[threading.Event], None], over: threading.Event, name: str) -> None:
+    with contextlib.suppress(RuntimeError):  # without threads, no cell is watched
+        threading.Thread(target=watch, args=(over,), name=name, daemon=True).start()
 
 
 def _frames() -> list[tuple[int, FrameType]]:

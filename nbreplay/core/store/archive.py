@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from nbreplay.core import pyodide
 from nbreplay.core.config import is_url, whole_url
 from nbreplay.core.request.route import is_loopback
 from nbreplay.core.store.files import is_member
@@ -39,6 +40,7 @@ _PIECE = 1 << 16
 _END, _END_LARGE = b"PK\x05\x06", b"PK\x06\x07"
 _TABLE_BYTES = MOST_MEMBERS * 512
 _DOWNLOADED_BYTES = 256 << 20
+_TOO_LARGE = f"larger than {_DOWNLOADED_BYTES >> 20} MB"
 _SECONDS, _SECONDS_IN_ALL = 30, 600
 
 _locks: dict[tuple[str, ...], threading.RLock] = {}
@@ -215,6 +217,7 @@ def _download(url: str, path: str) -> None:
     """Write what is at an https address into a file; http is for this machine itself, where nobody can overhear it."""
     import http.client
     import urllib.request
+    from email.message import Message
     from urllib.error import HTTPError, URLError
 
     class Redirects(urllib.request.HTTPRedirectHandler):
@@ -230,6 +233,16 @@ def _download(url: str, path: str) -> None:
 
     try:
         host = _require_allowed(url)
+        if pyodide.IS_PYODIDE:
+            with _permit(host):
+                status, reason, last, body = pyodide.fetch(url)
+            _require_allowed(last)
+            if status != 200:
+                raise HTTPError(url, status, reason, Message(), None)
+            if len(body) > _DOWNLOADED_BYTES:
+                raise _Refused(_TOO_LARGE)
+            Path(path).write_bytes(body)
+            return
         handlers: list[Any] = [Redirects]
         if is_loopback(host):
             handlers.append(urllib.request.ProxyHandler({}))  # a proxy may be another machine
@@ -260,7 +273,7 @@ def _copy(opener: Any, request: Any, path: str) -> None:
         while piece := answer.read1(_PIECE):
             size += len(piece)
             if size > _DOWNLOADED_BYTES:
-                raise _Refused(f"larger than {_DOWNLOADED_BYTES >> 20} MB")
+                raise _Refused(_TOO_LARGE)
             if time.monotonic() > until:
                 raise _Refused(f"not complete after {_SECONDS_IN_ALL} s")
             file.write(piece)

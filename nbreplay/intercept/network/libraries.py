@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
+from nbreplay.core import pyodide
 from nbreplay.intercept.network import guard
 from nbreplay.intercept.patching import StandIn, Undo, put
 from nbreplay.intercept.processes.children import is_called_by
@@ -86,6 +87,11 @@ def install_pyarrow(module: ModuleType) -> Undo:
 
     names = [name for name in ("AzureFileSystem", "GcsFileSystem", "S3FileSystem") if hasattr(module, name)]
     return install(module, *((module, name, subclass(getattr(module, name))) for name in names))
+
+
+def install_pyodide(_: ModuleType) -> Undo:
+    """Hook into the functions of a browser by which Python makes requests."""
+    return pyodide.guard_requests(check_url)
 
 
 def install_uvloop(module: ModuleType) -> Undo:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+from nbreplay.core import pyodide
 from nbreplay.core.session import current_session
 from nbreplay.intercept.patching import Undo, put
 from nbreplay.intercept.processes.children import Start, check_child
@@ -58,6 +59,8 @@ def environ_for(
 
 def install(module: ModuleType) -> Undo:
     """Hook into the function of C that starts processes, where `subprocess` and where multiprocessing has it."""
+    if pyodide.IS_PYODIDE:  # it has none
+        return put()
     name = "fork_exec" if hasattr(module, "fork_exec") else "_fork_exec"
     before = getattr(module, name)
 
