@@ -35,6 +35,7 @@ _STATE = "application/vnd.jupyter.widget-state+json"
 _COPIED = {".gif", ".ipynb", ".jpeg", ".jpg", ".png", ".svg", ".webp"}
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _ERRORS = ("RecordingMissing", "RecordingIncomplete", "NetworkBlocked")
+_LISTED = ".nbreplay-copies"  # in a folder that is filled: what may be replaced and removed there
 _LOG = logging.getLogger(__name__)
 
 
@@ -103,9 +104,16 @@ def _fill(folder: Path, origin: Path) -> None:
         raise NotebookError(f"nbreplay_folders: {origin} is not a folder")
     files = {path.relative_to(origin) for path in origin.rglob("*") if path.suffix in _COPIED and path.is_file()}
     files = {path for path in files if not any(part.startswith((".", "_")) for part in path.parts)}
-    for path in folder.rglob("*"):
-        if path.suffix in _COPIED and path.relative_to(folder) not in files:
-            path.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / _LISTED
+    lines = listed.read_text(encoding="utf-8").splitlines() if listed.is_file() else []
+    known = {Path(line) for line in lines if not os.path.isabs(line) and ".." not in Path(line).parts}
+    for path in sorted(files - known):
+        if (folder / path).exists() and (folder / path).read_bytes() != (origin / path).read_bytes():
+            raise NotebookError(f"nbreplay_folders: {folder / path} is not a copy. Name a folder that has no such file")
+    for path in known - files:
+        (folder / path).unlink(missing_ok=True)
+    listed.write_text("".join(f"{path.as_posix()}\n" for path in sorted(files)), encoding="utf-8")
     for path in files:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         content = (origin / path).read_bytes()

@@ -94,6 +94,8 @@ def test_a_site_replays_its_notebooks(recorded: Path) -> None:
     notebook(recorded / "examples" / "guide.ipynb", "import os; print(os.path.basename(os.getcwd()))", ASK, PRINTED)
     (site / "examples").mkdir()
     (site / "examples" / "gone.ipynb").write_text("{}")
+    (site / "examples" / ".nbreplay-copies").write_text("gone.ipynb\n../guide.ipynb\n")
+    (site / "examples" / "own.png").write_bytes(b"a picture of the site")
     load = "%load_ext nbreplay\n%replay on --view stream"
     notebook(site / "guide.ipynb", ASK, PRINTED, load, STREAM)
     (site / "words.md").write_text(MARKDOWN % f"{ASK}\n{PRINTED}")
@@ -110,6 +112,20 @@ def test_a_site_replays_its_notebooks(recorded: Path) -> None:
     assert "answer 1 to: a question" in page
     assert "\nexamples\n" in page, "it is executed where it comes from"
     assert not os.path.exists(site / "examples" / "gone.ipynb")
+    assert os.path.exists(site / "examples" / "own.png"), "only copies are removed"
+    assert os.path.exists(site / "guide.ipynb")
+
+
+def test_a_file_of_the_site_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    notebook(tmp_path / "examples" / "guide.ipynb", "1")
+    site = write_site(tmp_path / "docs", "myst_nb", "examples/guide")
+    (site / "examples").mkdir()
+    (site / "examples" / "guide.ipynb").write_text("the site's own")
+    done = build(site)
+    assert done.returncode != 0
+    assert "guide.ipynb is not a copy" in done.stderr
+    assert (site / "examples" / "guide.ipynb").read_text() == "the site's own"
 
 
 @pytest.mark.full
