@@ -121,15 +121,7 @@ if not TYPE_CHECKING:  # to type checkers, a module with this function has every
         home = _HOMES.get(name, "nbreplay.errors")
         if name not in __all__:
             raise AttributeError(f"module 'nbreplay' has no attribute {name!r}")
-        try:
-            value = globals()[name] = getattr(importlib.import_module(home), name)
-        except ModuleNotFoundError as error:
-            if error.name != "pandas":
-                raise
-            # Not everywhere: JupyterLite takes it from another server.
-            remedy = "In a browser, %pip install pandas gets it, unless the site was made with --offline"
-            text = f"nbreplay.{name} needs pandas, which is not installed here. {remedy}"
-            raise ModuleNotFoundError(text, name="pandas") from None
+        value = globals()[name] = getattr(importlib.import_module(home), name)
         return value
 
 

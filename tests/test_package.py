@@ -85,18 +85,6 @@ def test_frames_are_loaded_when_they_are_asked_for_and_need_no_notebook() -> Non
     assert not loaded & (HEAVY - {"pandas", "numpy"})
 
 
-def test_what_needs_pandas_says_so_where_there_is_none() -> None:
-    code = """
-import sys
-sys.modules["pandas"] = None
-import nbreplay
-try: nbreplay.load
-except ModuleNotFoundError as error: assert "nbreplay.load needs pandas, which is not installed here" in str(error)
-else: raise AssertionError
-"""
-    assert "nbreplay.analysis.library" not in loaded_by(code)
-
-
 def test_the_extension_and_the_command_load_a_dependency_only_when_they_use_it() -> None:
     dependencies = {"ipykernel", "msgspec", "nbformat", "pydantic", "rich", "tomlkit", *HEAVY}
     code = """
