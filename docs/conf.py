@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -15,6 +16,9 @@ sys.path.insert(0, str(ROOT))
 
 from docs import commands  # noqa: E402
 from nbreplay import __version__  # noqa: E402
+
+IN_BROWSER = ("01_quickstart", "02_streams_and_tools", "03_analysis")
+"""The notebooks that run in JupyterLite. The others start processes, which a browser cannot."""
 
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "OWNER/REPO")
 
@@ -42,7 +46,7 @@ nbreplay_folders = {"notebooks": "../notebooks"}
 # Markdown
 myst_enable_extensions = ["colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 4
-suppress_warnings = ["mystnb.unknown_mime_type"]
+suppress_warnings = ["mystnb.unknown_mime_type", "toc.empty_glob"]
 
 # API
 autodoc_typehints = "none"
@@ -65,6 +69,7 @@ html_favicon = html_logo = "_static/logo.svg"
 html_theme_options = {
     "logo": {"text": "nbreplay"},
     "show_prev_next": True,
+    "article_header_end": ["run"],
     "navigation_with_keys": False,
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,
@@ -84,6 +89,7 @@ _LINK = re.compile(r"(\]\()(\.\.?/[^)\s#]*)")
 def setup(app: Sphinx) -> None:
     """Complete each page as it is read."""
     app.connect("source-read", _complete)
+    app.connect("html-page-context", _offer_to_run)
 
 
 def _complete(_: Sphinx, name: str, content: list[str]) -> None:
@@ -103,3 +109,17 @@ def _complete(_: Sphinx, name: str, content: list[str]) -> None:
         return f"{match[1]}https://github.com/{REPOSITORY}/blob/HEAD/{target}"
 
     content[0] = _LINK.sub(lead, text)
+
+
+def _offer_to_run(app: Sphinx, name: str, _: str, context: dict[str, Any], *__: object) -> None:
+    """Offer to run the page of a notebook: on the site's JupyterLite, if ``--lite`` adds it, and on Binder."""
+    if not name.startswith("notebooks/"):
+        return
+    links = []
+    if app.tags.has("lite") and name.removeprefix("notebooks/") in IN_BROWSER:
+        links.append(("▶ Run it in your browser", context["pathto"](f"lite/lab/index.html?path={name}.ipynb", 1)))
+    if "GITHUB_REPOSITORY" in os.environ:
+        links.append(
+            ("Open it on Binder", f"https://mybinder.org/v2/gh/{REPOSITORY}/HEAD?urlpath=lab/tree/{name}.ipynb")
+        )
+    context["run_links"] = links
