@@ -129,8 +129,12 @@ def test_a_library_without_the_hook_is_reported(store: Path, monkeypatch: pytest
 
 def test_the_hooks_are_taken_back() -> None:
     clients = websockets.asyncio.client, websockets.sync.client
-    owners = clients[0].connect, clients[1].reconnect
-    names = "open_tcp_connection", "open_connection"
+    is_new = hasattr(clients[1], "reconnect")  # since 17.1
+    owners = clients[0].connect, clients[1].reconnect if is_new else clients[1].connect
+    names = (
+        "open_tcp_connection" if hasattr(owners[0], "open_tcp_connection") else "create_connection",  # before 17
+        "open_connection" if is_new else "__code__",
+    )
     before = [inspect.getattr_static(owner, name) for owner, name in zip(owners, names, strict=True)]
     undos = [hook(module) for hook, module in zip((install, install_sync), clients, strict=True)]
     assert all(inspect.getattr_static(o, n) is not b for o, n, b in zip(owners, names, before, strict=True))

@@ -49,6 +49,14 @@ _MCP = (
         ("types.InputRequiredResult", None),
     ]
 )
+
+
+def _is_before(library: str, *version: int) -> bool:
+    if importlib.util.find_spec(library) is None:
+        return False
+    return tuple(int(part) for part in importlib.metadata.version(library).split(".")[:2]) < version
+
+
 # (library, what is hooked or built on, its parameters; None where only its being there matters)
 CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("threading", "Thread.start", ("self",)),
@@ -170,14 +178,20 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ("uvloop", "Loop.create_datagram_endpoint", None),
     ("uvloop", "Loop.subprocess_exec", None),
     ("zmq.sugar.socket", "Socket.connect", ("self", "addr")),
-    ("websockets.asyncio.client", "connect.open_tcp_connection", ("self",)),
+    (
+        "websockets.asyncio.client",
+        "connect.create_connection" if _is_before("websockets", 17, 0) else "connect.open_tcp_connection",
+        ("self",),
+    ),
     ("websockets.client", "ClientProtocol.process_response", ("self", "response")),
     ("websockets.client", "ClientProtocol.receive_eof", ("self",)),
     ("websockets.client", "ClientProtocol.recv_frame", ("self", "frame")),
     ("websockets.client", "ClientProtocol.send_frame", ("self", "frame")),
     ("websockets.client", "ClientProtocol.send_request", ("self", "request")),
     ("websockets.legacy.client", "parse_uri", ("uri",)),
-    ("websockets.sync.client", "reconnect.open_connection", ("self", "deadline")),
+    ("websockets.sync.client", "connect", None)
+    if _is_before("websockets", 17, 1)
+    else ("websockets.sync.client", "reconnect.open_connection", ("self", "deadline")),
 ]
 
 
