@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
 import sys
 import types
 from collections.abc import Iterator
@@ -135,12 +134,12 @@ def test_the_hooks_are_taken_back() -> None:
         "open_tcp_connection" if hasattr(owners[0], "open_tcp_connection") else "create_connection",  # before 17
         "open_connection" if is_new else "__code__",
     )
-    before = [inspect.getattr_static(owner, name) for owner, name in zip(owners, names, strict=True)]
+    before = [getattr(owner, name) for owner, name in zip(owners, names, strict=True)]
     undos = [hook(module) for hook, module in zip((install, install_sync), clients, strict=True)]
-    assert all(inspect.getattr_static(o, n) is not b for o, n, b in zip(owners, names, before, strict=True))
+    assert all(getattr(o, n) is not b for o, n, b in zip(owners, names, before, strict=True))
     for undo in undos:
         undo()
-    assert all(inspect.getattr_static(o, n) is b for o, n, b in zip(owners, names, before, strict=True))
+    assert all(getattr(o, n) is b for o, n, b in zip(owners, names, before, strict=True))
 
 
 def test_a_client_that_is_imported_later_is_hooked_too(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
