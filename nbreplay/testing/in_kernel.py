@@ -7,7 +7,9 @@ import faulthandler
 import hashlib
 import json
 import os
+import sys
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -124,8 +126,7 @@ def _describe_call(item: logs.Interaction) -> dict[str, object]:
 
 def _make_ids_repeatable(shell: Any) -> None:
     """Derive the ids of widgets and displays from the cell and a count. They are random otherwise."""
-    import comm
-    from IPython.core import display_functions
+    from IPython.display import display
 
     count: Counter[str] = Counter()
 
@@ -135,13 +136,23 @@ def _make_ids_repeatable(shell: Any) -> None:
         count[name] += 1
         return hashlib.sha256(f"nbreplay {name} {count[name]}".encode()).hexdigest()[:32]
 
-    create = comm.create_comm
+    def with_id(create: Callable[..., Any]) -> Callable[..., Any]:
+        def create_comm(*args: Any, **options: Any) -> Any:
+            if not options.get("comm_id"):
+                options["comm_id"] = new_id("widget")
+            return create(*args, **options)
 
-    def create_comm(*args: Any, **options: Any) -> Any:
-        if not options.get("comm_id"):
-            options["comm_id"] = new_id("widget")
-        return create(*args, **options)
+        return create_comm
 
-    comm.create_comm = create_comm
-    if hasattr(display_functions, "_new_id"):  # a private name of IPython, which may go
-        display_functions._new_id = lambda: new_id("display")
+    try:
+        import comm
+    except ImportError:  # ipykernel before 6.18 has comms of its own
+        import ipykernel.comm
+
+        comms: Any = ipykernel.comm.Comm
+        comms.__init__ = with_id(comms.__init__)
+    else:
+        comm.create_comm = with_id(comm.create_comm)
+    module: Any = sys.modules[display.__module__]
+    if hasattr(module, "_new_id"):  # a private name of IPython, which may go
+        module._new_id = lambda: new_id("display")

@@ -50,6 +50,8 @@ def choose_kernel(notebook: Any, path: Path, name: str | None = None) -> KernelC
 
     Raise `NbreplayError` if that kernel, or the notebook, is not for Python, or if no kernel has the name.
     """
+    # To find the specs, the debugger of ipykernel is imported; older ones write a warning. The kernels inherit it.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     specs = KernelSpecManager()
     if name is not None:
         try:

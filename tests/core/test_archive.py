@@ -125,7 +125,6 @@ def test_a_damaged_recording_is_named_by_the_zip(tmp_path: Path) -> None:
         (f"C:/{NAME}", "which no zip of a store has"),
         (f"./{NAME}", "which no zip of a store has"),
         (f"x\x1b[2J/{NAME}", "which no zip of a store has"),
-        (f"a/b/{NAME}", "has recordings in a/b"),
         ("chat-x.json", "has no recordings"),
         (BLOB.name, "has no recordings"),
         ("README.md", "has no recordings"),
@@ -136,9 +135,54 @@ def test_names_that_a_store_does_not_have(tmp_path: Path, name: str, why: str) -
     refused(packed(tmp_path / "y.zip", {"README.md": "", name: "{}"}), why)
 
 
-def test_recordings_in_two_folders(tmp_path: Path) -> None:
-    refused(packed(tmp_path / "x.zip", {f"a/{NAME}": "{}", f"b/{NAME}": "{}"}), "has recordings in a, b")
-    refused(packed(tmp_path / "y.zip", {NAME: "{}", f"b/{NAME}": "{}"}), "has recordings in the root, b")
+def repository(folder: Path, path: Path, *stores: str) -> Path:
+    """Write a zip as GitHub does of a repository: all in one folder, names of any kind, a link, and a comment."""
+    inside = {f"app-HEAD/{store}/{name}": data for store in stores for name, data in files(folder).items()}
+    link = zipfile.ZipInfo("app-HEAD/link.json")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    odd = ["C: drive.txt", "back\\slash", "tab\t", "../up.txt", "é 🎈.md", "chat-x.json", BLOB.name, "notes/blob.bin"]
+    packed(path, {"app-HEAD/": "", **{f"app-HEAD/{name}": "x" for name in odd}, **inside})
+    with zipfile.ZipFile(path, "a") as made:
+        made.writestr(link, "/etc/passwd")
+        made.comment = b"0123456789abcdef0123456789abcdef01234567"
+    return path
+
+
+@pytest.mark.parametrize("inside", ["recordings", "examples/chat/recordings"])
+def test_the_store_of_a_repository(kept: Path, tmp_path: Path, inside: str) -> None:
+    path = repository(kept, tmp_path / "x.zip", inside)
+    assert files(Store(path).path) == files(kept), "and nothing else"
+    for named in (inside, f"app-HEAD/{inside}", f"{inside}/"):
+        made = Store(f"{path}#{named}")
+        assert files(made.path) == files(kept)
+        assert made.name == made.shown == f"{path}#{named.strip('/')}"
+        assert repr(made) == f"Store({made.shown!r})"
+    with pytest.raises(StoreError, match=f"has recordings in {inside}, and not in the folder after #") as told:
+        Store(f"{path}#elsewhere")
+    assert "elsewhere" not in str(told.value)
+
+
+def test_one_of_several_stores(kept: Path, tmp_path: Path) -> None:
+    path = repository(kept, tmp_path / "x.zip", "b/recordings", "a")
+    (kept / NAME).rename(kept / NAME.replace("chat", "embedding"))
+    packed(tmp_path / "y.zip", {NAME: "{}", f"b/{BLOB.name}": "", **{f"b/{name}": "{}" for name in files(kept)}})
+    with pytest.raises(StoreError) as told:
+        Store(path)
+    assert str(told.value) == (
+        f"{path} is not a usable zip of a store: has recordings in a, b/recordings. "
+        "Name one of these folders after the address or path, such as #a"
+    )
+    assert Store(f"{path}#b/recordings").names() == [NAME]
+    refused(tmp_path / "y.zip", "has recordings in the root, b")
+    assert Store(f"{tmp_path / 'y.zip'}#.").names() == [NAME]
+    assert Store(f"{tmp_path / 'y.zip'}#b").names() == [NAME.replace("chat", "embedding")]
+
+
+def test_a_zip_with_a_name_like_that_is_itself(zipped: Path, tmp_path: Path) -> None:
+    zipped.rename(tmp_path / "x.zip#b.zip")
+    assert Store(tmp_path / "x.zip#b.zip").names() == [NAME]
+    (tmp_path / "y.zip#b").mkdir()
+    assert Store(tmp_path / "y.zip#b").archive is None
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -307,12 +351,13 @@ def test_it_is_fetched_while_another_session_is_on(address: str, tmp_path: Path,
 
 
 def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) -> None:
-    made = open_session(f"{address}/recordings.zip?token=SECRET#SECRET")
+    made = open_session(f"{address}/recordings.zip?token=SECRET")
     assert made.store.names()
     assert "SECRET" not in f"{made!r} {made.store!r} {made.store.name} {made.store.shown} {made.store.archive!r}"
     for url, why in (
         (f"{address}/none.zip?token=SECRET", "cannot be fetched: 404 Not Found"),
         (f"{address}/rec ordings.zip?token=SECRET", "not a valid address"),
+        (f"{address}/recordings.zip?token=SECRET#SECRET", "has recordings in the root"),
         (f"{address.replace('//', '//SECRET:SECRET@')}/recordings.zip", "a name or password in an address is not sent"),
         ("https://localhost:SECRET@x/y.zip", "a name or password"),
         ("https://localhost:99999999/y.zip?SECRET", "cannot be fetched"),
@@ -322,7 +367,7 @@ def test_what_is_secret_in_an_address_is_not_told(address: str, tmp_path: Path) 
         with pytest.raises(StoreError) as told:
             Store(url)
         assert why in str(told.value)
-        assert "Download it yourself, and pass the file" in str(told.value)
+        assert "Download it yourself, and pass the file" in str(told.value) or "such as #." in str(told.value)
         assert "SECRET" not in str(told.value)
         assert told.value.__cause__ is None
 
@@ -344,6 +389,19 @@ def test_where_it_does_not_follow(address: str, to: str, why: str) -> None:
 def test_it_follows_to_https(address: str, tmp_path: Path) -> None:
     assert Store(f"{address}/away?{address}/recordings.zip").names()
     assert asked(tmp_path) == ["/away", "/recordings.zip"]
+
+
+def test_the_archive_of_a_repository_at_an_address(address: str, store: Path, tmp_path: Path) -> None:
+    """GitHub answers its archive address with a redirect to another host."""
+    repository(store, tmp_path / "served" / "zip", "first/recordings", "second/recordings")
+    url = f"{address}/away?{address.replace('localhost', '127.0.0.1')}/zip"
+    with nr.session(tmp_path / "outer", mode="replay") as outer:
+        made = Store(f"{url}#second/recordings")
+    assert not outer.interactions
+    assert files(made.path) == files(store)
+    assert made.shown == f"{address}/away#second/recordings"
+    assert Store(f"{url}#first/recordings").path != made.path
+    assert asked(tmp_path) == ["/away", "/zip"], "fetched once, and nothing is sent of what comes after #"
 
 
 def test_what_is_not_all_there_or_too_large(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,8 @@ JsonValue = dict[str, "JsonValue"] | list["JsonValue"] | str | int | float | boo
 TOO_DEEP = "the JSON is nested too deeply"
 _DEEPEST = 200  # levels; what is nested deeper could not be read back from deep in a program
 _LONG_NUMBER = re.compile(rb"[0-9]{4301}")
-_ODD_NUMBER = re.compile(rb"\de-\d|0\.0000|Infinity|NaN")
+_ODD_NUMBER = re.compile(rb"\de[-\d]|0\.0000|Infinity|NaN")
+_ODD_POWERS = to_json(1e16) != b"1e+16"  # before pydantic 2.13
 
 
 def _encoder(item: str = ", ", key: str = ": ", *, ascii_only: bool = False, indent: int | None = None) -> Encode:
@@ -37,8 +38,10 @@ def _compact(value: Any) -> str:
         data = to_json(value)
     except ValueError:  # half of a surrogate pair, or nested deeply
         return _encode_compact(value)
-    # pydantic writes tiny and infinite numbers in another way, and only these. `in` is much faster than a search.
-    if (b"e-" in data or b"0.0000" in data or b"Infinity" in data or b"NaN" in data) and _ODD_NUMBER.search(data):
+    # pydantic writes tiny and infinite numbers in another way, and old versions huge ones. `in` is much faster than a
+    # search.
+    is_odd = _ODD_POWERS or b"e-" in data or b"0.0000" in data or b"Infinity" in data or b"NaN" in data
+    if is_odd and _ODD_NUMBER.search(data):
         return _encode_compact(value)
     return data.decode("utf-8")
 

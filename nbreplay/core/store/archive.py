@@ -1,6 +1,9 @@
-"""Archive: a store that is one ``.zip``, here or at an https address, unpacked into a private folder.
+"""Archive: a store that is in one ``.zip``, here or at an https address, unpacked into a private folder.
 
-Its content is a stranger's: only files that a store has are unpacked, within bounds that are checked while they are
+It may lie anywhere in the zip, such as that of a repository. What comes after ``#`` names its folder where there are
+several stores.
+
+The content is a stranger's: only files that a store has are unpacked, within bounds that are checked while they are
 read, whatever its own table of contents says. An address is fetched before a session closes the network. Nothing is
 sent but the address, and no message quotes the parts of it that may be secret.
 """
@@ -49,7 +52,7 @@ _permit: Callable[[str], AbstractContextManager[object]] = nullcontext
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """A store that is one ``.zip``."""
+    """A store that is in a ``.zip``."""
 
     # Opens it again from any working directory: an absolute path, or the whole address, with what is secret in it.
     source: str
@@ -62,14 +65,19 @@ class Archive(msgspec.Struct, frozen=True):
 
 
 class _Refused(Exception):
-    """Why a zip is not downloaded, or not unpacked."""
+    """Why a zip is not downloaded, or not unpacked, and what to do about it where that is not what is usual."""
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        super().__init__(why)
+        self.remedy = remedy
 
 
 def is_archive(store: object) -> bool:
-    """Tell whether a store is named by an address or is a ``.zip``."""
+    """Tell whether a store is named by an address or is in a ``.zip``."""
     if not isinstance(store, str | os.PathLike):
         return False
-    return is_url(store) or (os.fspath(store).lower().endswith(".zip") and not Path(store).expanduser().is_dir())
+    zipped, _ = _split(store)
+    return is_url(zipped) or (zipped.lower().endswith(".zip") and not Path(zipped).expanduser().is_dir())
 
 
 def open_archive(store: str | os.PathLike[str]) -> Archive | None:
@@ -80,14 +88,27 @@ def open_archive(store: str | os.PathLike[str]) -> Archive | None:
     """
     if not is_archive(store):
         return None
-    if is_url(store):
-        url = whole_url(store)
-        shown = _shown_url(url)
-        zipped = _once((url,), "store.zip", partial(_download, url))
-        return Archive(url, shown, shown, _unpacked_folder(zipped, shown))
-    path = Path(store).expanduser()
-    whole = os.path.abspath(path)
-    return Archive(whole, whole, str(path), _unpacked_folder(whole, str(path)))
+    zipped, inner = _split(store)
+    part = f"#{inner}" if inner else ""  # shown only if the zip has a folder of that name
+    if is_url(zipped):
+        shown = _shown_url(zipped)
+        path = _once((zipped,), "store.zip", partial(_download, zipped))
+        return Archive(zipped + part, shown + part, shown + part, _unpacked_folder(path, shown, inner))
+    given = str(Path(zipped).expanduser())
+    whole = os.path.abspath(given)
+    return Archive(whole + part, whole + part, given + part, _unpacked_folder(whole, given, inner))
+
+
+def _split(store: str | os.PathLike[str]) -> tuple[str, str]:
+    """Return the address or path of a zip, and the folder in it that comes after ``#``."""
+    text = whole_url(store)
+    if is_url(text):
+        address, _, inner = text.partition("#")
+    else:
+        address, _, inner = text.rpartition("#")
+        if not address.lower().endswith(".zip") or os.path.exists(os.path.expanduser(text)):
+            return text, ""
+    return address, inner.strip("/")
 
 
 def set_permit(permit: Callable[[str], AbstractContextManager[object]]) -> None:
@@ -121,7 +142,7 @@ def _remove(folder: str, process: int) -> None:
 # Unpacking
 
 
-def _unpacked_folder(path: str, shown: str) -> str:
+def _unpacked_folder(path: str, shown: str, inner: str) -> str:
     remedy = "Pass the .zip of a store, or a folder"
     try:
         status = os.stat(path)
@@ -130,19 +151,23 @@ def _unpacked_folder(path: str, shown: str) -> str:
     if not stat.S_ISREG(status.st_mode):
         # Before it is opened: a pipe keeps its reader waiting, and a device may have no end.
         raise StoreError(f"{shown} is not a regular file. {remedy}")
-    version = path, str(status.st_mtime_ns), str(status.st_size)
-    return _once(version, "store", lambda folder: unpack(path, folder, shown))
+    version = path, inner, str(status.st_mtime_ns), str(status.st_size)
+    return _once(version, "store", lambda folder: unpack(path, folder, shown, inner))
 
 
-def unpack(path: str, folder: str, shown: str) -> None:
-    """Unpack the files of a store from a ``.zip`` into a new folder; errors call the zip `shown`."""
+def unpack(path: str, folder: str, shown: str, inner: str = "") -> None:
+    """Unpack the files of a store from a ``.zip`` into a new folder; errors call the zip `shown`.
+
+    `inner` is the folder of the store in the zip; without it, the zip must have one store only.
+    """
+    remedy = ""
     try:
         size = os.path.getsize(path)
         _require_small_table(path, size)
         os.mkdir(folder, 0o700)
         with zipfile.ZipFile(path) as archive:
             left = min(_UNPACKED_BYTES, max(_SMALL, size * _RATIO))
-            for name, member in _members(archive.infolist()):
+            for name, member in _members(archive.infolist(), inner):
                 with archive.open(member) as source, open(os.path.join(folder, name), "xb") as target:
                     while piece := source.read(_PIECE):
                         left -= len(piece)
@@ -151,14 +176,14 @@ def unpack(path: str, folder: str, shown: str) -> None:
                         target.write(piece)
         return
     except _Refused as error:
-        why = str(error)
+        why, remedy = str(error), error.remedy
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
         why = f"not a zip, or a damaged one ({_printable(error)})"
     except RuntimeError as error:
         why = f"cannot be unpacked ({_printable(error)})"
     except OSError as error:
         raise StoreError(f"{shown} cannot be unpacked: {error.strerror or error}. Free the disk, or unzip it") from None
-    remedy = "Make it with nbreplay export --format zip, or pass a folder of recordings"
+    remedy = remedy or "Make it with nbreplay export --format zip, or pass a folder of recordings"
     raise StoreError(f"{shown} is not a usable zip of a store: {why}. {remedy}")
 
 
@@ -177,37 +202,60 @@ def _require_small_table(path: str, size: int) -> None:
         raise _Refused(f"more than {MOST_MEMBERS:,} files")
 
 
-def _members(infos: list[zipfile.ZipInfo]) -> list[tuple[str, zipfile.ZipInfo]]:
-    """Return the files of a store in a zip, which lie at its root or in one folder of it."""
+def _members(infos: list[zipfile.ZipInfo], inner: str) -> list[tuple[str, zipfile.ZipInfo]]:
+    """Return the files of a store in a zip, by their names in its folder."""
     if len(infos) > MOST_MEMBERS:
         raise _Refused(f"more than {MOST_MEMBERS:,} files")
-    names: set[str] = set()
     folders: dict[str, list[tuple[str, zipfile.ZipInfo]]] = {}
     for member in infos:
         # As it is in the zip: `filename` has been made harmless in part, which another reader might not have done.
         whole = member.orig_filename
-        parts = whole.removesuffix("/").split("/")
+        if not is_member(re.split(r"[/\\:]", whole)[-1]):
+            continue  # a file of a repository, say, which may have any name
+        *parts, name = whole.split("/")
         if not whole.isprintable() or "\\" in whole or ":" in whole or {"", ".", ".."}.intersection(parts):
             raise _Refused(f"has a file named {_printable(repr(whole))}, which no zip of a store has")
-        if whole in names:
-            raise _Refused(f"has {_printable(whole)} twice")
-        names.add(whole)
-        kind = stat.S_IFMT(member.external_attr >> 16)
-        if kind not in (0, stat.S_IFDIR if member.is_dir() else stat.S_IFREG):
-            raise _Refused(f"{_printable(whole)} in it is a link, or not a file")
-        if member.is_dir() or not is_member(parts[-1]):
-            continue
+        folders.setdefault("/".join(parts), []).append((name, member))
+    stores = {folder: files for folder, files in folders.items() if any(name.endswith(".json") for name, _ in files)}
+    files = stores[_choose_folder(sorted(stores), inner, _top_folder(infos))]
+    names: set[str] = set()
+    for name, member in files:
+        shown = _printable(member.orig_filename)
+        if name in names:
+            raise _Refused(f"has {shown} twice")
+        names.add(name)
+        if stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
+            raise _Refused(f"{shown} in it is a link, or not a file")
         if member.flag_bits & 1:
             raise _Refused("encrypted")
         if member.compress_type not in (0, 8):  # stored, deflated
-            raise _Refused(f"unknown compression of {_printable(whole)}")
-        folders.setdefault("/".join(parts[:-1]), []).append((parts[-1], member))
-    if not any(name.endswith(".json") for files in folders.values() for name, _ in files):
+            raise _Refused(f"unknown compression of {shown}")
+    return files
+
+
+def _top_folder(infos: list[zipfile.ZipInfo]) -> str:
+    """Return the folder that holds all else, as the zip of a repository has one: ``REPO-REF/``; ``""`` without one."""
+    tops = {member.orig_filename.partition("/")[0] for member in infos}
+    return f"{tops.pop()}/" if len(tops) == 1 else ""
+
+
+def _choose_folder(folders: list[str], inner: str, top: str) -> str:
+    """Return the folder of the only store, or of the one that is named, with or without the folder at the top."""
+    if not folders:
         raise _Refused("has no recordings")
-    if len(folders) > 1 or any("/" in folder for folder in folders):
-        places = ", ".join(_printable(folder or "the root") for folder in sorted(folders)[:3])
-        raise _Refused(f"has recordings in {places}, and not at the root or in one folder of it")
-    return next(iter(folders.values()))
+    if not inner and len(folders) == 1:
+        return folders[0]
+    for folder in ("", top.rstrip("/")) if inner == "." else (inner, top + inner) if inner else ():
+        if folder in folders:
+            return folder
+    names = [folder.removeprefix(top) for folder in folders]
+    places = ", ".join(_printable(name or "the root") for name in names[:5])
+    more = f" and {len(names) - 5} more folders" if len(names) > 5 else ""
+    named = _printable(next(filter(None, names), "."))
+    raise _Refused(
+        f"has recordings in {places}{more}{', and not in the folder after #' if inner else ''}",
+        f"Name one of these folders after the address or path, such as #{named}",
+    )
 
 
 # Downloading

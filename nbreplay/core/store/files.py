@@ -15,7 +15,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from nbreplay.errors import StoreError, UnsafeRecordingError
@@ -355,9 +355,7 @@ class _Lock:
 
     @contextlib.contextmanager
     def _exclude_processes(self) -> Iterator[None]:
-        try:
-            from filelock import lock_descriptor, unlock_descriptor
-        except ImportError:  # Pyodide has only one process
+        if sys.platform == "emscripten":  # Pyodide has only one process
             yield
             return
         while True:
@@ -367,7 +365,7 @@ class _Lock:
                 os.makedirs(self._private, exist_ok=True)
                 continue
             with os.fdopen(open_regular(self._path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0) as file:
-                lock_descriptor(file.fileno(), poll_interval=0.002)
+                unlock = _lock_file(file.fileno())
                 try:
                     current = False
                     with contextlib.suppress(FileNotFoundError):
@@ -378,7 +376,20 @@ class _Lock:
                         return
                 finally:
                     with contextlib.suppress(OSError):  # closing it unlocks it, too, unless a forked child has it
-                        unlock_descriptor(file.fileno())
+                        unlock(file.fileno())
+
+
+def _lock_file(descriptor: int) -> Callable[[int], None]:
+    """Lock an open file among processes, and return the function that unlocks it."""
+    try:
+        from filelock import lock_descriptor, unlock_descriptor
+    except ImportError:  # Colab may have one before 3.30, which has no function for what it does; Windows requires 3.30
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return lambda locked: fcntl.flock(locked, fcntl.LOCK_UN)
+    lock_descriptor(descriptor, poll_interval=0.002)
+    return unlock_descriptor
 
 
 _locks: dict[str, _Lock] = {}

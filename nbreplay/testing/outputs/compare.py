@@ -302,9 +302,11 @@ def widget_lines(
         names = _compared_names(*(model.get("state", {}) for model in models))
         for side, model in enumerate(models):
             if place < len(ids[side]):
+                # A trait without a value is as one that another version of ipywidgets does not have.
+                state = {name: item for name, item in model.get("state", {}).items() if name in names}
                 value = {
                     "widget": f"{model.get('model_module')}.{model.get('model_name')}" if model else None,
-                    "state": {name: item for name, item in model.get("state", {}).items() if name in names},
+                    "state": {name: item for name, item in state.items() if item is not None},
                     "buffers": model.get("buffers") or [],
                 }
                 lines[side].extend(flatten(value, _number_references(ids[side], text), f"widget {place + 1}"))
