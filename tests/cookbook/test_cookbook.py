@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -36,6 +39,8 @@ _EDITS = {
 }
 """A text in the source of a cell by notebook, and the text to put in its place."""
 README = Path(__file__).parents[2] / "README.md"
+AUTHOR = {f"GIT_{role}_{what}": "reader@example.org" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+GUIDE = README.parent / "docs" / "guide" / "many-notebooks.md"
 
 
 @pytest.fixture
@@ -122,16 +127,21 @@ def test_the_expected_table_has_a_row_for_each_notebook() -> None:
 
 
 @pytest.mark.full
-def test_the_commands_at_the_top_of_readme_work_in_a_fresh_folder(tmp_path: Path) -> None:
-    block = README.read_text("utf-8").partition("```sh\n")[2].partition("```")[0]
-    commands = [shlex.split(line, comments=True) for line in block.splitlines()]
-    assert [command[0] for command in commands] == ["nbreplay"] * len(commands)
-    folder = copy_cookbook(tmp_path / "examples", ["structured/math_tutor.ipynb"])
-    assert folder.name in {argument.rstrip("/") for argument in commands[0]}
+@pytest.mark.parametrize("page", [README, GUIDE], ids=lambda page: page.name)
+def test_the_first_recipe_of_a_page_works_in_a_fresh_folder(page: Path, tmp_path: Path) -> None:
+    found = re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    recipe = next(block for block in found if "--mode" in block)
+    commands = [shlex.split(line, comments=True) for line in recipe.splitlines()]
+    copy_cookbook(tmp_path / "examples", ["structured/math_tutor.ipynb"])
+    shutil.copy(tmp_path / "examples" / "structured" / "math_tutor.ipynb", tmp_path / "my_notebook.ipynb")
+    git(tmp_path, "init", "-q")
     with Services() as services:
         first = nbreplay(tmp_path, services, *commands[0][1:], keys=True)
         assert first.returncode == 0, first.stdout
-    for command in commands[1:]:
+    for command, line in zip(commands[1:], recipe.splitlines()[1:], strict=True):
+        if command[0] == "git":
+            subprocess.run(line, shell=True, cwd=tmp_path, env=os.environ | AUTHOR, check=True, timeout=60)
+            continue
         done = nbreplay(tmp_path, services, *command[1:], keys=False)
         assert done.returncode == 0, done.stdout
         assert "1 replayed" in done.stdout

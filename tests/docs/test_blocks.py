@@ -84,6 +84,7 @@ def project(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch)
     for name in ("examples", "docs"):
         (folder / name).mkdir()
         shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", folder / name / "chat.ipynb")
+    shutil.copy(ROOT / "notebooks" / "01_quickstart.ipynb", folder / "my_notebook.ipynb")
     (folder / "pyproject.toml").write_text("[tool.nbreplay]\n")
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -101,6 +102,7 @@ def project(tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("OPENAI_BASE_URL", provider.url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-reader")
     monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
     return folder
 
 
