@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
-
 from nbreplay.analysis.frames import FrameSource
+from nbreplay.analysis.pandas import pd
 from nbreplay.analysis.sources import Trouble
 from nbreplay.core.log import Interaction
 from nbreplay.core.words import count_of

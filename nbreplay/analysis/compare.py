@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
-
-import pandas as pd
 
 from nbreplay.analysis.columns import Column
 from nbreplay.analysis.frames import RowFrames, frame_of
-from nbreplay.analysis.library import Library, load
+from nbreplay.analysis.library import Library, load, plain_items
 from nbreplay.analysis.metrics import library_of
 from nbreplay.analysis.names import ShortNames
-from nbreplay.analysis.overviews import comparison_overview, delta_facts
+from nbreplay.analysis.overviews import DELTAS, comparison_overview, delta_facts
+from nbreplay.analysis.pandas import has_pandas, pd
 from nbreplay.analysis.rows import Row
 from nbreplay.analysis.sources import Source, name_rows
 from nbreplay.core.log import Interaction
@@ -112,7 +112,7 @@ COMPARED = (
 """The columns of `Comparison.frame`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The answers of a and of b, in pairs; `nbreplay.compare` makes it.
 
@@ -134,18 +134,23 @@ class Comparison:
     {'changed': 1, 'same': 2, 'only in a': 0, 'only in b': 1}
     """
 
-    frame: pd.DataFrame = field(repr=False, compare=False)  # a row per pair, by `pair`; its columns are `COMPARED`
+    _pairs: Sequence[_Pair] = field(repr=False, compare=False)
     on: Literal["key", "prompt"]  # how answers are paired: by ``key`` or ``prompt``
     libraries: tuple[Library, Library] = field(repr=False, compare=False)  # the libraries of a and b
 
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """A row per pair, by `pair`; its columns are `COMPARED`."""
+        return frame_of(COMPARED, self._pairs, index="pair")
+
     def __len__(self) -> int:
-        return len(self.frame)
+        return len(self._pairs)
 
     @property
     def counts(self) -> dict[str, int]:
         """The number of pairs of each status."""
-        counts = self.frame.status.value_counts()
-        return {status: int(counts.get(status, 0)) for status in _STATUSES}
+        counts = Counter(pair.status for pair in self._pairs)
+        return {status: counts[status] for status in _STATUSES}
 
     @property
     def changed(self) -> pd.DataFrame:
@@ -160,7 +165,11 @@ class Comparison:
         else ``a`` and ``b``.
         """
         stores = [set(map(short_path, library.names)) for library in self.libraries]
-        columns = ([set(self.frame[f"{name}_{side}"].dropna()) for side in "ab"] for name in ("model", "interaction"))
+        sides = [[pair.a for pair in self._pairs], [pair.b for pair in self._pairs]]
+        columns = (
+            [{row[name] for row in rows if row is not None} - {None} for rows in sides]
+            for name in ("model", "interaction")
+        )
         return next(filter(None, (_side_names(*values) for values in (stores, *columns))), ("a", "b"))
 
     def __repr__(self) -> str:
@@ -168,17 +177,17 @@ class Comparison:
         return f"Comparison on {self.on}: {counts}"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        if not has_pandas():
+            return {"text/plain": repr(self)}
         return comparison_overview(self.frame, self.on, self.names, self.counts)
 
     @property
     def sides(self) -> Iterator[tuple[Interaction | None, Interaction | None]]:
         """The pairs as interactions, changed ones first; None where a side has none."""
-        rank = self.frame.status.map({"changed": 0, "same": 2}).astype("float").fillna(1)
-        pairs = self.frame.loc[rank.sort_values(kind="stable").index, ["interaction_a", "interaction_b"]]
-        for names in pairs.astype(object).itertuples(index=False):
+        for pair in sorted(self._pairs, key=lambda pair: {"changed": 0, "same": 2}.get(pair.status, 1)):
             one, other = (
-                None if pd.isna(name) else library.row(name).call
-                for name, library in zip(names, self.libraries, strict=True)
+                None if row is None else library.row(row["interaction"]).call
+                for row, library in zip((pair.a, pair.b), self.libraries, strict=True)
             )
             yield one, other
 
@@ -199,7 +208,9 @@ class Comparison:
             for status, number in self.counts.items()
             if number or (len(self) != 1 and status in ("changed", "same"))
         )
-        deltas = (f"{what}: {text}" for what, text in delta_facts(self.frame, self.names))
+        columns = {column.name: column for column in COMPARED}
+        values = {name: [v for v in columns[name].values(self._pairs) if v is not None] for name, *_ in DELTAS}
+        deltas = (f"{what}: {text}" for what, text in delta_facts(values, self.names))
         lines = [f"{one} against {other}: {counts}", *deltas]
         rest = [self._rest(status, head) for status, head in heads.items() if self.counts[status] and len(self) > 1]
         show_pairs(lines, self.names, itertools.islice(self.sides, count), count, rest)
@@ -208,14 +219,14 @@ class Comparison:
         """Return the pairs of a status by what they asked, and what only one side answered."""
         from nbreplay.notebook.pairs import Rest
 
-        rows = self.frame[self.frame.status == status]
+        pairs = [pair for pair in self._pairs if pair.status == status]
         lines = []
-        for name, row in rows.head(_MOST_LINES).astype(object).iterrows():
-            asked = name if pd.isna(row.prompt) else " ".join(row.prompt.split())
-            answer = "" if status == "same" else row.text_a if status == "only in a" else row.text_b
-            answer = "" if pd.isna(answer) or not answer else f" → {shorten(' '.join(answer.split()), 60)}"
-            lines.append(shorten(str(asked), 90) + answer)
-        return Rest(f"{len(rows):,} {head}", tuple(lines), len(rows))
+        for pair in pairs[:_MOST_LINES]:
+            asked = pair.pair if pair.prompt is None else " ".join(pair.prompt.split())
+            answer = "" if status == "same" else pair.both("text")[0 if status == "only in a" else 1]
+            answer = f" → {shorten(' '.join(answer.split()), 60)}" if answer else ""
+            lines.append(shorten(asked, 90) + answer)
+        return Rest(f"{len(pairs):,} {head}", tuple(lines), len(pairs))
 
 
 def compare(
@@ -270,7 +281,7 @@ def compare(
     names = dict.fromkeys((*one, *other))
     short = ShortNames(file_name(kind, key) for kind, key, _ in names)
     pairs = [_Pair(f"{short.short(*name[:2])}#{name[2]}", one.get(name), other.get(name)) for name in names]
-    return Comparison(frame_of(COMPARED, pairs, index="pair"), on, (first, second))
+    return Comparison(pairs, on, (first, second))
 
 
 def _side_names(one: set[str], other: set[str]) -> tuple[str, str] | None:
@@ -287,24 +298,39 @@ def _side_names(one: set[str], other: set[str]) -> tuple[str, str] | None:
 
 def _answers(source: Any, on: str) -> tuple[Library, dict[_Name, dict[str, Any]]]:
     """Return a library, and its answers by pair."""
-    if isinstance(source, pd.DataFrame):
+    if has_pandas() and isinstance(source, pd.DataFrame):
         linked = library_of(source)
         if not isinstance(linked, Library) or source.index.name != "interaction" or "answer_key" not in source:
             raise OptionError("compare takes a store, a library, or rows of lib.interactions with their index")
         library, rows = linked, source
     else:
         library = source if isinstance(source, Library) else _library_of_interactions(source) or load(source)
+        if not has_pandas():
+            return library, _by_pair(_plain_rows(library), on)
         rows = library.interactions
     rows = rows[rows.answer_key.notna()]
     rows = rows.assign(interaction=rows.index, **_texts(library, rows)).astype(object)
+    return library, _by_pair(rows.where(rows.notna(), None).to_dict("records"), on)
+
+
+def _plain_rows(library: Library) -> list[dict[str, Any]]:
+    """Return the rows of `interactions` with the tool calls of each, where pandas is not installed."""
+    calls = defaultdict[str, list[str]](list)
+    for call in plain_items(library, "tool_calls"):
+        calls[call["interaction"]].append(f"{call['name'] or ''}({canonical(call['arguments'])})")
+    rows = (row for row in plain_items(library, "interactions") if row["answer_key"] is not None)
+    return [row | {"text": row["answer"], "tool_calls": "\n".join(calls[row["interaction"]])} for row in rows]
+
+
+def _by_pair(rows: Sequence[dict[str, Any]], on: str) -> dict[_Name, dict[str, Any]]:
     answers: dict[_Name, dict[str, Any]] = {}
     numbers = Counter[tuple[str, str]]()
-    for row in rows.where(rows.notna(), None).to_dict("records"):
+    for row in rows:
         prompt = row["prompt_key"] if on == "prompt" else None
         pair = ("prompt", prompt) if prompt else (row["kind"], row["key"])
         numbers[pair] += 1
         answers[*pair, numbers[pair]] = row
-    return library, answers
+    return answers
 
 
 def _library_of_interactions(source: Any) -> Library | None:

@@ -9,10 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from nbreplay.analysis.columns import COST
+from nbreplay.analysis.pandas import np, pd
 from nbreplay.errors import OptionError
 from nbreplay.prices import UNKNOWN, Cost, Price, PriceTable, packaged_prices
 

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-import pandas as pd
-
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, Column
 from nbreplay.analysis.frames import FrameSource, declared_columns, index_of
+from nbreplay.analysis.pandas import pd
 from nbreplay.analysis.rows import Row
 from nbreplay.core.store.files import open_folder, temporary_name
 from nbreplay.errors import OptionError, RecordingFormatError, StoreError

@@ -24,12 +24,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import pandas as pd
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import FRAMES, Column
 from nbreplay.analysis.frames import index_of, items_of, valid_text
 from nbreplay.analysis.names import NameIndex, ShortNames
+from nbreplay.analysis.pandas import pd
 from nbreplay.analysis.rows import Row, relative_path, tool_calls
 from nbreplay.analysis.sources import Trouble, other_file, read_batches, read_store
 from nbreplay.core.store.files import PRIVATE, RECORDING, Folder, Writer, open_folder, remove_half_written, write_error

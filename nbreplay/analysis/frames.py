@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, Protocol
-
-import numpy as np
-import pandas as pd
-from pandas.api.extensions import ExtensionArray
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nbreplay.analysis.columns import FRAMES, SESSION_INTERACTIONS, Column
 from nbreplay.analysis.names import NameIndex
+from nbreplay.analysis.pandas import np, pd
 from nbreplay.analysis.rows import Row, chunks, messages, tool_calls
+
+if TYPE_CHECKING:
+    from pandas.api.extensions import ExtensionArray
 
 _ITEMS: Mapping[str, Callable[[Sequence[Row]], Iterable[Any]]] = {
     "interactions": lambda rows: rows,
@@ -52,6 +52,12 @@ class RowFrames:
     def frame(self, name: str) -> pd.DataFrame:
         """Return a frame."""
         return frame_of(declared_columns(name, self._served), items_of(name, self._rows), index_of(name))
+
+    def items(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a frame as they are without pandas."""
+        columns, items = declared_columns(name, self._served), list(items_of(name, self._rows))
+        names, values = [column.name for column in columns], [column.values(items) for column in columns]
+        return [dict(zip(names, item, strict=True)) for item in zip(*values, strict=True)]
 
     def row(self, interaction: str) -> Row:
         """Return the row of an interaction."""

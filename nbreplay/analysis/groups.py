@@ -6,14 +6,15 @@ Every row is in a group, and every group has a name: rows without a value are th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
-
-import pandas as pd
-from pandas.api.typing import DataFrameGroupBy
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nbreplay.analysis.columns import FRAMES, SERVED
+from nbreplay.analysis.pandas import pd
 from nbreplay.core.words import suggest
 from nbreplay.errors import OptionError
+
+if TYPE_CHECKING:
+    from pandas.api.typing import DataFrameGroupBy
 
 _Key: TypeAlias = "str | pd.Series | pd.Grouper | Callable[[pd.DataFrame], Any]"
 By: TypeAlias = "_Key | Sequence[_Key] | None"

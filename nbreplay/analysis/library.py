@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nbreplay.analysis import parquet
 from nbreplay.analysis.columns import UNREAD
@@ -19,6 +17,7 @@ from nbreplay.analysis.dataset import Dataset, is_dataset, write_dataset
 from nbreplay.analysis.frame_cache import CachedFrames
 from nbreplay.analysis.frames import FrameSource, RowFrames, frame_of
 from nbreplay.analysis.metrics import link_to_library
+from nbreplay.analysis.pandas import has_pandas, pd
 from nbreplay.analysis.rows import Row, relative_path
 from nbreplay.analysis.sources import Source, Trouble, own_store, pause_gc, read, unreadable
 from nbreplay.core.session import Session
@@ -70,6 +69,8 @@ class Library:
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         from nbreplay.analysis.overviews import library_overview
 
+        if not has_pandas():
+            return {"text/plain": repr(self)}
         self.frame("interactions")  # the one frame that is built for it
         return library_overview(self.names, self._frames, self.unread)
 
@@ -274,6 +275,12 @@ def load(
     if strict and troubles:
         raise unreadable(troubles)
     return Library(frames, troubles, names)
+
+
+def plain_items(library: Library, name: str) -> list[dict[str, Any]]:
+    """Return the rows of a frame of a library as dicts, where pandas is not installed."""
+    source = library._source
+    return source.items(name) if isinstance(source, RowFrames) else library.frame(name).to_dict("records")
 
 
 def _name(source: Source) -> str:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from nbreplay.analysis.columns import OPERATIONS, OTEL
 from nbreplay.analysis.costs import PRICED, estimate_costs
 from nbreplay.analysis.frames import FrameSource
 from nbreplay.analysis.groups import By, add_keys, group_rows, group_table, require_columns
+from nbreplay.analysis.pandas import pd, register_accessor
 from nbreplay.analysis.plots import Plots
 from nbreplay.errors import OptionError
 from nbreplay.prices import PriceTable
@@ -66,7 +65,7 @@ def library_of(frame: pd.DataFrame) -> FrameSource | None:
     return link.library if isinstance(link, _Link) else None
 
 
-@pd.api.extensions.register_dataframe_accessor("llm")
+@register_accessor("llm")
 class Metrics:
     """``frame.llm``: times, tokens, costs and tool calls of interactions.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
-import pandas as pd
-
 from nbreplay.analysis.columns import FRAMES
+from nbreplay.analysis.pandas import pd
 from nbreplay.analysis.plots import KINDS
 from nbreplay.core.words import count_of, shorten
 from nbreplay.errors import OptionError
@@ -169,7 +169,7 @@ def comparison_overview(
     a, b = (shorten(name, 60) for name in names)
     statuses = {status: status for status in counts} | {"only in a": f"only in {a}", "only in b": f"only in {b}"}
     facts = [(statuses[status], f"{number:,}") for status, number in counts.items()]
-    facts += delta_facts(frame, (a, b))
+    facts += delta_facts({name: frame[name].dropna().tolist() for name, *_ in DELTAS}, (a, b))
     differing = frame[frame.status != "same"].sort_values("status", kind="stable").head(_SHOWN)
     texts = zip(differing.status, differing.prompt, differing.text_a, differing.text_b, strict=True)
     rows = [(statuses[status], _cell(prompt), *_differences(before, after)) for status, prompt, before, after in texts]
@@ -180,17 +180,21 @@ def comparison_overview(
     return Overview("Comparison", f"{a} with {b}, paired by {on}", facts, parts).bundle()
 
 
-def delta_facts(frame: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, str]]:
+DELTAS = (
+    ("output_tokens_delta", "output tokens", ""),
+    ("duration_s_delta", "duration", " s"),
+    ("ttft_s_delta", "first token", " s"),
+)
+"""The columns of a comparison whose median is shown, each with its words and its unit."""
+
+
+def delta_facts(values: Mapping[str, Sequence[float]], names: Sequence[str]) -> list[tuple[str, str]]:
     """Return the figures that both sides of some pairs have, each with the median of its differences."""
     facts = []
-    for column, what, unit in (
-        ("output_tokens_delta", "output tokens", ""),
-        ("duration_s_delta", "duration", " s"),
-        ("ttft_s_delta", "first token", " s"),
-    ):
-        deltas = frame[column].dropna()
-        if len(deltas):
-            text = f"{deltas.median():+,.4g}{unit} from {names[0]} to {names[1]}"
+    for column, what, unit in DELTAS:
+        deltas = values[column]
+        if deltas:
+            text = f"{statistics.median(deltas):+,.4g}{unit} from {names[0]} to {names[1]}"
             facts.append((what, f"{text}, median of {len(deltas):,}" if len(deltas) > 1 else text))
     return facts
 

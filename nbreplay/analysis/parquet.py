@@ -11,11 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
 from nbreplay.analysis.columns import Column
 from nbreplay.analysis.frames import array_of
+from nbreplay.analysis.pandas import np, pd
 from nbreplay.core.store.files import Folder, open_folder
 from nbreplay.errors import OptionError, RecordingFormatError
 

@@ -7,9 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
-
 from nbreplay.analysis.groups import By, group_name, list_groups, require_columns
+from nbreplay.analysis.pandas import pd
 from nbreplay.core.words import suggest
 from nbreplay.errors import OptionError
 from nbreplay.notebook.escape import plain

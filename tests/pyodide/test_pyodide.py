@@ -218,3 +218,20 @@ def test_a_call_is_recorded_in_the_page(kernel: PyodideKernel) -> None:
     kernel.run("%replay replay recorded")
     ran = kernel.run("double(4)")
     assert (ran.result, ran.status[0].partition(" · ")[0]) == ("8", "nbreplay: 1 replayed")
+
+
+def test_recordings_are_loaded_and_compared_without_pandas(kernel: PyodideKernel) -> None:
+    kernel.run(f"import nbreplay as nr\nlib = nr.load({str(RECORDINGS)!r})")
+    assert kernel.run("len(lib) > 20").result == "True"
+    ran = kernel.run("nr.compare(lib, lib).show()")
+    assert not ran.traceback
+    assert "same" in ran.displays[0][0]["text/plain"]
+    ran = kernel.run("one, other = (lib.row(name).call for name in ('chat-19e73183#1', 'chat-8e52cb3b#1'))")
+    assert not ran.traceback
+    ran = kernel.run("nr.compare(one, other).show()")
+    assert not ran.traceback
+    assert "Paris" in str(ran.displays) + str(ran.comms)
+    assert "changed" in str(ran.displays[0])
+    missing = kernel.run("lib.interactions")
+    assert missing.ename == "ModuleNotFoundError"
+    assert missing.evalue.startswith("pandas is not installed, and frames need it. In JupyterLite, run a cell with")
