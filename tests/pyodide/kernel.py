@@ -17,7 +17,7 @@ import pytest
 
 from tests.notebook.kernel import Ran
 
-__all__ = ["SITE", "PyodideKernel", "start_pyodide"]
+__all__ = ["SITE", "PyodideKernel", "node_modules", "start_pyodide"]
 
 SITE = "pyodide-site"  # beside npm's packages: those of Python
 _ROOT = Path(__file__).parents[2]
@@ -56,6 +56,15 @@ class PyodideKernel:
         return ran
 
 
+def node_modules() -> Path:
+    """Return the folder with Pyodide and the packages of its kernel; skip where there is none."""
+    folders = [Path(each) for each in os.environ.get("NODE_PATH", "").split(os.pathsep) if each]
+    modules = next((each for each in folders if (each / "pyodide").is_dir() and (each / SITE).is_dir()), None)
+    if modules is None:
+        pytest.skip("Pyodide's kernel is not installed: python -m tests.pyodide FOLDER, and set NODE_PATH as it says")
+    return modules
+
+
 @contextlib.contextmanager
 def start_pyodide(
     mounts: Sequence[Path], *, server: str = "", packages: Mapping[str, Any] | None = None
@@ -64,10 +73,9 @@ def start_pyodide(
 
     `packages` are those of a lock file, which a server has; they are kept in the first folder.
     """
-    where = [Path(each) for each in os.environ.get("NODE_PATH", "").split(os.pathsep) if each]
-    modules = next((each for each in where if (each / "pyodide").is_dir() and (each / SITE).is_dir()), None)
-    if shutil.which("node") is None or modules is None:
-        pytest.skip("Pyodide's kernel is not installed: python -m tests.pyodide FOLDER, and set NODE_PATH as it says")
+    modules = node_modules()
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
     cache = modules / "pyodide-cache"
     cache.mkdir(exist_ok=True)
     options = {
