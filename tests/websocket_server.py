@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import socket
 import threading
@@ -142,6 +143,7 @@ class Session:
     connection: Any
     headers: dict[str, str]
     subprotocol: str | None
+    is_blocking = False  # whether other tasks stand still while it receives
 
     async def send(self, content: Content) -> None:
         raise NotImplementedError
@@ -186,6 +188,8 @@ class _Async(Session):
 
 
 class _Sync(_Async):
+    is_blocking = True
+
     async def send(self, content: Content) -> None:
         with _closing():
             self.connection.send(content)
@@ -268,5 +272,82 @@ async def open_aiohttp(url: str, headers: dict[str, str] | None = None, protocol
             yield _Aiohttp(connection)
 
 
+class _Httpx(Session):
+    """That of httpx-ws, sync or async."""
+
+    def __init__(self, connection: Any, is_blocking: bool) -> None:
+        self.connection, self.is_blocking = connection, is_blocking
+        self.headers, self.subprotocol = _names(connection.response.headers.multi_items()), connection.subprotocol
+
+    async def _do(self, name: str, *args: Any) -> Any:
+        import httpx_ws
+        import wsproto
+
+        try:
+            result = getattr(self.connection, name)(*args)
+            return result if self.is_blocking else await result
+        except httpx_ws.WebSocketDisconnect as error:
+            raise Closed(error.code, error.reason) from None
+        except (httpx_ws.WebSocketNetworkError, wsproto.utilities.LocalProtocolError):
+            raise Closed(1006, "") from None
+
+    async def send(self, content: Content) -> None:
+        await self._do("send_text" if isinstance(content, str) else "send_bytes", content)
+
+    async def receive(self) -> Content:
+        content: Content = (await self._do("receive")).data
+        return content if isinstance(content, str) else bytes(content)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self._do("close", code, reason)
+
+
+@contextlib.contextmanager
+def _httpx_errors() -> Iterator[None]:
+    """Raise the errors of httpx-ws as the other clients do."""
+    import httpx
+    import httpx_ws
+
+    try:
+        yield
+    except httpx_ws.WebSocketUpgradeError as error:
+        raise Refused(error.response.status_code, b"not you") from None
+    except httpx.ConnectError as error:
+        raise OSError(str(error)) from None
+    except BaseExceptionGroup as group:  # all that leaves the block of an async connection
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+@contextlib.asynccontextmanager
+async def open_httpx_sync(
+    url: str, headers: dict[str, str] | None = None, protocols: Any = None
+) -> AsyncIterator[Session]:
+    """Open a session of httpx-ws."""
+    import httpx_ws
+
+    with _httpx_errors():
+        address = url.replace("ws", "http", 1)
+        with httpx_ws.connect_ws(address, headers=dict(headers or {}), subprotocols=protocols) as connection:
+            yield _Httpx(connection, is_blocking=True)
+
+
+@contextlib.asynccontextmanager
+async def open_httpx_async(
+    url: str, headers: dict[str, str] | None = None, protocols: Any = None
+) -> AsyncIterator[Session]:
+    """Open a session of httpx-ws that is async."""
+    import httpx_ws
+
+    with _httpx_errors():
+        address = url.replace("ws", "http", 1)
+        async with httpx_ws.aconnect_ws(address, headers=dict(headers or {}), subprotocols=protocols) as connection:
+            yield _Httpx(connection, is_blocking=False)
+
+
 CLIENTS = {"websockets sync": open_sync, "websockets asyncio": open_async, "aiohttp": open_aiohttp}
 """The clients, each opened alike."""
+
+if importlib.util.find_spec("httpx_ws"):  # pip install httpx-ws
+    CLIENTS |= {"httpx-ws sync": open_httpx_sync, "httpx-ws async": open_httpx_async}

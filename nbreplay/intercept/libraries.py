@@ -13,6 +13,7 @@ LIBRARIES = {
     "http.client": "http.http_client",
     "httpx": "http.httpx",
     "httpx2": "http.httpx",
+    "httpx_ws._api": "http.httpx_websocket",
     "urllib3": "http.urllib3",
     "websockets.asyncio.client": "http.websockets",
     "websockets.client": "http.websockets:install_protocol",

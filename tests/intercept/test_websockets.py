@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import websockets.asyncio.client
 import websockets.sync.client
 
 import nbreplay as nr
+from nbreplay.core import websocket
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching
 from nbreplay.intercept.http.websockets import install, install_sync
@@ -87,19 +89,54 @@ def test_the_legacy_client_is_refused_and_named(server: WebSocketServer, store: 
         assert "created" in legacy(url)
 
 
-def test_one_over_httpx_is_refused_and_named(server: WebSocketServer, store: Path) -> None:
-    httpx_ws = pytest.importorskip("httpx_ws")
+async def test_waiting_for_the_end_without_receiving(
+    server: WebSocketServer, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes, and the messages before it are there for whoever receives them later."""
+    monkeypatch.setattr(websocket, "_PATIENCE", 0.05)
 
-    def way() -> Any:
-        with httpx_ws.connect_ws(f"{server.url.replace('ws', 'http', 1)}/live?key=secret") as connection:
-            return connection.receive_text()
+    async def way(command: str) -> Any:
+        async with websockets.asyncio.client.connect(f"{server.url}/live?silent", proxy=None) as connection:
+            await connection.send("many 3")
+            await connection.send(command)
+            await connection.wait_closed()
+            received = [message async for message in connection]
+        return received, connection.close_code, connection.close_reason
+
+    with nr.session(store, mode="record"):
+        live = await asyncio.wait_for(way("close 1000 so long"), 60)
+    assert len(live[0]) == 3
+    assert live[1:] == (1000, "so long")
+    with nr.session(store, mode="replay"):
+        assert await asyncio.wait_for(way("close 1000 so long"), 60) == live
+    # One whose end is the client's: nobody closes it, neither live nor now, and that is said.
+    other = f"{server.url}/other?silent"
+    with nr.session(store, mode="record"):
+        async with websockets.asyncio.client.connect(other, proxy=None) as connection:
+            await connection.send("one")
+            await connection.recv()
+    with nr.session(store, mode="replay"):
+        async with websockets.asyncio.client.connect(other, proxy=None) as connection:
+            await connection.send("one")
+            with pytest.raises(RecordingMissing, match="closes the session"):
+                await asyncio.wait_for(connection.wait_closed(), 60)
+
+
+def test_httpx_without_httpx_ws_is_refused_and_named(server: WebSocketServer, store: Path) -> None:
+    """Nobody knows who reads from the connection that it gives."""
+    headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+    url = f"{server.url.replace('ws', 'http', 1)}/live?key=secret"
+
+    def way() -> int:
+        with httpx2.stream("GET", url, headers={**headers, "sec-websocket-key": "a2V5MTIzNDU2Nzg5MDEyMw=="}) as answer:
+            return answer.status_code
 
     with nr.session(store, mode="replay") as refused, pytest.raises(RecordingMissing) as caught:
         way()
-    assert f"httpx ({server.host}/live) opens a websocket" in str(caught.value)
+    assert f"httpx2 ({server.host}/live) opens a websocket" in str(caught.value)
     assert outcomes(refused) == ["blocked"]
     with nr.session(store, mode="record") as session, pytest.warns(UserWarning, match="does not record"):
-        assert "created" in way()
+        assert way() == 101
     assert outcomes(session) == ["live"]
     assert not list(store.glob("*.json"))
 

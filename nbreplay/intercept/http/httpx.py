@@ -19,11 +19,14 @@ from nbreplay.core.config import ModeName
 from nbreplay.core.recorder import Pieces, Recorder
 from nbreplay.core.recording.headers import is_bare, phrase_of, recorded_length, response_headers
 from nbreplay.core.recording.take import HTTP11, Take
+from nbreplay.core.recording.websocket import is_websocket
 from nbreplay.core.replay import Replay
 from nbreplay.core.session import Session, current_session
 from nbreplay.core.turns import Pause, wait, wait_async
+from nbreplay.core.websocket import WebSocketRecorder, WebSocketReplay
 from nbreplay.intercept import patching
 from nbreplay.intercept.http.exchange import CUT_OFF, Exchange, encode_line, record_error
+from nbreplay.intercept.http.websocket_frames import opening_headers
 from nbreplay.intercept.network import guard
 
 if TYPE_CHECKING:
@@ -134,11 +137,11 @@ class _Hook(_Base):
         exchange = self._exchange(request)
         replay = exchange.replay(request.read() if exchange.needs_body else b"")
         if replay is not None:
-            return response_of(request, replay)
+            return exchange.respond(request, replay, is_async=False)
         self._inner = self._inner or _library(request).HTTPTransport()
         with exchange.sending(request.url.host, describe_error):
             response: _Response = self._inner.handle_request(request)
-        return record_response(request, response, exchange.recorder)
+        return exchange.record(request, response, is_async=False)
 
     @overload
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response: ...
@@ -149,21 +152,24 @@ class _Hook(_Base):
         exchange = self._exchange(request)
         replay = exchange.replay(await request.aread() if exchange.needs_body else b"")
         if replay is not None:
-            return response_of(request, replay)
+            return exchange.respond(request, replay, is_async=True)
         self._inner = self._inner or _library(request).AsyncHTTPTransport()
         with exchange.sending(request.url.host, describe_error):
             response: _Response = await self._inner.handle_async_request(request)
-        return record_response(request, response, exchange.recorder)
+        return exchange.record(request, response, is_async=True)
 
-    def _exchange(self, request: _Request) -> Exchange:
+    def _exchange(self, request: _Request) -> _Exchange:
         library, url = _library(request), request.url
         host, target = url.netloc.decode("ascii"), url.raw_path.decode("ascii")
         name, session = f"{library.__name__} {library.__version__}", self._current()
+        kind = _Exchange
         if session is not None and request.headers.get("upgrade", "").lower() == "websocket":
-            # That of httpx-ws, which takes the connection from the answer.
-            session.pass_websocket(f"{library.__name__} ({host}{url.path})", host)
-            session = None
-        return Exchange(session, request.method, host, target, request.headers.raw, name)
+            if library.__name__ == "httpx" and _is_httpx_ws():
+                kind = _WebSocketExchange
+            else:
+                session.pass_websocket(f"{library.__name__} ({host}{url.path})", host)
+                session = None
+        return kind(session, request.method, host, target, request.headers.raw, name)
 
     def close(self) -> None:
         if self._inner is not None:
@@ -184,6 +190,63 @@ class _Hook(_Base):
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+class _Exchange(Exchange):
+    """A call of the library: a session's answers become its responses."""
+
+    def respond(self, request: _Request, replay: Replay, *, is_async: bool) -> _Response:  # noqa: ARG002
+        """Return the answer that the session gives."""
+        return response_of(request, replay)
+
+    def record(self, request: _Request, response: _Response, *, is_async: bool) -> _Response:  # noqa: ARG002
+        """Return the answer that has come, which is recorded if the session wants it."""
+        return record_response(request, response, self.recorder)
+
+
+class _WebSocketExchange(_Exchange):
+    """The call with which httpx-ws opens a websocket; it takes the connection from the answer."""
+
+    _websocket: WebSocketReplay | None = None
+
+    def replay(self, body: bytes) -> Replay | None:  # noqa: ARG002
+        assert self._session is not None
+        decision = self._session.ask_websocket(self._call, self._mode)
+        if isinstance(decision, WebSocketReplay):
+            self._websocket = decision
+            return decision.replay
+        self.recorder = decision
+        return None
+
+    def respond(self, request: _Request, replay: Replay, *, is_async: bool) -> _Response:
+        if self._websocket is None or not is_websocket(replay.take):
+            return super().respond(request, replay, is_async=is_async)  # the handshake was refused
+        from nbreplay.intercept.http.httpx_websocket import replay_stream
+
+        key = request.headers.get("sec-websocket-key", "")
+        headers = [(name.encode(), value.encode()) for name, value in opening_headers(replay.take, key)]
+        extensions = {"http_version": b"HTTP/1.1", "network_stream": replay_stream(self._websocket, is_async)}
+        response: _Response = _library(request).Response(101, headers=headers, content=b"", extensions=extensions)
+        return response
+
+    def record(self, request: _Request, response: _Response, *, is_async: bool) -> _Response:
+        recorder = self.recorder
+        if response.status_code != 101 or not isinstance(recorder, WebSocketRecorder):
+            return super().record(request, response, is_async=is_async)
+        from nbreplay.intercept.http.httpx_websocket import record_stream
+
+        recorder.begin(101, response.headers.multi_items(), None, HTTP11)
+        stream = record_stream(response.extensions["network_stream"], recorder, describe_error, is_async)
+        response.extensions["network_stream"] = stream
+        return response
+
+
+def _is_httpx_ws() -> bool:
+    """Tell whether it may be httpx-ws that opens a websocket, under asyncio if it is async: all that is replayed."""
+    if "httpx_ws" not in sys.modules:
+        return False
+    sniffio = sys.modules.get("sniffio")
+    return sniffio is None or sniffio.thread_local.name != "trio"
 
 
 class Transport(_Hook):

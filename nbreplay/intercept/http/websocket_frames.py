@@ -42,10 +42,15 @@ def parse_close(data: bytes) -> tuple[int, str]:
     return int.from_bytes(data[:2], "big"), data[2:].decode("utf-8", "replace")
 
 
-def opening_head(take: Take, key: str) -> bytes:
-    """Return the head of the answer that opens a session, to a client that has sent this key."""
+def opening_headers(take: Take, key: str) -> list[tuple[str, str]]:
+    """Return the headers of the answer that opens a session, to a client that has sent this key."""
     accept = base64.b64encode(hashlib.sha1(f"{key}{_GUID}".encode()).digest()).decode()
     headers = [*response_headers(take, None), ("Upgrade", "websocket"), ("Connection", "Upgrade")]
-    headers.append(("Sec-WebSocket-Accept", accept))
+    return [*headers, ("Sec-WebSocket-Accept", accept)]
+
+
+def opening_head(take: Take, key: str) -> bytes:
+    """Return the head of the answer that opens a session, to a client that has sent this key."""
+    headers = opening_headers(take, key)
     lines = ["HTTP/1.1 101 Switching Protocols", *(f"{name}: {value}" for name, value in headers), "", ""]
     return b"\r\n".join(map(encode_line, lines))

@@ -6,6 +6,7 @@ The sync client reads from a socket in a thread of its own. It gets one end of a
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -128,12 +129,29 @@ class _Messages:
 
 
 class _AsyncMessages(_Messages):
+    def __init__(self, original: Any, end: ProtocolReplay) -> None:
+        super().__init__(original, end)
+        self._ahead: collections.deque[Message] = collections.deque()  # messages that `receive_all` has taken
+        self._order = asyncio.Lock()
+
     async def get(self, decode: bool | None = None) -> Any:
-        frame = await self._end.replay.receive_async()
+        async with self._order:
+            frame = self._ahead.popleft() if self._ahead else await self._end.replay.receive_async()
         if isinstance(frame, Message):
             return _decode(frame, decode)
         self._end.deliver(frame)
         return await self._original.get()  # raises an error, once the connection is closed
+
+    async def receive_all(self) -> None:
+        """Receive to the end, as the library does in the background; what comes is for who calls `get` later."""
+        while True:
+            async with self._order:
+                frame = await self._end.replay.receive_async()
+                if isinstance(frame, Message):
+                    self._ahead.append(frame)
+                    continue
+            self._end.deliver(frame)
+            return
 
     async def get_iter(self, decode: bool | None = None) -> AsyncIterator[Any]:
         yield await self.get(decode)
@@ -158,9 +176,14 @@ def replay_asyncio(connection: Any, uri: Any, replay: WebSocketReplay) -> None:
     """Connect an asyncio connection with a recording."""
     transport = _Transport(connection, uri)
     connection.connection_made(transport)
-    connection.recv_messages = _AsyncMessages(
-        connection.recv_messages, ProtocolReplay(connection.protocol, replay, transport)
-    )
+    messages = _AsyncMessages(connection.recv_messages, ProtocolReplay(connection.protocol, replay, transport))
+    before = connection.wait_closed
+
+    async def wait_closed() -> None:
+        await messages.receive_all()
+        await before()
+
+    connection.recv_messages, connection.wait_closed = messages, wait_closed
 
 
 class _Transport(asyncio.Transport):
