@@ -64,6 +64,11 @@ check nowhere
 check --fx
 verify nowhere
 verify --allow
+badge
+badge nowhere.ipynb
+badge other.txt
+badge a.ipynb --repo here
+badge a.ipynb --site here
 lite
 lite a.ipynb
 lite nowhere.ipynb --output site

@@ -74,6 +74,7 @@ COMMANDS = {
     "adopt": (
         "--allow-children --fast-sleep --isolated --json --kernel --parameter --skip-installs --timeout --yes -n -p"
     ),
+    "badge": "--branch --format --json --repo --site",
     "check": "--fix --json",
     "completion": "",
     "diff": "--json --store",

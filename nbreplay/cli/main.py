@@ -36,6 +36,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "export": ("store", "write a store as a .zip, as parquet, or for another recorder"),
     },
     "share notebooks": {
+        "badge": ("badge", "print the badges that open a notebook on Colab, Binder and in a browser"),
         "lite": ("lite", "make a site on which notebooks run in the reader's browser"),
     },
     "set up a shell": {

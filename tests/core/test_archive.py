@@ -393,13 +393,13 @@ def test_it_follows_to_https(address: str, tmp_path: Path) -> None:
 
 def test_the_archive_of_a_repository_at_an_address(address: str, store: Path, tmp_path: Path) -> None:
     """GitHub answers its archive address with a redirect to another host."""
-    repository(store, tmp_path / "served" / "zip", "first/recordings", "second/recordings")
+    repository(store, tmp_path / "served" / "zip", "first/recordings", "the second/recordings")
     url = f"{address}/away?{address.replace('localhost', '127.0.0.1')}/zip"
     with nr.session(tmp_path / "outer", mode="replay") as outer:
-        made = Store(f"{url}#second/recordings")
+        made = Store(f"{url}#the%20second/recordings")
     assert not outer.interactions
     assert files(made.path) == files(store)
-    assert made.shown == f"{address}/away#second/recordings"
+    assert made.shown == f"{address}/away#the%20second/recordings"
     assert Store(f"{url}#first/recordings").path != made.path
     assert asked(tmp_path) == ["/away", "/zip"], "fetched once, and nothing is sent of what comes after #"
 

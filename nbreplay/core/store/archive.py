@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -93,7 +93,7 @@ def open_archive(store: str | os.PathLike[str]) -> Archive | None:
     if is_url(zipped):
         shown = _shown_url(zipped)
         path = _once((zipped,), "store.zip", partial(_download, zipped))
-        return Archive(zipped + part, shown + part, shown + part, _unpacked_folder(path, shown, inner))
+        return Archive(zipped + part, shown + part, shown + part, _unpacked_folder(path, shown, unquote(inner)))
     given = str(Path(zipped).expanduser())
     whole = os.path.abspath(given)
     return Archive(whole + part, whole + part, given + part, _unpacked_folder(whole, given, inner))
