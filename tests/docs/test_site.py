@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from filelock import FileLock
 
 from tests.docs.blocks import ROOT
 
@@ -43,19 +44,25 @@ def alone(*command: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built by the command that CONTRIBUTING names."""
-    folder = tmp_path_factory.mktemp("site") / "html"
-    proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY)
-    done = subprocess.run(
-        alone(sys.executable, "-m", "docs", "--output", str(folder)),
-        cwd=ROOT,
-        env={**os.environ, **proxies, "NO_PROXY": "127.0.0.1,localhost"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+    """The site, built once for all workers of pytest-xdist, by the command that CONTRIBUTING names."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "docs-site"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            folder.mkdir()
+            proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NOBODY)
+            done = subprocess.run(
+                alone(sys.executable, "-m", "docs", "--output", str(folder / "html")),
+                cwd=ROOT,
+                env={**os.environ, **proxies, "NO_PROXY": "127.0.0.1,localhost"},
+                capture_output=True,
+                text=True,
+                timeout=900,
+            )
+            (folder / "problem").write_text(done.stderr if done.returncode else "")
+    problem = (folder / "problem").read_text()
+    assert not problem, problem
+    return folder / "html"
 
 
 @pytest.fixture(scope="module")
