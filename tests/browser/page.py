@@ -47,7 +47,6 @@ class Opened:
 
     def ready(self) -> Opened:
         """Wait for the notebook and its kernel."""
-        self.page.wait_for_selector(".jp-Notebook", timeout=_PATIENCE)
         self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=_PATIENCE)
         self.page.wait_for_selector('[data-status="idle"]', timeout=_PATIENCE, state="attached")
         time.sleep(0.5)  # a click at once is lost now and then
@@ -57,7 +56,7 @@ class Opened:
         """Run every cell, and wait until all have ended."""
         for _ in range(3):
             self.start()
-            self.page.wait_for_function(f"() => !({_RUNS})()", timeout=_PATIENCE)
+            self.page.wait_for_function(f"() => !({_RUNS})()", timeout=3 * _PATIENCE)
             if re.search(r"\d", self.page.evaluate(_PROMPTS)):
                 return self
         raise AssertionError("the kernel that connects drops what it is asked to run")
@@ -77,6 +76,12 @@ class Opened:
                 continue  # now and then a click is lost
             return self
         raise AssertionError("the notebook does not run")
+
+    def errors(self) -> list[str]:
+        """Return the texts of all outputs that are errors."""
+        kinds = ("error", "stderr")
+        outputs = [f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds]
+        return self.page.locator(", ".join(outputs)).all_inner_texts()
 
     @property
     def cards(self) -> Locator:
