@@ -29,7 +29,8 @@ class _StandIn:
             library = importlib.import_module(self._name)
             _register_all()
         except ImportError:
-            text = f"{self._name} is not installed, and frames need it. In JupyterLite, run a cell with: import pandas"
+            remedy = "In JupyterLite, run a cell with: import pandas. A site that was made with --offline has none"
+            text = f"{self._name} is not installed, and frames need it. {remedy}"
             raise ModuleNotFoundError(text, name=self._name) from None
         return getattr(library, attribute)
 

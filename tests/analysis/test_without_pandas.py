@@ -49,7 +49,8 @@ def test_recordings_are_loaded_and_compared_without_pandas_and_frames_come_with_
     assert lines[0].startswith("Library(")
     assert lines[1] == str({"text/plain": lines[0]})
     assert "Paris" in ran.stdout
-    assert "pandas is not installed, and frames need it. In JupyterLite, run a cell with: import pandas" in lines
+    remedy = "In JupyterLite, run a cell with: import pandas. A site that was made with --offline has none"
+    assert f"pandas is not installed, and frames need it. {remedy}" in lines
     counts = [line for line in lines if line.startswith("{'changed'")]
     assert len(counts) == 2
     assert counts[0] == counts[1], "with pandas, answers are paired alike"
