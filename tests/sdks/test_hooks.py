@@ -166,6 +166,8 @@ CONTRACT: list[tuple[str, str, tuple[str, ...] | None]] = [
     ),
     *(("polars", f"read_{kind}", None) for kind in ("csv", "delta", "ipc", "ndjson", "parquet")),
     *(("polars", f"scan_{kind}", None) for kind in ("csv", "delta", "iceberg", "ipc", "ndjson", "parquet")),
+    *(("httpx_ws._api", f"{kind}.__init__", None) for kind in ("WebSocketSession", "AsyncWebSocketSession")),
+    ("pyodide", "__version__", None),  # what is hooked is the browser's: see tests/pyodide
     ("pyarrow.fs", "_ensure_filesystem", None),
     ("pyarrow.fs", "_resolve_filesystem_and_path", None),
     ("pyarrow.orc", "_resolve_filesystem_and_path", None),
