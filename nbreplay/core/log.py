@@ -99,6 +99,8 @@ _collections: dict[object, list[Log]] = {}  # which keep their logs alive
 _watchers: dict[object, Callable[[Log, int], None]] = {}
 _listeners: list[Callable[[Log, int, Interaction], None]] = []
 _collectors: list[Callable[[], None]] = []
+_tellers: list[Callable[[Log, str, str], None]] = []
+_catchers: list[Callable[[], None]] = []
 _reporters: list[Callable[[], None]] = []
 
 UNCOVERED = {
@@ -153,6 +155,15 @@ def on_outcome(listener: Callable[[Log, int, Interaction], None]) -> None:
 def on_read(collector: Callable[[], None]) -> None:
     """Have `collector` called before a log is read. It adds the calls of other processes."""
     _collectors.append(collector)
+
+
+def on_learn(tell: Callable[[Log, str, str], None], catch_up: Callable[[], None]) -> None:
+    """Have `tell` called with each new secret, or id and key of its request; `catch_up` before a call is looked up.
+
+    These pass on to other processes what this one learns, and learn what they have learned.
+    """
+    _tellers.append(tell)
+    _catchers.append(catch_up)
 
 
 def on_report(reporter: Callable[[], None]) -> None:
@@ -210,14 +221,26 @@ class Log:
         if request.kind in STATELESS:
             return
         for own in issued_by(take.body):
-            if own not in request.ids and own != request.rpc_id:
-                self.issued.setdefault(own, request.key)
+            if own not in request.ids and own != request.rpc_id and own not in self.issued:
+                self.issued[own] = request.key
+                self._share(own, request.key)
 
     def learn_secrets(self, secrets: Iterable[str]) -> None:
         """Add secrets to the known ones, of which the last hundred are kept."""
         new = [item for item in secrets if len(item) >= _SHORTEST_SECRET and item not in self.known_secrets]
         if not all(item.startswith("[secret:") for item in new):
             self.known_secrets = (*self.known_secrets, *new)[-100:]
+            for item in new:
+                self._share(item)
+
+    def _share(self, value: str, key: str = "") -> None:
+        for tell in _tellers:
+            tell(self, value, key)
+
+    def catch_up(self) -> None:
+        """Learn the secrets and ids that other processes of this session have learned."""
+        for catch_up in _catchers:
+            catch_up()
 
     def has_other_secrets(self, key: str, secrets: Iterable[str]) -> bool:
         """Tell whether a request of this key was asked before with other secrets, which its key does not tell apart."""

@@ -308,6 +308,7 @@ class Session:
         return recording.takes if recording is not None else ()
 
     def _look_up(self, call: Call, mode: Mode) -> tuple[Request, Recording | None]:
+        self.log.catch_up()
         # Few requests hold a secret, and to look for one takes longer than to find the recording.
         if len(call.body) < LARGE and not self.normaliser.rules:
             request = request_of(call, self.normaliser, self.log.issued, UNREDACTED)
@@ -318,6 +319,7 @@ class Session:
 
     def _request(self, call: Call) -> Request:
         """Return the request without its secrets."""
+        self.log.catch_up()
         call.credentials = tuple(dict.fromkeys((*call.tokens, *self.log.known_secrets)))
         redactor = Redactor(call.tokens, again=True)
         request = request_of(call, self.normaliser, self.log.issued, redactor)

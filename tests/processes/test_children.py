@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import http.client
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -208,7 +210,7 @@ def test_what_is_left_alone_is_not_switched_on(store: Path) -> None:
 def test_a_child_that_cannot_be_switched_on_ends_with_an_error(store: Path) -> None:
     with nr.session(store, mode="replay") as session:
         assert parent.channel is not None
-        broken = {VARIABLE: encode_variable(parent.channel.folder).replace("folder", "other")}
+        broken = {VARIABLE: encode_variable(parent.channel).replace("folder", "other")}
         done = subprocess.run(
             [sys.executable, "-c", "import http.client"], env=broken, capture_output=True, check=False
         )
@@ -235,6 +237,97 @@ def test_no_secret_is_told_to_children(store: Path, monkeypatch: pytest.MonkeyPa
         assert not any(secret.encode() in path.read_bytes() for path in files)
         assert Path(parent.channel.folder).stat().st_mode & 0o077 == 0
         leave_run(run)
+
+
+POST = """
+import http.client, json, sys
+from urllib.parse import urlsplit
+
+for line in sys.argv[1:] or sys.stdin:
+    url, body = json.loads(line)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.request("POST", urlsplit(url).path, json.dumps(body), {"content-type": "application/json"})
+    print(connection.getresponse().read().decode().replace("\\n", " "), flush=True)
+    connection.close()
+"""
+
+
+def post_here(url: str, body: object) -> dict[str, object]:
+    """Ask in this process."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    connection.request("POST", urlsplit(url).path, json.dumps(body), {"content-type": "application/json"})
+    answer: dict[str, object] = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
+
+
+def post_in_child(url: str, body: object) -> dict[str, object]:
+    """Ask in a process that has just been started."""
+    (answer,) = answers("-c", POST, json.dumps([url, body]))
+    parsed: dict[str, object] = json.loads(answer)
+    return parsed
+
+
+@pytest.mark.parametrize("ways", [(post_here, post_in_child), (post_in_child, post_here)], ids=["down", "up"])
+def test_processes_share_ids_that_answers_issue(ways: Sequence[Callable[..., dict[str, object]]], store: Path) -> None:
+    first, second = ways
+
+    def talk(url: str) -> list[object]:
+        one = first(f"{url}/responses", {"model": "test", "input": "one"})
+        two = second(f"{url}/responses", {"model": "test", "input": "two", "previous_response_id": one["id"]})
+        return [one["id"], two["id"]]
+
+    with spawn() as spawned:
+        with nr.session(store, mode="record") as session:
+            live = talk(spawned.url)
+        assert outcomes(session) == ["recorded"] * 2
+        assert str(live[0]) not in "".join(
+            json.dumps(item.request.fields) for item in session.interactions if item.request
+        )
+    with nr.session(store, mode="replay") as session:
+        assert talk(GONE) == live
+    assert outcomes(session) == ["replayed"] * 2
+
+
+@pytest.mark.parametrize("ways", [(post_here, post_in_child), (post_in_child, post_here)], ids=["down", "up"])
+def test_processes_share_the_secrets_that_they_learn(ways: Sequence[Callable[..., object]], store: Path) -> None:
+    """It is a key by the name that one gives it. Another one repeats it without a name."""
+    first, second = ways
+    secret = "q7Rk2mXw9ZbT4vLp8NsD"
+
+    def talk(url: str) -> None:
+        first(f"{url}/chat/completions", {"model": "test", "messages": [], "api_key": secret})
+        second(
+            f"{url}/chat/completions", {"model": "test", "messages": [{"role": "user", "content": f"is {secret} it?"}]}
+        )
+
+    with spawn() as spawned, nr.session(store, mode="record") as session:
+        talk(spawned.url)
+        assert parent.channel is not None
+        files = [*Path(parent.channel.folder).rglob("*"), *store.rglob("*")]
+        assert not any(secret.encode() in path.read_bytes() for path in files if path.is_file())
+    assert outcomes(session) == ["recorded"] * 2
+    assert any("is [secret:1] it?" in path.read_text() for path in store.glob("*.json"))
+    with nr.session(store, mode="replay") as session:
+        talk(GONE)
+    assert outcomes(session) == ["replayed"] * 2
+
+
+def test_a_key_that_is_set_later_is_known_to_workers(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were started before it was typed in."""
+    secret = "q7Rk2mXw9ZbT4vLp8NsD"
+    body = {"model": "test", "messages": [{"role": "user", "content": f"is {secret} it?"}]}
+    with spawn() as spawned, nr.session(store, mode="record") as session:
+        words = [sys.executable, "-c", POST]
+        with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+            monkeypatch.setenv("A_LATER_API_KEY", secret)
+            run = Run(Cell("id", 1, "ask()"))
+            enter_run(run)
+            done, _ = child.communicate(json.dumps([f"{spawned.url}/chat/completions", body]), timeout=60)
+            leave_run(run)
+        assert "choices" in done
+    assert outcomes(session) == ["recorded"]
+    assert all(secret not in path.read_text() for path in store.glob("*.json"))
 
 
 def test_arguments_of_a_program_are_not_taken_for_a_command_that_is_left_alone(store: Path) -> None:

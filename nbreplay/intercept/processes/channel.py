@@ -2,7 +2,8 @@
 
 The state says which session is on now, since workers of a pool live longer than sessions and cells. Reports are lines
 that children append, each call at once, since many of them close all their files, and workers are killed. A claim is a
-file that one process alone can create. No secret is written: no source of a cell, no body, no value of a variable.
+file that one process alone can create. No source of a cell and no body is written, and secrets only as
+`nbreplay.intercept.processes.facts` does it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from nbreplay.core.recording.blob import Blob
 from nbreplay.core.recording.take import Take
 from nbreplay.core.variable_text import Proposal
 from nbreplay.errors import NbreplayError
+from nbreplay.intercept.processes.facts import Facts
 
 VARIABLE = "NBREPLAY_CHILD"
 """The environment variable that switches a Python process on. An empty one leaves it and its children alone."""
@@ -75,10 +77,11 @@ class Report(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Channel:
-    """The folder of one process, whose number is `owner`."""
+    """The folder of one process, whose number is `owner`, and the key of what is hidden there."""
 
-    def __init__(self, folder: str) -> None:
-        self.folder, self.owner = folder, os.getpid()
+    def __init__(self, folder: str, key: bytes) -> None:
+        self.folder, self.owner, self.key = folder, os.getpid(), key
+        self.facts = Facts(folder, key)
         self._state, self._reports = os.path.join(folder, "state"), os.path.join(folder, "reports")
         self._offset = 0
         self._last = 0
@@ -86,7 +89,7 @@ class Channel:
     @classmethod
     def make(cls) -> Channel:
         """Make a folder that only its user can read."""
-        return cls(tempfile.mkdtemp(prefix="nbreplay-children-"))
+        return cls(tempfile.mkdtemp(prefix="nbreplay-children-"), os.urandom(32))
 
     def remove(self) -> None:
         """Remove the folder, in the process that has made it."""
@@ -99,6 +102,7 @@ class Channel:
         if not os.path.isdir(self.folder):  # some systems remove temporary files that are old
             os.mkdir(self.folder, 0o700)
             self._offset = 0
+            self.facts = Facts(self.folder, self.key)
         with open(path, "wb") as file:
             file.write(_encode(state))
         # Another stamp each time, also where the clock of the file system is slow.
@@ -205,17 +209,17 @@ def _encode(value: State | Report | None) -> bytes:
     return json.dumps(msgspec.to_builtins(value)).encode()
 
 
-def encode_variable(folder: str, strand: str = "") -> str:
+def encode_variable(channel: Channel, strand: str = "") -> str:
     """Return the value of `VARIABLE` for a child."""
-    return json.dumps({"folder": folder, "strand": strand})
+    return json.dumps({"folder": channel.folder, "key": channel.key.hex(), "strand": strand})
 
 
-def decode_variable(text: str) -> tuple[str, str]:
-    """Return the folder and the strand of a value of `VARIABLE`; raise ValueError if it is another one's."""
+def decode_variable(text: str) -> tuple[Channel, str]:
+    """Return the channel and the strand of a value of `VARIABLE`; raise ValueError if it is another one's."""
     value = json.loads(text)
     if not (isinstance(value, dict) and isinstance(value.get("folder"), str)):
         raise ValueError(f"{VARIABLE} is not set by nbreplay")
-    return value["folder"], str(value.get("strand", ""))
+    return Channel(value["folder"], bytes.fromhex(str(value.get("key", "")))), str(value.get("strand", ""))
 
 
 _counter = itertools.count(1)

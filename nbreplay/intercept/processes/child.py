@@ -6,10 +6,11 @@ parent, or another cell runs there, it is so in the child, too: workers of a poo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from nbreplay.core import cell as cells
 from nbreplay.core import log as logs
@@ -17,6 +18,7 @@ from nbreplay.core import session as sessions
 from nbreplay.core.advice import Place
 from nbreplay.core.cell import Cell, Run
 from nbreplay.core.log import Interaction, Log
+from nbreplay.core.secrets.credentials import environment_secrets
 from nbreplay.core.session import Session
 from nbreplay.core.store.store import Store
 from nbreplay.core.strand import Branch, set_branch
@@ -30,7 +32,8 @@ from nbreplay.intercept.processes.channel import (
     take_id,
 )
 from nbreplay.intercept.processes.children import Start
-from nbreplay.intercept.processes.parent import HEALED, UNCOVERED, foreign, parent
+from nbreplay.intercept.processes.facts import Fact
+from nbreplay.intercept.processes.parent import HEALED, UNCOVERED, foreign, learn_fact, parent
 from nbreplay.intercept.processes.programs import MULTIPROCESSING
 
 _LONGEST_NOTE = 20_000  # characters
@@ -50,6 +53,7 @@ class Follower:
         self._calls: dict[tuple[int, int], Report] = {}
         self._healed: set[tuple[str, str]] = set()
         self._last: tuple[str, str, str] | None = None
+        self._facts: list[Fact] = []  # of all sessions, of which some may not be on here yet
 
     def follow(self) -> None:
         """Take over the state of the parent, if it has changed. If the parent has ended, its last state stays."""
@@ -92,6 +96,9 @@ class Follower:
             session = Session(store, state.options)
             session.keeps_errors, session.place = state.keeps_errors, Place(state.place)
             self._sessions[state.session] = session
+            for fact in self._facts:
+                if fact.session == state.session:
+                    learn_fact(fact, session.log)
         return self._sessions[state.session]
 
     def _run(self, state: RunState) -> Run:
@@ -134,6 +141,23 @@ class Follower:
             self._healed.add((store, name))
             self._append(HEALED, store=store, note=name)
 
+    def share(self, log: Log, value: str, key: str) -> None:
+        """Tell the parent and its other children a secret, or an id, that a session of the parent has found here."""
+        numbers = [number for number, session in [*self._sessions.items()] if session.log is log]
+        self._add_facts([Fact(number, value, key) for number in numbers])
+
+    def learn(self) -> None:
+        """Learn what other processes have found, and tell them the secrets of this one's environment."""
+        self._add_facts([Fact(0, value) for value in environment_secrets()])
+        for fact in self.channel.facts.read():
+            self._facts.append(fact)
+            session = self._sessions.get(fact.session)
+            learn_fact(fact, session.log if session is not None else None)
+
+    def _add_facts(self, facts: Sequence[Fact]) -> None:
+        with contextlib.suppress(OSError):  # the parent has ended
+            self.channel.facts.append(facts)
+
     def report_uncovered(self, kind: str, name: str) -> None:
         """Report something that the guard of this process cannot refuse."""
         self._append(UNCOVERED, kind=kind, host=name[:200])
@@ -171,9 +195,8 @@ follower: Follower | None = None
 _identity = ""  # of the program: its number alone is that of another one, too, after `exec` and in a container
 
 
-def follow_parent(folder: str, strand: str) -> None:
+def follow_parent(channel: Channel, strand: str) -> None:
     """Follow the session of the parent, in a process that has been started by it. Raise OSError if it has ended."""
-    channel = Channel(folder)
     stamp = channel.stamp()
     state = channel.read_state()
     _begin(Follower(channel, stamp, (), ()), strand)
@@ -185,11 +208,22 @@ def _begin(new: Follower, strand: str) -> None:
     global follower, _identity
     if follower is None:
         logs.on_outcome(_report_call)
+        logs.on_learn(_share, _learn)
     parent.is_child, parent.tell = True, new.report_uncovered
     follower, _identity = new, os.urandom(8).hex()
     if strand:
         set_branch(threading.main_thread(), Branch(strand, ((new, "process"), 0)))
     sessions.follow_sessions(new.follow)
+
+
+def _share(log: Log, value: str, key: str) -> None:
+    if follower is not None:
+        follower.share(log, value, key)
+
+
+def _learn() -> None:
+    if follower is not None:
+        follower.learn()
 
 
 def _report_call(log: Log, place: int, call: Interaction) -> None:
@@ -208,8 +242,8 @@ def give_variable(start: Start) -> dict[str, str | None]:
         return {}
     strand = parent.start_child()
     if parent.own_session() is not None:
-        return {VARIABLE: encode_variable(parent.channel.folder, strand)} if parent.channel is not None else {}
-    return {VARIABLE: encode_variable(follower.channel.folder, strand)} if follower is not None else {}
+        return {VARIABLE: encode_variable(parent.channel, strand)} if parent.channel is not None else {}
+    return {VARIABLE: encode_variable(follower.channel, strand)} if follower is not None else {}
 
 
 _forking = threading.local()
@@ -223,7 +257,7 @@ def _after_fork() -> None:
     """Follow the process that this one is forked from, or the one that it follows."""
     strand = getattr(_forking, "strand", "")
     if parent.own_session() is not None and parent.channel is not None:
-        channel, stamp = Channel(parent.channel.folder), parent.stamp
+        channel, stamp = Channel(parent.channel.folder, parent.channel.key), parent.stamp
         outer = sessions.active_sessions()
         foreign.update(outer)
         new = Follower(channel, stamp, outer, cells.current_runs())

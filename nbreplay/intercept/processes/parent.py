@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from nbreplay.core import cell as cells
 from nbreplay.core import log as logs
@@ -17,6 +17,7 @@ from nbreplay.core.cell import Cell, Run
 from nbreplay.core.log import UNSEEN_CALLS, Interaction
 from nbreplay.core.recording.recording import file_name
 from nbreplay.core.request.request import Request
+from nbreplay.core.secrets.credentials import environment_secrets, learn_secret
 from nbreplay.core.session import Session, active_sessions
 from nbreplay.core.store.store import Store
 from nbreplay.intercept.processes.channel import (
@@ -29,6 +30,7 @@ from nbreplay.intercept.processes.channel import (
     next_number,
     take_id,
 )
+from nbreplay.intercept.processes.facts import Fact
 
 UNCOVERED, HEALED = "uncovered", "healed"
 """In place of an outcome: the child has started a process that the guard does not see; it has used a recording that a
@@ -56,6 +58,7 @@ class Parent:
         self._listeners: dict[object, Callable[[], None]] = {}
         self._inherited: str | None = None
         self._is_set = False  # the variable
+        self._told: WeakSet[Session] = WeakSet()  # sessions of which children know what is known
         self._reading = threading.Lock()
 
     def own_session(self) -> Session | None:
@@ -80,9 +83,35 @@ class Parent:
             if self.channel is None or self.channel.owner != os.getpid():
                 self.channel = Channel.make()
                 self.is_sharing = False
+                self._told = WeakSet()
                 atexit.register(self.channel.remove)
             self.stamp = self.channel.write_state(None if session is None else self._state(session))
             self._set_variable(session is not None)
+            if session is not None:
+                self._tell_facts(session)
+
+    def _tell_facts(self, session: Session) -> None:
+        """Tell children the secrets and ids that are known now; `share` tells them those to come."""
+        if self.is_sharing and self.channel is not None:
+            number, known = self._number(session), [Fact(0, value) for value in environment_secrets()]
+            if session not in self._told:
+                self._told.add(session)
+                known += [Fact(number, value) for value in session.log.known_secrets]
+                known += [Fact(number, value, key) for value, key in [*session.log.issued.items()]]
+            self.channel.facts.append(known)
+
+    def share(self, log: logs.Log, value: str, key: str) -> None:
+        """Tell children a secret, or an id with the key of the request that issued it, of a session of this process."""
+        if self.is_sharing and self.channel is not None and self.channel.owner == os.getpid():
+            numbers = [number for number, each in [*self._logs.items()] if each is log]
+            with contextlib.suppress(OSError):  # no folder, no children
+                self.channel.facts.append(Fact(number, value, key) for number in numbers)
+
+    def learn(self) -> None:
+        """Learn the secrets and ids that children have found."""
+        if self.is_sharing and self.channel is not None and self.channel.owner == os.getpid():
+            for fact in self.channel.facts.read():
+                learn_fact(fact, self._logs.get(fact.session))
 
     def _state(self, session: Session) -> State:
         assert self.channel is not None
@@ -114,7 +143,7 @@ class Parent:
         if is_on and self.channel is not None:
             if not self._is_set:
                 self._inherited = os.environ.get(VARIABLE)
-            os.environ[VARIABLE] = encode_variable(self.channel.folder)
+            os.environ[VARIABLE] = encode_variable(self.channel)
         elif self._is_set:
             if self._inherited is None:
                 os.environ.pop(VARIABLE, None)
@@ -133,6 +162,9 @@ class Parent:
         if self.own_session() is not None and self.is_covering() and not self.is_sharing:
             self.is_sharing = True
             self.publish()
+        elif self.is_sharing and (session := self.own_session()) is not None:
+            with contextlib.suppress(OSError):
+                self._tell_facts(session)  # a key may have been typed in meanwhile
         for listener in list(self._listeners.values()):
             listener()
         return sessions[-1].run.branches.number(function or _main).path
@@ -198,6 +230,16 @@ def _read(store: Store, report: Report) -> Any:
     return None
 
 
+def learn_fact(fact: Fact, log: logs.Log | None) -> None:
+    """Learn what another process has found, in the session of this log."""
+    if not fact.session:
+        learn_secret(fact.value)
+    elif log is not None and fact.key:
+        log.issued.setdefault(fact.value, fact.key)
+    elif log is not None:
+        log.learn_secrets([fact.value])
+
+
 def _main() -> None:
     """Stand for what a child process runs, where processes are numbered."""
 
@@ -206,4 +248,5 @@ parent = Parent()
 """What this process tells its children, and hears from them."""
 
 logs.on_read(parent.receive)
+logs.on_learn(parent.share, parent.learn)
 cells.on_run(parent.publish)

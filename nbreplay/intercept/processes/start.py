@@ -138,12 +138,12 @@ def _switch_on() -> None:
         from nbreplay.intercept.processes import channel, child, local_server
 
         local_server.withdraw(os.environ)
-        folder, strand = channel.decode_variable(os.environ.get(_VARIABLE, ""))
+        followed, strand = channel.decode_variable(os.environ.get(_VARIABLE, ""))
         try:
-            os.stat(folder)
+            os.stat(followed.folder)
         except FileNotFoundError:  # the parent has ended, and no session is on
             return
-        child.follow_parent(folder, strand)
+        child.follow_parent(followed, strand)
     except Exception as error:
         print(f"nbreplay cannot be switched on in a child process: {type(error).__name__}: {error}", file=sys.stderr)
         sys.stderr.flush()
