@@ -140,6 +140,19 @@ class Run:
                     for take in takes:
                         claims.claim(slot, take, len(takes), replaying=replaying)
 
+    def change(
+        self, slot: Slot, take: Take, replaying: bool, *, instead_of: Take, recording: Recording | None = None
+    ) -> bool:
+        """Give `take` instead of another one, which is given back; return False where another process has it."""
+        copies = _count_copies(recording, take)
+        if self._claims is not None and not self._claims.claim(slot, take, copies, replaying=replaying):
+            return False
+        used = self._used[replaying, slot]
+        self._used[replaying, slot] = tuple(take if other is instead_of else other for other in used)
+        if self._claims is not None:
+            self._claims.release(slot, instead_of, len(used), replaying=replaying)
+        return True
+
     def unused_takes(self, slot: Slot, recording: Recording, replaying: bool) -> tuple[Take, ...]:
         """Return the takes of a recording that this run has not been given yet.
 

@@ -427,8 +427,9 @@ class WebSocketReplay:
             for take in binding.run.unused_takes(binding.slot, binding.recording, binding.replaying):
                 if is_websocket(take) and take.host == own.take.host:
                     script = _Script(take, binding.folder)
-                    if self._fits(script, history):
-                        binding.run.use(binding.slot, take, binding.replaying, instead_of=own.take)
+                    if self._fits(script, history) and binding.run.change(
+                        binding.slot, take, binding.replaying, instead_of=own.take, recording=binding.recording
+                    ):
                         self._bind(script)
                         return True
         return False

@@ -125,7 +125,8 @@ def address_of(session: WebSocketSession) -> str:
             address = next(address for start, address in _ADDRESSES if model.startswith(start))
             return address.format(quote(model, safe="")) if model else address.partition("?")[0]
     raise RecordingFormatError(
-        "the cassette does not tell the address of its websocket session. Name it: --url wss://HOST/PATH"
+        "the cassette does not tell the address of its websocket session. Import it with the address: "
+        "nbreplay import CASSETTE --url wss://HOST/PATH"
     )
 
 

@@ -70,6 +70,9 @@ class Upstreams:
         if name in _BY_NAME:
             return _BY_NAME[name].host
         host = name.lower()
+        port = re.search(r":(\d+)$", host)
+        if port and int(port[1][:6]) > 65535:
+            raise OptionError(f"{name!r} has no valid port: it must be at most 65535")
         if "." in host or ":" in host or host == "localhost" or host in self.to:
             return host
         raise OptionError(

@@ -164,7 +164,7 @@ HELLO = {"direction": "received", "data": {"type": "session.created", "session":
         ([{"kind": "close", "code": 1000}], "interaction 1: a session ends that has not begun"),
         ([HELLO, {"kind": "close", "code": 3}], "interaction 2: code: '3' is not a code"),
         ([HELLO, {"kind": "close", "code": 1000, "reason": 3}], "interaction 2: reason: '3' is not text"),
-        ([{"direction": "sent", "data": {"hello": 1}}], "Name it: --url wss://HOST/PATH"),
+        ([{"direction": "sent", "data": {"hello": 1}}], "nbreplay import CASSETTE --url wss://HOST/PATH"),
         ([HELLO, {"direction": "sent", "data": {1: 2}}], "interaction 2: data is not JSON (the name 1 is not text)"),
     ],
 )

@@ -23,6 +23,7 @@ from nbreplay.core import websocket
 from nbreplay.errors import RecordingMissing
 from nbreplay.intercept import patching
 from nbreplay.intercept.http.websockets import install, install_sync
+from nbreplay.intercept.processes.channel import FileClaims
 from tests.clients import outcomes
 from tests.websocket_server import WebSocketServer
 
@@ -120,6 +121,31 @@ async def test_waiting_for_the_end_without_receiving(
             await connection.send("one")
             with pytest.raises(RecordingMissing, match="closes the session"):
                 await asyncio.wait_for(connection.wait_closed(), 60)
+
+
+def test_a_take_that_another_process_has_is_not_changed_over_to(
+    server: WebSocketServer, store: Path, tmp_path: Path
+) -> None:
+    url = f"{server.url}/live?silent"
+
+    def way(text: str) -> str | bytes:
+        with EARLY(url, proxy=None) as connection:
+            connection.send(text)
+            return connection.recv()
+
+    with nr.session(store, mode="record") as session:
+        assert [way("one"), way("two")] == ["ONE", "TWO"]
+    one, two = (item for item in session.interactions)
+    assert one.request is not None
+    assert two.take is not None
+    with nr.session(store, mode="replay"):
+        assert way("two") == "TWO"
+    with nr.session(store, mode="replay") as session:
+        claims, of_another = FileClaims(str(tmp_path)), FileClaims(str(tmp_path))
+        session.run.share(claims)
+        assert of_another.claim((session.store.identity, one.request.key), two.take, 1, replaying=True)
+        with pytest.raises(RecordingMissing, match="sent      two"):
+            way("two")
 
 
 def test_httpx_without_httpx_ws_is_refused_and_named(server: WebSocketServer, store: Path) -> None:

@@ -35,6 +35,8 @@ def test_a_path_begins_with_a_host_or_a_short_name(name: str, host: str, url: st
 def test_any_other_beginning_is_an_error_that_lists_the_short_names() -> None:
     with pytest.raises(OptionError, match=r"'opnai' is neither .* Did you mean openai\? The short names are openai, "):
         Upstreams().host_of("opnai")
+    with pytest.raises(OptionError, match=r"'127\.0\.0\.1:99999' has no valid port"):
+        Upstreams().host_of("127.0.0.1:99999")
 
 
 def test_an_upstream_is_given_by_host_or_short_name() -> None:
