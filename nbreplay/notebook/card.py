@@ -226,6 +226,21 @@ class Card(msgspec.Struct, frozen=True):
         return self.entries[-1].at_ms if self.entries else 0
 
     @property
+    def beats(self) -> str:
+        """The entries as text: ``@`` and a track where it changes, the gap in ms, ``+`` and a length in UTF-16 units.
+
+        A list of numbers would take a line each in a notebook's file."""
+        words: list[str] = []
+        at = track = 0
+        for entry in self.entries:
+            gap, at = entry.at_ms - at, entry.at_ms
+            if entry.track not in (track, -1):
+                track = entry.track
+                words.append(f"@{track}")
+            words.append(str(gap) if entry.track < 0 else f"{gap}+{_utf16_size(entry.text)}")
+        return " ".join(words)
+
+    @property
     def outcome(self) -> str:
         """The outcome, such as ``REPLAY``."""
         return OUTCOMES[self.call.outcome].label if self.call else ""
@@ -261,27 +276,12 @@ class Card(msgspec.Struct, frozen=True):
         names = ("title", "word", "facts", "foot", "error", "note", "raw", "chunks", "depth")
         state: dict[str, Any] = {name: getattr(self, name) for name in names}
         state |= {"asked": self.prompt, "untimed": self.timed is False}
-        state |= {"tracks": [track.state() for track in self.tracks], "beats": _entries_text(self.entries)}
+        state |= {"tracks": [track.state() for track in self.tracks], "beats": self.beats}
         return _without_empty(state)
 
 
 def _without_empty(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
-
-
-def _entries_text(entries: Sequence[Entry]) -> str:
-    """Return entries as text: ``@`` and a track where it changes, the gap in ms, ``+`` and a length in UTF-16 units.
-
-    A list of numbers would take a line each in a notebook's file."""
-    words: list[str] = []
-    at = track = 0
-    for entry in entries:
-        gap, at = entry.at_ms - at, entry.at_ms
-        if entry.track not in (track, -1):
-            track = entry.track
-            words.append(f"@{track}")
-        words.append(str(gap) if entry.track < 0 else f"{gap}+{_utf16_size(entry.text)}")
-    return " ".join(words)
 
 
 def _make_card(call: Interaction, take: Take | None, timeline: Timeline, depth: int) -> Card:

@@ -1,4 +1,6 @@
-"""The displays of calls, while they run and after: a widget where there is a front end, text in a terminal.
+"""The displays of calls, while they run and after: a page of cards where there is a front end, text in a terminal.
+
+The page is what a notebook stores. A widget stands in its place where the front end has widgets.
 
 A display that fails is logged once, and never stops a call.
 """
@@ -9,6 +11,7 @@ import contextlib
 import importlib
 import itertools
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -48,7 +51,7 @@ def show(calls: Sequence[Interaction], *, widgets: bool = True) -> None:
     """Show calls that have ended: by a widget, or as text where no front end is there, or its widgets fail."""
     if not has_front_end():
         print(render_calls(calls, outcomes=True)["text/plain"])
-    elif not (widgets and try_view(lambda: _show_widget(make_cards(calls)))):
+    elif not (widgets and has_widgets() and try_view(lambda: _show_widget(make_cards(calls)))):
         _publish(render_calls(calls))
 
 
@@ -71,7 +74,7 @@ def show_pairs(
     put(lines_bundle(lines))
     for place, pair in enumerate(itertools.islice(pairs, MANY), 1):
         head, cards = pair_head(make_pair(pair, names), place, count)
-        if is_text or not try_view(partial(_show_pair, cards, head)):
+        if is_text or not (has_widgets() and try_view(partial(_show_pair, cards, head))):
             put(pair_bundle(head, cards))
     if count > MANY:
         put(lines_bundle([describe_left(count - MANY)]))
@@ -91,10 +94,10 @@ def _show_widget(cards: Sequence[Card]) -> None:
     WidgetScreen(current_run()).show(cards)
 
 
-def _publish(data: dict[str, str]) -> None:
+def _publish(data: dict[str, str], **options: Any) -> None:
     from IPython.display import publish_display_data
 
-    publish_display_data(data)
+    publish_display_data(data, **options)
 
 
 def has_front_end() -> bool:
@@ -102,6 +105,20 @@ def has_front_end() -> bool:
     from IPython.core.getipython import get_ipython
 
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+_is_stored_only = False
+
+
+def show_pages_only() -> None:
+    """Show no widgets from now on: nobody is there to see them, and the outputs are stored."""
+    global _is_stored_only
+    _is_stored_only = True
+
+
+def has_widgets() -> bool:
+    """Return whether the front end may show widgets. Colab refuses those of others until a user allows them."""
+    return not _is_stored_only and "google.colab" not in sys.modules
 
 
 def try_view(do: Callable[[], None]) -> bool:
@@ -197,9 +214,10 @@ class Live:
 
     def __init__(self, run: Run, speed: float | None) -> None:
         with contextlib.suppress(Exception):  # now, so that no call waits for it; a failure is reported at the first
-            importlib.import_module("nbreplay.notebook.widget" if has_front_end() else "rich.live")
+            if not has_front_end() or has_widgets():
+                importlib.import_module("nbreplay.notebook.widget" if has_front_end() else "rich.live")
         self._run, self._speed = run, speed
-        self._screen: WidgetScreen | TerminalScreen | None = None
+        self._screen: WidgetScreen | PageScreen | TerminalScreen | None = None
         self._places: list[tuple[Log, int]] = []
         self._calls: dict[str, _OpenCall] = {}
         self._ended = 0
@@ -222,12 +240,14 @@ class Live:
             if self._screen is not None:
                 return
             self._opened_at = time.monotonic()
-            if has_front_end():
+            if not has_front_end():
+                self._screen = TerminalScreen()
+            elif not has_widgets():
+                self._screen = PageScreen()
+            else:
                 from nbreplay.notebook.widget import WidgetScreen
 
                 self._screen = WidgetScreen(self._run)
-            else:
-                self._screen = TerminalScreen()
             self._screen.open()
         try:
             threading.Thread(target=self._follow, name="nbreplay view", daemon=True).start()
@@ -299,6 +319,26 @@ _MARKS |= {"sent": "→ ", "received": "← "}
 def _recorder(log: Log, place: int) -> Recorder | None:
     recorders = (session.keeper.recorder_at(place) for session in active_sessions() if session.log is log)
     return next(filter(None, recorders), None)
+
+
+class PageScreen:
+    """Shows a cell's calls as a page of cards, once they have ended, in the place of the first call."""
+
+    _numbers = itertools.count()
+
+    def __init__(self) -> None:
+        self._id = f"nbreplay-page-{next(self._numbers)}"
+
+    def open(self) -> None:
+        """Take the place in the cell's outputs."""
+        _publish(bundle(()), transient={"display_id": self._id})
+
+    def update(self, changes: dict[str, Any]) -> None:
+        """Show nothing of a call under way."""
+
+    def close(self, cards: Sequence[Card]) -> None:
+        """Show the final cards."""
+        _publish(bundle(cards), transient={"display_id": self._id}, update=True)
 
 
 class TerminalScreen:

@@ -18,7 +18,8 @@ from nbreplay.core.words import OUTCOMES, shorten_line
 from nbreplay.notebook.card import make_cards
 from nbreplay.notebook.catalogue import COLUMNS, Catalogue, list_bundle
 from nbreplay.notebook.escape import plain
-from nbreplay.notebook.widget import VIEW, make_view, read_static
+from nbreplay.notebook.render import page_of, place_in, read_static
+from nbreplay.notebook.widget import make_view
 
 _CODED = ("notebook", "kind", "model", "tool", "state", "outcome")  # those that have a menu
 _LONG = {"prompt": 120, "answer": 60}  # the most characters that are sent
@@ -34,6 +35,7 @@ class ExplorerView(anywidget.AnyWidget):
     _css = read_static("stream.css") + read_static("explorer.css")
     rows = traitlets.Unicode().tag(sync=True)  # JSON, since a list would take a line per value in a notebook's file
     cards: traitlets.Dict[str, dict[str, Any]] = traitlets.Dict().tag(sync=True)  # by their places
+    place = traitlets.Unicode().tag(sync=True)  # where it is shown
 
     def __init__(self, catalogue: Catalogue, **settings: Any) -> None:
         self._catalogue = catalogue
@@ -103,7 +105,9 @@ def _clip(name: str, value: Any, count: int) -> Any:
 
 
 def show_widget(catalogue: Catalogue, metadata: dict[str, Any] | None) -> None:
-    """Add the widget to the outputs of a cell."""
+    """Add the list to the outputs of a cell, with the widget in its place."""
     view = make_view(ExplorerView, current_run(), catalogue=catalogue)
-    state = {"version_major": 2, "version_minor": 0, "model_id": view.model_id}
-    publish_display_data({**list_bundle(catalogue), VIEW: state}, metadata=metadata)
+    data = list_bundle(catalogue)
+    data["text/html"] = page_of(data["text/html"], view.model_id)
+    view.place = place_in(data["text/html"])
+    publish_display_data(data, metadata=metadata)

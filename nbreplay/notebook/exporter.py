@@ -14,7 +14,8 @@ from nbconvert.exporters.html import HTMLExporter
 
 from nbreplay.notebook.escape import escape
 from nbreplay.notebook.explorer import ExplorerView
-from nbreplay.notebook.widget import VIEW, StreamView, read_static
+from nbreplay.notebook.render import read_static
+from nbreplay.notebook.widget import VIEW, StreamView
 
 _STATE = "application/vnd.jupyter.widget-state+json"
 _KIND = "_anywidget_id"
@@ -37,10 +38,11 @@ class PageExporter(HTMLExporter):
         views = _pop_views(nb)
         for output in outputs:
             model_id = output["data"].get(VIEW, {}).get("model_id")
-            if model_id in views:
+            if model_id in views:  # as older versions stored cards
                 del output["data"][VIEW]
                 static = output["data"].get("text/html", "")
                 output["data"]["text/html"] = f'<div data-nbreplay="{escape(model_id)}">{static}</div>'
+        views = {state.get("place") or model_id: state for model_id, state in views.items()}
         page, resources = super().from_notebook_node(nb, resources, **kwargs)
         if not any("application/javascript" in output["data"] for output in outputs):
             page = _remove_script(page, self.require_js_url)

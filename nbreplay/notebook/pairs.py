@@ -11,7 +11,7 @@ from nbreplay.core.log import Interaction
 from nbreplay.core.words import count_of
 from nbreplay.notebook.card import Card, Track, make_cards
 from nbreplay.notebook.escape import escape, fence, plain
-from nbreplay.notebook.render import FONT, MUTED, bundle
+from nbreplay.notebook.render import FONT, MUTED, page_of, render
 from nbreplay.notebook.word_diff import changed_spans
 
 _NOTHING = "this side has no answer to this"
@@ -72,15 +72,15 @@ def pair_head(cards: Sequence[Card], place: int, count: int) -> tuple[str, list[
     return head, [replace(card, prompt="") for card in cards]
 
 
-def pair_bundle(head: str, cards: Sequence[Card]) -> dict[str, str]:
-    """Return two cards as a mime bundle, the second beside the first where there are styles."""
-    parts = [bundle([card]) for card in cards]
+def pair_bundle(head: str, cards: Sequence[Card], owner: str = "") -> dict[str, str]:
+    """Return two cards as a mime bundle, side by side where there are styles. On `owner` see `page_of`."""
+    parts = [render(card) for card in cards]
     sides = "".join(f'<div style="flex:1;min-width:0">{part["text/html"]}</div>' for part in parts)
     title = f'<div style="{FONT}"><b>{escape(head)}</b></div>' if head else ""
     return {
         "text/plain": "\n".join(filter(None, [plain(head), *(part["text/plain"] for part in parts)])),
         "text/markdown": "\n\n".join(filter(None, [head and fence(head), *(part["text/markdown"] for part in parts)])),
-        "text/html": f'<div>{title}<div style="display:flex;gap:8px">{sides}</div></div>',
+        "text/html": page_of(f'{title}<div style="display:flex;gap:8px">{sides}</div>', owner, together=True),
     }
 
 

@@ -1,9 +1,16 @@
-"""Cards as text, Markdown and HTML without script. Pure: no display, no IPython; everything shown is escaped."""
+"""Cards as text, Markdown and HTML. Pure: no display, no IPython; everything shown is escaped.
+
+The HTML says everything without script, and is what a notebook stores. Where scripts may run, one of ours plays it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 from textwrap import indent
 
 from nbreplay.core.log import Interaction
@@ -20,6 +27,49 @@ _ERROR = "color:var(--jp-error-color1,#b42318)"
 WRAP = "white-space:pre-wrap;overflow-wrap:anywhere;word-break:normal;margin:4px 0"
 _MAX_LINE = 90  # of what a summary says of a call
 _BARS = "▁▂▃▄▅▆▇█"
+_STATIC = Path(__file__).parent / "static"
+
+
+@cache
+def read_static(name: str) -> str:
+    """Return a script or style without comments and indents, since every notebook carries it.
+
+    A widget has one script: what it imports of another one becomes a function in it.
+    """
+    lines = (line.strip() for line in (_STATIC / name).read_text(encoding="utf-8").splitlines())
+    text = "\n".join(re.sub(r" // .*", "", line) for line in lines if line and not line.startswith(("//", "/*")))
+    return re.sub(r'import (\{.*\}) from "\./([\w.]+)";', lambda found: _inline(*found.groups()), text)
+
+
+def _inline(names: str, module: str) -> str:
+    text = re.sub(r"(?m)^export default .*$", "", read_static(module))
+    return f"const {names} = (() => {{\n{re.sub(r'(?m)^export', 'return', text)}\n}})();"
+
+
+def page_of(html: str, owner: str = "", *, together: bool = False) -> str:
+    """Return cards in HTML with the script that plays them, on one timeline if they are `together`.
+
+    `owner` is the id of a widget. While its kernel runs, it is shown in the place of the cards: see `place_in`.
+    """
+    place = hashlib.sha256(f"{owner} {html}".encode()).hexdigest()[:16] if owner else ""
+    shared = ' data-together="1"' if together else ""
+    # The classes keep MathJax from reading $ in a text as mathematics.
+    page = f'<div class="tex2jax_ignore mathjax_ignore" data-nbreplay="{place}"{shared}>{html}</div>'
+    # In no recording's text, since its quotes are escaped.
+    if not owner and ' data-beats="' not in html:
+        return page
+    return f'<div>{page}<script type="text/javascript">{_player()}</script></div>'
+
+
+@cache
+def _player() -> str:
+    return read_static("player.js").replace("\n", " ")  # a line in a notebook's file
+
+
+def place_in(html: str) -> str:
+    """Return the name of the place of a widget in HTML that `page_of` made; ``""`` where there is none."""
+    found = re.search(r' data-nbreplay="(\w+)"', html)
+    return found[1] if found else ""
 
 
 def render_calls(calls: Sequence[Interaction], *, outcomes: bool = False) -> dict[str, str]:
@@ -31,8 +81,13 @@ def render_calls(calls: Sequence[Interaction], *, outcomes: bool = False) -> dic
     return bundle(cards, [card.outcome for card in cards] if outcomes else [])
 
 
-def bundle(cards: Sequence[Card], labels: Sequence[str] = ()) -> dict[str, str]:
-    """Return the mime bundle of some cards, each with its label, such as REPLAY."""
+def bundle(cards: Sequence[Card], labels: Sequence[str] = (), owner: str = "") -> dict[str, str]:
+    """Return the mime bundle of some cards, each with its label, such as REPLAY, and with `owner` as `page_of` says."""
+    data = _bundle(cards, labels)
+    return {**data, "text/html": page_of(data["text/html"], owner)}
+
+
+def _bundle(cards: Sequence[Card], labels: Sequence[str]) -> dict[str, str]:
     if not cards:
         text = "nbreplay: no calls yet"
         return {"text/plain": text, "text/markdown": text, "text/html": f'<div style="{FONT};{MUTED}">{text}</div>'}
@@ -68,7 +123,7 @@ def render(card: Card, up_to_ms: int | None = None, *, label: str = "") -> dict[
     return {
         "text/plain": _plain(card, f"{label}  {head}" if label else head, tracks, foot),
         "text/markdown": _markdown(card, _join(label, head), tracks, foot),
-        "text/html": _html(card, label, facts, tracks, foot),
+        "text/html": _html(card, label, facts, tracks, foot, card.beats if up_to_ms is None else ""),
     }
 
 
@@ -141,28 +196,29 @@ def _markdown(card: Card, head: str, tracks: Iterable[Track], foot: str) -> str:
     return "\n\n".join(parts)
 
 
-def _html(card: Card, label: str, facts: str, tracks: Iterable[Track], foot: str) -> str:
+def _html(card: Card, label: str, facts: str, tracks: Iterable[Track], foot: str, beats: str) -> str:
     mark = f"<b>{escape(label)}</b> " if label else ""
     parts = [f'<div>{mark}<b>{escape(card.title)}</b> <span style="{MUTED}">{escape(facts)}</span></div>']
     if card.prompt:
         parts.append(f'<div style="{MUTED};{WRAP}">asked: {escape(card.prompt)}</div>')
-    parts += [_track_html(track, card.side) for track in tracks]
+    parts += [_track_html(track, card.side, place) for place, track in enumerate(tracks)]
     parts += [f'<div style="{_ERROR};{WRAP}">error: {escape(card.error)}</div>'] if card.error else []
     parts += [f'<pre style="{WRAP}">{escape(card.note)}</pre>'] if card.note else []
-    parts += [f'<div style="{MUTED};font-size:11px">{escape(foot)}</div>'] if foot else []
+    parts += [f'<div style="{MUTED};font-size:11px" data-foot="">{escape(foot)}</div>'] if foot else []
     if card.raw:
         more = [f"… {card.chunks - len(card.raw):,} more"] if card.chunks > len(card.raw) else []
         lines = "\n".join([*map(escape, card.raw), *more])
         summary = f"<summary>raw chunks ({card.chunks:,})</summary>"
         parts.append(f'<details style="{MUTED}">{summary}<pre style="{WRAP}">{lines}</pre></details>')
-    return f'<div style="{FONT};{_BOX}">{"".join(parts)}</div>'
+    timed = f' data-beats="{beats}"' if card.until_ms and beats else ""
+    return f'<div style="{FONT};{_BOX}"{timed}>{"".join(parts)}</div>'
 
 
-def _track_html(track: Track, side: str) -> str:
+def _track_html(track: Track, side: str, place: int) -> str:
     if track.kind != "tool_call":
         mark, style = _MARKS.get(track.kind, ""), f"{MUTED};{WRAP}" if track.kind in _SOFT else WRAP
         when = f'<span style="float:right;{MUTED};font-size:11px">{track.when}</span>' if track.when else ""
-        text = f'<div style="{style}">{when}{mark}{_marked_html(track, side)}</div>'
+        text = f'<div style="{style}">{when}{mark}<span data-part="{place}">{_marked_html(track, side)}</span></div>'
         return f"<details><summary>{name}</summary>{text}</details>" if (name := _label(track)) else text
     inner, arguments = "", track.format_line()
     if len(arguments) > _MAX_LINE or track.format_arguments() is None or not track.ran:
@@ -170,7 +226,7 @@ def _track_html(track: Track, side: str) -> str:
     if track.result is not None and track.result.text:
         inner += f'<div style="{MUTED}">result</div><pre style="{WRAP}">{escape(track.result.text)}</pre>'
     line = _join(f"{track.name}({shorten(arguments, _MAX_LINE)})", _outcome(track))
-    opening = "<details open>" if track.ran else "<details>"
+    opening = f'<details data-part="{place}"{" open" if track.ran else ""}>'
     return f"{opening}<summary>{escape(line)}</summary>{inner}</details>"
 
 

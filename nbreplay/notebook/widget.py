@@ -1,16 +1,15 @@
 """The widget: cards that grow while an answer streams, and a player for what was recorded.
 
-Its traits hold everything that is stored, so a saved notebook plays without a kernel. Messages are sent while a cell
-runs, and are not stored.
+It is shown while the kernel that made it runs, in the place of the HTML that the output stores: see `page_of` in
+`nbreplay.notebook.render`. JupyterLab stores no widgets, and shows an error for one that is not there. Messages tell
+what is not to be stored.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import anywidget
@@ -21,28 +20,12 @@ from ipywidgets import Layout
 from nbreplay.core.cell import Run
 from nbreplay.notebook.card import Card
 from nbreplay.notebook.pairs import pair_bundle
-from nbreplay.notebook.render import MANY, bundle, heading, model_rows
+from nbreplay.notebook.render import MANY, bundle, heading, model_rows, place_in, read_static
 
-_STATIC = Path(__file__).parent / "static"
 VIEW = "application/vnd.jupyter.widget-view+json"
 _open_views: dict[str, anywidget.AnyWidget] = {}
 _numbers = itertools.count()
 _Widget = TypeVar("_Widget", bound=anywidget.AnyWidget)
-
-
-def read_static(name: str) -> str:
-    """Return a script or style without comments and indents, since every widget carries it.
-
-    A widget has one script: what it imports of another one becomes a function in it.
-    """
-    lines = (line.strip() for line in (_STATIC / name).read_text(encoding="utf-8").splitlines())
-    text = "\n".join(line for line in lines if line and not line.startswith(("//", "/*")))
-    return re.sub(r'import (\{.*\}) from "\./([\w.]+)";', lambda found: _inline(*found.groups()), text)
-
-
-def _inline(names: str, module: str) -> str:
-    text = re.sub(r"(?m)^export default .*$", "", read_static(module))
-    return f"const {names} = (() => {{\n{re.sub(r'(?m)^export', 'return', text)}\n}})();"
 
 
 def make_view(kind: type[_Widget], run: Run | None, **settings: Any) -> _Widget:
@@ -67,6 +50,7 @@ class StreamView(anywidget.AnyWidget):
     cards: traitlets.List[dict[str, Any]] = traitlets.List().tag(sync=True)
     rows: traitlets.List[list[Any]] = traitlets.List().tag(sync=True)
     together = traitlets.Bool().tag(sync=True)  # side by side, on one timeline
+    place = traitlets.Unicode().tag(sync=True)  # where it is shown
 
     def __init__(self, **settings: Any) -> None:
         self._words: dict[str, Any] | None = None
@@ -118,16 +102,15 @@ class WidgetScreen:
     def show_pair(self, cards: Sequence[Card], head: str) -> None:
         """Show two calls side by side, below a heading."""
         self._view.put(cards, head)
-        self._publish_bundle(pair_bundle(head, cards))
+        self._publish_bundle(pair_bundle(head, cards, self._view.model_id))
         self._view.tell(["", ""], [card.cost for card in cards])
 
     def _publish(self, cards: Sequence[Card], *, update: bool = False) -> None:
-        self._publish_bundle(bundle(cards), update=update)
+        self._publish_bundle(bundle(cards, owner=self._view.model_id), update=update)
 
-    def _publish_bundle(self, texts: dict[str, str], *, update: bool = False) -> None:
-        model_id = self._view.model_id
-        data = {**texts, VIEW: {"version_major": 2, "version_minor": 0, "model_id": model_id}}
-        publish_display_data(data, transient={"display_id": model_id}, update=update)
+    def _publish_bundle(self, data: dict[str, str], *, update: bool = False) -> None:
+        self._view.place = place_in(data["text/html"])
+        publish_display_data(data, transient={"display_id": self._view.model_id}, update=update)
 
 
 def _digest(text: str) -> str:

@@ -33,11 +33,13 @@ def begin(parameters: str = "{}", *, skip_installs: bool = False, fast_sleep: bo
     """
     from IPython.core.getipython import get_ipython
 
+    from nbreplay.notebook.display import show_pages_only
     from nbreplay.notebook.magics import load
     from nbreplay.testing import inputs
 
     logs.keep_all_logs()
     shell: Any = get_ipython()
+    show_pages_only()
     load(shell, on=True)
     inputs.install(shell, json.loads(parameters))
     _make_ids_repeatable(shell)

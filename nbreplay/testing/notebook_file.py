@@ -98,10 +98,13 @@ def rewrite_notebook(path: Path, notebook: Any, before: str) -> None:
 
 def _store_widgets(stored: dict[str, Any], executed: Any) -> bool:
     """Store the state of the widgets, so that they work without a kernel. Return whether it changed."""
-    widgets = executed.metadata.get("widgets")
-    if not widgets or stored.get("metadata", {}).get("widgets") == widgets:
+    widgets, metadata = executed.metadata.get("widgets"), stored.setdefault("metadata", {})
+    if metadata.get("widgets") == widgets:
         return False
-    stored.setdefault("metadata", {})["widgets"] = json.loads(json.dumps(widgets))
+    if widgets:
+        metadata["widgets"] = json.loads(json.dumps(widgets))
+    else:
+        del metadata["widgets"]
     return True
 
 

@@ -16,6 +16,7 @@ from nbreplay.core.audit.cleaning import last_number
 from nbreplay.core.secrets.redact import Redactor
 from nbreplay.testing.result import PrintedKey
 
+_BEATS = re.compile(r' data-beats="[^"]*"')
 _RAW = re.compile(r"<details[^>]*><summary>raw chunks .*?</details>", re.S)
 
 
@@ -199,7 +200,7 @@ def _forget_times(before: Any, after: Any) -> None:
             after.pop("raw", None)
         html = after.get("text/html")
         if html:
-            text = _RAW.sub("", html if isinstance(html, str) else "".join(html))
+            text = _RAW.sub("", _BEATS.sub("", html if isinstance(html, str) else "".join(html)))
             after["text/html"] = text if isinstance(html, str) else text.splitlines(keepends=True)
         for name, old in before.items():
             _forget_times(old, after.get(name))

@@ -65,6 +65,7 @@ class Opened:
         """Run every cell."""
         before = self.page.evaluate(_PROMPTS)
         for _ in range(5):
+            self._choose_kernel()
             self.page.get_by_role("menuitem", name="Run", exact=True).first.click()
             self.page.get_by_role("menuitem", name="Run All Cells", exact=True).first.click()
             try:
@@ -82,6 +83,13 @@ class Opened:
         kinds = ("error", "stderr")
         outputs = [f'.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.{kind}"]' for kind in kinds]
         return self.page.locator(", ".join(outputs)).all_inner_texts()
+
+    def _choose_kernel(self) -> None:
+        """Answer the question for a kernel, which JupyterLab asks where a busy server starts it late."""
+        question = self.page.locator(".jp-Dialog").filter(has_text="Select Kernel")
+        if question.count():
+            question.locator(".jp-mod-accept").click()
+            self.page.wait_for_selector('[data-status="idle"]', timeout=_PATIENCE, state="attached")
 
     @property
     def cards(self) -> Locator:

@@ -287,6 +287,8 @@ def test_an_exported_page_searches_and_plays_alone(
     many = page.page.locator(".nbx").first
     expect(many.get_by_role("status")).to_have_text(f"{COUNT} recordings")
     search(many, "question 276?")
+    # The card that was there before has the same text.
+    expect(many.locator(".nbx-card .nbr-asked").first).to_have_text("asked: Question 276? ")
     expect(many.locator(".nbx-card .nbr-text")).to_have_text("one two three four")
     many.get_by_role("slider").evaluate("e => { e.value = 250; e.dispatchEvent(new Event('input')); }")
     expect(many.locator(".nbx-card .nbr-text")).to_have_text("one two ")

@@ -136,11 +136,14 @@ def test_a_saved_notebook_plays_before_anything_has_run(lab: str, opened: Open, 
     command = [sys.executable, "-m", "jupyter", "trust", str(saved)]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **around})
     page = opened(f"{lab}/lab/tree/notebooks/{saved.name}").ready()
-    expect(page.cards.first.locator(".nbr-title")).to_have_text("smollm2-135m")
-    expect(page.cards.first.locator(".nbr-word")).to_be_hidden()
-    whole = text(page)
-    part, _ = at(page, 700)
+    first = page.page.locator("[data-beats]").first
+    expect(first).to_contain_text("smollm2-135m")
+    expect(first).not_to_contain_text("REPLAY")
+    whole = first.locator("[data-part]").text_content() or ""
+    first.locator("input").evaluate("e => { e.value = 700; e.dispatchEvent(new Event('input')); }")
+    part = first.locator("[data-part]").text_content() or ""
     assert 0 < len(part) < len(whole)
+    assert whole.startswith(part)
 
 
 def test_a_saved_notebook_that_is_not_trusted_shows_the_same_as_html(

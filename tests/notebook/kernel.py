@@ -15,9 +15,10 @@ from typing import Any
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-__all__ = ["VIEW", "Kernel", "Ran", "started"]
+from nbreplay.notebook.render import place_in
 
-VIEW = "application/vnd.jupyter.widget-view+json"
+__all__ = ["Kernel", "Ran", "started"]
+
 _PATIENCE = 300.0
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -63,8 +64,8 @@ class Ran:
 
     @property
     def views(self) -> list[str]:
-        """The texts of what was displayed with a widget."""
-        return [data["text/plain"] for data, _ in self.displays if VIEW in data]
+        """The texts of what was displayed with a place for a widget."""
+        return [data["text/plain"] for data, _ in self.displays if place_in(data.get("text/html", ""))]
 
     @property
     def messages(self) -> list[dict[str, Any]]:

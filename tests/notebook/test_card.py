@@ -20,7 +20,7 @@ from nbreplay.core.request.request import Request
 from nbreplay.notebook.card import Card, Track, make_cards
 from nbreplay.notebook.escape import clip, escape, fence, format_seconds, one_line, plain
 from nbreplay.notebook.pairs import Rest, lines_bundle, make_pair, pair_bundle, pair_head, rest_bundle
-from nbreplay.notebook.render import MANY, bundle, heading, render, render_calls, sparkline
+from nbreplay.notebook.render import MANY, bundle, heading, place_in, render, render_calls, sparkline
 from nbreplay.notebook.status import badge, overview
 from tests.core.making import call, chat, request, take
 from tests.providers.test_answer import chunk
@@ -244,6 +244,10 @@ def test_hostile_text_stays_text(up_to: int | None) -> None:
         "summary",
         "pre",
         "pre style",
+        "span data-part",
+        "details data-part",
+        "div data-beats",
+        "div data-foot",
     }
     for text in (*shown.values(), json.dumps(card.state(), ensure_ascii=False)):
         assert "\x1b" not in text
@@ -390,10 +394,37 @@ def test_the_card_of_a_tool_shows_its_arguments_and_result_and_why_it_failed() -
     assert hostile.state()["tracks"][0]["line"] == "\\u001b]0;t\\u0007k=1"
     shown = render(card)
     assert '▸ get_weather(city="Tokyo", days=3)\n    → 18 °C' in shown["text/plain"]
-    assert "<details open>" in shown["text/html"]
+    assert '<details data-part="0" open>' in shown["text/html"]
     failure = take(Json({"exception": {"type": "ValueError", "text": "no such city"}}), host="", elapsed_ms=0)
     (card,) = make_cards([Interaction(item.request, failure, "replayed")])
     assert card.facts == ("failed", "<1 ms")
     assert card.error == "ValueError: no such city"
     (card,) = make_cards([Interaction(item.request, take(Json({"exception": {"type": 1, "text": None}})), "replayed")])
     assert card.error == "1", "a recording of a stranger"
+
+
+def test_the_html_holds_what_plays_it() -> None:
+    """The script is the same in each output, so that an output plays alone, and small."""
+    text = HOSTILE + "\U0001f600 & '\"</div>"
+    item = streamed({"content": text}, function('{"a": 1}', id="1", name="f"), {"content": text})
+    page = bundle(make_cards([item]))["text/html"]
+    (script,) = re.findall(r'<script type="text/javascript">(.*?)</script>', page)
+    assert len(script) < 4_400
+    assert page.endswith(f'<script type="text/javascript">{script}</script></div>')
+    sizes = [len(plain(text).encode("utf-16-le")) // 2, 8]
+    assert f' data-beats="10+{sizes[0]} @1 10+{sizes[1]} @0 10+{sizes[0]}"' in page
+    assert f'<span data-part="0">{escape(text * 2)}</span>' in page
+    assert '<details data-part="1"><summary>f(' in page
+
+
+def test_what_cannot_be_played_has_no_script() -> None:
+    for page in (bundle([]), bundle(make_cards([asked("hello")])), bundle(make_cards([asked("hello")] * (MANY + 1)))):
+        assert "<script" not in page["text/html"]
+
+
+def test_the_place_of_a_widget_is_that_of_its_cards_alone() -> None:
+    """A copy of a notebook has the same cells, but what it shows may be older."""
+    one, other = make_cards([streamed({"content": "one"})]), make_cards([streamed({"content": "other"})])
+    places = [place_in(bundle(cards, owner="a")["text/html"]) for cards in (one, one, other)]
+    assert places[0] == places[1] != places[2]
+    assert place_in(bundle(one)["text/html"]) == ""

@@ -359,3 +359,28 @@ def test_an_update_keeps_widgets_that_differ_only_in_what_is_masked() -> None:
         expected = stored if number == 1 else before  # all widgets share one state
         assert [cell.outputs for cell in executed.cells] == [cell.outputs for cell in expected.cells]
         assert executed.metadata == expected.metadata
+
+
+def card(text: str, *, owner: str = "", script: str = "play()") -> dict[str, str]:
+    page = f'<div><div class="tex2jax_ignore mathjax_ignore" data-nbreplay="{owner}"><b>{text}</b></div>'
+    page += f'<script type="text/javascript">{script}</script></div>'
+    return {"text/html": page, "text/markdown": text, "text/plain": text}
+
+
+def test_of_a_card_only_what_it_says_is_compared() -> None:
+    """Neither the name of its widget's place nor the script that plays it, which changes with versions."""
+    stored = [new_output("display_data", card("Tokyo"))]
+    assert lines(stored, [new_output("display_data", card("Tokyo", owner="0a1b", script="play(1)"))]) == []
+    assert lines(stored, [new_output("display_data", card("Kyoto"))]) != []
+
+
+def test_cards_that_were_widgets_are_equal_and_an_update_replaces_them() -> None:
+    view = {VIEW: {"model_id": "m"}, **card("Tokyo"), "text/html": "<b>Tokyo</b>"}
+    old, new = [new_output("display_data", view)], [new_output("display_data", card("Tokyo"))]
+    assert lines(old, new) == []
+    assert lines(old, [new_output("display_data", card("Kyoto"))]) != []
+    states = {"m": {"model_name": "AnyModel", "state": {"cards": []}}}
+    stored, executed = made(*old, states=states), made(*new, states=states)
+    restore_equal_outputs(stored, executed, Rules())
+    assert executed.cells[0].outputs == new
+    assert "widgets" not in executed.metadata, "nothing shows them any more"

@@ -1,6 +1,6 @@
 // The explorer: a list of recordings, and the card of the one that is chosen. What they say is only ever text here.
 
-import { make, say, settle, whole } from "./stream.js";
+import { make, say, settle, whole, placed } from "./stream.js";
 
 const ROW = 66, SPARE = 6; // the height of a row in px; rows that are drawn above and below those in sight
 // In ms: until a card is built; until the kernel searches whole texts; until it is said that the kernel does not answer.
@@ -227,4 +227,4 @@ function explore({ model, el }) {
   };
 }
 
-export default { render: explore };
+export default { initialize: placed(explore), render: explore };

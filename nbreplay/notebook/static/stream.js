@@ -289,11 +289,11 @@ function settle(root) {
   root.addEventListener("focusin", (event) => event.target.setAttribute("data-lm-suppress-shortcuts", "true"));
 }
 
-function render({ model, el }) {
+function render({ model, el, told = { words: [], costs: [] } }) {
   const root = make("div", "nbr"), said = make("div", "nbr-said", "", { role: "status", "aria-live": "polite" });
   settle(root);
   el.append(root, said);
-  let keep = [], live = new Map(), told = { words: [], costs: [] };
+  let keep = [], live = new Map();
 
   function clear() {
     for (const stop of keep) stop();
@@ -373,6 +373,41 @@ function render({ model, el }) {
   };
 }
 
+// Show a widget in the place of the cards that its output stores, while the page has the widget's model.
+//
+// What is stored stays in the output, so that it can be read where there is no model. A place comes before the model or
+// after it: the output's own script asks for the view by the name of the place.
+function placed(render) {
+  return ({ model }) => {
+    const views = (window.nbreplayViews ??= {}), shown = new Map();
+    let name = "", told;
+    function take(place) {
+      for (const [other, undo] of shown) if (!other.isConnected || other === place) { undo(); shown.delete(other); }
+      const before = [...place.childNodes];
+      place.replaceChildren();
+      const stop = render({ model, el: place, told });
+      shown.set(place, () => { stop(); place.replaceChildren(...before); });
+    }
+    function move() {
+      if (views[name] === take) delete views[name];
+      name = model.get("place");
+      if (!name) return;
+      views[name] = take;
+      for (const place of document.querySelectorAll(`[data-nbreplay="${name}"]`)) take(place);
+    }
+    function heard(message) { if (message.do === "words") told = message; }
+    model.on("msg:custom", heard);
+    model.on("change:place", move);
+    move();
+    return () => {
+      model.off("msg:custom", heard);
+      model.off("change:place", move);
+      if (views[name] === take) delete views[name];
+      for (const undo of shown.values()) undo();
+    };
+  };
+}
+
 // What the explorer shows cards with.
-export { make, say, settle, whole };
-export default { render };
+export { make, say, settle, whole, placed };
+export default { initialize: placed(render), render };

@@ -20,6 +20,7 @@ from nbreplay.testing.outputs.sanitise import Rules, mask_markup, mask_text, ren
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
+_CARDS = ' data-nbreplay="'
 _REFERENCE = "IPY_MODEL_"
 # They change with the version of a library, or from run to run.
 _UNCOMPARED = frozenset({"_css", "_esm", "_model_module_version", "_view_count", "_view_module_version", "msg_id"})
@@ -52,6 +53,7 @@ def restore_equal_outputs(stored: Any, executed: Any, rules: Rules) -> None:
     pairs = [(old, new) for old, new in zip(stored.cells, executed.cells, strict=False) if old.cell_type == "code"]
     equal = [
         new.cell_type == "code"
+        and not any(_is_replaced(*bundles) for bundles in zip(_bundles(old), _bundles(new), strict=False))
         and tolerant.are_interchangeable(old.outputs, new.outputs)
         and (not _is_compared(old, rules) or not exact.diff_cells(old.outputs, new.outputs))
         for old, new in pairs
@@ -69,6 +71,8 @@ def restore_equal_outputs(stored: Any, executed: Any, rules: Rules) -> None:
             new.outputs = old.outputs
     if keeps_widgets and any(widgets):
         executed.metadata["widgets"] = stored.metadata["widgets"]
+    elif not _has_widgets(executed):
+        executed.metadata.pop("widgets", None)  # those of the stored notebook
 
 
 def _is_compared(cell: Any, rules: Rules) -> bool:
@@ -178,6 +182,9 @@ class _Comparison(msgspec.Struct, frozen=True):
         )
 
     def _bundle_changes(self, old: dict[str, Any], new: dict[str, Any]) -> Iterator[_Change]:
+        if _is_replaced(old, new):
+            kept = {"text/markdown"}
+            old, new = ({name: value for name, value in one.items() if name in kept} for one in (old, new))
         for name in sorted({**old, **new}, key=lambda name: (name.startswith("text/plain"), name)):
             if name not in new:
                 lines = self._lines(name, old[name])
@@ -217,6 +224,24 @@ class _Comparison(msgspec.Struct, frozen=True):
     def _mask(self, text: str) -> str:
         text = mask_text(text, self.rules)
         return replace_variable(text) if self.is_tolerant else text
+
+
+def _bundles(cell: Any) -> list[Mapping[str, Any]]:
+    return [output.get("data") or {} for output in cell.get("outputs", ())]
+
+
+def _has_widgets(notebook: Any) -> bool:
+    """Return whether a notebook shows a widget: as an output of its own, or in the place of HTML."""
+    shown = [data for cell in notebook.cells for data in _bundles(cell)]
+    pages = "".join(_join(data.get("text/html", "")) for data in shown if _CARDS in str(data.get("text/html", "")))
+    places = [model.get("state", {}).get("place") for model in widget_states(notebook).values()]
+    return any(_WIDGET in data for data in shown) or any(f'{_CARDS}{place}"' in pages for place in places if place)
+
+
+def _is_replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Return whether both are cards of nbreplay, but the old ones a widget, which JupyterLab does not store."""
+    html = new.get("text/html", "")
+    return _WIDGET in old and _WIDGET not in new and isinstance(html, str | list) and _CARDS in _join(html)
 
 
 def _kind(name: str, value: Any) -> Literal["widget", "image", "markup", "text", "json"]:

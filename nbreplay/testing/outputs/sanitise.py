@@ -132,6 +132,9 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _STYLER = re.compile(r"\bT_[0-9a-f]{5,32}(?![0-9a-zA-Z])")
 # uuid4().hex as part of a name. On its own it may be a digest.
 _HEX = re.compile(r"(?<=[g-zG-Z_-])[0-9a-f]{32}(?![0-9a-zA-Z])")
+_CARDS = '<div class="tex2jax_ignore mathjax_ignore" data-nbreplay="'
+# The name of the place of a widget, and the script, which changes with versions of nbreplay.
+_PLAYER = re.compile(rf'({_CARDS})\w*(".*)<script type="text/javascript">.*?</script>', re.DOTALL)
 _BOKEH = re.compile(r"""(["'])p\d{4,}\1""")
 _DECLARED = re.compile(r"""(?<![\w-])id\s*=\s*(?:"([^"<>]+)"|'([^'<>]+)')""")
 _REFERRED = re.compile(
@@ -143,7 +146,7 @@ _REFERRED = re.compile(
 
 def mask_markup(text: str, rules: Rules) -> str:
     """Mask HTML, SVG or a script. The ids that it declares become numbers, in order."""
-    text = mask_text(text, rules)
+    text = mask_text(_PLAYER.sub(r"\1\2", text) if _CARDS in text else text, rules)
     if "<svg" in text:
         text = _METADATA.sub("<metadata/>", text, count=1)
     text = _HEX.sub("[uuid]", _STYLER.sub("T_[id]", text))
