@@ -23,7 +23,12 @@ HERE = Path(__file__).resolve().parents[2]
 QUICKSTART = "01_quickstart"
 RUNNER = "05_tests_and_ci"
 """It runs the quickstart, which must lie beside it, several times."""
-WAYS = {QUICKSTART: ("edited", "new", "hangs", "dies", "removed"), RUNNER: ("edited",)}
+WAYS = {
+    QUICKSTART: ("edited", "new", "hangs", "dies", "removed"),
+    RUNNER: ("edited",),
+    "06_any_process": ("edited",),
+    "07_any_client": ("edited", "removed"),
+}
 """How a notebook is broken, where not in the usual ways: what takes long is shown with one."""
 
 
