@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import sys
 import threading
 import time
 import warnings
@@ -122,6 +123,8 @@ class Session:
         """
         if self.mode is Mode.RECORD:
             self.store.prepare()
+        if "marimo" in sys.modules:
+            importlib.import_module("nbreplay.notebook.marimo").follow_cells()
         enter_session(self)
 
     def stop(self) -> None:
