@@ -84,13 +84,15 @@ def test_the_state_of_widgets_is_cleaned_with_what_still_spells_the_secret(check
     other = {"title": "gpt-4o", "tracks": [{"kind": "text", "text": "Hi"}], "beats": "5+2", "raw": ["[5, {}]"]}
     models = {"abc": {"model_name": "AnyModel", "model_module": "anywidget", "state": {"cards": [card, other]}}}
     widgets = {"application/vnd.jupyter.widget-state+json": {"version_major": 2, "version_minor": 0, "state": models}}
-    html = f"<div>Use {KEY}<details style=''><summary>raw chunks (2)</summary>{KEY[:12]}\n{KEY[12:]}</details></div>"
+    html = '<div data-beats="5+4 5+20">'
+    html += f"Use {KEY}<details style=''><summary>raw chunks (2)</summary>{KEY[:12]}\n{KEY[12:]}</details></div>"
     path = write_notebook(Path("one.ipynb"), displayed(html=html), widgets=widgets)
     assert any("in the state of a widget" in one["message"] for one in check(path, "--json").findings)
     assert check("--fix", path).status == 0
     text = path.read_text(encoding="utf-8")
     assert KEY[:12] not in text
     assert KEY[12:] not in text
+    assert "data-beats" not in text
     state = json.loads(text)["metadata"]["widgets"]["application/vnd.jupyter.widget-state+json"]["state"]
     clean, same = state["abc"]["state"]["cards"]
     assert clean["tracks"][0]["text"] == "Use [secret:1]"
