@@ -107,7 +107,7 @@ def obey(connection: Any) -> None:
         elif command == "fragments":
             connection.send(rest.split())
         elif command == "ping":
-            connection.ping().wait()
+            connection.ping().wait(60)
             connection.send("pong")
         elif command == "pause":
             time.sleep(float(rest))

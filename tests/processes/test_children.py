@@ -37,7 +37,8 @@ GONE = "http://127.0.0.1:1/v1"
 
 def python(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
     """Run Python in the root of the project."""
-    return subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload,no-any-return]
+    given = {"cwd": ROOT, "capture_output": True, "text": True, "check": False, "timeout": 300, **options}
+    return subprocess.run([sys.executable, *words], **given)  # type: ignore[call-overload,no-any-return]
 
 
 def answers(*words: str, **options: object) -> list[str]:
@@ -323,7 +324,10 @@ def test_a_key_that_is_set_later_is_known_to_workers(store: Path, monkeypatch: p
             monkeypatch.setenv("A_LATER_API_KEY", secret)
             run = Run(Cell("id", 1, "ask()"))
             enter_run(run)
-            done, _ = child.communicate(json.dumps([f"{spawned.url}/chat/completions", body]), timeout=60)
+            try:
+                done, _ = child.communicate(json.dumps([f"{spawned.url}/chat/completions", body]), timeout=60)
+            finally:
+                child.kill()
             leave_run(run)
         assert "choices" in done
     assert outcomes(session) == ["recorded"]
@@ -382,15 +386,19 @@ def test_a_process_that_is_forked_while_a_thread_writes_can_write(store: Path) -
         def hold() -> None:
             with session.store._open_writer().exclusive():
                 entered.set()
-                leave.wait()
+                leave.wait(60)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        entered.wait()
+        assert entered.wait(60)
         if (child := os.fork()) == 0:
-            signal.alarm(20)
-            worker.ask(spawned.url, "b")
-            os._exit(0)
+            try:  # whatever happens, this must not go on as another pytest
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)  # pytest-timeout has one that raises an error
+                signal.alarm(60)
+                worker.ask(spawned.url, "b")
+                os._exit(0)
+            finally:
+                os._exit(1)
         leave.set()
         thread.join()
         assert os.waitpid(child, 0)[1] == 0
@@ -403,7 +411,7 @@ def test_twenty_processes_write_one_store_at_once(store: Path) -> None:
     with spawn() as spawned, nr.session(store, mode="record") as session:
         command = [sys.executable, "-m", "tests.processes.worker", spawned.url, *texts]
         children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(20)]
-        printed = [line for child in children for line in child.communicate()[0].splitlines()]
+        printed = [line for child in children for line in child.communicate(timeout=300)[0].splitlines()]
     assert outcomes(session) == ["recorded"] * 100
     stored = [take for _, recording in nr.Store(store).recordings() for take in recording.takes]
     contents = [json.loads(take.body.data())["choices"][0]["message"]["content"] for take in stored]
