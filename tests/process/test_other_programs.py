@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import shutil
@@ -212,6 +213,13 @@ def test_without_the_server_a_network_client_is_refused_and_the_remedy_named(
     with nr.session(store, mode="replay") as session, pytest.raises(OSError, match=r"pip install 'nbreplay\[serve\]'"):
         subprocess.run(["curl", "http://127.0.0.1:9"])
     assert outcomes(session) == ["blocked"]
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "websockets"])
+def test_the_server_needs_each_of_its_packages(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else found(name))
+    assert not local_server.is_installed.__wrapped__()
 
 
 def test_a_child_that_is_allowed_gets_no_variables(store: Path, provider: Provider) -> None:

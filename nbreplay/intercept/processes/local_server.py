@@ -43,7 +43,7 @@ _lock = threading.Lock()
 @functools.cache
 def is_installed() -> bool:
     """Tell whether the packages of the server are installed."""
-    return all(importlib.util.find_spec(name) is not None for name in ("starlette", "uvicorn"))
+    return all(importlib.util.find_spec(name) is not None for name in ("starlette", "uvicorn", "websockets"))
 
 
 def has_server(session: Session, *, is_exec: bool = False) -> bool:
