@@ -17,6 +17,7 @@ import pytest
 from nbreplay.core import strand
 from nbreplay.core.session import active_sessions, leave_session
 from nbreplay.intercept import placeholder_keys, registry
+from nbreplay.intercept.processes.parent import parent
 from tests import passed
 from tests.provider import Provider, Spawned, spawn
 from tests.sdks import report
@@ -137,6 +138,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     strand.pending_work.clear()
     for thread in threading.enumerate():
         vars(thread).pop(strand._BRANCH, None)
+    monkeypatch.setattr(parent, "is_sharing", False)  # as in a process that has started no child yet
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(placeholder_keys, "_ever", False)

@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -26,7 +27,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nbreplay.analysis.columns import FRAMES
 from nbreplay.analysis.frames import RowFrames
@@ -451,19 +452,40 @@ def _redactor(random: Random, note: Note) -> None:
     Redactor().url("http://a.example/?q=" + text)
 
 
+_PLAYER = render.read_static("player.js").replace("\n", " ")
+
+
 class _Page(HTMLParser):
     """Refuses what is not HTML of ours."""
 
     _TAGS = frozenset(["div", "b", "span", "details", "summary", "pre", "table", "tr", "th", "td"])
+    _ATTRIBUTES: ClassVar = {  # and what their values are
+        "style": r"[^\"<>\\]*",
+        "open": r"",
+        "class": r"tex2jax_ignore mathjax_ignore",
+        "data-nbreplay": r"\w*",
+        "data-together": r"1",
+        "data-beats": r"[-\d@+ ]*",
+        "data-part": r"\d+",
+        "data-foot": r"",
+    }
 
     def __init__(self) -> None:
         super().__init__()
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self._TAGS or not {name for name, _ in attrs} <= {"style", "open"}:
+        if tag == "script" and attrs == [("type", "text/javascript")]:  # the same in every page; `handle_data` reads it
+            self.open.append(tag)
+            return
+        known = all(re.fullmatch(self._ATTRIBUTES.get(name, "(?!)"), value or "") for name, value in attrs)
+        if tag not in self._TAGS or not known:
             raise AssertionError(f"it has a tag {tag} {attrs}")
         self.open.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["script"] and data != _PLAYER:
+            raise AssertionError(f"it has a script {data[:80]}")
 
     def handle_endtag(self, tag: str) -> None:
         if not self.open or self.open.pop() != tag:

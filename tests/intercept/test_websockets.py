@@ -135,15 +135,15 @@ def test_a_take_that_another_process_has_is_not_changed_over_to(
 
     with nr.session(store, mode="record") as session:
         assert [way("one"), way("two")] == ["ONE", "TWO"]
-    one, two = (item for item in session.interactions)
-    assert one.request is not None
-    assert two.take is not None
-    with nr.session(store, mode="replay"):
+    with nr.session(store, mode="replay") as session:
         assert way("two") == "TWO"
+    (two,) = session.interactions
+    assert two.request is not None
+    assert two.take is not None
     with nr.session(store, mode="replay") as session:
         claims, of_another = FileClaims(str(tmp_path)), FileClaims(str(tmp_path))
         session.run.share(claims)
-        assert of_another.claim((session.store.identity, one.request.key), two.take, 1, replaying=True)
+        assert of_another.claim((session.store.identity, two.request.key), two.take, 1, replaying=True)
         with pytest.raises(RecordingMissing, match="sent      two"):
             way("two")
 
