@@ -9,12 +9,17 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.browser.conftest import ROOT, chromium
+from tests.browser.conftest import ROOT
 from tests.pyodide.kernel import node_modules
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytest.importorskip("playwright", reason="pip install -e '.[browser]'")
 
 pytestmark = pytest.mark.full
 
@@ -116,18 +121,17 @@ def site(tmp_path: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def test_requests_of_python_are_fetched_and_refused_in_a_page_and_in_a_worker(site: str) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[browser]'")
-    with sync_api.sync_playwright() as playwright, chromium(playwright) as browser:
-        page = browser.new_page()
-        page.goto(f"{site}/index.html")
-        digest = hashlib.sha256(bytes(range(256)) * 274).hexdigest()
-        for place in ("page", "worker"):
-            page.wait_for_function(f"globalThis.{place}", timeout=240_000)
-            text = page.evaluate(f"globalThis.{place}")
-            assert text.startswith("{"), text
-            said = json.loads(text)
-            assert said["fetched"] == [200, True, digest, 404], "bytes are not decoded"
-            assert said["answers"] == _ANSWERS
-            assert said["own"] == [200, 0], "what the page asks for by itself goes on"
-            assert said["undone"] == [200, 200, 200]
+def test_requests_of_python_are_fetched_and_refused_in_a_page_and_in_a_worker(site: str, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{site}/index.html")
+    digest = hashlib.sha256(bytes(range(256)) * 274).hexdigest()
+    for place in ("page", "worker"):
+        page.wait_for_function(f"globalThis.{place}", timeout=240_000)
+        text = page.evaluate(f"globalThis.{place}")
+        assert text.startswith("{"), text
+        said = json.loads(text)
+        assert said["fetched"] == [200, True, digest, 404], "bytes are not decoded"
+        assert said["answers"] == _ANSWERS
+        assert said["own"] == [200, 0], "what the page asks for by itself goes on"
+        assert said["undone"] == [200, 200, 200]
+    page.close()
