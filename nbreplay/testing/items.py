@@ -144,6 +144,9 @@ class BackgroundRunner:
         if self._process is None:
             return
         with self._process, contextlib.suppress(OSError):
+            if not self._results:  # it has no kernels, and may still import libraries, where an interrupt is an error
+                self._process.kill()
+                return
             self._process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
             try:
                 self._process.wait(_STOP_SECONDS)
