@@ -251,7 +251,7 @@ class Live:
             self._screen.open()
         try:
             threading.Thread(target=self._follow, name="nbreplay view", daemon=True).start()
-        except RuntimeError:  # there are no threads; what a cell does not await is shown when its call has ended
+        except RuntimeError:  # Pyodide has no threads. A cell that does not await shows its calls when they have ended
             if (loop := own_loop()) is not None:
                 self._follow_in(loop)
 

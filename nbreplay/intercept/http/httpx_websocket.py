@@ -204,13 +204,10 @@ def _record_async(stream: Any, recorder: _StreamRecorder) -> Any:
 class _Replay:
     """A network stream out of a recording."""
 
-    def __init__(self, replay: WebSocketReplay) -> None:
+    def __init__(self, replay: WebSocketReplay, feed: Callable[[bytes], None]) -> None:
         self.replay, self._sent = replay, _Parser(from_client=True)
+        self._feed = feed  # has the client read these bytes; none are the end
         self._has_ended = False
-
-    def _feed(self, data: bytes) -> None:
-        """Have the client read these bytes; none are the end."""
-        raise NotImplementedError
 
     def deliver(self, close: Close) -> None:
         """Have the client read the end of the session, once."""
@@ -238,9 +235,8 @@ class _Replay:
 
 class _SyncReplay(_Replay):
     def __init__(self, replay: WebSocketReplay) -> None:
-        super().__init__(replay)
         self._to_read: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._feed = self._to_read.put  # type: ignore[assignment]
+        super().__init__(replay, self._to_read.put)
 
     def read(self, *_: Any, **__: Any) -> bytes:
         """Return a frame, which is never a message."""
@@ -255,9 +251,8 @@ class _SyncReplay(_Replay):
 
 class _AsyncReplay(_Replay):
     def __init__(self, replay: WebSocketReplay) -> None:
-        super().__init__(replay)
         self._to_read: asyncio.Queue[bytes] = asyncio.Queue()
-        self._feed = self._to_read.put_nowait  # type: ignore[assignment]
+        super().__init__(replay, self._to_read.put_nowait)
 
     async def read(self, *_: Any, **__: Any) -> bytes:
         """Return a frame, which is never a message."""
