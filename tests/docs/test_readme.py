@@ -37,3 +37,9 @@ def test_the_picture_is_drawn_from_the_recording_and_is_small() -> None:
     assert PICTURE.read_text("utf-8") == draw(), "write it again: python -m tests.docs.readme_picture"
     assert os.path.getsize(PICTURE) < 200_000
     assert "<script" not in PICTURE.read_text("utf-8")
+
+
+def test_readme_counts_the_clients_of_the_table() -> None:
+    rows = re.findall(r"^\| (?!client |---)", (ROOT / "docs" / "clients.md").read_text("utf-8"), re.MULTILINE)
+    counts = re.findall(r"(\d+) clients", README.read_text("utf-8"))
+    assert set(counts) == {str(len(rows))}
