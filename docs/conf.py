@@ -18,7 +18,7 @@ from docs import commands  # noqa: E402
 from nbreplay import __version__  # noqa: E402
 
 IN_BROWSER = ("01_quickstart", "02_streams_and_tools", "03_analysis")
-"""The notebooks that run in JupyterLite. The others start processes, which a browser cannot."""
+"""The notebooks that a reader may run in JupyterLite: 05 and 06 start processes, and 04 and 07 were not tried there."""
 
 REPOSITORY = os.environ.get("GITHUB_REPOSITORY", "OWNER/REPO")
 
